@@ -1,0 +1,1 @@
+"""Datasets: examples to split, rendered and fingerprinted rows, and to files."""

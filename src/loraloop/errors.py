@@ -1,0 +1,47 @@
+"""The exception tree: every error a person can cause or cure says the rule, the value and the way out."""
+
+from __future__ import annotations
+
+
+class LoraloopError(Exception):
+    """Base of every error that loraloop raises on purpose; printed without a traceback."""
+
+    exit_code = 1
+
+
+class ConfigError(LoraloopError):
+    """The configuration cannot be built: found before any work, so nothing was written.
+
+    Args:
+        problems: One complete sentence each: key, value, rule and what to write instead; all are shown together.
+    """
+
+    exit_code = 2
+
+    def __init__(self, *problems: str) -> None:
+        self.problems = problems
+        super().__init__("\n".join(problems))
+
+
+class MissingDependencyError(ConfigError):
+    """An optional package or program is not installed; the message holds the line that installs it."""
+
+
+class DataError(LoraloopError):
+    """Input data is missing, unreadable or too little; names the file or row."""
+
+
+class ModelError(LoraloopError):
+    """A base model or adapter cannot be loaded, or does not fit the other."""
+
+
+class TrainingError(LoraloopError):
+    """Training cannot go on: no trainable token, a loss that is not finite, a checkpoint that does not verify."""
+
+
+class TrackingError(LoraloopError):
+    """The tracking server or database cannot be reached or used."""
+
+
+class RegistryError(LoraloopError):
+    """A version, alias or artefact in the registry is missing, altered or not allowed."""

@@ -1,0 +1,1 @@
+"""Evaluation: base and adapter measured on the same held-out rows."""

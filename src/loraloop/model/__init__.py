@@ -1,0 +1,1 @@
+"""Base models: loading, identity and the recipe of the bundled one."""

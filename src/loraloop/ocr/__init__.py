@@ -1,0 +1,1 @@
+"""OCR engines: images in, pages of text with word confidences out."""

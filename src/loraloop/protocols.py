@@ -1,0 +1,147 @@
+"""What parts promise to each other. A stage names these types; the parts behind them never import one another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Protocol
+
+from loraloop.records import Collection, Example, Manifest, Page, Version
+
+
+class Ocr(Protocol):
+    """Anything that reads images."""
+
+    def read(self, images: Iterable[Path]) -> Iterator[Page]:
+        """Read images, in the order given, one page each; an unreadable image yields a quarantined page.
+
+        Raises:
+            MissingDependencyError: The engine is not installed; the message holds the line that installs it.
+        """
+        ...
+
+
+class Source(Protocol):
+    """Anything that yields examples and can tell a right answer from a wrong one."""
+
+    def collect(self, ocr: Ocr | None) -> Collection:
+        """Collect the examples; the same settings give the same examples in the same order.
+
+        Args:
+            ocr: Reader for sources that look at images; others ignore it.
+
+        Raises:
+            DataError: There is nothing usable; the message says what was found and why it was set aside.
+        """
+        ...
+
+    def correct(self, example: Example, answer: str) -> bool:
+        """Whether ``answer`` solves ``example`` by the source's own rule."""
+        ...
+
+
+class Run(Protocol):
+    """One run being logged. Calls after an error of the backend never stop the training (they warn once)."""
+
+    @property
+    def id(self) -> str | None:
+        """The run's id, or ``None`` when nothing is tracked."""
+        ...
+
+    @property
+    def link(self) -> str | None:
+        """Where a person sees the run."""
+        ...
+
+    def params(self, values: Mapping[str, Any]) -> None:
+        """Log parameters; keys are dotted config keys such as ``lora.r``."""
+        ...
+
+    def tags(self, values: Mapping[str, str]) -> None:
+        """Set tags."""
+        ...
+
+    def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
+        """Queue metrics, sent in batches; keys such as ``train/loss``, ``eval/loss``, ``final/exact_match``."""
+        ...
+
+    def artifact(self, path: Path, folder: str = "") -> None:
+        """Keep a file or a whole folder under ``folder``."""
+        ...
+
+    def text(self, text: str, name: str) -> None:
+        """Keep a text as the artifact ``name``."""
+        ...
+
+    def table(self, rows: Sequence[Mapping[str, Any]], name: str) -> None:
+        """Keep a table of uniform rows as the artifact ``name`` (``.json``)."""
+        ...
+
+    def figure(self, figure: Any, name: str) -> None:
+        """Keep a matplotlib figure as the artifact ``name`` (``.png``)."""
+        ...
+
+    def dataset(self, name: str, fingerprint: str, rows: int, context: str) -> None:
+        """Log a dataset as an input of the run; ``context`` is ``training`` or ``validation``."""
+        ...
+
+
+class Tracker(Protocol):
+    """Anything that logs runs."""
+
+    def check(self) -> None:
+        """Reach the backend once, before any work.
+
+        Raises:
+            TrackingError: It cannot be reached within 10 s or cannot be used; nothing was written.
+        """
+        ...
+
+    def start(self, name: str, parent: str | None = None) -> AbstractContextManager[Run]:
+        """Open a run; leaving it marks it FINISHED, FAILED on an exception, KILLED on KeyboardInterrupt."""
+        ...
+
+    def artifacts(self, run: str) -> Path:
+        """Local folder with the artifacts of an earlier run (by id or unique name)."""
+        ...
+
+    def read(self, run: str) -> Mapping[str, Any]:
+        """An earlier run by id or unique name: ``id``, ``name``, ``status``, ``params``, ``metrics``, ``tags``."""
+        ...
+
+
+class Registry(Protocol):
+    """Anything that keeps adapter versions."""
+
+    def register(self, adapter: Path, manifest: Manifest, run: str | None = None) -> Version:
+        """Keep an adapter as the next version, alias ``candidate``; an equal one is returned with ``created=False``.
+
+        Raises:
+            RegistryError: The folder does not hold the weights that the manifest names, or its base has random weights.
+        """
+        ...
+
+    def promote(self, number: int, alias: str, reason: str) -> Version:
+        """Point ``alias`` at a version and write it, with the reason, into the ledger."""
+        ...
+
+    def resolve(self, reference: str) -> Version:
+        """A version from ``models:/NAME@ALIAS``, ``models:/NAME/N``, ``@ALIAS`` or ``N``, its weights verified.
+
+        Raises:
+            RegistryError: There is no such version, or the weights do not have the manifest's SHA-256.
+        """
+        ...
+
+    def champion(self) -> Version | None:
+        """The version under the alias ``champion``, if there is one."""
+        ...
+
+    def record(self, event: str, number: int | None, reason: str, numbers: Mapping[str, Any]) -> None:
+        """Append an event (``gate``, ``promote``, ...) to the ledger."""
+        ...
+
+    def serving(self, role: str, at: str) -> int | None:
+        """Which version had the alias ``role`` at the ISO 8601 time ``at``, from the ledger."""
+        ...

@@ -1,0 +1,1 @@
+"""Registries: versions of adapters, their aliases and the ledger of who served when."""

@@ -1,0 +1,1 @@
+"""Sources: where examples come from."""

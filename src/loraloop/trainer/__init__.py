@@ -1,0 +1,1 @@
+"""Trainers: rows and a base model in, an adapter out."""
