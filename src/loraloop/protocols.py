@@ -5,9 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from loraloop.records import Collection, Example, Manifest, Page, Version
+from loraloop.records import Collection, Dataset, Estimate, Example, LoadedModel, Manifest, Page, Training, Version
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PretrainedConfig
+
+    from loraloop.lora import Lora
 
 
 class Ocr(Protocol):
@@ -90,6 +96,11 @@ class Run(Protocol):
 class Tracker(Protocol):
     """Anything that logs runs."""
 
+    @property
+    def ui_command(self) -> str | None:
+        """The line that opens the backend's pages, where it needs one."""
+        ...
+
     def check(self) -> None:
         """Reach the backend once, before any work.
 
@@ -108,6 +119,32 @@ class Tracker(Protocol):
 
     def read(self, run: str) -> Mapping[str, Any]:
         """An earlier run by id or unique name: ``id``, ``name``, ``status``, ``params``, ``metrics``, ``tags``."""
+        ...
+
+
+class Trainer(Protocol):
+    """Anything that trains an adapter."""
+
+    def check_model(self, config: PretrainedConfig) -> None:
+        """Refuse settings that the architecture cannot take.
+
+        Raises:
+            ConfigError: Such as a ``max_length`` above the model's positions.
+        """
+        ...
+
+    def estimate(self, loaded: LoadedModel, lora: Lora, data: Dataset) -> Estimate:
+        """What training would take; the model may be on the meta device."""
+        ...
+
+    def train(
+        self, loaded: LoadedModel, lora: Lora, data: Dataset, run: Run, output: Path, resume: Path | None = None
+    ) -> tuple[PeftModel, Training]:
+        """Train an adapter into ``output/adapter`` and return the model that carries it.
+
+        Raises:
+            TrainingError: The loss is not finite, or rows have no trainable token.
+        """
         ...
 
 
@@ -144,4 +181,20 @@ class Registry(Protocol):
 
     def serving(self, role: str, at: str) -> int | None:
         """Which version had the alias ``role`` at the ISO 8601 time ``at``, from the ledger."""
+        ...
+
+    def history(self) -> Sequence[Any]:
+        """Every entry of the verified ledger, oldest first: ``time``, ``event``, ``version``, ``alias``, ``reason``."""
+        ...
+
+
+class Publisher(Protocol):
+    """Anything that copies a version to where others find it."""
+
+    def publish(self, version: Version) -> str:
+        """Copy adapter, manifest and a model card, whole or not at all; returns the address.
+
+        Raises:
+            RegistryError: The place cannot be reached or holds something else under that name.
+        """
         ...

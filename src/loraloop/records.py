@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,24 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 FrozenMap = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One job of the command line.
+
+    Attributes:
+        config: The resolved configuration of the groups that the stage uses.
+        output: The job's own folder; a sweep gives each job one.
+        choices: The chosen variant of each group.
+    """
+
+    stage: str
+    seed: int
+    config: FrozenMap
+    output: Path
+    choices: Mapping[str, str]
+    overrides: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -271,9 +289,3 @@ class Decision:
     passed: bool
     reason: str
     numbers: FrozenMap
-
-
-def batches(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
-    """Consecutive slices of at most ``size`` items."""
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
