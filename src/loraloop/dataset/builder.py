@@ -1,0 +1,144 @@
+"""The dataset part: examples become rendered rows on two sides, with a fingerprint."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import orjson
+from pydantic import Field, field_validator, model_validator
+
+from loraloop.dataset import exports
+from loraloop.dataset.split import hold_out, rank
+from loraloop.dataset.template import CHAT, chat_renderer, format_renderer, placeholders
+from loraloop.errors import ConfigError, DataError
+from loraloop.part import part
+from loraloop.records import Collection, Dataset, Example, Quarantined, Row
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@part
+class DatasetBuilder:
+    """How examples become a dataset."""
+
+    template: str = "{instruction}\n{input}\n> "
+    validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    seed: Annotated[int, Field(ge=0)] = 0
+    min_rows: Annotated[int, Field(ge=2)] = 5
+    max_rows: Annotated[int, Field(ge=2)] | None = None
+    export: Path | None = None
+
+    @field_validator("template")
+    @classmethod
+    def _known_placeholders(cls, value: str) -> str:
+        if value != CHAT:
+            placeholders(value)
+        return value
+
+    @field_validator("export")
+    @classmethod
+    def _known_suffix(cls, value: Path | None) -> Path | None:
+        if value is not None:
+            exports.layout(value)
+        return value
+
+    @model_validator(mode="after")
+    def _ordered_bounds(self) -> DatasetBuilder:
+        if self.max_rows is not None and self.max_rows < self.min_rows:
+            raise ValueError(
+                f"max_rows={self.max_rows} is below min_rows={self.min_rows}: raise the one or lower the other"
+            )
+        return self
+
+    def check(self) -> None:
+        """Refuse an export folder that exists, before any work.
+
+        Raises:
+            ConfigError: It exists; nothing is overwritten.
+        """
+        if self.export is not None and not self.export.suffix and self.export.exists():
+            raise ConfigError(f"dataset.export={self.export} exists already: remove it or name another folder")
+
+    def build(self, collection: Collection, tokenizer: PreTrainedTokenizerBase | None = None) -> Dataset:
+        """Render, cap, split and fingerprint the examples.
+
+        Both sides keep the collection's order. Examples that leave nothing to ask are set aside and counted. With
+        ``max_rows``, a seeded choice of that many rows stays.
+
+        Raises:
+            ConfigError: ``template`` is ``chat`` and there is no tokenizer with a chat template.
+            DataError: Fewer than ``min_rows`` rows, or fewer than two groups of them, are usable.
+        """
+        rows, unusable = self._render(collection.examples, tokenizer)
+        quarantined = (*collection.quarantined, *unusable)
+        if len(rows) < self.min_rows:
+            raise DataError(_too_few(len(rows), self.min_rows, quarantined))
+        rows = self._capped(rows)
+        held_out = hold_out([row.example for row in rows], self.validation_share, self.seed)
+        train = tuple(row for place, row in enumerate(rows) if place not in held_out)
+        validation = tuple(row for place, row in enumerate(rows) if place in held_out)
+        return Dataset(
+            train=train, validation=validation, fingerprint=fingerprint(train, validation), quarantined=quarantined
+        )
+
+    def save(self, dataset: Dataset) -> Path | None:
+        """Write ``dataset`` to ``export``, if that is set; see :func:`loraloop.dataset.exports.export`."""
+        return None if self.export is None else exports.export(dataset, self.export)
+
+    def _render(
+        self, examples: Iterable[Example], tokenizer: PreTrainedTokenizerBase | None
+    ) -> tuple[list[Row], list[Quarantined]]:
+        render = chat_renderer(tokenizer) if self.template == CHAT else format_renderer(self.template)
+        rows, unusable = [], []
+        for number, example in enumerate(examples, 1):
+            prompt = render(example.instruction, example.input)
+            if reason := _fault(prompt, example):
+                unusable.append(Quarantined(f"{example.provenance.source} example {number}", reason))
+            else:
+                rows.append(Row(prompt, example.output, example, example.rejected))
+        return rows, unusable
+
+    def _capped(self, rows: list[Row]) -> list[Row]:
+        if self.max_rows is None or len(rows) <= self.max_rows:
+            return rows
+        chosen = sorted(range(len(rows)), key=lambda place: rank(rows[place].example, self.seed))[: self.max_rows]
+        return [rows[place] for place in sorted(chosen)]
+
+
+def fingerprint(train: Sequence[Row], validation: Sequence[Row]) -> str:
+    """SHA-256 over every row's prompt, completion, rejected answer and task, in order and by side.
+
+    Provenance is left out on purpose: the same data read from another folder is the same dataset.
+    """
+    digest = hashlib.sha256()
+    for name, rows in (("train", train), ("validation", validation)):
+        digest.update(orjson.dumps([name, len(rows)]) + b"\n")
+        for row in rows:
+            digest.update(orjson.dumps([row.prompt, row.completion, row.rejected, row.example.task]) + b"\n")
+    return digest.hexdigest()
+
+
+def _fault(prompt: str, example: Example) -> str:
+    if not (example.instruction + example.input).strip() or not prompt.strip():
+        return "nothing is asked: instruction and input are empty in the template"
+    if not example.output.strip():
+        return "the output is empty: there is nothing to learn"
+    try:
+        f"{prompt}{example.instruction}{example.input}{example.output}{example.rejected}{example.task}".encode()
+    except UnicodeEncodeError as error:
+        return f"half of a surrogate pair ({error.object[error.start]!r}) is not a character"
+    return ""
+
+
+def _too_few(usable: int, needed: int, quarantined: Sequence[Quarantined]) -> str:
+    reasons = Counter(item.reason for item in quarantined)
+    aside = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(5))
+    return (
+        f"{usable} usable rows, at least {needed} are needed (dataset.min_rows); {len(quarantined)} were set aside"
+        f"{': ' + aside if aside else ''}. Collect more or lower dataset.min_rows"
+    )

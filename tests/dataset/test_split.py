@@ -1,0 +1,167 @@
+"""The split: nothing near-identical straddles, the share is met, and the order of the rows does not matter."""
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from loraloop.dataset.similarity import normalise
+from loraloop.dataset.split import group, hold_out
+from loraloop.errors import DataError
+from loraloop.records import Example, Provenance
+
+PARAGRAPH = (
+    "The quick brown fox jumps over the lazy dog while seven wizards quietly mix bright potions "
+    "beside an old stone bridge near our village market every single morning before sunrise"
+)
+
+
+def example(input: str, task: str = "", origin: str = "", instruction: str = "", output: str = "x") -> Example:
+    return Example(
+        input=input,
+        output=output,
+        task=task,
+        origin=origin,
+        instruction=instruction,
+        provenance=Provenance(source="test"),
+    )
+
+
+inputs = st.sampled_from(["a", "A", "a ", "a.", "b", "B b", "bb", "c", "d", "!", "?", "", "e f", "ef", "g", "h"])
+examples = st.lists(
+    st.builds(
+        example,
+        inputs,
+        task=st.sampled_from(["", "t", "u"]),
+        origin=st.sampled_from(["", "", "", "o", "p"]),
+        instruction=st.sampled_from(["", "i", "j"]),
+        output=st.sampled_from(["x", "y"]),
+    ),
+    min_size=2,
+    max_size=40,
+)
+shares = st.sampled_from([0.1, 0.2, 0.5, 0.9])
+
+
+@given(examples, shares, st.integers(0, 3))
+@settings(max_examples=200, deadline=None)
+def test_nothing_near_identical_straddles(rows, share, seed):
+    """Equal inputs, inputs equal up to case, space and punctuation, and equal origins are on one side."""
+    if len(group(rows)) < 2:
+        return
+    held_out = hold_out(rows, share, seed)
+
+    def sides(key) -> set[tuple]:
+        return {(key(row), place in held_out) for place, row in enumerate(rows) if key(row)}
+
+    for key in (
+        lambda row: row.input,
+        lambda row: normalise(row.input),
+        lambda row: row.origin,
+        lambda row: not row.input and normalise(row.instruction),
+    ):
+        assert len(sides(key)) == len({name for name, _ in sides(key)})
+
+
+@given(examples, shares, st.integers(0, 3), st.randoms(use_true_random=False))
+@settings(max_examples=200, deadline=None)
+def test_the_order_of_the_rows_does_not_matter(rows, share, seed, random):
+    """Shuffled rows are held out exactly when the unshuffled ones are."""
+    if len(group(rows)) < 2:
+        return
+    shuffled = random.sample(range(len(rows)), len(rows))
+    held_out = hold_out(rows, share, seed)
+    again = hold_out([rows[place] for place in shuffled], share, seed)
+    assert {shuffled[place] for place in again} == held_out
+
+
+@given(examples, shares, st.integers(0, 3))
+@settings(max_examples=200, deadline=None)
+def test_the_share_is_met_within_a_group(rows, share, seed):
+    """Both sides have rows, and the validation side misses its share by no more than the largest group."""
+    groups = group(rows)
+    if len(groups) < 2:
+        return
+    held_out = hold_out(rows, share, seed)
+    assert 0 < len(held_out) < len(rows)
+    assert abs(len(held_out) - share * len(rows)) <= max(map(len, groups)) + 1
+
+
+@given(examples)
+@settings(max_examples=100, deadline=None)
+def test_the_groups_are_a_partition(rows):
+    """Every example is in exactly one group."""
+    assert sorted(place for places in group(rows) for place in places) == list(range(len(rows)))
+
+
+def test_distinct_rows_are_split_exactly_and_by_task():
+    """With distinct inputs the share is exact, overall and in every task."""
+    rows = [example(f"row {number}", task=f"task{number % 5}") for number in range(3200)]
+    held_out = hold_out(rows, 0.2, 0)
+    assert Counter(rows[place].task for place in held_out) == {f"task{number}": 128 for number in range(5)}
+
+
+def test_a_rare_task_is_on_both_sides():
+    """A task of two rows among a thousand has one on each side."""
+    rows = [example(f"row {number}", task="rare" if number < 2 else "common") for number in range(1000)]
+    assert Counter(rows[place].task for place in hold_out(rows, 0.2, 1)) == {"rare": 1, "common": 199}
+
+
+def test_the_seed_decides():
+    """Another seed holds out other rows, the same seed the same ones."""
+    rows = [example(f"row {number}") for number in range(100)]
+    assert hold_out(rows, 0.2, 0) == hold_out(rows, 0.2, 0) != hold_out(rows, 0.2, 1)
+
+
+def test_large_groups_are_not_preferred():
+    """A group's chance to be held out does not grow with its size (as long as it is under a tenth of the side)."""
+    rows = [example(f"pair {number // 2}" if number < 1000 else f"single {number}") for number in range(2000)]
+    shares = [sum(place < 1000 for place in hold_out(rows, 0.2, seed)) / 400 for seed in range(10)]
+    assert 0.4 < np.mean(shares) < 0.6
+
+
+def test_one_giant_group_does_not_take_the_place_of_others():
+    """30 equal rows of 320, which could fill half of the validation side, stay in training; 64 others are held out."""
+    rows = [example("the same" if number < 30 else f"row {number}") for number in range(320)]
+    for seed in range(50):
+        held_out = hold_out(rows, 0.2, seed)
+        assert len(held_out) == 64
+        assert min(held_out) >= 30
+
+
+def test_long_texts_with_a_changed_word_stay_together():
+    """Copies of a paragraph that differ in a word are one group; two other paragraphs are not."""
+    rows = [example(PARAGRAPH.replace("wizards", word)) for word in ("wizards", "witches", "dragons")]
+    rows += [example(" ".join(f"{letter}{number}" for number in range(40))) for letter in "ab"]
+    assert sorted(map(sorted, group(rows))) == [[0, 1, 2], [3], [4]]
+
+
+def test_a_template_does_not_chain_a_task_into_one_group():
+    """A long form with ever other figures stays apart row by row, but equal rows of it still stay together."""
+    rows = [example(f"{PARAGRAPH} {number // 2}", task="form") for number in range(200)]
+    rows += [example(f"row {number}", task="other") for number in range(800)]
+    groups = group(rows)
+    assert Counter(map(len, groups)) == {2: 100, 1: 800}
+    held_out = hold_out(rows, 0.2, 0)
+    assert Counter(rows[place].task for place in held_out) == {"form": 40, "other": 160}
+
+
+def test_instructions_count_where_there_is_no_input():
+    """Questions without an input are told apart by their instructions."""
+    rows = [example("", instruction=question) for question in ("Who?", "What?", "who")]
+    assert sorted(map(sorted, group(rows))) == [[0, 2], [1]]
+
+
+def test_punctuation_alone_is_compared_as_it_is():
+    """Inputs that would be empty after normalising are equal only when they are equal."""
+    assert len(group([example("+-+-"), example("---"), example("---"), example("...")])) == 3
+
+
+def test_one_group_cannot_be_split():
+    """Rows that are all near-identical are refused with the numbers."""
+    rows = [example("same"), example("Same."), replace(example("same"), output="y")]
+    with pytest.raises(DataError, match="3 examples form 1 group of near-identical inputs"):
+        hold_out(rows, 0.2, 0)
