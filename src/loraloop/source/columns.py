@@ -1,0 +1,140 @@
+"""From rows of a table to examples: which column fills which field."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from typing import Any
+
+import orjson
+
+from loraloop.errors import DataError
+from loraloop.part import part
+from loraloop.records import Collection, Example, Provenance, Quarantined
+from loraloop.suggest import nearest
+
+Record = tuple[str, Mapping[str, Any], Provenance]
+"""What to call a row in messages, its values, and where it came from."""
+
+_ABSENT = object()
+
+
+@part
+class Columns:
+    """Which column fills which field of an example.
+
+    A field left out takes the column of its own name where there is one. Dots reach into nested values and into JSON
+    text: ``json.text``, ``answers.0.label``.
+    """
+
+    input: str | None = None
+    output: str | None = None
+    instruction: str | None = None
+    task: str | None = None
+    rejected: str | None = None
+
+    def of(self, field: str) -> str:
+        """The column that fills ``field``."""
+        return str(getattr(self, field) or field)
+
+
+FIELDS = tuple(field.name for field in fields(Columns))
+
+
+def collect(
+    where: str, records: Iterable[Record], columns: Columns, instruction: str, quarantined: list[Quarantined]
+) -> Collection:
+    """Map records to examples.
+
+    A row without an answer, or without anything to ask, is quarantined.
+
+    Args:
+        where: The file, folder or dataset, for messages.
+        records: The rows; reading them may add to ``quarantined``.
+        columns: Which column fills which field.
+        instruction: Stands in for a missing or empty instruction.
+        quarantined: What was set aside while reading; rows set aside here are added.
+
+    Raises:
+        DataError: A mapped column is in no row, or no row is usable.
+    """
+    examples: list[Example] = []
+    names: dict[str, None] = {}
+    found: set[str] = set()
+    for item, row, provenance in records:
+        names.update(dict.fromkeys(row))
+        values = {field: value for field in FIELDS if (value := _reach(row, columns.of(field))) is not _ABSENT}
+        found |= values.keys()
+        try:
+            examples.append(_example(values, instruction, provenance))
+        except (TypeError, ValueError) as error:
+            quarantined.append(Quarantined(item, str(error)))
+    if names:
+        _require(where, columns, instruction, found, list(names))
+    if not examples:
+        reasons = "; ".join(f"{one.item}: {one.reason}" for one in quarantined[:3])
+        raise DataError(f"{where}: no usable row, {len(quarantined)} set aside{reasons and f' ({reasons})'}")
+    return Collection(tuple(examples), tuple(quarantined))
+
+
+def _require(where: str, columns: Columns, instruction: str, found: set[str], names: list[str]) -> None:
+    needed = [field for field in FIELDS if getattr(columns, field) or field == "output"]
+    if not instruction and not found & {"input", "instruction"}:
+        needed.append("input")
+    for field in needed:
+        if field not in found:
+            name = columns.of(field)
+            raise DataError(
+                f"{where} has no column {name!r} for source.columns.{field}{nearest(name, names)}; "
+                f"it has {', '.join(names)}: set source.columns.{field} to one of them"
+            )
+
+
+def _example(values: Mapping[str, Any], instruction: str, provenance: Provenance) -> Example:
+    text = {field: _text(field, value) for field, value in values.items()}
+    if not text.get("output", "").strip():
+        raise ValueError("the output is empty")
+    if not text.get("instruction", "").strip():
+        text["instruction"] = instruction
+    if not (text["instruction"] + text.get("input", "")).strip():
+        raise ValueError("nothing to ask: input and instruction are empty")
+    return Example(
+        input=text.get("input", ""),
+        output=text["output"],
+        instruction=text["instruction"],
+        task=text.get("task", ""),
+        rejected=text.get("rejected") or None,
+        origin=provenance.image_sha256 or "",
+        provenance=provenance,
+    )
+
+
+def _reach(value: Any, path: str) -> Any:
+    """The value at a dotted path, or ``_ABSENT``; a name with dots of its own is found first."""
+    if isinstance(value, str):
+        try:
+            value = orjson.loads(value)
+        except orjson.JSONDecodeError:
+            return _ABSENT
+    if isinstance(value, list):
+        value = {str(index): item for index, item in enumerate(value)}
+    if not isinstance(value, Mapping):
+        return _ABSENT
+    if path in value:
+        return value[path]
+    head, dot, rest = path.partition(".")
+    return _reach(value[head], rest) if dot and head in value else _ABSENT
+
+
+def _text(field: str, value: Any) -> str:
+    """Text as it is, nothing for null, one line per item for a list of texts, JSON for the rest."""
+    if isinstance(value, str):
+        return value
+    if value is None or value != value:  # NaN is how pandas writes a missing value
+        return ""
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return "\n".join(value)
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError as error:
+        raise TypeError(f"the {field} is not text: {error}") from error

@@ -1,0 +1,188 @@
+"""Examples from any dataset on the Hugging Face Hub, or from a folder that ``datasets`` can load."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field, model_validator
+
+from loraloop.errors import ConfigError, DataError
+from loraloop.part import part
+from loraloop.protocols import Ocr
+from loraloop.records import Collection, Example, Page, Provenance, Quarantined
+from loraloop.source import columns as mapping
+from loraloop.source.answers import same
+from loraloop.source.columns import Columns
+
+if TYPE_CHECKING:
+    from datasets import Dataset, IterableDataset
+
+CONNECT_SECONDS = 5
+BATCH = 256
+"""Rows held at once, and images handed to OCR at once."""
+
+Row = Mapping[str, Any]
+
+
+@part
+class Hub:
+    """A dataset by its id on the hub (``tatsu-lab/alpaca``) or by its folder; no code from the hub is ever run."""
+
+    name: Annotated[str, Field(min_length=1)] | None = None
+    config: str | None = None
+    split: Annotated[str, Field(min_length=1)] = "train"
+    revision: str | None = None
+    columns: Columns = Columns()
+    image: str | None = None
+    instruction: str = ""
+    limit: Annotated[int, Field(ge=1)] | None = None
+    streaming: bool = False
+
+    @model_validator(mode="after")
+    def _one_input(self) -> Hub:
+        if self.image is not None and self.columns.input is not None:
+            raise ValueError(
+                f"image={self.image} and columns.input={self.columns.input} both fill the input: "
+                "set columns.input=null to use what OCR reads in the image, or image=null"
+            )
+        return self
+
+    def check(self) -> None:
+        """Refuse a name that is neither set, nor a folder, nor formed like an id."""
+        if self.name is None:
+            raise ConfigError("source.name is not set: name a dataset, such as source.name=tatsu-lab/alpaca")
+        if not Path(self.name).is_dir() and not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", self.name):
+            raise ConfigError(
+                f"source.name={self.name} is neither a folder that exists nor a dataset's id: "
+                "write OWNER/NAME as on the hub, such as tatsu-lab/alpaca"
+            )
+
+    def collect(self, ocr: Ocr | None) -> Collection:
+        """Load the split and map its rows in order; ``image`` makes what ``ocr`` reads in that column the input.
+
+        Raises:
+            ConfigError: ``name`` is not a dataset's name.
+            DataError: The hub cannot be reached, there is no such dataset, configuration, split or column, or no row
+                is usable.
+        """
+        self.check()
+        quarantined: list[Quarantined] = []
+        with self._explained():
+            dataset = self._load()
+        records = self._pages(dataset, ocr, quarantined) if self.image else self._records(dataset)
+        return mapping.collect(str(self.name), records, self.columns, self.instruction, quarantined)
+
+    def correct(self, example: Example, answer: str) -> bool:
+        """The answer must equal the output but for case, white space and a full stop at the end."""
+        return same(example.output, answer)
+
+    def _load(self) -> Dataset | IterableDataset:
+        import datasets
+
+        folder = Path(str(self.name))
+        if (folder / "state.json").is_file():
+            return datasets.load_from_disk(folder)
+        if (folder / "dataset_dict.json").is_file():
+            return self._pick(datasets.load_from_disk(folder))
+        if not folder.is_dir():
+            _reach_hub(str(self.name))
+        return datasets.load_dataset(
+            self.name, self.config, split=self.split, revision=self.revision, streaming=self.streaming
+        )
+
+    def _pick(self, splits: Mapping[str, Dataset]) -> Dataset:
+        if self.split not in splits:
+            raise DataError(f"source.split={self.split}: {self.name} has no such split; it has {', '.join(splits)}")
+        return splits[self.split]
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Whatever goes wrong in the loader or on its way is a fact about the dataset, told with its name."""
+        try:
+            yield
+        except DataError:
+            raise
+        except Exception as error:
+            asked = ", ".join(
+                f"{key}={value}"
+                for key in ("name", "config", "split", "revision")
+                if (value := getattr(self, key)) is not None
+            )
+            raise DataError(f"cannot load the dataset ({asked}): {type(error).__name__}: {error}") from error
+
+    def _rows(self, dataset: Dataset | IterableDataset) -> Iterator[Row]:
+        size = min(BATCH, self.limit or BATCH)
+        with self._explained():
+            # Arrow hands images and sounds over as stored: nothing is decoded that no column asks for.
+            for table in dataset.with_format("arrow").iter(batch_size=size):
+                yield from table.to_pylist()
+
+    def _records(self, dataset: Dataset | IterableDataset) -> Iterator[mapping.Record]:
+        for index, row in enumerate(itertools.islice(self._rows(dataset), self.limit)):
+            yield f"row {index}", row, Provenance(source="hub", index=index)
+
+    def _pages(
+        self, dataset: Dataset | IterableDataset, ocr: Ocr | None, quarantined: list[Quarantined]
+    ) -> Iterator[mapping.Record]:
+        if ocr is None:
+            raise DataError(f"source.image={self.image} needs an OCR engine: choose one, such as ocr=tesseract_psm6")
+        rows = enumerate(itertools.islice(self._rows(dataset), self.limit))
+        while batch := list(itertools.islice(rows, BATCH)):
+            with tempfile.TemporaryDirectory(prefix="loraloop-") as folder:
+                paths = [_store(Path(folder) / str(index), self._stored(row)) for index, row in batch]
+                pages = list(ocr.read(paths))
+            for (index, row), page in zip(batch, pages, strict=True):
+                if page.status == "ok":
+                    yield f"row {index}", {**row, "input": page.text}, _seen(index, page)
+                else:
+                    quarantined.append(Quarantined(f"row {index}", page.reason))
+
+    def _stored(self, row: Row) -> Mapping[str, Any]:
+        """The image of a row as ``datasets`` stores it: ``bytes``, or the ``path`` of a file."""
+        stored = row.get(str(self.image), "")
+        if stored is None:
+            return {"bytes": None, "path": None}
+        if not isinstance(stored, Mapping) or not {"bytes", "path"} <= stored.keys():
+            there = ", ".join(row)
+            raise DataError(f"{self.name} has no images in a column {self.image!r} for source.image; it has {there}")
+        return stored
+
+
+def _store(target: Path, stored: Mapping[str, Any]) -> Path:
+    """Where OCR finds a stored image; an absent one becomes an empty file, which OCR quarantines."""
+    if stored["bytes"] is None and stored["path"]:
+        return Path(stored["path"])
+    target = target.with_suffix(Path(stored["path"] or "").suffix or ".png")
+    target.write_bytes(stored["bytes"] or b"")
+    return target
+
+
+def _seen(index: int, page: Page) -> Provenance:
+    return Provenance(source="hub", index=index, image_sha256=page.sha256, ocr_confidence=page.confidence)
+
+
+def _reach_hub(name: str) -> None:
+    """Ask the hub for a sign of life; the loader itself would retry for half a minute before it gives up.
+
+    Raises:
+        DataError: Nothing answers.
+    """
+    import datasets.config
+    from huggingface_hub import get_session
+
+    if datasets.config.HF_HUB_OFFLINE:
+        return
+    try:
+        get_session().head(datasets.config.HF_ENDPOINT, timeout=CONNECT_SECONDS)
+    except Exception as error:  # of whichever HTTP library huggingface_hub stands on
+        raise DataError(
+            f"source.name={name}: the Hugging Face Hub ({datasets.config.HF_ENDPOINT}) cannot be reached ({error}). "
+            "Check the network or a proxy (HTTPS_PROXY), name a mirror (HF_ENDPOINT), use what is already in the cache "
+            "(HF_HUB_OFFLINE=1), or name a local folder"
+        ) from error
