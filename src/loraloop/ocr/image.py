@@ -1,0 +1,90 @@
+"""Images as OCR takes them: judged by their header, then decoded strictly to grey pixels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Pixels = NDArray[np.uint8]
+
+FORMATS = ("PNG", "JPEG", "TIFF", "WEBP")
+
+
+class UnreadableError(Exception):
+    """An image that cannot be read; the message is the reason, fit for a person."""
+
+
+def load(path: Path, max_pixels: int) -> Pixels:
+    """Decode an image to grey, upright by its EXIF orientation, transparency laid on white.
+
+    Args:
+        path: A PNG, JPEG, TIFF or WebP file.
+        max_pixels: Larger images are refused by their header, before a pixel is decoded.
+
+    Raises:
+        UnreadableError: The file is missing, empty, not an image, too large, of several frames, truncated or damaged.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    if not path.is_file():
+        raise UnreadableError("does not exist" if not path.exists() else "is not a file")
+    if path.stat().st_size == 0:
+        raise UnreadableError("is empty (0 bytes)")
+    # loraloop's own limit is a key that a person can set; Pillow's would warn or raise beside it.
+    Image.MAX_IMAGE_PIXELS = None
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            _judge(image, max_pixels)
+            _whole(path, image.format or "")
+            return _grey(image)
+    except UnidentifiedImageError as error:
+        raise UnreadableError("is not a PNG, JPEG, TIFF or WebP image") from error
+    except (OSError, SyntaxError, ValueError, EOFError, MemoryError, OverflowError) as error:
+        raise UnreadableError(f"is damaged or truncated: {error}") from error
+
+
+def _judge(image: Image, max_pixels: int) -> None:
+    pixels = image.width * image.height
+    if pixels > max_pixels:
+        size = f"{image.width} x {image.height} = {pixels / 1e6:.1f} megapixels"
+        raise UnreadableError(f"has {size}, more than ocr.max_pixels={max_pixels}")
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1 and image.format != "MPO":
+        raise UnreadableError(f"has {frames} frames, of which one would be read: save one image per page")
+
+
+def _whole(path: Path, format_: str) -> None:
+    # Decoders forgive a missing tail (JPEG pads it with grey): look at the end mark before trusting the pixels.
+    with path.open("rb") as stream:
+        head = stream.read(12)
+        stream.seek(max(0, path.stat().st_size - 65536))
+        tail = stream.read()
+    if format_ == "PNG" and b"IEND\xaeB`\x82" not in tail:
+        raise UnreadableError("is truncated: a PNG ends with IEND")
+    if format_ in {"JPEG", "MPO"} and b"\xff\xd9" not in tail:
+        raise UnreadableError("is truncated: a JPEG ends with the marker FFD9")
+    if format_ == "WEBP" and int.from_bytes(head[4:8], "little") + 8 > path.stat().st_size:
+        raise UnreadableError("is truncated: it is shorter than its RIFF header says")
+
+
+def _grey(image: Image) -> Pixels:
+    from PIL import Image, ImageOps
+
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode in {"I", "F"} or upright.mode.startswith("I;"):
+        return _stretch(np.asarray(upright, dtype=np.float64))
+    if upright.has_transparency_data:
+        upright = upright.convert("RGBA")
+        upright = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright)
+    return np.asarray(upright.convert("L"))
+
+
+def _stretch(deep: NDArray[np.float64]) -> Pixels:
+    low, high = float(deep.min()), float(deep.max())
+    return ((deep - low) * (255.0 / max(high - low, 1.0))).astype(np.uint8)
