@@ -1,0 +1,198 @@
+"""The part: rated sessions become examples, and each one that does not says why."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from loraloop.errors import ConfigError, DataError
+from loraloop.part import part
+from loraloop.protocols import Ocr
+from loraloop.records import Collection, Example, Provenance, Quarantined
+from loraloop.source.sessions.family import Family, families
+from loraloop.source.sessions.log import Agent, Rating, Session, read
+from loraloop.source.sessions.targets import lacking, target
+from loraloop.source.sessions.text import answer, collapse, situation, task_key
+
+_log = logging.getLogger(__name__)
+_SHOWN_IDS = 20
+
+_NO_ANSWER = "neither an answer nor a tool call is recorded"
+
+Fate = Literal["corrective", "positive", "pair", "quarantined", "filtered"]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of one session: its examples, or the reason why it has none."""
+
+    id: str
+    fate: Fate
+    examples: tuple[Example, ...] = ()
+    reason: str = ""
+
+
+@part
+class Sessions:
+    """Rated agent sessions, ``<path>/<id>/session.json``.
+
+    A rating below ``below`` makes a corrective example, whose target is a person's correction, the answer of a
+    sibling (same task and agent) rated ``min_positive_rating`` or more, or what the rule for its issue makes of the
+    recorded calls. A rating of ``min_positive_rating`` or more makes a positive example. With ``pairs`` the examples
+    are instead preference pairs: high-rated answers chosen over answers rated below ``rejected_below``.
+    """
+
+    path: Path = Path("examples/sessions")
+    below: Annotated[Rating, Field(ge=2)] = 4
+    min_corrective: Annotated[int, Field(ge=0)] = 5
+    use: Annotated[tuple[Literal["corrective", "positive"], ...], Field(min_length=1)] = ("corrective", "positive")
+    min_positive_rating: Rating = 5
+    pairs: bool = False
+    rejected_below: Annotated[Rating, Field(ge=2)] = 3
+    agents: Annotated[tuple[Agent, ...], Field(min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _high_above_low(self) -> Sessions:
+        for key, low in (("below", self.below), ("rejected_below", self.rejected_below)):
+            if low > self.min_positive_rating:
+                raise ValueError(
+                    f"{key}={low} is above min_positive_rating={self.min_positive_rating}, so a rating could be low "
+                    f"and high at once; write {key}={self.min_positive_rating} or less"
+                )
+        return self
+
+    def check(self) -> None:
+        """See that the folder is there.
+
+        Raises:
+            ConfigError: There is no such folder.
+        """
+        if not self.path.is_dir():
+            found = "is a file" if self.path.exists() else f"does not exist (seen from {Path.cwd()})"
+            raise ConfigError(
+                f"source.path={self.path} {found}; name the folder that holds <id>/session.json, "
+                "such as source.path=examples/sessions in a checkout"
+            )
+
+    def collect(self, ocr: Ocr | None = None) -> Collection:
+        """Read the sessions and make the examples, in the order of the session ids.
+
+        Raises:
+            ConfigError: ``path`` is not a folder.
+            DataError: Fewer than ``min_corrective`` corrective examples or pairs, or no example at all.
+        """
+        self.check()
+        sessions, broken = read(self.path)
+        verdicts = self.judge(sessions)
+        self._demand_enough(verdicts, broken)
+        _log.info("%s: %s", self.path, _summary(verdicts, len(broken)))
+        unusable = [Quarantined(one.id, one.reason) for one in verdicts if one.fate == "quarantined"]
+        return Collection(
+            examples=tuple(example for one in verdicts for example in one.examples),
+            quarantined=tuple(sorted([*broken, *unusable], key=lambda one: one.item)),
+        )
+
+    def correct(self, example: Example, answer: str) -> bool:
+        """Whether ``answer`` is the target, white space aside."""
+        return collapse(answer) == collapse(example.output)
+
+    def judge(self, sessions: Mapping[str, Session]) -> list[Verdict]:
+        """One verdict per session, in the order of their ids."""
+        low = self.rejected_below if self.pairs else self.below
+        kin = families(sessions, low=low, high=self.min_positive_rating)
+        decide = self._pair if self.pairs else self._teach
+        return [
+            self._passed_over(name, session) or decide(name, session, kin[name])
+            for name, session in sorted(sessions.items())
+        ]
+
+    def _passed_over(self, name: str, session: Session) -> Verdict | None:
+        if self.agents is not None and session.agent not in self.agents:
+            return Verdict(name, "filtered", reason=f"agent {session.agent or 'unknown'} is not in source.agents")
+        if session.user_rating is None:
+            return Verdict(name, "filtered", reason="not rated")
+        return None
+
+    def _teach(self, name: str, session: Session, family: Family) -> Verdict:
+        rating = session.user_rating or 0
+        if self.below <= rating < self.min_positive_rating:
+            return Verdict(name, "filtered", reason=f"rated {rating}: neither bad nor good enough to learn from")
+        fate: Fate = "corrective" if rating < self.below else "positive"
+        if fate not in self.use:
+            return Verdict(name, "filtered", reason=f"rated {rating}: {fate} examples are not in source.use")
+        if fate == "positive":
+            return _verdict(name, fate, session, [answer(session)], _NO_ANSWER)
+        text = target(session, family.good.values(), family.bad) or ""
+        missing = f"no correction, {self._no_sibling}, and no rule that applies: {lacking(session)}"
+        return _verdict(name, fate, session, [text], missing)
+
+    def _pair(self, name: str, session: Session, family: Family) -> Verdict:
+        rating = session.user_rating or 0
+        if rating >= self.rejected_below:
+            side = "the chosen side of pairs" if rating >= self.min_positive_rating else "neither chosen nor rejected"
+            return Verdict(name, "filtered", reason=f"rated {rating}: {side}")
+        if not (rejected := answer(session)):
+            return _verdict(name, "pair", session, [], _NO_ANSWER)
+        return _verdict(name, "pair", session, family.dealt(name, rejected), self._no_sibling, rejected)
+
+    @property
+    def _no_sibling(self) -> str:
+        return f"no other answer rated {self.min_positive_rating} or more to the same task"
+
+    def _demand_enough(self, verdicts: Sequence[Verdict], broken: Sequence[Quarantined]) -> None:
+        fate = "pair" if self.pairs else "corrective" if "corrective" in self.use else "positive"
+        usable = sum(len(one.examples) for one in verdicts if one.fate == fate)
+        needed = 1 if fate == "positive" else self.min_corrective
+        if usable >= needed and any(one.examples for one in verdicts):
+            return
+        others = [(one.id, one.reason or f"made a {one.fate} example") for one in verdicts if one.fate != fate]
+        others += [(one.item, one.reason) for one in broken]
+        key = "" if fate == "positive" else f" (source.min_corrective={needed})"
+        raise DataError(
+            f"{self.path} holds {len(verdicts) + len(broken)} sessions, from which came {usable} {fate} examples; at "
+            f"least {max(1, needed)} are needed{key}: rate or correct more sessions{', or lower it' if key else ''}."
+            + (" The others:" + _reasons(others) if others else "")
+        )
+
+
+def _verdict(
+    name: str, fate: Fate, session: Session, outputs: Sequence[str], missing: str, rejected: str | None = None
+) -> Verdict:
+    examples = tuple(
+        Example(
+            input=situation(session),
+            output=output,
+            task=session.agent or "session",
+            rejected=rejected,
+            origin=task_key(session.task),
+            provenance=Provenance(source="sessions", session_id=name),
+        )
+        for output in outputs
+        if output
+    )
+    if examples:
+        return Verdict(name, fate, examples)
+    return Verdict(name, "quarantined", reason=f"rated {session.user_rating}, but {missing}")
+
+
+def _reasons(others: Iterable[tuple[str, str]]) -> str:
+    by_reason: dict[str, list[str]] = defaultdict(list)
+    for name, reason in others:
+        by_reason[reason].append(name)
+    return "".join(
+        f"\n  {len(ids)} x {reason}: {', '.join(ids[:_SHOWN_IDS])}{', ...' if len(ids) > _SHOWN_IDS else ''}"
+        for reason, ids in sorted(by_reason.items(), key=lambda item: (-len(item[1]), item[0]))
+    )
+
+
+def _summary(verdicts: Sequence[Verdict], broken: int) -> str:
+    counts: dict[str, int] = defaultdict(int, quarantined=broken)
+    for one in verdicts:
+        counts[one.fate] += 1
+    return ", ".join(f"{count} {fate}" for fate, count in sorted(counts.items()))

@@ -1,0 +1,156 @@
+"""What a badly rated session should have answered: a person's correction, a good sibling, or a rule per issue."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from loraloop.source.sessions.log import Session, ToolCall
+from loraloop.source.sessions.text import answer, collapse, render, usable
+
+LONGEST_WAIT = 60
+"""Seconds; no rule makes an agent wait longer."""
+
+# Tesseract words at 90 or above are right 99.3% of the time; below, a second look pays.
+SURE = 90
+
+_READING = re.compile(r"(?<![A-Za-z])(ocr|OCR|read)(?![a-z])")
+_WAITS = ("timeout", "wait", "seconds")
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """How an issue is mended: ``mend`` yields corrected calls, best first; ``needs`` says what it looks for."""
+
+    mend: Callable[[Session], Iterator[Sequence[ToolCall]]]
+    needs: str
+
+
+def target(session: Session, siblings: Iterable[str], refused: Collection[str]) -> str | None:
+    """The answer to learn instead of the session's own, or ``None``.
+
+    Args:
+        session: A badly rated session.
+        siblings: Answers to the same task that were rated high, best first.
+        refused: Collapsed answers to the same task that were rated low, the session's own among them; no rule may
+            arrive at one.
+    """
+    own = collapse(answer(session))
+    for text in (usable(session.correction), *siblings):
+        if text and collapse(text) != own:
+            return text
+    return next((text for text in _mended(session) if usable(text) and collapse(text) not in refused), None)
+
+
+def lacking(session: Session) -> str:
+    """Why no rule applies to the session, in words."""
+    if not session.issues:
+        return "what_went_wrong is empty"
+    return ", ".join(
+        f"{issue!r} needs {rule.needs}" if (rule := RULES.get(_key(issue))) else f"no rule for {issue!r}"
+        for issue in session.issues
+    )
+
+
+def _mended(session: Session) -> Iterator[str]:
+    for issue in session.issues:
+        if rule := RULES.get(_key(issue)):
+            yield from map(render, rule.mend(session))
+
+
+def _key(issue: str) -> str:
+    return re.sub(r"[\W_]+", " ", issue).strip().casefold()
+
+
+def _reread(session: Session) -> Iterator[Sequence[ToolCall]]:
+    """Every unsure reading is made on a crop of twice the resolution and verified before what follows."""
+    calls = [sharper for call in session.calls for sharper in (_sharpened(call) if _unsure(call) else (call,))]
+    if len(calls) > len(session.calls):
+        yield calls
+
+
+def _unsure(call: ToolCall) -> bool:
+    return bool(_READING.search(call.name)) and (call.confidence is None or call.confidence < SURE)
+
+
+def _sharpened(call: ToolCall) -> tuple[ToolCall, ...]:
+    region = {key: value for key, value in call.arguments.items() if key != "scale"} or {"region": "screen"}
+    scale = _number(call.arguments.get("scale")) or 1
+    crop = ToolCall(name="crop", arguments={**region, "scale": 2 * scale})
+    return crop, ToolCall(name=call.name, arguments=region), ToolCall(name="verify", arguments=region)
+
+
+def _choose_again(session: Session) -> Iterator[Sequence[ToolCall]]:
+    """The likeliest wrong call gives way to each recorded alternative.
+
+    That call is one that failed, else the least confident, else the last. Later iterations are left out: they were
+    chosen on screens that the wrong call led to.
+    """
+    steps = [step.calls for step in session.steps]
+    places = [(at, nth) for at, calls in enumerate(steps) for nth, call in enumerate(calls) if _others(call)]
+    if not places:
+        return
+    at, nth = min(reversed(places), key=lambda place: _doubt(steps[place[0]][place[1]]))
+    before = [call for calls in steps[:at] for call in calls]
+    calls = steps[at]
+    for other in _others(calls[nth]):
+        yield [*before, *calls[:nth], other, *calls[nth + 1 :]]
+
+
+def _others(call: ToolCall) -> list[ToolCall]:
+    return [other for other in call.alternatives or () if render([other]) != render([call])]
+
+
+def _doubt(call: ToolCall) -> tuple[bool, float]:
+    return not call.error, 100 if call.confidence is None else call.confidence
+
+
+def _take_time(session: Session) -> Iterator[Sequence[ToolCall]]:
+    """The call that ran out of time is split in two, or waits longer, within a bound.
+
+    That call is one that failed, else the one that took longest, else the last.
+    """
+    calls = session.calls
+    if not calls:
+        return
+    nth = min(reversed(range(len(calls))), key=lambda index: (not calls[index].error, -(calls[index].seconds or 0)))
+    for instead in (_halves(calls[nth]), _longer(calls[nth])):
+        if instead:
+            yield [*calls[:nth], *instead, *calls[nth + 1 :]]
+
+
+def _halves(call: ToolCall) -> tuple[ToolCall, ...]:
+    for key, value in call.arguments.items():
+        if isinstance(value, list) and len(value) > 1:
+            middle = math.ceil(len(value) / 2)
+            return _with(call, key, value[:middle]), _with(call, key, value[middle:])
+    return ()
+
+
+def _longer(call: ToolCall) -> tuple[ToolCall, ...]:
+    for key in _WAITS:
+        if key in call.arguments:
+            wait = _number(call.arguments[key])
+            return (_with(call, key, min(2 * wait, LONGEST_WAIT)),) if wait and wait < LONGEST_WAIT else ()
+    bound = min(2 * math.ceil(call.seconds or LONGEST_WAIT / 4), LONGEST_WAIT)
+    subject = next(iter(call.arguments.values()), call.name)
+    return ToolCall(name="wait_for", arguments={"target": subject, "timeout": max(1, bound)}), call
+
+
+def _with(call: ToolCall, key: str, value: Any) -> ToolCall:
+    return call.model_copy(update={"arguments": {**call.arguments, key: value}})
+
+
+def _number(value: Any) -> float | None:
+    return value if isinstance(value, int | float) and not isinstance(value, bool) and value > 0 else None
+
+
+RULES = {
+    "ocr confidence low": Rule(_reread, f"a recorded reading below {SURE}% confidence"),
+    "wrong action selected": Rule(_choose_again, "a recorded alternative action"),
+    "timeout": Rule(_take_time, f"a recorded call that can be split or wait longer within {LONGEST_WAIT} s"),
+}
+"""By issue, lower case, words parted by one space."""
