@@ -1,0 +1,69 @@
+"""Publishing into a folder."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from loraloop import atomic
+from loraloop.errors import ConfigError, RegistryError
+from loraloop.part import part
+from loraloop.publish.bundle import CARD, bundle, sha256
+from loraloop.records import Version
+
+
+@part
+class Folder:
+    """Copies a version to ``path/NAME-vN``."""
+
+    path: Path = Path("published")
+
+    def check(self) -> None:
+        """See that ``path`` can hold folders.
+
+        Raises:
+            ConfigError: It is a file.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise ConfigError(f"publish.path={self.path} must be a folder, but it is a file; choose another")
+
+    def publish(self, version: Version, metrics: Mapping[str, float] | None = None) -> str:
+        """Copy a version with its model card; an equal copy is left as it is.
+
+        Args:
+            version: A registered, verified version.
+            metrics: What it scored, for the card.
+
+        Returns:
+            The folder.
+
+        Raises:
+            RegistryError: The folder holds something else, or cannot be written; it is as it was.
+        """
+        target = self.path / f"{version.name}-v{version.number}"
+        files = bundle(version, metrics or {}, str(target))
+        if target.exists():
+            _same(target, files)
+            return str(target)
+        try:
+            with atomic.folder(target) as beside:
+                for name, content in files.items():
+                    _put(content, beside / name)
+        except OSError as error:
+            raise RegistryError(f"cannot write {target} ({error.strerror}); nothing was published") from error
+        return str(target)
+
+
+def _put(content: Path | bytes, path: Path) -> None:
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        shutil.copyfile(content, path)
+
+
+def _same(target: Path, files: Mapping[str, Path | bytes]) -> None:
+    # People edit the card of what they published; the adapter itself must be this one.
+    for name, content in files.items():
+        if name != CARD and not ((target / name).is_file() and sha256(target / name) == sha256(content)):
+            raise RegistryError(f"{target} exists and its {name} is not this version's; choose another publish.path")

@@ -1,0 +1,143 @@
+"""An adapter's folder and its manifest: what it must hold, and whether it fits a base."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from loraloop import atomic
+from loraloop.errors import ModelError, RegistryError
+from loraloop.records import Base, Manifest
+from loraloop.registry import weights
+
+CONFIG, WEIGHTS, MANIFEST = "adapter_config.json", "adapter_model.safetensors", "manifest.json"
+PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib"})
+ORIGIN = ("run_id", "parent_run_id", "loraloop_version")
+"""Manifest keys that say where an adapter came from, not what it is."""
+
+
+def read(folder: Path) -> Manifest:
+    """The manifest beside the weights.
+
+    Raises:
+        RegistryError: It is missing or not a manifest.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise RegistryError(f"{folder} has no {MANIFEST}, so its base cannot be checked; register it (stage=register)")
+    try:
+        return TypeAdapter(Manifest).validate_json(path.read_bytes())
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(map(str, problem["loc"])) or MANIFEST
+        raise RegistryError(f"{path} is damaged ({where}: {problem['msg']}); restore it or register again") from error
+
+
+def write(folder: Path, manifest: Manifest) -> None:
+    """Write the manifest beside the weights."""
+    with atomic.write(folder / MANIFEST) as stream:
+        stream.write(json.dumps(manifest.to_dict(), indent=2, sort_keys=True).encode() + b"\n")
+
+
+def verify(folder: Path, manifest: Manifest) -> None:
+    """Check that a folder holds exactly the adapter that the manifest describes, and nothing that runs code.
+
+    Raises:
+        RegistryError: A file is missing, truncated, altered, pickled or not finite, or differs from the manifest.
+    """
+    _verify_files(folder)
+    found = weights.sha256(folder / WEIGHTS)
+    if found != manifest.weights_sha256:
+        raise RegistryError(
+            f"{folder / WEIGHTS} has SHA-256 {found[:12]}..., the manifest says {manifest.weights_sha256[:12]}...: "
+            "it was altered or cut short; restore it, or register the adapter again"
+        )
+    _verify_config(folder, manifest)
+    _verify_tensors(folder / WEIGHTS)
+
+
+def verify_adapter(base: Base, manifest: Manifest) -> None:
+    """Check that an adapter was trained on ``base``; another quantisation of the same weights is allowed.
+
+    Raises:
+        ModelError: It was trained on another base or tokenizer; names both.
+    """
+    trained = manifest.base
+    if (trained.sha256, trained.tokenizer_sha256) == (base.sha256, base.tokenizer_sha256):
+        return
+    what = "base" if trained.sha256 != base.sha256 else "tokenizer"
+    raise ModelError(
+        f"the adapter was trained on another {what}: {_identity(trained)}, and model is {_identity(base)}; "
+        f"choose the model that it was trained on (model.name={trained.name}) or train a new adapter"
+    )
+
+
+def content_sha256(folder: Path, manifest: Manifest) -> str:
+    """Hash of what an adapter is (weights, configuration, base, data), the same whichever run made it."""
+    facts = {key: value for key, value in manifest.to_dict().items() if key not in ORIGIN}
+    config = {key: _sorted(value) for key, value in _config(folder).items()}
+    for key in ("base_model_name_or_path", "peft_version"):
+        config.pop(key, None)
+    return hashlib.sha256(json.dumps([facts, config], sort_keys=True).encode()).hexdigest()
+
+
+def _verify_files(folder: Path) -> None:
+    if not folder.is_dir():
+        raise RegistryError(f"the adapter folder {folder} does not exist")
+    missing = [name for name in (CONFIG, WEIGHTS) if not (folder / name).is_file()]
+    if missing:
+        there = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
+        raise RegistryError(f"{folder} lacks {' and '.join(missing)}; it holds {there}")
+    pickles = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.suffix.lower() in PICKLES)
+    if pickles:
+        raise RegistryError(
+            f"{folder} holds pickle files, which run code when loaded: {', '.join(pickles)}; remove them, "
+            "only safetensors are registered"
+        )
+
+
+def _verify_config(folder: Path, manifest: Manifest) -> None:
+    config = _config(folder)
+    rules = {"peft_type": "LORA", "r": manifest.rank, "lora_alpha": manifest.alpha}
+    wrong = [f"{key}={config.get(key)!r}, not {rule!r}" for key, rule in rules.items() if config.get(key) != rule]
+    if wrong:
+        raise RegistryError(f"{folder / CONFIG} differs from the manifest: {', '.join(wrong)}")
+
+
+def _verify_tensors(path: Path) -> None:
+    names = list(weights.header(path))
+    # PEFT ignores keys with another prefix without a word, and the adapter then answers like its base.
+    foreign = [name for name in names if not name.startswith("base_model.model.")]
+    if foreign or not any(".lora_A." in name for name in names):
+        raise RegistryError(
+            f"{path} holds no LoRA weights in PEFT's layout (found {(foreign or names or ['none'])[0]})"
+        )
+    broken = weights.not_finite(path)
+    if broken:
+        raise RegistryError(f"{path}: {len(broken)} of {len(names)} tensors hold NaN or infinity, first {broken[0]}")
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    try:
+        config = json.loads((folder / CONFIG).read_bytes())
+    except ValueError as error:
+        raise RegistryError(f"{folder / CONFIG} is not JSON ({error})") from error
+    if not isinstance(config, dict):
+        raise RegistryError(f"{folder / CONFIG} holds {type(config).__name__}, not a JSON object")
+    return config
+
+
+def _sorted(value: Any) -> Any:
+    # PEFT writes sets (target_modules) as lists in an order that differs between processes.
+    return sorted(value) if isinstance(value, list) and all(isinstance(item, str) for item in value) else value
+
+
+def _identity(base: Base) -> str:
+    return (
+        f"{base.name} (revision {base.revision or 'none'}, sha256 {base.sha256[:12]}, "
+        f"tokenizer {base.tokenizer_sha256[:12]})"
+    )

@@ -1,0 +1,281 @@
+"""Versions of adapters in MLflow's model registry, with a ledger of who served when."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
+
+from loraloop.errors import ConfigError, RegistryError
+from loraloop.part import part
+from loraloop.records import Manifest, Version
+from loraloop.registry import connection, kept
+from loraloop.registry import manifest as manifests
+from loraloop.registry.ledger import Entry, Ledger
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+Name = Annotated[str, Field(pattern=r"^\w[\w.-]*$")]
+REFERENCE = re.compile(r"(?:models:/(?P<name>\w[\w.-]*)(?:/(?=\d)|(?=@)))?(?:@(?P<alias>[\w.-]+)|(?P<number>\d+))")
+SHA256 = re.compile(r"[0-9a-f]{64}")
+CONTENT = "content_sha256"
+"""Version tag by which an adapter is recognised; also the name of its folder."""
+
+
+@part
+class MlflowRegistry:
+    """Keeps adapters under ``folder/artifacts/adapters/<name>/<content>`` and their versions and aliases in MLflow.
+
+    A kept adapter is never written again, so a run that is resumed or deleted cannot change a version.
+
+    An alias is written to MLflow first and to the ledger second: servers follow MLflow's alias, so the ledger
+    follows it too. After a crash between the two, or a change made in MLflow's own pages, the next call that looks at
+    an alias enters the difference as the event ``observed`` before it goes on.
+
+    Attributes:
+        name: Registered model.
+        folder: Home of the database (``mlflow.db``), the adapters and the ledger (``<name>.ledger.jsonl``).
+        uri: An MLflow server or database instead of ``folder/mlflow.db``.
+        serve_alias: The alias of the reigning version.
+    """
+
+    name: Name = "loraloop"
+    folder: Path = Path("mlruns")
+    uri: str | None = None
+    serve_alias: Name = "champion"
+
+    def check(self) -> None:
+        """Reach the server, if there is one, within 10 s.
+
+        Raises:
+            ConfigError: It does not answer, or ``folder`` is a file.
+        """
+        if self.folder.exists() and not self.folder.is_dir():
+            raise ConfigError(f"registry.folder={self.folder} must be a folder, but it is a file; choose another")
+        if self.uri is not None and self.uri.startswith(("http://", "https://")):
+            connection.reach(self.uri)
+
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger beside the database."""
+        return Ledger(self.folder / f"{self.name}.ledger.jsonl")
+
+    def register(self, adapter: Path, manifest: Manifest, run: str | None = None) -> Version:
+        """Keep an adapter as the next version, alias ``candidate``; an equal one is returned with ``created=False``.
+
+        Args:
+            adapter: Folder in PEFT's layout.
+            manifest: What it is; written beside the weights.
+            run: Id of the MLflow run that it comes from; a server keeps the files with that run.
+
+        Raises:
+            RegistryError: The folder does not hold what the manifest says, or its base has random weights.
+        """
+        if manifest.base.weights == "random":
+            raise RegistryError(
+                f"the base {manifest.base.name} has random weights (model.weights=random), so its adapter means "
+                "nothing outside a benchmark; train on model.weights=pretrained to register"
+            )
+        manifests.verify(adapter, manifest)
+        content = manifests.content_sha256(adapter, manifest)
+        with self._locked(), self._client() as client:
+            kept.keep(self._kept(self.name, content), adapter, manifest, content)
+            number = self._find(client, content) or self._create(client, content, manifest, run)
+            created = all(entry.version != number or entry.event != "register" for entry in self.ledger.entries())
+            if created:
+                self._point(client, "register", number, "candidate", f"content {content[:12]}", {"run": run})
+            return self._version(client, self.name, number, created)
+
+    def promote(self, number: int, alias: str, reason: str) -> Version:
+        """Point ``alias`` at a version and write it, with the reason, into the ledger.
+
+        Raises:
+            RegistryError: There is no such version, its weights are altered, or MLflow does not allow the alias.
+        """
+        self.resolve(str(number))
+        with self._locked(), self._client() as client:
+            self._point(client, "promote", number, alias, reason, {})
+            return self._version(client, self.name, number, created=False)
+
+    def resolve(self, reference: str) -> Version:
+        """A version from ``models:/NAME@ALIAS``, ``models:/NAME/N``, ``@ALIAS``, ``N`` or an adapter's folder.
+
+        A folder that is not registered has the number 0.
+
+        Raises:
+            RegistryError: There is no such version, or the weights do not have the manifest's SHA-256.
+        """
+        match = REFERENCE.fullmatch(reference)
+        if match is None:
+            return self._unregistered(reference)
+        name = match["name"] or self.name
+        with self._client() as client:
+            aliases = self._aliases(client, name)
+            number = aliases.get(match["alias"]) if match["alias"] else int(match["number"])
+            numbers = self._numbers(client, name)
+            if number not in numbers:
+                raise RegistryError(_unknown(reference, name, aliases, numbers))
+            version = self._version(client, name, number, created=False)
+        kept.load(version.path, version.path.name)
+        return version
+
+    def champion(self) -> Version | None:
+        """The version under ``serve_alias``, its weights verified, if there is one."""
+        with self._client() as client:
+            reigns = self.serve_alias in self._aliases(client, self.name)
+        return self.resolve(f"@{self.serve_alias}") if reigns else None
+
+    def record(self, event: str, number: int | None, reason: str, numbers: Mapping[str, Any]) -> None:
+        """Append an event (``gate``, ``publish``, ...) to the ledger, and show it as a tag of the version in MLflow."""
+        self.ledger.append(event, number, reason, numbers=numbers)
+        if number:
+            with self._client() as client:
+                client.set_model_version_tag(self.name, str(number), event, reason[:5000])
+
+    def serving(self, role: str, at: str) -> int | None:
+        """Which version had the alias ``role`` at the ISO 8601 time ``at``, from the ledger."""
+        return self.ledger.serving(role, at)
+
+    def history(self) -> list[Entry]:
+        """Every entry of the ledger, oldest first, its chain of hashes verified.
+
+        Raises:
+            RegistryError: The ledger was altered.
+        """
+        self.ledger.verify()
+        return self.ledger.entries()
+
+    def _find(self, client: MlflowClient, content: str) -> int | None:
+        found = client.search_model_versions(f"name = '{self.name}' AND tags.{CONTENT} = '{content}'")
+        return min((int(version.version) for version in found), default=None)
+
+    def _create(self, client: MlflowClient, content: str, manifest: Manifest, run: str | None) -> int:
+        if not client.search_registered_models(f"name = '{self.name}'"):
+            client.create_registered_model(self.name, description="LoRA adapters, see each version's tags")
+        version = client.create_model_version(
+            self.name,
+            source=self._source(client, content, run),
+            run_id=run,
+            tags=_tags(content, manifest),
+            description=f"LoRA rank {manifest.rank}, alpha {manifest.alpha:g}, on {manifest.base.name}",
+        )
+        return int(version.version)
+
+    def _source(self, client: MlflowClient, content: str, run: str | None) -> str:
+        folder = self._kept(self.name, content)
+        if self.uri is None:
+            return str(folder)
+        if run is None:
+            raise RegistryError("a server keeps an adapter with its run, and there is none: register with run=RUN_ID")
+        client.log_artifacts(run, str(folder), f"adapters/{content}")
+        return f"{client.get_run(run).info.artifact_uri}/adapters/{content}"
+
+    def _point(
+        self, client: MlflowClient, event: str, number: int, alias: str, reason: str, numbers: Mapping[str, Any]
+    ) -> None:
+        self._aliases(client, self.name)
+        client.set_registered_model_alias(self.name, alias, str(number))
+        self.ledger.append(event, number, reason, alias=alias, numbers=numbers)
+
+    def _aliases(self, client: MlflowClient, name: str) -> dict[str, int]:
+        if not client.search_registered_models(f"name = '{name}'"):
+            return {}
+        aliases = {alias: int(number) for alias, number in client.get_registered_model(name).aliases.items()}
+        if name == self.name and aliases != self.ledger.aliases():
+            self._observe(client)
+        return aliases
+
+    def _observe(self, client: MlflowClient) -> None:
+        with self._locked():
+            found = {key: int(value) for key, value in client.get_registered_model(self.name).aliases.items()}
+            known = self.ledger.aliases()
+            for alias in sorted(found.keys() | known.keys()):
+                if found.get(alias) != known.get(alias):
+                    reason = f"the alias was at {known.get(alias)}; it was moved without an entry here"
+                    self.ledger.append("observed", found.get(alias), reason, alias=alias)
+
+    def _numbers(self, client: MlflowClient, name: str) -> list[int]:
+        return sorted(int(version.version) for version in client.search_model_versions(f"name = '{name}'"))
+
+    def _version(self, client: MlflowClient, name: str, number: int, created: bool) -> Version:
+        found = client.get_model_version(name, str(number))
+        path = self._fetch(found)
+        aliases = client.get_registered_model(name).aliases
+        pointing = tuple(sorted(alias for alias, at in aliases.items() if int(at) == number))
+        return Version(
+            name=name, number=number, aliases=pointing, path=path, manifest=manifests.read(path), created=created
+        )
+
+    def _fetch(self, version: ModelVersion) -> Path:
+        content = version.tags.get(CONTENT, "")
+        if not SHA256.fullmatch(content):
+            raise RegistryError(
+                f"{version.name} version {version.version} was not registered by loraloop: no tag {CONTENT}"
+            )
+        path = self._kept(version.name, content)
+        if not path.exists() and self.uri is not None:
+            with self._locked():
+                if not path.exists():
+                    kept.download(path, str(version.source), self.uri, content)
+        if not path.exists():
+            raise RegistryError(
+                f"{version.name} version {version.version}: its folder {path} is gone; "
+                "restore it, or register the adapter again"
+            )
+        return path
+
+    def _unregistered(self, reference: str) -> Version:
+        path = Path(reference)
+        if not path.is_dir():
+            raise RegistryError(
+                f"{reference!r} is neither a version nor a folder; write models:/{self.name}@champion, "
+                f"models:/{self.name}/1, @champion, 1 or the path of an adapter's folder"
+            )
+        manifest = manifests.read(path)
+        manifests.verify(path, manifest)
+        return Version(name=path.name, number=0, aliases=(), path=path, manifest=manifest, created=False)
+
+    def _kept(self, name: str, content: str) -> Path:
+        return self.folder.resolve() / "artifacts" / "adapters" / name / content
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with connection.lock(self.folder / ".registry.lock"):
+            yield
+
+    @contextmanager
+    def _client(self) -> Iterator[MlflowClient]:
+        from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
+
+        try:
+            yield connection.connect(self.folder.resolve(), self.uri)
+        except (MlflowException, SQLAlchemyError) as error:
+            where, first = self.uri or self.folder / "mlflow.db", str(error).partition("\n")[0]
+            raise RegistryError(f"the registry {self.name} in {where} refused: {first}") from error
+
+
+def _tags(content: str, manifest: Manifest) -> dict[str, str]:
+    values = {
+        CONTENT: content,
+        "base": manifest.base.name,
+        "base_sha256": manifest.base.sha256,
+        "rank": manifest.rank,
+        "alpha": f"{manifest.alpha:g}",
+        "dataset_fingerprint": manifest.dataset_fingerprint,
+        "run_id": manifest.run_id or "",
+    }
+    return {key: str(value) for key, value in values.items()}
+
+
+def _unknown(reference: str, name: str, aliases: Mapping[str, int], numbers: list[int]) -> str:
+    if not numbers:
+        return f"{reference}: {name} has no versions yet; register one with stage=register run=RUN"
+    pointers = ", ".join(f"{alias} -> {number}" for alias, number in sorted(aliases.items())) or "none"
+    return f"{reference}: no such version of {name}; aliases: {pointers}; versions: {', '.join(map(str, numbers))}"

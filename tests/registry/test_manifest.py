@@ -1,0 +1,205 @@
+"""What an adapter's folder must hold to be believed."""
+
+import dataclasses
+import json
+import math
+import struct
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from loraloop.errors import ModelError, RegistryError
+from loraloop.registry import manifest as manifests
+from loraloop.registry import weights
+
+
+@pytest.fixture
+def adapter(make_adapter, tmp_path):
+    return make_adapter(tmp_path / "adapter")
+
+
+def test_a_manifest_survives_the_disk(adapter):
+    """What is written beside the weights is read back equal."""
+    folder, manifest = adapter
+    manifests.write(folder, manifest)
+    assert manifests.read(folder) == manifest
+
+
+def test_a_sound_adapter_verifies(adapter):
+    """A folder with PEFT's two files and a fitting manifest passes."""
+    manifests.verify(*adapter)
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        ('{"rank": 2', "is damaged"),
+        ("{}", "base: Field required"),
+        ('{"base": {}, "rank": "many"}', "base.name: Field required"),
+    ],
+)
+def test_a_damaged_manifest_is_told(adapter, damage, words):
+    """A manifest that is cut short or lacks a key is an error that names the file and the key."""
+    folder, _ = adapter
+    (folder / "manifest.json").write_text(damage)
+    with pytest.raises(RegistryError, match=words):
+        manifests.read(folder)
+
+
+def test_a_folder_without_manifest_is_told(adapter):
+    """Without a manifest the base cannot be checked, and the error says so."""
+    with pytest.raises(RegistryError, match=r"no manifest.json, so its base cannot be checked"):
+        manifests.read(adapter[0])
+
+
+def test_missing_files_are_named(adapter, tmp_path):
+    """An absent folder and an absent file are named, with what is there instead."""
+    folder, manifest = adapter
+    (folder / "adapter_model.safetensors").unlink()
+    with pytest.raises(RegistryError, match=r"lacks adapter_model.safetensors; it holds adapter_config.json"):
+        manifests.verify(folder, manifest)
+    with pytest.raises(RegistryError, match="does not exist"):
+        manifests.verify(tmp_path / "nowhere", manifest)
+
+
+@pytest.mark.parametrize("name", ["training_args.bin", "checkpoint-5/optimizer.pt", "model.PKL"])
+def test_pickles_are_refused_anywhere_in_the_folder(adapter, name):
+    """A file that runs code when it is loaded stops the registration, however deep it lies."""
+    folder, manifest = adapter
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_bytes(b"")
+    with pytest.raises(RegistryError, match=f"pickle files, which run code when loaded: {name}"):
+        manifests.verify(folder, manifest)
+
+
+@settings(max_examples=25, deadline=None)
+@given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
+def test_any_flipped_bit_is_found(make_adapter, tmp_path_factory, place, bit):
+    """One bit of the weights file, anywhere, changes its SHA-256 and is refused."""
+    folder, manifest = make_adapter(tmp_path_factory.mktemp("flip") / "adapter")
+    data = bytearray((folder / "adapter_model.safetensors").read_bytes())
+    data[int(place * len(data))] ^= 1 << bit
+    (folder / "adapter_model.safetensors").write_bytes(data)
+    with pytest.raises(RegistryError, match="altered or cut short"):
+        manifests.verify(folder, manifest)
+
+
+@pytest.mark.parametrize("size", [0, 4, 60, 200])
+def test_truncated_weights_are_refused_also_with_a_matching_hash(adapter, describe_adapter, size):
+    """A file cut short is no safetensors file, even where the manifest was made from the cut file."""
+    folder, _ = adapter
+    path = folder / "adapter_model.safetensors"
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(RegistryError, match="truncated or not a safetensors file"):
+        manifests.verify(folder, describe_adapter(folder))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_weights_that_are_not_finite_are_refused(make_adapter, tmp_path, value):
+    """One NaN or infinity in one tensor is found and the tensor is named."""
+    tensor = np.zeros((3, 5), np.float32)
+    tensor[1, 2] = value
+    folder, manifest = make_adapter(tmp_path / "broken", **{"base_model.model.broken.lora_A.weight": tensor})
+    with pytest.raises(RegistryError, match=r"1 of 3 tensors hold NaN or infinity, first base_model.model.broken"):
+        manifests.verify(folder, manifest)
+
+
+@pytest.mark.parametrize("key", ["model.layers.0.q_proj.lora_A.weight", "base_model.model.q_proj.weight"])
+def test_weights_that_peft_would_ignore_are_refused(make_adapter, describe_adapter, tmp_path, key):
+    """Tensors under another prefix, or without any LoRA matrix, are not taken for an adapter."""
+    from safetensors.numpy import save_file
+
+    folder, _ = make_adapter(tmp_path / "foreign")
+    save_file({key: np.zeros((2, 2), np.float32)}, folder / "adapter_model.safetensors")
+    with pytest.raises(RegistryError, match="no LoRA weights in PEFT's layout"):
+        manifests.verify(folder, describe_adapter(folder))
+
+
+@pytest.mark.parametrize(("change", "words"), [({"rank": 8}, "r=2, not 8"), ({"alpha": 64.0}, "lora_alpha=4, not 64")])
+def test_a_configuration_that_differs_from_the_manifest_is_refused(adapter, change, words):
+    """Rank and alpha stand in both files and must agree."""
+    folder, manifest = adapter
+    with pytest.raises(RegistryError, match=words):
+        manifests.verify(folder, dataclasses.replace(manifest, **change))
+
+
+@pytest.mark.parametrize("text", ["[]", "{", ""])
+def test_a_configuration_that_is_no_object_is_refused(adapter, text):
+    """An adapter_config.json that is not a JSON object is an error, not a traceback."""
+    folder, manifest = adapter
+    (folder / "adapter_config.json").write_text(text)
+    with pytest.raises(RegistryError, match=r"adapter_config.json (is not JSON|holds list)"):
+        manifests.verify(folder, manifest)
+
+
+def test_an_adapter_for_another_base_names_both(adapter, other_base):
+    """The error names what it was trained on and what the model is, with revision and hash."""
+    _, manifest = adapter
+    manifests.verify_adapter(manifest.base, manifest)
+    with pytest.raises(ModelError) as error:
+        manifests.verify_adapter(other_base, manifest)
+    for word in ("bundled:tiny", "bbbbbbbbbbbb", "meta-llama/Llama-2-7b-hf", "01c7f73", "eeeeeeeeeeee"):
+        assert word in str(error.value)
+
+
+def test_another_tokenizer_is_another_base_but_another_quantisation_is_not(adapter):
+    """An adapter fits the same weights in NF4, and does not fit them under another tokenizer."""
+    _, manifest = adapter
+    manifests.verify_adapter(dataclasses.replace(manifest.base, quantization="nf4", dtype="bfloat16"), manifest)
+    with pytest.raises(ModelError, match="trained on another tokenizer"):
+        manifests.verify_adapter(dataclasses.replace(manifest.base, tokenizer_sha256="f" * 64), manifest)
+
+
+def test_content_is_what_an_adapter_is_not_where_it_came_from(adapter):
+    """The content hash ignores the run, the base's path and PEFT's set order, and sees alpha and the targets."""
+    folder, manifest = adapter
+    content = manifests.content_sha256(folder, manifest)
+    config = json.loads((folder / "adapter_config.json").read_text())
+
+    def changed(**changes):
+        (folder / "adapter_config.json").write_text(json.dumps(config | changes))
+        return manifests.content_sha256(folder, manifest)
+
+    assert manifests.content_sha256(folder, dataclasses.replace(manifest, run_id="r", parent_run_id="p")) == content
+    assert changed(target_modules=["v_proj", "q_proj"], base_model_name_or_path="/tmp/tiny") == content  # noqa: S108
+    assert changed(lora_alpha=8) != content
+    assert changed(target_modules=["q_proj"]) != content
+
+
+@pytest.mark.parametrize(
+    ("dtype", "bits", "finite"),
+    [
+        ("BF16", 0x7F80, False),
+        ("BF16", 0x7F7F, True),
+        ("F16", 0xFC00, False),
+        ("F16", 0xFBFF, True),
+        ("F32", 0xFFC00000, False),
+        ("F64", 0x7FF0000000000000, False),
+        ("F8_E4M3", 0x7F, False),
+        ("F8_E4M3", 0x7E, True),
+        ("F8_E5M2", 0x7C, False),
+        ("F8_E5M2", 0x7B, True),
+        ("U8", 0xFF, True),
+    ],
+)
+def test_every_dtype_is_looked_through(tmp_path, dtype, bits, finite):
+    """The largest finite number passes and infinity or NaN is found, in each float format, without torch."""
+    size = {"F64": 8, "F32": 4, "BF16": 2, "F16": 2}.get(dtype, 1)
+    data = bytes(size) + bits.to_bytes(size, "little")
+    text = json.dumps({"w": {"dtype": dtype, "shape": [2], "data_offsets": [0, 2 * size]}}).encode()
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
+    assert weights.not_finite(path) == ([] if finite else ["w"])
+
+
+def test_a_bad_number_is_found_in_every_chunk(tmp_path, monkeypatch):
+    """Tensors longer than one chunk are read to their end."""
+    monkeypatch.setattr(weights, "CHUNK", 16)
+    from safetensors.numpy import save_file
+
+    values = np.zeros(21, np.float32)
+    values[20] = np.nan
+    save_file({"good": np.zeros(21, np.float32), "late": values}, tmp_path / "w.safetensors")
+    assert weights.not_finite(tmp_path / "w.safetensors") == ["late"]
