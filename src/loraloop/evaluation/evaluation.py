@@ -1,0 +1,185 @@
+"""The part that measures base and adapter on the same held-out rows (promise T5)."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+from pydantic import Field
+
+from loraloop.errors import DataError
+from loraloop.evaluation import store
+from loraloop.evaluation.encode import encode, fit, shorten
+from loraloop.evaluation.infer import Advance, answers, likelihoods
+from loraloop.evaluation.merged import Agreement, agreement
+from loraloop.evaluation.metrics import Measurement, Rule, exact, summarise
+from loraloop.part import part
+from loraloop.records import Generation, LoadedModel, Row, Score
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerBase
+
+log = logging.getLogger(__name__)
+
+SLACK = 8
+"""Tokens that an answer may be longer than the longest expected one before it is cut off."""
+
+
+@contextlib.contextmanager
+def _progress(label: str, total: int) -> Iterator[Advance]:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task(label, total=total)
+        yield lambda rows: bar.advance(task, rows)
+
+
+@part
+class Evaluation:
+    """Loss, perplexity and greedy answers of a causal model on held-out rows.
+
+    Attributes:
+        batch_tokens: Tokens per batch, padding included; only memory and speed depend on it.
+        max_new_tokens: Answers stop here; earlier if every expected answer is shorter than that by 8 tokens.
+        samples: Rows in the table of best, worst and random answers.
+        max_rows: Score a seeded sample of this many rows; ``None`` scores all.
+        seed: Draws ``max_rows`` and the random samples.
+        cache: Folder in which the base's measurements are kept; ``None`` measures every time.
+    """
+
+    batch_tokens: Annotated[int, Field(ge=1)] = 8192
+    max_new_tokens: Annotated[int, Field(ge=1)] = 128
+    samples: Annotated[int, Field(ge=0)] = 24
+    max_rows: Annotated[int, Field(ge=1)] | None = None
+    seed: Annotated[int, Field(ge=0)] = 0
+    cache: Path | None = Path("mlruns/cache/scores")
+
+    def score(
+        self,
+        model: torch.nn.Module,
+        tokenizer: PreTrainedTokenizerBase,
+        rows: Sequence[Row],
+        correct: Rule,
+        label: str = "evaluate",
+    ) -> Score:
+        """Measure ``model``, a base or a PEFT model, on ``rows``; the result does not depend on the batching.
+
+        A prompt that does not fit the model's positions loses its beginning, with one warning that counts them.
+
+        Args:
+            model: A causal model with ``generate``.
+            tokenizer: Its tokenizer.
+            rows: Held-out rows.
+            correct: The source's rule for a right answer.
+            label: What the progress bar says.
+
+        Raises:
+            DataError: There are no rows, or a completion alone is longer than the model's positions.
+        """
+        chosen = self._chosen(rows)
+        return summarise(chosen, self._measure(model, tokenizer, chosen, label), correct)
+
+    def score_base(
+        self, loaded: LoadedModel, rows: Sequence[Row], correct: Rule, label: str = "evaluate base"
+    ) -> Score:
+        """Like :meth:`score`, but measured once per base, rows and ``max_new_tokens``.
+
+        The cache holds what the model did, not its marks: ``correct`` is applied anew. A base with random weights is
+        never cached, as its identity does not tell its weights.
+        """
+        chosen = self._chosen(rows)
+        if self.cache is None or loaded.base.weights == "random":
+            return summarise(chosen, self._measure(loaded.model, loaded.tokenizer, chosen, label), correct)
+        path = self.cache / f"{store.key(loaded.base, chosen, self.max_new_tokens)}.json"
+        measured = store.recall(path, len(chosen))
+        if measured is None:
+            measured = self._measure(loaded.model, loaded.tokenizer, chosen, label)
+            store.keep(path, measured)
+        return summarise(chosen, measured, correct)
+
+    def agree(self, model: Any, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], count: int = 4) -> Agreement:
+        """Check on the first ``count`` rows that the PEFT ``model`` answers the same with its adapter merged.
+
+        Raises:
+            ModelError: The logits differ by more than rounding explains; the message holds both numbers.
+        """
+        encoded = fit(
+            [encode(tokenizer, row.prompt, row.completion) for row in rows[:count]], *_limits(model, tokenizer)
+        )
+        return agreement(model, [ids for ids, _ in encoded])
+
+    def table(self, score: Score) -> list[dict[str, Any]]:
+        """``samples`` answers as uniform rows: a third each of the best, the worst and a seeded draw of the others."""
+        order = sorted(range(len(score.generations)), key=lambda i: _quality(score.generations[i]), reverse=True)
+        count = min(self.samples, len(order))
+        best, worst = order[: (count + 2) // 3], order[len(order) - (count + 1) // 3 :][::-1]
+        others = order[len(best) : len(order) - len(worst)]
+        drawn = np.random.default_rng(self.seed).permutation(others)[: count // 3].tolist()
+        groups = (("best", best), ("worst", worst), ("random", drawn))
+        return [_cells(group, score.generations[i]) for group, index in groups for i in index]
+
+    def _chosen(self, rows: Sequence[Row]) -> Sequence[Row]:
+        if not rows:
+            raise DataError("there are no held-out rows to score: collect more rows or hold out a larger share")
+        if self.max_rows is None or self.max_rows >= len(rows):
+            return rows
+        drawn = np.random.default_rng(self.seed).choice(len(rows), self.max_rows, replace=False)
+        return [rows[i] for i in sorted(drawn.tolist())]
+
+    def _measure(
+        self, model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], label: str
+    ) -> Measurement:
+        limit, start = _limits(model, tokenizer)
+        encoded = fit([encode(tokenizer, row.prompt, row.completion) for row in rows], limit, start)
+        worse = {i: row.rejected for i, row in enumerate(rows) if row.rejected is not None}
+        rejected = fit([encode(tokenizer, rows[i].prompt, text) for i, text in worse.items()], limit, start)
+        expected = [len(ids) - prompt for ids, prompt in encoded]
+        room = self._room(expected)
+        prompts = [tokenizer(row.prompt)["input_ids"] for row in rows]
+        if limit is not None:
+            prompts = [shorten(ids, max(1, limit - room), start) for ids in prompts]
+        with _progress(label, 2 * len(rows) + len(worse)) as advance:
+            nll, tokens = likelihoods(model, encoded, self.batch_tokens, advance)
+            rejected_nll, _ = likelihoods(model, rejected, self.batch_tokens, advance)
+            found = answers(model, tokenizer, prompts, expected, room, self.batch_tokens, advance)
+        by_row = dict(zip(worse, rejected_nll, strict=True))
+        return Measurement(tuple(nll), tuple(tokens), tuple(found), tuple(by_row.get(i) for i in range(len(rows))))
+
+    def _room(self, expected: Sequence[int]) -> int:
+        long = sum(count - 1 > self.max_new_tokens for count in expected)
+        if long:
+            log.warning(
+                "%d of %d expected answers are longer than evaluation.max_new_tokens=%d and cannot match: raise it",
+                long,
+                len(expected),
+                self.max_new_tokens,
+            )
+        return min(self.max_new_tokens, max(expected) + SLACK)
+
+
+def _limits(model: Any, tokenizer: PreTrainedTokenizerBase) -> tuple[int | None, int | None]:
+    return getattr(model.config, "max_position_embeddings", None), tokenizer.bos_token_id
+
+
+def _quality(answer: Generation) -> tuple[bool, bool, float]:
+    from rapidfuzz.fuzz import ratio
+
+    return answer.correct, exact(answer.answer, answer.expected), float(ratio(answer.answer, answer.expected))
+
+
+def _cells(group: str, answer: Generation) -> dict[str, Any]:
+    return {
+        "group": group,
+        "task": answer.task,
+        "prompt": answer.prompt,
+        "expected": answer.expected,
+        "answer": answer.answer,
+        "correct": answer.correct,
+    }
