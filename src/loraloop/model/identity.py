@@ -1,0 +1,53 @@
+"""Hashes that say which base model, tokenizer and chat template an adapter was trained with."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+SHA256 = re.compile(r"[0-9a-f]{64}")
+COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+def text(value: str) -> str:
+    """SHA-256 of a text in UTF-8."""
+    return hashlib.sha256(value.encode()).hexdigest()
+
+
+def file(path: Path) -> str:
+    """SHA-256 of a file; the hub's cache already names a large file's blob by it."""
+    blob = path.resolve()
+    if blob.parent.name == "blobs" and SHA256.fullmatch(blob.name):
+        return blob.name
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def weights(folder: Path) -> str:
+    """SHA-256 over the names and hashes of the configuration and of every safetensors file in ``folder``."""
+    files = [folder / "config.json", *sorted(folder.glob("*.safetensors"))]
+    return text("\n".join(f"{path.name} {file(path)}" for path in files))
+
+
+def commit(folder: Path | None) -> str | None:
+    """The hub commit that a cached snapshot folder is named by, or ``None``."""
+    return folder.name if folder is not None and COMMIT.fullmatch(folder.name) else None
+
+
+def tokenizer(tokenizer: PreTrainedTokenizerBase) -> str:
+    """SHA-256 of the vocabulary, its rules and the special tokens."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    rules = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
+    special = json.dumps({name: str(token) for name, token in tokenizer.special_tokens_map.items()}, sort_keys=True)
+    return text(rules + special)
+
+
+def chat_template(tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """SHA-256 of the chat template, or ``None`` without one."""
+    return text(str(tokenizer.chat_template)) if tokenizer.chat_template else None

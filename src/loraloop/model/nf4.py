@@ -1,0 +1,52 @@
+"""4-bit NF4 for a model that is already in memory (QLoRA, arXiv 2305.14314), by bitsandbytes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+
+def quantize(model: PreTrainedModel, compute: torch.dtype, double: bool) -> None:
+    """Replace every linear layer except the head by its NF4 form, in place.
+
+    Loading does this for stored weights; here it serves models that were built with random ones.
+    """
+    from bitsandbytes.nn.modules import Linear4bit, Params4bit
+    from torch import nn
+
+    layers = [name for name, layer in model.named_modules() if isinstance(layer, nn.Linear)]
+    head = model.get_output_embeddings()
+    for name in layers:
+        layer = model.get_submodule(name)
+        if layer is head or not isinstance(layer, nn.Linear):
+            continue
+        packed = Linear4bit(
+            layer.in_features,
+            layer.out_features,
+            bias=layer.bias is not None,
+            compute_dtype=compute,
+            compress_statistics=double,
+            quant_type="nf4",
+        )
+        packed.weight = Params4bit(
+            layer.weight.data.cpu(), requires_grad=False, compress_statistics=double, quant_type="nf4"
+        )
+        packed.bias = layer.bias
+        parent, _, child = name.rpartition(".")
+        setattr(model.get_submodule(parent), child, packed.to(layer.weight.device))
+    for flag in ("is_loaded_in_4bit", "is_quantized"):
+        setattr(model, flag, True)
+
+
+def keep_trainable(model: PreTrainedModel) -> None:
+    """Keep NF4 layers on the CPU in the layout that has a backward pass.
+
+    On a processor with AVX512-BF16, bitsandbytes 0.50 repacks the weights for good in the first evaluation without
+    gradients; gradients through them are then silently wrong.
+    """
+    for layer in model.modules():
+        if getattr(layer, "support_avx512bf16_for_cpu", False):
+            layer.support_avx512bf16_for_cpu = False
