@@ -1,0 +1,153 @@
+"""The command line: the only file that knows Hydra."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from loraloop.errors import ConfigError
+
+PACKAGED = Path(__file__).parent / "conf"
+CONF = PACKAGED if PACKAGED.is_dir() else Path(__file__).parents[2] / "conf"
+
+
+def main() -> None:
+    """Answer ``--help`` without loading anything; otherwise hand over to Hydra and report errors in plain words."""
+    arguments = sys.argv[1:]
+    if {"-h", "--help"} & set(arguments):
+        from loraloop import usage
+
+        print(usage.text(CONF))
+        return
+    from loraloop.errors import LoraloopError
+
+    verbose = "hydra.verbose=true" in [argument.lower() for argument in arguments]
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    # OpenMP's threads otherwise spin while they wait: 15 times slower as soon as something else wants a core.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        _run(arguments)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except LoraloopError as error:
+        if verbose:
+            raise
+        _fail(error)
+
+
+def _fail(error: Exception) -> None:
+    from loraloop.errors import ConfigError
+
+    problems = error.problems if isinstance(error, ConfigError) else (str(error),)
+    if len(problems) == 1:
+        print(f"loraloop: {problems[0]}", file=sys.stderr)
+    else:
+        print(f"loraloop: {len(problems)} problems:", file=sys.stderr)
+        for problem in problems:
+            print(f"  - {problem}", file=sys.stderr)
+    sys.exit(getattr(error, "exit_code", 1))
+
+
+def _run(arguments: Sequence[str]) -> None:
+    import hydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    command = hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(_job)
+    try:
+        command()
+    except (HydraException, OmegaConfBaseException) as error:
+        raise _explain(arguments, error) from error
+
+
+def _job(config: DictConfig) -> float | None:
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf
+
+    from loraloop import build
+    from loraloop.errors import ConfigError
+
+    missing = sorted(OmegaConf.missing_keys(config))
+    if missing:
+        raise ConfigError(
+            *(f"{key} is needed by stage={config.stage} and is not set: add {key}=..." for key in missing)
+        )
+    runtime = HydraConfig.get()
+    logging.captureWarnings(capture=True)
+    plain = cast("dict[str, Any]", OmegaConf.to_container(config, resolve=True))
+    choices = {str(group): str(choice) for group, choice in runtime.runtime.choices.items() if "/" not in str(group)}
+    overrides = tuple(str(override) for override in runtime.overrides.task)
+    result = build.execute(plain, Path(runtime.runtime.output_dir), choices, overrides)
+    return result if isinstance(result, float) else None
+
+
+def _explain(arguments: Sequence[str], error: Exception) -> ConfigError:
+    """Every override that cannot be composed, one sentence each, with the nearest name that exists.
+
+    Hydra stops at the first problem: each faulty override is taken out in turn until the rest composes.
+    """
+    from loraloop import suggest
+    from loraloop.errors import ConfigError
+
+    overrides = [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
+    faults: list[tuple[str, Exception]] = []
+    while fault := _first_fault(overrides):
+        faults.append(fault)
+        overrides.remove(fault[0])
+    if not faults:
+        return ConfigError(suggest.first_line(error))
+    keys = _keys(overrides)
+    return ConfigError(*(suggest.sentence(faulty, cause, CONF, keys) for faulty, cause in faults))
+
+
+def _first_fault(overrides: Sequence[str]) -> tuple[str, Exception] | None:
+    for count in range(1, len(overrides) + 1):
+        cause = _composes(overrides[:count])
+        if cause is not None:
+            return overrides[count - 1], cause
+    return None
+
+
+def _composes(overrides: Sequence[str]) -> Exception | None:
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            compose("config", list(overrides), return_hydra_config=True)
+    except (HydraException, OmegaConfBaseException) as cause:
+        return cause
+    return None
+
+
+def _keys(overrides: Sequence[str]) -> list[str]:
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
+
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("config", list(overrides))
+    plain = OmegaConf.to_container(config, resolve=False)
+    keys: list[str] = []
+
+    def walk(node: object, path: str) -> None:
+        if isinstance(node, dict):
+            for key, value in node.items():
+                keys.append(f"{path}{key}")
+                walk(value, f"{path}{key}.")
+
+    walk(plain, "")
+    return keys
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""From a plain configuration to a stage's parts: built together, checked together, then the stage runs."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from loraloop import stages
+from loraloop.errors import ConfigError, LoraloopError
+from loraloop.records import Job
+from loraloop.suggest import nearest
+
+ALLOWED = ("loraloop.",)
+
+
+def execute(config: Mapping[str, Any], output: Path, choices: Mapping[str, str], overrides: tuple[str, ...]) -> Any:
+    """Build the parts that the stage's parameters name and run it.
+
+    Args:
+        config: The resolved configuration in plain containers.
+        output: The job's own folder.
+        choices: The chosen variant of every config group.
+        overrides: The command line's overrides.
+
+    Raises:
+        ConfigError: With every problem of every part; nothing was written.
+    """
+    stage = stages.find(str(config["stage"]))
+    names = [name for name in inspect.signature(stage).parameters if name != "job"]
+    problems: list[str] = []
+    allowed = (*ALLOWED, *config.get("allow_targets", ()))
+    parts = {name: _build(config.get(name), name, allowed, problems) for name in names}
+    for name, built in parts.items():
+        problems += _check(built, name)
+    if problems:
+        raise ConfigError(*problems)
+    used = {name: config.get(name) for name in names}
+    job = Job(
+        stage=str(config["stage"]),
+        seed=int(config["seed"]),
+        config=used,
+        output=output,
+        choices={group: choice for group, choice in choices.items() if group in used or group == "experiment"},
+        overrides=overrides,
+    )
+    return stage(job, **parts)
+
+
+def _build(node: Any, path: str, allowed: tuple[str, ...], problems: list[str]) -> Any:
+    if isinstance(node, list):
+        return [_build(item, f"{path}[{index}]", allowed, problems) for index, item in enumerate(node)]
+    if not isinstance(node, Mapping):
+        return node
+    count = len(problems)
+    values = {
+        key: _build(value, f"{path}.{key}", allowed, problems) for key, value in node.items() if key != "_target_"
+    }
+    if "_target_" not in node:
+        return values
+    target = _locate(str(node["_target_"]), path, allowed, problems)
+    return _construct(target, values, path, problems) if target and len(problems) == count else None
+
+
+def _locate(target: str, path: str, allowed: tuple[str, ...], problems: list[str]) -> Callable[..., Any] | None:
+    if not target.startswith(allowed):
+        problems.append(
+            f"{path}._target_={target} is outside {', '.join(allowed)}: only these prefixes are built; "
+            f"add your own with allow_targets=[{target.split('.')[0]}.]"
+        )
+        return None
+    module, _, name = target.rpartition(".")
+    try:
+        found: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        problems.append(f"{path}._target_={target} cannot be imported: {error}")
+        return None
+    return found
+
+
+def _construct(target: Callable[..., Any], values: dict[str, Any], path: str, problems: list[str]) -> Any:
+    from pydantic import ValidationError
+
+    try:
+        return target(**values)
+    except ValidationError as error:
+        known = list(inspect.signature(target).parameters)
+        problems += [_sentence(path, dict(detail), known) for detail in error.errors()]
+    except ConfigError as error:
+        problems += error.problems
+    except (TypeError, ValueError) as error:
+        problems.append(f"{path}: {error}")
+    return None
+
+
+def _sentence(path: str, detail: Mapping[str, Any], known: list[str]) -> str:
+    key = ".".join([path, *(str(step) for step in detail["loc"])])
+    if detail["type"] == "unexpected_keyword_argument":
+        name = str(detail["loc"][-1])
+        return f"{key} is not a key of {path}{nearest(name, known)}; it has {', '.join(known)}"
+    message = str(detail["msg"]).removeprefix("Value error, ")
+    if not detail["loc"]:
+        return f"{path}: {message}"
+    return f"{key}={detail['input']!r}: {message[0].lower()}{message[1:]}"
+
+
+def _check(built: Any, path: str) -> list[str]:
+    check = getattr(built, "check", None)
+    if check is None:
+        return []
+    try:
+        check()
+    except LoraloopError as error:
+        problems = error.problems if isinstance(error, ConfigError) else (str(error),)
+        return [problem if problem.startswith(path) else f"{path}: {problem}" for problem in problems]
+    return []

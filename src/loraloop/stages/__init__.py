@@ -1,0 +1,33 @@
+"""Stages: a stage is a function, its parameter names are config groups or keys of its ``conf/stage/*.yaml``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from loraloop.errors import ConfigError
+from loraloop.stages.collect import collect
+from loraloop.stages.compare import compare
+from loraloop.stages.evaluate import evaluate
+from loraloop.stages.experiment import experiment
+from loraloop.stages.pretrain import pretrain
+from loraloop.stages.preview import preview
+from loraloop.stages.versions import ledger, promote, publish, register
+from loraloop.suggest import nearest
+
+Stage = Callable[..., Any]
+STAGES: dict[str, Stage] = {
+    stage.__name__: stage
+    for stage in (experiment, collect, preview, evaluate, compare, register, promote, publish, ledger, pretrain)
+}
+
+
+def find(name: str) -> Stage:
+    """The stage of that name.
+
+    Raises:
+        ConfigError: There is none; the message lists those that exist.
+    """
+    if name not in STAGES:
+        raise ConfigError(f"stage={name}: no such stage{nearest(name, STAGES)}; there are {', '.join(STAGES)}")
+    return STAGES[name]

@@ -1,0 +1,80 @@
+"""From a trained adapter to a registered version, and past the gate or not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from loraloop.records import Decision
+
+if TYPE_CHECKING:
+    from loraloop.gate.gate import Gate
+    from loraloop.protocols import Registry
+    from loraloop.records import Manifest, Score, Version
+
+Rescore = Callable[["Version"], "Score | None"]
+"""Scores an earlier version on the candidate's held-out rows; ``None`` if that cannot be done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the registry and the gate made of an adapter; no version for a base with random weights."""
+
+    version: Version | None
+    decision: Decision
+
+    def tags(self) -> dict[str, str]:
+        """Tags for the run that trained the adapter."""
+        tags = {"gate": "passed" if self.decision.passed else "refused", "gate.reason": self.decision.reason}
+        return tags | ({"registry.version": f"{self.version.name}/{self.version.number}"} if self.version else {})
+
+
+def admit(
+    registry: Registry,
+    gate: Gate,
+    adapter: Path,
+    manifest: Manifest,
+    scores: tuple[Score, Score],
+    run: str | None,
+    rescore: Rescore,
+) -> Verdict:
+    """Register the adapter as candidate and, if the gate passes it, promote it to champion.
+
+    Args:
+        registry: Where versions are kept.
+        gate: What decides.
+        adapter: Folder in PEFT's layout.
+        manifest: What the adapter is.
+        scores: Of the adapter and of its base, on the same held-out rows.
+        run: Id of the run that trained it.
+        rescore: Called with the reigning champion.
+    """
+    if manifest.base.weights == "random":
+        return Verdict(None, Decision(False, "a base with random weights is for benchmarks and never registered", {}))
+    champion = registry.champion()
+    version = registry.register(adapter, manifest, run)
+    if champion is not None and champion.number == version.number:
+        return Verdict(version, Decision(True, "it is the reigning champion, trained again to the same weights", {}))
+    decision = _decide(gate, scores, champion, rescore)
+    registry.record("gate", version.number, decision.reason, dict(decision.numbers))
+    if decision.passed:
+        promoted = registry.promote(version.number, "champion", decision.reason)
+        version = replace(promoted, created=version.created)
+    return Verdict(version, decision)
+
+
+def _decide(gate: Gate, scores: tuple[Score, Score], champion: Version | None, rescore: Rescore) -> Decision:
+    if champion is None or "champion" not in gate.against:
+        return gate.decide(*scores)
+    reigning = rescore(champion)
+    if reigning is None:
+        name = champion.manifest.base.name
+        return Decision(
+            False,
+            f"the champion, version {champion.number} on {name}, has no score on these held-out rows: promote by hand "
+            "(stage=promote), or keep this line apart with registry.name=NAME",
+            {},
+        )
+    return gate.decide(*scores, reigning)

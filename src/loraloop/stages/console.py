@@ -1,0 +1,163 @@
+"""What stages print: tables and lines on standard output."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from loraloop.records import Quarantined
+
+if TYPE_CHECKING:
+    from loraloop.records import Dataset, Estimate, Score, Training
+    from loraloop.stages.admission import Verdict
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table; the first column is left-aligned, the others to the right."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    view = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+    for index, column in enumerate(columns):
+        view.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
+    for row in rows:
+        view.add_row(*row)
+    Console(highlight=False, markup=False, soft_wrap=False).print(view)
+
+
+def facts(title: str, values: Mapping[str, str]) -> None:
+    """Print names and values, one a line."""
+    width = max(map(len, values))
+    print(title)
+    for name, value in values.items():
+        print(f"  {name:<{width}}  {value}")
+
+
+def quarantine(items: Sequence[Quarantined], shown: int = 3) -> None:
+    """Print how many items were set aside, by reason, with the first few names."""
+    if not items:
+        return
+    print(f"quarantined: {len(items)}")
+    names: dict[str, list[str]] = {}
+    for item in items:
+        names.setdefault(item.reason, []).append(item.item)
+    for reason, count in Counter(item.reason for item in items).most_common(10):
+        more = ", ..." if count > shown else ""
+        print(f"  {count} x {reason}: {', '.join(names[reason][:shown])}{more}")
+
+
+def flatten(node: Any, path: str = "") -> dict[str, str]:
+    """Dotted keys of nested mappings, in order; lists become JSON, ``_target_`` is left out."""
+    if not isinstance(node, Mapping):
+        return {path: json.dumps(node) if isinstance(node, list) else str(node)}
+    flat: dict[str, str] = {}
+    for key, value in node.items():
+        if key != "_target_":
+            flat.update(flatten(value, f"{path}.{key}" if path else str(key)))
+    return flat
+
+
+def size(count: float) -> str:
+    """A number of bytes in the unit people read."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(count) < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as ``42 s``, ``3 min 05 s`` or ``2 h 10 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def data(rows: Dataset) -> None:
+    """Print how many rows there are and of which tasks."""
+    tasks = Counter(row.example.task or "(none)" for row in (*rows.train, *rows.validation))
+    facts(
+        "data",
+        {
+            "rows": f"{len(rows.train)} to train on, {len(rows.validation)} held out",
+            "tasks": ", ".join(f"{task} {count}" for task, count in sorted(tasks.items())),
+            "fingerprint": rows.fingerprint[:16],
+        },
+    )
+
+
+def estimate(expected: Estimate) -> None:
+    """Print what a run is expected to take."""
+    share = f"{expected.trainable_share:.2%} of {expected.total_parameters:,}"
+    facts(
+        "estimate",
+        {
+            "trainable": f"{expected.trainable_parameters:,} parameters, {share}",
+            "steps": f"{expected.steps} over {expected.tokens:,} tokens",
+            "memory": size(expected.memory_bytes),
+            "training time": duration(expected.seconds),
+        },
+    )
+
+
+def scores(base: Score, adapter: Score) -> None:
+    """Print base beside adapter, metric by metric and task by task."""
+    ours, theirs = adapter.metrics(), base.metrics()
+    rows = [[name, _number(theirs[name]), _number(ours[name])] for name in ours]
+    for task in adapter.slices if len(adapter.slices) > 1 else ():
+        for name in ("task_accuracy", "loss"):
+            pair = [_number(score.slices[task][name]) for score in (base, adapter)]
+            rows.append([f"{task}/{name}", *pair])
+    table(f"{adapter.rows} held-out rows", ["metric", "base", "adapter"], rows)
+
+
+def costs(training: Training) -> dict[str, float]:
+    """What a run took, as metrics."""
+    return {
+        "cost/trainable_parameters": float(training.trainable_parameters),
+        "cost/trainable_share": training.trainable_share,
+        "cost/peak_memory_bytes": float(training.peak_memory_bytes),
+        "cost/seconds": training.seconds,
+        "cost/tokens_per_second": training.tokens_per_second,
+    }
+
+
+def verdict(made: Verdict) -> None:
+    """Print the registered version and what the gate said."""
+    facts("registry", _verdict(made))
+
+
+def summary(base: Score, adapter: Score, training: Training, made: Verdict, link: str | None, ui: str | None) -> None:
+    """Print the end of a run: scores, cost, version, and where to look."""
+    scores(base, adapter)
+    share = f"{training.trainable_share:.2%} of {training.total_parameters:,}"
+    speed = f"{training.tokens_per_second:,.0f} tokens/s over {training.steps} steps in {duration(training.seconds)}"
+    facts(
+        "run",
+        {
+            "trainable": f"{training.trainable_parameters:,} parameters, {share}",
+            "speed": speed,
+            "peak memory": size(training.peak_memory_bytes),
+            **_verdict(made),
+            **({"run": link} if link else {}),
+            **({"open the UI": ui} if ui else {}),
+        },
+    )
+
+
+def _verdict(made: Verdict) -> dict[str, str]:
+    version = made.version
+    aliases = f" ({', '.join(version.aliases)})" if version and version.aliases else ""
+    known = "" if version is None or version.created else ", registered before"
+    named = f"{version.name} version {version.number}{aliases}{known}" if version else "not registered"
+    return {"registry": named, "gate": f"{'passed' if made.decision.passed else 'refused'}: {made.decision.reason}"}
+
+
+def _number(value: float) -> str:
+    return f"{value:.4f}" if abs(value) < 1000 else f"{value:.4g}"

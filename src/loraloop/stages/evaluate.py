@@ -1,0 +1,64 @@
+"""Stage ``evaluate``: an adapter and its base on the held-out part of a source."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from loraloop.stages import console, data
+
+if TYPE_CHECKING:
+    from loraloop.dataset.builder import DatasetBuilder
+    from loraloop.evaluation.evaluation import Evaluation
+    from loraloop.model.causal import CausalLM
+    from loraloop.protocols import Ocr, Registry, Source, Tracker
+    from loraloop.records import Job
+
+
+def evaluate(
+    job: Job,
+    adapter: str,
+    source: Source,
+    ocr: Ocr,
+    dataset: DatasetBuilder,
+    model: CausalLM,
+    evaluation: Evaluation,
+    tracker: Tracker,
+    registry: Registry,
+) -> float:
+    """Score the adapter beside its base and log both as a run of their own.
+
+    Returns:
+        The adapter's loss.
+    """
+    from loraloop.evaluation import plots, store
+    from loraloop.model import adapters
+    from loraloop.registry import manifest as manifests
+
+    version = registry.resolve(str(adapter))
+    loaded = model.load()
+    manifests.verify_adapter(loaded.base, version.manifest)
+    rows = data.prepare(source, ocr, dataset, loaded.tokenizer)
+    with tracker.start(f"evaluate-{version.name}-{version.number}") as run:
+        run.params({**console.flatten(job.config), "seed": str(job.seed), "adapter": str(adapter)})
+        base = evaluation.score_base(loaded, rows.validation, source.correct)
+        tuned = adapters.attach(loaded.model, version.path)
+        score = evaluation.score(tuned, loaded.tokenizer, rows.validation, source.correct, "evaluate adapter")
+        run.metrics({f"final/{name}": value for name, value in score.metrics().items()})
+        run.metrics({f"base/{name}": value for name, value in base.metrics().items()})
+        store.write(base, job.output / "evaluation" / "base")
+        store.write(score, job.output / "evaluation" / "adapter")
+        run.artifact(job.output / "evaluation", "evaluation")
+        run.table(evaluation.table(score), "evaluation/samples.json")
+        run.figure(plots.bars(base, score), "plots/base_vs_adapter.png")
+        link = run.link
+    console.scores(base, score)
+    same = rows.fingerprint == version.manifest.dataset_fingerprint
+    console.facts(
+        f"{version.name} version {version.number}",
+        {
+            "held-out rows": f"{len(rows.validation)}"
+            + ("" if same else ", of another dataset than it was trained on: some may have been in its training part"),
+            "run": link or "not tracked",
+        },
+    )
+    return score.loss

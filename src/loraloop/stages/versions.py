@@ -1,0 +1,68 @@
+"""Stages on the registry: ``register``, ``promote``, ``publish``, ``ledger``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from loraloop.errors import DataError
+from loraloop.stages import admission, console
+
+if TYPE_CHECKING:
+    from loraloop.gate.gate import Gate
+    from loraloop.protocols import Publisher, Registry, Tracker
+    from loraloop.records import Job, Score, Version
+
+
+def register(job: Job, run: str, gate: Gate, tracker: Tracker, registry: Registry) -> None:
+    """Register the adapter of an earlier run and put it before the gate."""
+    from loraloop.evaluation import store
+    from loraloop.registry import manifest as manifests
+
+    folder = tracker.artifacts(run)
+    if not (folder / "adapter").is_dir():
+        raise DataError(f"run {run} holds no adapter: it did not finish, or was made by another stage")
+    manifest = manifests.read(folder / "adapter")
+    scores = (store.read(folder / "evaluation" / "adapter"), store.read(folder / "evaluation" / "base"))
+
+    def rescore(champion: Version) -> Score | None:
+        """The champion's own score, where it was measured on this dataset."""
+        same = champion.manifest.dataset_fingerprint == manifest.dataset_fingerprint
+        if not same or champion.manifest.run_id is None:
+            return None
+        return store.read(tracker.artifacts(champion.manifest.run_id) / "evaluation" / "adapter")
+
+    verdict = admission.admit(
+        registry, gate, folder / "adapter", manifest, scores, str(tracker.read(run)["id"]), rescore
+    )
+    console.verdict(verdict)
+
+
+def promote(job: Job, version: int, alias: str, reason: str, registry: Registry) -> None:
+    """Point an alias at a version by hand; the ledger keeps the reason."""
+    made = registry.promote(int(version), alias, reason)
+    console.facts(f"{made.name} version {made.number}", {"aliases": ", ".join(made.aliases), "reason": reason})
+
+
+def publish(job: Job, adapter: str, publish: Publisher, tracker: Tracker, registry: Registry) -> None:
+    """Copy a version with its manifest and a model card, which shows its run's scores, to where others find it."""
+    version = registry.resolve(str(adapter))
+    run = version.manifest.run_id
+    metrics = tracker.read(run)["metrics"] if run else {}
+    final = {name.removeprefix("final/"): value for name, value in metrics.items() if name.startswith("final/")}
+    where = publish.publish(version, {name: value for name, value in final.items() if "/" not in name})
+    registry.record("publish", version.number, f"published to {where}", {})
+    console.facts(f"{version.name} version {version.number}", {"published to": where})
+
+
+def ledger(job: Job, role: str, at: str | None, registry: Registry) -> None:
+    """Print the ledger, or which version had the alias ``role`` at a time."""
+    if at is not None:
+        number = registry.serving(role, str(at))
+        answer = f"version {number}" if number is not None else "no version"
+        print(f"{answer} was {role} at {at}")
+        return
+    rows = [
+        [entry.time, entry.event, str(entry.version or ""), entry.alias or "", entry.reason]
+        for entry in registry.history()
+    ]
+    console.table("ledger (its chain of hashes is intact)", ["time", "event", "version", "alias", "reason"], rows)
