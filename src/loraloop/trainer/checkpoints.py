@@ -1,0 +1,101 @@
+"""Checkpoints that prove themselves: a manifest, written last, with the SHA-256 of every file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from loraloop import atomic
+from loraloop.errors import TrainingError
+
+MANIFEST = "manifest.json"
+
+
+def seal(folder: Path, inputs: Mapping[str, Any]) -> None:
+    """Write the manifest of a complete checkpoint.
+
+    Args:
+        folder: The checkpoint.
+        inputs: What decides the result: settings, adapter, data and base.
+    """
+    files = {path.relative_to(folder).as_posix(): _sha256(path) for path in _files(folder)}
+    with atomic.write(folder / MANIFEST) as stream:
+        stream.write(json.dumps({"inputs": inputs, "files": files}, indent=2, sort_keys=True).encode())
+
+
+def fault(folder: Path) -> str | None:
+    """Why a checkpoint cannot be trusted, or ``None``."""
+    try:
+        files = json.loads((folder / MANIFEST).read_bytes())["files"]
+    except (OSError, ValueError, KeyError):
+        return "it has no readable manifest, so it was never completed"
+    for name, digest in files.items():
+        path = folder / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if _sha256(path) != digest:
+            return f"{name} is damaged"
+    return None
+
+
+def newest(resume: Path, inputs: Mapping[str, Any]) -> Path:
+    """The newest checkpoint below ``resume`` that verifies and continues the same run.
+
+    Args:
+        resume: One checkpoint, a folder of checkpoints, or the output folder of the run to resume.
+        inputs: What decides the result now.
+
+    Raises:
+        TrainingError: None verifies, or the newest one that does began from other inputs.
+    """
+    if resume.name.startswith("checkpoint-"):
+        found = [resume]
+    else:
+        found = [path for place in (resume, resume / "checkpoints") for path in place.glob("checkpoint-*")]
+    faults = []
+    for folder in sorted(found, key=_step, reverse=True):
+        reason = fault(folder)
+        if reason is None:
+            _require_same(folder, inputs)
+            return folder
+        faults.append(f"{folder.name}: {reason}")
+    raise TrainingError(
+        f"{resume} holds no checkpoint to resume from ({'; '.join(faults) or 'there is none'}): start a new run"
+    )
+
+
+def _require_same(folder: Path, inputs: Mapping[str, Any]) -> None:
+    then = _flat(json.loads((folder / MANIFEST).read_bytes())["inputs"])
+    now = _flat(json.loads(json.dumps(inputs)))
+    changed = [
+        f"{key} was {then.get(key)}, is {now.get(key)}" for key in {**then, **now} if then.get(key) != now.get(key)
+    ]
+    if changed:
+        raise TrainingError(
+            f"{folder.name} cannot be resumed to the same result: {'; '.join(changed)}. "
+            "Restore these, or start a new run"
+        )
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value})
+    return flat
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _step(folder: Path) -> int:
+    digits = folder.name.removeprefix("checkpoint-")
+    return int(digits) if digits.isdigit() else -1

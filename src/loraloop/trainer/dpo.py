@@ -1,0 +1,147 @@
+"""Direct preference optimisation (arXiv 2305.18290) of a LoRA with TRL's DPOTrainer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field, model_validator
+
+from loraloop.errors import DataError
+from loraloop.part import part
+from loraloop.protocols import Run
+from loraloop.records import Dataset, Estimate, LoadedModel, Row, Training
+from loraloop.trainer import estimate, fit
+from loraloop.trainer.choices import choose
+from loraloop.trainer.encode import Encoded, encode, trainable
+from loraloop.trainer.loop import guarded
+from loraloop.trainer.settings import Settings
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from loraloop.lora import Lora
+
+
+@part
+class Dpo(Settings):
+    """Preference training on rows that carry a worse answer; the base without its adapter is the reference.
+
+    Attributes:
+        beta: How strongly the adapter is held to the reference.
+    """
+
+    beta: Annotated[float, Field(gt=0)] = 0.1
+
+    @model_validator(mode="after")
+    def _never_packs(self) -> Dpo:
+        if self.packing is True:
+            raise ValueError("packing=true is not available for preference pairs: use packing=auto")
+        return self
+
+    def encode(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> list[Encoded]:
+        """The preferred answers as the model will see them, with their labels."""
+        return encode(rows, tokenizer, self.max_length)
+
+    def estimate(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        lora: Lora,
+        data: Dataset,
+        *,
+        quantization: str = "none",
+        dtype: str = "float32",
+    ) -> Estimate:
+        """What :meth:`train` would take, from the shapes of ``model``, which may be on the meta device.
+
+        Args:
+            model: The base.
+            tokenizer: The base's.
+            lora: The adapter's shape.
+            data: Rows; those of the training split are counted.
+            quantization: Of the linear layers, as in :class:`loraloop.records.Base`.
+            dtype: Of the other weights.
+        """
+        lengths = self._lengths(_pairs(data.train, "training"), tokenizer)
+        choices = choose(self, model, lengths)
+        count = lora.trainable_parameters(model)
+        return estimate.estimate(self, choices, model, count, lengths, quantization=quantization, dtype=dtype)
+
+    def train(
+        self, loaded: LoadedModel, lora: Lora, data: Dataset, run: Run, output: Path, resume: Path | None = None
+    ) -> tuple[PeftModel, Training]:
+        """Train an adapter to prefer each row's completion to its rejected answer.
+
+        Arguments, results and errors are those of :meth:`loraloop.trainer.sft.Sft.train`.
+
+        Raises:
+            DataError: No training row has a rejected answer.
+        """
+        lora.check_model(loaded.model)
+        self.check_model(loaded.model.config)
+        train = self._usable(_pairs(data.train, "training"), loaded.tokenizer, "training")
+        validation = self._usable(
+            [row for row in data.validation if row.rejected is not None], loaded.tokenizer, "validation"
+        )
+        lengths = self._lengths(train, loaded.tokenizer)
+        start = fit.begin(self, loaded, lora, data, run, output, resume, lengths)
+
+        def build(callback: Any) -> Any:
+            from trl.trainer.dpo_config import DPOConfig
+            from trl.trainer.dpo_trainer import DPOTrainer
+
+            arguments = fit.arguments(self, start.choices, loaded.model, output, validates=bool(validation))
+            trainer = guarded(DPOTrainer)(
+                model=loaded.model,
+                args=DPOConfig(beta=self.beta, **arguments),
+                train_dataset=_columns(train),
+                eval_dataset=_columns(validation) if validation else None,
+                processing_class=loaded.tokenizer,
+                peft_config=lora.peft_config(),
+                callbacks=[callback],
+            )
+            trainer.lengths = lengths
+            return trainer
+
+        return fit.fit(build, lora, start, run, self, output)
+
+    def _usable(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, name: str) -> list[Row]:
+        """Rows whose better and worse answers both keep a token within ``max_length``."""
+        sides = (self.encode(side, tokenizer) for side in (list(rows), _worse(rows)))
+        kept = set.intersection(*(set(trainable(side, self.max_length, name)) for side in sides))
+        return [rows[index] for index in sorted(kept)]
+
+    def _lengths(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> list[int]:
+        """Tokens that the model sees of each pair."""
+        sides = (self.encode(side, tokenizer) for side in (list(rows), _worse(rows)))
+        return [len(better.input_ids) + len(worse.input_ids) for better, worse in zip(*sides, strict=True)]
+
+
+def _pairs(rows: Sequence[Row], name: str) -> list[Row]:
+    pairs = [row for row in rows if row.rejected is not None]
+    if not pairs:
+        raise DataError(
+            f"trainer=dpo needs rows with a rejected answer; 0 of {len(rows)} {name} rows have one: "
+            "take a source that yields pairs, such as source=sessions, or trainer=sft"
+        )
+    return pairs
+
+
+def _worse(rows: Sequence[Row]) -> list[Row]:
+    return [replace(row, completion=row.rejected or "") for row in rows]
+
+
+def _columns(rows: Sequence[Row]) -> Any:
+    from datasets import Dataset as Columns
+
+    return Columns.from_dict(
+        {
+            "prompt": [row.prompt for row in rows],
+            "chosen": [row.completion for row in rows],
+            "rejected": [row.rejected for row in rows],
+        }
+    )

@@ -1,0 +1,86 @@
+"""Rows to tokens and labels, by the rule of TRL's SFTTrainer for prompt and completion columns."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import TYPE_CHECKING
+
+from loraloop.errors import TrainingError
+from loraloop.records import Row
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+IGNORED = -100
+MASKED_SHARE = 0.01
+SHOWN = 3
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A row as tokens.
+
+    Attributes:
+        labels: The tokens that the loss falls on, -100 elsewhere.
+        prompt: Tokens of the prompt, before the cut to the maximal length.
+        whole: Tokens of prompt and completion, before the cut.
+    """
+
+    input_ids: list[int]
+    labels: list[int]
+    prompt: int
+    whole: int
+
+    @property
+    def trainable(self) -> bool:
+        """Whether the loss falls on any token (the first is never predicted)."""
+        return any(label != IGNORED for label in self.labels[1:])
+
+
+def encode(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[Encoded]:
+    """Tokenise rows as TRL 1.16 does: the end token appended, loss from where prompt and whole part, cut at the end.
+
+    Args:
+        rows: Prompt and completion; the tokenizer adds its own first token.
+        tokenizer: With an end token.
+        max_length: Tokens per row.
+    """
+    if not rows:
+        return []
+    end = str(tokenizer.eos_token)
+    wholes = [row.prompt + (row.completion if row.completion.endswith(end) else row.completion + end) for row in rows]
+    prompts: list[list[int]] = tokenizer(text=[row.prompt for row in rows])["input_ids"]
+    encoded = []
+    for prompt, whole in zip(prompts, tokenizer(text=wholes)["input_ids"], strict=True):
+        start = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(prompt, whole, strict=False)))
+        labels = [IGNORED] * start + whole[start:]
+        encoded.append(Encoded(whole[:max_length], labels[:max_length], start, len(whole)))
+    return encoded
+
+
+def trainable(encoded: Sequence[Encoded], max_length: int, name: str = "training") -> list[int]:
+    """Indices of the rows that have a token to train on; a few without one are left out with a warning.
+
+    Raises:
+        TrainingError: More than 1% of the rows have none: their loss would read 0.0 and teach nothing.
+    """
+    kept = [index for index, row in enumerate(encoded) if row.trainable]
+    masked = sorted(set(range(len(encoded))) - set(kept))
+    cut = sum(row.whole > max_length for row in encoded)
+    if len(masked) > MASKED_SHARE * len(encoded):
+        shown = ", ".join(map(str, masked[:SHOWN])) + (", ..." if len(masked) > SHOWN else "")
+        raise TrainingError(
+            f"{len(masked)} of {len(encoded)} {name} rows (rows {shown}) have no token to train on within "
+            f"trainer.max_length={max_length}: their prompts fill it. At most {MASKED_SHARE:.0%} may; "
+            f"raise trainer.max_length above {max(row.prompt for row in encoded)} or shorten the prompts"
+        )
+    if masked or cut:
+        log.warning(
+            "%d %s rows lose their end at trainer.max_length=%d, %d are left out", cut, name, max_length, len(masked)
+        )
+    return kept

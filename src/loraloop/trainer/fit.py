@@ -1,0 +1,198 @@
+"""The course of a training run, whatever its loss: start or resume, train, check, keep the adapter."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from loraloop import atomic
+from loraloop.errors import TrainingError
+from loraloop.protocols import Run
+from loraloop.records import Dataset, Estimate, LoadedModel, Training
+from loraloop.trainer import checkpoints, estimate, memory
+from loraloop.trainer.choices import Choices, choose
+from loraloop.trainer.monitor import Monitor
+from loraloop.trainer.settings import Settings
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+    from loraloop.lora import Lora
+
+log = logging.getLogger(__name__)
+
+EVAL_BATCH = 4  # times the rows of a training pass: nothing is kept for a backward pass
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where a run begins."""
+
+    choices: Choices
+    monitor: Monitor
+    checkpoint: Path | None
+
+
+def arguments(settings: Settings, choices: Choices, model: Any, output: Path, *, validates: bool) -> dict[str, Any]:
+    """Arguments that SFTConfig and DPOConfig share."""
+    return {
+        "output_dir": str(output / "checkpoints"),
+        "num_train_epochs": settings.epochs,
+        "max_steps": settings.max_steps or -1,
+        "per_device_train_batch_size": choices.micro_batch,
+        "per_device_eval_batch_size": choices.micro_batch * EVAL_BATCH,
+        "gradient_accumulation_steps": choices.accumulation,
+        "learning_rate": settings.learning_rate,
+        "warmup_steps": settings.warmup,
+        "lr_scheduler_type": settings.schedule if settings.schedule != "constant" else "constant_with_warmup",
+        "weight_decay": settings.weight_decay,
+        "max_grad_norm": settings.max_grad_norm,
+        "max_length": settings.max_length,
+        "bf16": choices.bf16,
+        "gradient_checkpointing": choices.gradient_checkpointing,
+        "eval_strategy": _every(settings.eval_steps) if validates else "no",
+        "eval_steps": settings.eval_steps,
+        "save_strategy": _every(settings.save_steps),
+        "save_steps": settings.save_steps or 500,
+        "save_total_limit": settings.keep_checkpoints,
+        "logging_steps": settings.log_steps,
+        "logging_first_step": True,
+        "logging_nan_inf_filter": False,
+        "seed": settings.seed,
+        "data_seed": settings.seed,
+        "use_cpu": model.device.type == "cpu",
+        "disable_tqdm": True,
+        "report_to": "none",
+    }
+
+
+def inputs(settings: Settings, lora: Lora, loaded: LoadedModel, data: Dataset, choices: Choices) -> Mapping[str, Any]:
+    """What decides the trained weights; a checkpoint resumes under equal ones only."""
+    return {
+        "trainer": dict(settings.decisive()),
+        "lora": asdict(lora),
+        "base": loaded.base.sha256,
+        "quantization": loaded.base.quantization,
+        "dataset": data.fingerprint,
+        "choices": asdict(choices),
+    }
+
+
+def prepare(output: Path, resume: Path | None, deciding: Mapping[str, Any]) -> Path | None:
+    """Find the checkpoint to go on from, if one is asked for, and refuse to mix two runs in one folder.
+
+    Raises:
+        TrainingError: ``output`` holds another run, or ``resume`` no checkpoint that verifies.
+    """
+    if (output / "adapter").exists():
+        raise TrainingError(f"{output} holds a finished adapter already: choose another output folder")
+    if resume is not None:
+        return checkpoints.newest(resume, deciding)
+    if any(output.glob("checkpoints/checkpoint-*")):
+        raise TrainingError(
+            f"{output} holds checkpoints of an earlier run: resume it with resume={output}, or choose another folder"
+        )
+    return None
+
+
+def begin(
+    settings: Settings,
+    loaded: LoadedModel,
+    lora: Lora,
+    data: Dataset,
+    run: Run,
+    output: Path,
+    resume: Path | None,
+    lengths: Sequence[int],
+) -> Start:
+    """Decide what is open, log it with the expected cost, and find the checkpoint to go on from."""
+    choices = choose(settings, loaded.model, lengths)
+    deciding = inputs(settings, lora, loaded, data, choices)
+    checkpoint = prepare(output, resume, deciding)
+    trainable = lora.trainable_parameters(loaded.model)
+    base = loaded.base
+    expected = estimate.estimate(
+        settings, choices, loaded.model, trainable, lengths, quantization=base.quantization, dtype=base.dtype
+    )
+    _announce(run, settings, choices, expected)
+    return Start(choices, Monitor(run, deciding), checkpoint)
+
+
+def _announce(run: Run, settings: Settings, choices: Choices, expected: Estimate) -> None:
+    values = {f"trainer.chosen.{name}": value for name, value in asdict(choices).items()}
+    log.info("chosen: %s", ", ".join(f"{name.rpartition('.')[2]}={value}" for name, value in values.items()))
+    run.params(values)
+    run.metrics({"estimate/cost": settings.cost_per_hour * expected.seconds / 3600})
+
+
+def fit(
+    build: Callable[[Any], Any], lora: Lora, start: Start, run: Run, settings: Settings, output: Path
+) -> tuple[PeftModel, Training]:
+    """Train with the trainer that ``build`` makes for a callback, and keep the adapter under ``output/adapter``.
+
+    Raises:
+        TrainingError: The loss or the adapter is not finite; no adapter is kept.
+        KeyboardInterrupt: After Ctrl+C, once the step in progress is saved as a checkpoint.
+    """
+    monitor = start.monitor
+    trainer = _quiet(build, monitor.callback())
+    model: PeftModel = trainer.model
+    device = trainer.args.device
+    with tempfile.TemporaryDirectory() as initial:
+        if lora.mutates_base:
+            model.save_pretrained(initial)
+        memory.reset_peak(device)
+        began = time.perf_counter()
+        with monitor.watching():
+            _quiet(trainer.train, resume_from_checkpoint=str(start.checkpoint) if start.checkpoint else None)
+        seconds = time.perf_counter() - began - trainer.evaluation_seconds
+        if monitor.interrupted:
+            raise KeyboardInterrupt
+        _require_finite(model)
+        adapter = output / "adapter"
+        if trainer.is_world_process_zero():
+            before = initial if lora.mutates_base else None
+            with atomic.folder(adapter) as folder:
+                model.save_pretrained(str(folder), path_initial_model_for_weight_conversion=before)
+    trainable, total = model.get_nb_trainable_parameters()
+    model.eval()
+    training = Training(
+        adapter=adapter,
+        trainable_parameters=trainable,
+        total_parameters=total,
+        steps=trainer.state.global_step,
+        seconds=seconds,
+        tokens=int(trainer._total_train_tokens),
+        peak_memory_bytes=memory.peak(device),
+        history=tuple(monitor.history),
+    )
+    run.metrics({"final/cost": settings.cost_per_hour * seconds / 3600}, step=training.steps)
+    return model, training
+
+
+def _quiet(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Call without the notes that transformers 5 writes about argument names that TRL 1.16 still uses."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        return call(*args, **kwargs)
+
+
+def _every(steps: int | None) -> str:
+    return "epoch" if steps is None else "steps"
+
+
+def _require_finite(model: PeftModel) -> None:
+    import torch
+
+    bad = [name for name, value in model.named_parameters() if value.requires_grad and not torch.isfinite(value).all()]
+    if bad:
+        raise TrainingError(
+            f"{len(bad)} trained weights are not finite, such as {bad[0]}: no adapter was kept. "
+            "Lower trainer.learning_rate or set trainer.max_grad_norm"
+        )

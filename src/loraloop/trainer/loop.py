@@ -1,0 +1,118 @@
+"""TRL's trainers with length-grouped batches, a loss that must be finite, and less work per step on a CPU."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from loraloop.errors import TrainingError
+from loraloop.trainer.encode import IGNORED
+from loraloop.trainer.sampler import LengthGrouped
+
+
+def guarded(base: type[Any]) -> type[Any]:
+    """A subclass of a TRL trainer that any of our trainers runs; set ``lengths`` on it before training."""
+    from transformers import PrinterCallback
+
+    class Guarded(base):  # type: ignore[misc]
+        lengths: Sequence[int] = ()
+        evaluation_seconds = 0.0
+        _operations_per_token = 0
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self.remove_callback(PrinterCallback)
+
+        def _get_train_sampler(self, train_dataset: Any = None) -> LengthGrouped:
+            args = self.args
+            batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+            self.sampler = LengthGrouped(self.lengths, batch, args.seed)
+            return self.sampler
+
+        def training_step(self, *args: Any, **kwargs: Any) -> Any:
+            loss = super().training_step(*args, **kwargs)
+            if not math.isfinite(loss.item()):
+                raise TrainingError(
+                    f"the loss is {loss.item()} at step {self.state.global_step + 1}: training stopped. Lower "
+                    f"trainer.learning_rate (now {self.args.learning_rate:g}) or set trainer.max_grad_norm"
+                )
+            return loss
+
+        def floating_point_ops(self, inputs: Any) -> int:
+            """As transformers counts, without counting the parameters again for every batch."""
+            tokens = int(inputs["input_ids"].numel())
+            self._operations_per_token = self._operations_per_token or super().floating_point_ops(inputs) // tokens
+            return self._operations_per_token * tokens
+
+        def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+            start = time.perf_counter()
+            metrics = super().evaluate(*args, **kwargs)
+            self.evaluation_seconds += time.perf_counter() - start
+            return metrics
+
+        def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+            """A checkpoint is for resuming and needs no model card."""
+
+        def _send_telemetry(self) -> None:
+            """Nothing about a run leaves the machine unasked."""
+
+    return Guarded
+
+
+def sft_trainer() -> type[Any]:
+    """TRL's SFTTrainer with the same loss and metrics computed from the scored positions' logits alone on a CPU.
+
+    TRL 1.16 projects every position through the LM head there, in chunks, twice; the loss only needs the completion.
+    On a GPU its fused kernels do the same already, and are left alone.
+    """
+    import torch
+    from trl.trainer.sft_trainer import SFTTrainer
+
+    class ScoredPositions(guarded(SFTTrainer)):  # type: ignore[misc]
+        def compute_loss(
+            self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+        ) -> Any:
+            if return_outputs or not self._scored_alone():
+                return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+            targets = inputs["labels"][:, 1:]
+            columns = (targets != IGNORED).any(0).nonzero().squeeze(1)
+            targets = targets[:, columns]
+            mask = targets != IGNORED
+            outputs = model(
+                input_ids=inputs["input_ids"],
+                attention_mask=inputs["attention_mask"],
+                use_cache=False,
+                logits_to_keep=columns,
+            )
+            log_probs = outputs.logits[mask].float().log_softmax(-1)
+            scored = log_probs.gather(-1, targets[mask].unsqueeze(-1))
+            count = mask.sum() if num_items_in_batch is None else num_items_in_batch
+            self._note(log_probs.detach(), targets[mask], inputs["attention_mask"])
+            return -scored.sum() / torch.as_tensor(count).clamp(min=1)
+
+        def _scored_alone(self) -> bool:
+            base = self.model.get_base_model()
+            return (
+                self.args.device.type == "cpu"
+                and self.accelerator.num_processes == 1
+                and not self.padding_free
+                and not self.aux_loss_enabled
+                and "logits_to_keep" in inspect.signature(type(base).forward).parameters
+            )
+
+        def _note(self, log_probs: Any, targets: Any, attention_mask: Any) -> None:
+            """TRL's metrics of a batch: entropy, token accuracy and the tokens seen so far."""
+            mode = "train" if self.model.training else "eval"
+            rows = max(len(targets), 1)
+            entropy = -(log_probs.exp() * log_probs).sum()
+            self._metrics[mode]["entropy"].append(entropy.item() / rows)
+            correct = (log_probs.argmax(-1) == targets).sum()
+            self._metrics[mode]["mean_token_accuracy"].append(correct.item() / rows)
+            if mode == "train":
+                self._total_train_tokens += int(attention_mask.sum())
+            self._metrics[mode]["num_tokens"] = [self._total_train_tokens]
+
+    return ScoredPositions

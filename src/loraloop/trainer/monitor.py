@@ -1,0 +1,133 @@
+"""What is seen of a run while it trains: logged metrics, a progress bar, sealed checkpoints, a careful stop."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from loraloop.protocols import Run
+from loraloop.records import FrozenMap
+from loraloop.trainer import checkpoints
+
+UNUSED = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time", "epoch", "total_flos")
+REPEATED = ("train/train_loss", "eval/tokens")
+
+
+class Monitor:
+    """Watches one training run; :meth:`callback` is its form for transformers' Trainer.
+
+    Args:
+        run: Where metrics go.
+        inputs: What decides the result, kept in every checkpoint's manifest.
+    """
+
+    def __init__(self, run: Run, inputs: Mapping[str, Any]) -> None:
+        self.run = run
+        self.inputs = inputs
+        self.history: list[FrozenMap] = []
+        self.interrupted = False
+        self.sampler: Any = None
+        self._started = time.perf_counter()
+        self._bar = _bar()
+        self._task = self._bar.add_task("training", total=None, loss="", speed="")
+
+    def callback(self) -> Any:
+        """A ``transformers.TrainerCallback`` that calls this monitor."""
+        from transformers import TrainerCallback
+
+        monitor = self
+
+        class Callback(TrainerCallback):
+            def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+                monitor.begin(state)
+
+            def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+                monitor.step(state, control)
+
+            def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+                if state.is_world_process_zero:
+                    monitor.log(state.global_step, logs)
+
+            def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+                if state.is_world_process_zero:
+                    folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+                    checkpoints.seal(folder, monitor.inputs)
+
+        return Callback()
+
+    def begin(self, state: Any) -> None:
+        """Training begins, perhaps from a checkpoint."""
+        self._started = time.perf_counter()
+        self._bar.update(self._task, total=state.max_steps, completed=state.global_step)
+
+    def step(self, state: Any, control: Any) -> None:
+        """A step ended; after an interrupt it is the last one and is saved."""
+        self._bar.update(self._task, completed=state.global_step)
+        if self.interrupted:
+            control.should_save = control.should_training_stop = True
+
+    def log(self, step: int, logs: Mapping[str, Any]) -> None:
+        """Send metrics to the run under keys that are the same in every run."""
+        metrics = {_key(name): float(value) for name, value in logs.items() if not name.endswith(UNUSED)}
+        for name in REPEATED:
+            metrics.pop(name, None)
+        if not metrics:
+            return
+        seconds = time.perf_counter() - self._started
+        if "train/tokens" in metrics:
+            metrics["train/tokens_per_second"] = metrics["train/tokens"] / seconds
+            speed = f"{metrics['train/tokens_per_second']:,.0f} tokens/s"
+            self._bar.update(self._task, loss=f"loss {metrics.get('train/loss', 0.0):.4f}", speed=speed)
+        self.history.append({"step": step, **metrics})
+        self.run.metrics(metrics, step=step)
+
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[None]:
+        """Show the bar, and let the first Ctrl+C finish and save the current step; a second one acts at once."""
+        with self._bar, self._first_interrupt_waits():
+            yield
+
+    @contextlib.contextmanager
+    def _first_interrupt_waits(self) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = signal.getsignal(signal.SIGINT)
+
+        def note(number: int, frame: FrameType | None) -> None:
+            self.interrupted = True
+            signal.signal(signal.SIGINT, before)
+
+        signal.signal(signal.SIGINT, note)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+
+def _key(name: str) -> str:
+    group, short = ("eval", name.removeprefix("eval_")) if name.startswith("eval_") else ("train", name)
+    return f"{group}/{'tokens' if short == 'num_tokens' else short}"
+
+
+def _bar() -> Any:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    return Progress(
+        TextColumn("[progress.description]{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[loss]}"),
+        TextColumn("{task.fields[speed]}"),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )

@@ -1,0 +1,97 @@
+"""What every trainer can be told, whatever its loss."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from loraloop.errors import ConfigError
+from loraloop.part import part
+
+Auto = bool | Literal["auto"]
+Count = Annotated[int, Field(ge=1)]
+WITHOUT_EFFECT = frozenset({"eval_steps", "save_steps", "log_steps", "keep_checkpoints", "cost_per_hour"})
+
+
+@part
+class Settings:
+    """The settings that trainers share.
+
+    Attributes:
+        epochs: Passes over the training rows.
+        batch_size: Rows per device and forward pass where memory is scarce.
+        accumulation: Forward passes per optimizer step; ``batch_size * accumulation`` rows are one step.
+        micro_batch: Rows per forward pass: ``auto`` takes fewer, larger passes with the same gradient on a CPU.
+        learning_rate: Peak learning rate of AdamW.
+        warmup: Share of the steps over which the learning rate rises from 0.
+        schedule: How the learning rate falls after the warm-up.
+        weight_decay: AdamW's decoupled weight decay.
+        max_grad_norm: Gradients are scaled down to this norm; 0 leaves them.
+        max_length: Tokens per row; longer rows lose their end.
+        packing: Several rows in one sequence; ``auto``: only where attention keeps them apart.
+        bf16: Autocast to bfloat16; ``auto`` where it is faster.
+        gradient_checkpointing: Recompute activations in the backward pass; ``auto``: on a GPU.
+        max_steps: Stop after this many optimizer steps; null: after the epochs.
+        eval_steps: Steps between evaluations of the validation loss; null: after every epoch.
+        save_steps: Steps between checkpoints; null: after every epoch.
+        log_steps: Steps between logged metrics.
+        keep_checkpoints: Newest checkpoints that are kept.
+        cost_per_hour: Price of an hour of this machine, in your currency.
+        seed: Of the adapter's initialisation, the row order and dropout.
+    """
+
+    epochs: Count = 3
+    batch_size: Count = 4
+    accumulation: Count = 4
+    micro_batch: Count | Literal["auto"] = "auto"
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 2e-4
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    max_grad_norm: Annotated[float, Field(ge=0)] = 1.0
+    max_length: Annotated[int, Field(ge=8)] = 512
+    packing: Auto = "auto"
+    bf16: Auto = "auto"
+    gradient_checkpointing: Auto = "auto"
+    max_steps: Count | None = None
+    eval_steps: Count | None = None
+    save_steps: Count | None = None
+    log_steps: Count = 10
+    keep_checkpoints: Count = 2
+    cost_per_hour: Annotated[float, Field(ge=0)] = 0.0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+
+    @model_validator(mode="after")
+    def _micro_batch_divides(self) -> Settings:
+        if self.micro_batch != "auto" and self.rows_per_step % self.micro_batch:
+            raise ValueError(
+                f"micro_batch={self.micro_batch} must divide batch_size * accumulation = {self.rows_per_step}: "
+                "choose one of its divisors, or auto"
+            )
+        return self
+
+    @property
+    def rows_per_step(self) -> int:
+        """Rows per device that one optimizer step averages over."""
+        return self.batch_size * self.accumulation
+
+    def check_model(self, config: Any) -> None:
+        """Hold these settings against a base model's configuration (``model.config``).
+
+        Raises:
+            ConfigError: ``max_length`` is beyond the model's positions.
+        """
+        positions = getattr(config, "max_position_embeddings", None)
+        if positions is not None and self.max_length > positions:
+            raise ConfigError(
+                f"trainer.max_length={self.max_length} is beyond the model's {positions} positions: "
+                f"set trainer.max_length={positions} or less"
+            )
+
+    def decisive(self) -> Mapping[str, Any]:
+        """The settings that decide the trained weights; a resumed run must have the same ones."""
+        names = (field.name for field in fields(self))
+        return {name: getattr(self, name) for name in names if name not in WITHOUT_EFFECT}

@@ -1,0 +1,137 @@
+"""Supervised fine-tuning of a LoRA with TRL's SFTTrainer: the loss falls on the completion only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from loraloop.errors import ConfigError
+from loraloop.part import part
+from loraloop.protocols import Run
+from loraloop.records import Dataset, Estimate, LoadedModel, Row, Training
+from loraloop.trainer import estimate, fit
+from loraloop.trainer.choices import choose, isolating_attention
+from loraloop.trainer.encode import Encoded, encode, trainable
+from loraloop.trainer.loop import sft_trainer
+from loraloop.trainer.settings import Settings
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from loraloop.lora import Lora
+
+
+@part
+class Sft(Settings):
+    """Supervised fine-tuning."""
+
+    def check(self) -> None:
+        """Refuse packing where nothing on this machine could keep neighbours apart.
+
+        Raises:
+            ConfigError: ``packing`` is true and there is no GPU.
+        """
+        import torch
+
+        if self.packing is True and not torch.cuda.is_available():
+            raise ConfigError(
+                "trainer.packing=true needs FlashAttention on a GPU: without it packed rows see their neighbours, or "
+                "cost more than padding. Use trainer.packing=auto: rows of similar length share a batch"
+            )
+
+    def encode(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> list[Encoded]:
+        """The rows as the model will see them, with their labels."""
+        return encode(rows, tokenizer, self.max_length)
+
+    def estimate(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        lora: Lora,
+        data: Dataset,
+        *,
+        quantization: str = "none",
+        dtype: str = "float32",
+    ) -> Estimate:
+        """What :meth:`train` would take, from the shapes of ``model``, which may be on the meta device.
+
+        Args:
+            model: The base.
+            tokenizer: The base's.
+            lora: The adapter's shape.
+            data: Rows; those of the training split are counted.
+            quantization: Of the linear layers, as in :class:`loraloop.records.Base`.
+            dtype: Of the other weights.
+        """
+        lengths = [len(row.input_ids) for row in self.encode(data.train, tokenizer) if row.trainable]
+        choices = choose(self, model, lengths)
+        count = lora.trainable_parameters(model)
+        return estimate.estimate(self, choices, model, count, lengths, quantization=quantization, dtype=dtype)
+
+    def train(
+        self, loaded: LoadedModel, lora: Lora, data: Dataset, run: Run, output: Path, resume: Path | None = None
+    ) -> tuple[PeftModel, Training]:
+        """Train an adapter; ``loaded.model`` is wrapped in place.
+
+        Args:
+            loaded: The base model.
+            lora: The adapter's shape.
+            data: Rows to train on and to validate with.
+            run: Where metrics go.
+            output: Folder for ``adapter/`` and ``checkpoints/``; it must not hold another run.
+            resume: Output folder, or one checkpoint, of an interrupted run with the same settings and data; the result
+                is the one that it would have had.
+
+        Returns:
+            The model with its adapter in evaluation mode, and what the training took. After a resume, seconds and
+            tokens are those of this part.
+
+        Raises:
+            ConfigError: Model, adapter and settings do not fit each other.
+            TrainingError: Too many rows without a trainable token, a loss that is not finite, no checkpoint to resume
+                from, or an output folder in use. No adapter is left.
+            KeyboardInterrupt: After Ctrl+C, once the current step is saved as a checkpoint.
+        """
+        lora.check_model(loaded.model)
+        self.check_model(loaded.model.config)
+        if self.packing is True and not isolating_attention(loaded.model):
+            raise ConfigError(
+                "trainer.packing=true needs model.attention=flash_attention_2, or rows see their neighbours"
+            )
+        train = self._usable(data.train, loaded.tokenizer, "training")
+        validation = self._usable(data.validation, loaded.tokenizer, "validation")
+        lengths = [len(row.input_ids) for row in train]
+        start = fit.begin(self, loaded, lora, data, run, output, resume, lengths)
+
+        def build(callback: Any) -> Any:
+            from trl.trainer.sft_config import SFTConfig
+
+            trainer = sft_trainer()(
+                model=loaded.model,
+                args=SFTConfig(
+                    packing=start.choices.packing,
+                    dataset_kwargs={"skip_prepare_dataset": not start.choices.packing},
+                    **fit.arguments(self, start.choices, loaded.model, output, validates=bool(validation)),
+                ),
+                train_dataset=_columns(train),
+                eval_dataset=_columns(sorted(validation, key=lambda row: len(row.input_ids))) if validation else None,
+                processing_class=loaded.tokenizer,
+                peft_config=lora.peft_config(),
+                callbacks=[callback],
+            )
+            trainer.lengths = [len(ids) for ids in trainer.train_dataset["input_ids"]]
+            return trainer
+
+        return fit.fit(build, lora, start, run, self, output)
+
+    def _usable(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, name: str) -> list[Encoded]:
+        encoded = self.encode(rows, tokenizer)
+        return [encoded[index] for index in trainable(encoded, self.max_length, name)]
+
+
+def _columns(rows: Sequence[Encoded]) -> Any:
+    from datasets import Dataset as Columns
+
+    return Columns.from_dict({"input_ids": [row.input_ids for row in rows], "labels": [row.labels for row in rows]})

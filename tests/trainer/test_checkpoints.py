@@ -1,0 +1,70 @@
+"""Checkpoints that prove themselves."""
+
+import pytest
+
+from loraloop.errors import TrainingError
+from loraloop.trainer import checkpoints
+
+INPUTS = {"trainer": {"epochs": 3}, "lora": {"r": 8, "targets": ("q", "v")}, "dataset": "abc"}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three sealed checkpoints of steps 9, 10 and 100 below an output folder."""
+    for step in (9, 100, 10):
+        made = tmp_path / "checkpoints" / f"checkpoint-{step}"
+        made.mkdir(parents=True)
+        (made / "optimizer.pt").write_bytes(b"state %d" % step)
+        (made / "adapter_model.safetensors").write_bytes(b"weights")
+        checkpoints.seal(made, INPUTS)
+    return tmp_path
+
+
+@pytest.mark.parametrize("below", ["", "checkpoints", "checkpoints/checkpoint-100"])
+def test_the_newest_is_chosen_by_its_step(folder, below):
+    """The output folder, its checkpoints and one checkpoint all lead to the newest."""
+    assert checkpoints.newest(folder / below, INPUTS).name == "checkpoint-100"
+
+
+def damage(path, how):
+    """Remove, cut, alter a file, or take the manifest away."""
+    if how == "missing":
+        (path / "optimizer.pt").unlink()
+    elif how == "unsealed":
+        (path / checkpoints.MANIFEST).unlink()
+    elif how == "cut":
+        (path / "adapter_model.safetensors").write_bytes(b"weig")
+    elif how == "altered":
+        (path / "optimizer.pt").write_bytes(b"state 101")
+    else:
+        (path / checkpoints.MANIFEST).write_bytes(b"{")
+
+
+@pytest.mark.parametrize("how", ["missing", "unsealed", "cut", "altered", "manifest"])
+def test_a_damaged_checkpoint_is_passed_over(folder, how):
+    """A checkpoint with a missing, cut or altered file, or without its manifest, is never resumed from."""
+    damage(folder / "checkpoints" / "checkpoint-100", how)
+    assert checkpoints.newest(folder, INPUTS).name == "checkpoint-10"
+
+
+def test_without_a_good_checkpoint_every_fault_is_named(folder):
+    """When none verifies, the error says of each why."""
+    for step, how in ((9, "missing"), (10, "cut"), (100, "unsealed")):
+        damage(folder / "checkpoints" / f"checkpoint-{step}", how)
+    with pytest.raises(TrainingError) as error:
+        checkpoints.newest(folder, INPUTS)
+    assert "checkpoint-100: it has no readable manifest" in str(error.value)
+    assert "checkpoint-10: adapter_model.safetensors is damaged" in str(error.value)
+    assert "checkpoint-9: optimizer.pt is missing" in str(error.value)
+
+
+def test_other_inputs_are_refused(folder):
+    """A run with another rank or data set cannot go on from these checkpoints; the difference is named."""
+    with pytest.raises(TrainingError, match=r"dataset was abc, is xyz; lora\.r was 8, is 16"):
+        checkpoints.newest(folder, {**INPUTS, "lora": {**INPUTS["lora"], "r": 16}, "dataset": "xyz"})
+
+
+def test_an_empty_folder_is_said_to_be_empty(tmp_path):
+    """A folder without checkpoints is an error of its own."""
+    with pytest.raises(TrainingError, match="there is none"):
+        checkpoints.newest(tmp_path, INPUTS)

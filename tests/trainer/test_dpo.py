@@ -1,0 +1,69 @@
+"""Preference training."""
+
+import math
+import signal
+
+import numpy as np
+import pytest
+
+from loraloop.errors import DataError, TrainingError
+from loraloop.lora import Lora
+from loraloop.trainer.dpo import Dpo
+
+
+def settings(**changes):
+    return Dpo(**({"epochs": 4, "accumulation": 2, "learning_rate": 1e-2, "max_length": 64, "log_steps": 1} | changes))
+
+
+def train(kit, output, run=None, part=None, data=None, resume=None):
+    data = data or kit.dataset(16, 4, rejected=True)
+    return (part or settings()).train(kit.loaded(), Lora(r=4), data, run or kit.Run(), output, resume=resume)
+
+
+@pytest.fixture(scope="module")
+def finished(kit, tmp_path_factory):
+    """A run of eight steps and what it left."""
+    run, output = kit.Run(), tmp_path_factory.mktemp("dpo")
+    return train(kit, output, run)[1], run, output
+
+
+def test_training_begins_at_the_reference_and_leaves_it(finished):
+    """The first loss is ln 2, since the untrained adapter is its own reference; then the margin grows."""
+    training, run, _ = finished
+    losses, margins = run.values("train/loss"), run.values("train/rewards/margins")
+    assert losses[0] == pytest.approx(math.log(2), abs=1e-4)
+    assert losses[-1] < 0.9 * losses[0]
+    assert margins[-1] > 0 == pytest.approx(margins[0], abs=1e-6)
+    assert training.steps == 8
+    assert len(run.values("eval/rewards/accuracies")) == 4
+
+
+def test_the_estimate_counts_both_answers(kit, finished):
+    """Steps and tokens of the estimate, both answers of every pair, are those that were trained."""
+    training, *_ = finished
+    data = kit.dataset(16, 4, rejected=True)
+    expected = settings().estimate(kit.llama(), kit.tokenizer(), Lora(r=4), data)
+    assert (expected.steps, expected.tokens) == (training.steps, training.tokens)
+
+
+def test_rows_without_a_rejected_answer_are_refused(kit, tmp_path):
+    """Without a single pair the error says how many rows had a rejected answer, and what to use instead."""
+    with pytest.raises(DataError, match=r"0 of 8 training rows have one: .*trainer=sft"):
+        train(kit, tmp_path, data=kit.dataset(8, 2))
+
+
+def test_a_rejected_answer_must_fit_as_well(kit, tmp_path):
+    """A prompt that fills max_length is refused as in supervised training."""
+    with pytest.raises(TrainingError, match="no token to train on"):
+        train(kit, tmp_path, part=settings(max_length=8))
+
+
+def test_an_interrupted_run_resumes_to_the_same_bits(kit, finished, tmp_path):
+    """Ctrl+C and resume give the adapter of an uninterrupted run."""
+    *_, output = finished
+    run = kit.Run(lambda step: signal.raise_signal(signal.SIGINT) if step == 4 else None)
+    with pytest.raises(KeyboardInterrupt):
+        train(kit, tmp_path, run)
+    train(kit, tmp_path, resume=tmp_path)
+    one, other = kit.weights(output), kit.weights(tmp_path)
+    assert all(np.array_equal(one[name], other[name]) for name in one)

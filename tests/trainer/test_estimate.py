@@ -1,0 +1,85 @@
+"""What a run will take, before it starts."""
+
+import pytest
+
+from loraloop.lora import Lora
+from loraloop.trainer.choices import Choices
+from loraloop.trainer.estimate import activation_bytes, estimate, parameters, weight_bytes
+from loraloop.trainer.sft import Sft
+
+GB = 10**9
+
+
+@pytest.fixture(scope="module")
+def llama7b():
+    """Llama-2-7B's shape, without weights."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    with torch.device("meta"):
+        return LlamaForCausalLM(LlamaConfig(vocab_size=32000, max_position_embeddings=4096))
+
+
+def choices(**changes):
+    made = {"bf16": True, "gradient_checkpointing": True, "packing": False, "micro_batch": 1, "accumulation": 16}
+    return Choices(**(made | changes))
+
+
+def test_llama_2_7b_in_nf4_needs_less_than_8_gb(llama7b):
+    """LoRA r16 on Llama-2-7B in NF4 at batch 1 x 512 with checkpointing is estimated below 8 GB (promise T8)."""
+    count = Lora().trainable_parameters(llama7b)
+    expected = estimate(Sft(), choices(), llama7b, count, [512] * 64, quantization="nf4-double", dtype="bfloat16")
+    assert count == 16_777_216
+    assert expected.total_parameters == 6_738_415_616 + count
+    assert expected.trainable_share == pytest.approx(0.00248, abs=1e-5)
+    assert 3.5 * GB < expected.memory_bytes < 8 * GB
+
+
+def test_weights_of_llama_2_7b(llama7b):
+    """The 7B's weights take 27 GB in fp32, 13.5 in bf16, 4.2 in NF4 and 3.9 with double quantisation."""
+    sizes = [
+        weight_bytes(llama7b, quantization, dtype) / GB
+        for quantization, dtype in (
+            ("none", "float32"), ("none", "bfloat16"), ("nf4", "bfloat16"), ("nf4-double", "bfloat16"),
+        )
+    ]  # fmt: skip
+    assert sizes == pytest.approx([26.95, 13.48, 4.17, 3.87], abs=0.01)
+
+
+def test_weight_bytes_are_those_in_memory(kit):
+    """The formula equals the bytes of the tensors of a loaded model."""
+    model = kit.llama()
+    assert weight_bytes(model, "none", "float32") == sum(value.nbytes for value in model.parameters())
+
+
+def test_quantised_weights_are_counted_one_by_one(kit):
+    """A model in NF4 has as many parameters as before and the bytes that the formula says."""
+    from loraloop.model import nf4
+
+    model = kit.llama()
+    before = parameters(model)
+    import torch
+
+    nf4.quantize(model, torch.float32, double=False)
+    assert parameters(model) == before
+    states = [module.weight.quant_state for module in model.modules() if hasattr(module, "compute_dtype")]
+    held = sum(value.nbytes for value in model.parameters()) + sum(state.absmax.nbytes for state in states)
+    assert weight_bytes(model, "nf4", "float32") == held
+
+
+def test_memory_grows_with_what_is_kept(llama7b):
+    """Activations grow with rows and length, and shrink with bf16 and checkpointing."""
+    base = activation_bytes(llama7b, 1, 512, bf16=True, checkpointing=True)
+    assert activation_bytes(llama7b, 2, 512, bf16=True, checkpointing=True) == 2 * base
+    assert activation_bytes(llama7b, 1, 1024, bf16=True, checkpointing=True) == 2 * base
+    assert activation_bytes(llama7b, 1, 512, bf16=False, checkpointing=True) > base
+    assert activation_bytes(llama7b, 1, 512, bf16=True, checkpointing=False) > 5 * base
+
+
+@pytest.mark.parametrize(("changes", "steps"), [({}, 480), ({"epochs": 1}, 160), ({"max_steps": 100}, 100)])
+def test_steps_and_tokens(kit, changes, steps):
+    """2,560 rows in steps of 16 are 160 steps an epoch; tokens follow the steps."""
+    expected = estimate(Sft(**changes), choices(), kit.llama(), 2048, [75] * 2560)
+    assert expected.steps == steps
+    assert expected.tokens == steps * 16 * 75
+    assert expected.seconds > 0

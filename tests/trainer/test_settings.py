@@ -1,0 +1,84 @@
+"""The trainers' settings."""
+
+from dataclasses import fields
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from omegaconf import OmegaConf
+from pydantic import ValidationError
+
+from loraloop.errors import ConfigError
+from loraloop.trainer.dpo import Dpo
+from loraloop.trainer.sft import Sft
+
+CONF = Path(__file__).parents[2] / "conf" / "trainer"
+
+
+def test_defaults_are_those_promised():
+    """Three epochs, batch 4 x 4, 2e-4, 10% warm-up, 512 tokens (promise T3)."""
+    part = Sft()
+    assert (part.epochs, part.batch_size, part.accumulation, part.max_length) == (3, 4, 4, 512)
+    assert (part.learning_rate, part.warmup) == (2e-4, 0.1)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"epochs": 0},
+        {"learning_rate": 0},
+        {"warmup": 1.0},
+        {"max_length": 7},
+        {"schedule": "cosin"},
+        {"bf16": "yes please"},
+        {"max_steps": 0},
+        {"lerning_rate": 1e-3},
+        {"micro_batch": 5},
+    ],
+)
+def test_values_outside_their_bounds_are_refused(values):
+    """Values out of range, unknown options and unknown keys cannot be built."""
+    with pytest.raises(ValidationError):
+        Sft(**values)
+
+
+def test_the_yaml_lists_every_key_with_its_default():
+    """``sft.yaml`` has exactly the part's keys, and its values are the part's defaults."""
+    values = OmegaConf.to_container(OmegaConf.load(CONF / "sft.yaml"))
+    values.pop("_target_")
+    assert values.pop("learning_rate") == "${model.learning_rate}"
+    assert values.pop("seed") == "${seed}"
+    assert set(values) | {"learning_rate", "seed"} == {field.name for field in fields(Sft)}
+    assert Sft(**values) == Sft()
+
+
+def test_dpo_is_a_variant():
+    """``dpo.yaml`` is sft with another class and ``beta``."""
+    values = OmegaConf.to_container(OmegaConf.load(CONF / "dpo.yaml"))
+    assert values == {"defaults": ["sft"], "_target_": "loraloop.trainer.dpo.Dpo", "beta": Dpo().beta}
+
+
+def test_length_is_held_against_the_positions():
+    """A max_length beyond the model's positions is refused with the most that fits."""
+    config = SimpleNamespace(max_position_embeddings=256)
+    Sft(max_length=256).check_model(config)
+    with pytest.raises(ConfigError, match=r"trainer\.max_length=512 .*max_length=256 or less"):
+        Sft().check_model(config)
+
+
+def test_packing_needs_an_isolating_attention(monkeypatch):
+    """packing=true is refused on a machine without a GPU, and for preference pairs anywhere."""
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match="neighbours"):
+        Sft(packing=True).check()
+    with pytest.raises(ValidationError, match="preference pairs"):
+        Dpo(packing=True)
+
+
+def test_only_what_decides_the_weights_must_agree_on_resuming():
+    """Cadence of logging and saving, and the price, may change when a run is resumed; nothing else may."""
+    assert set(Sft().decisive()) == {field.name for field in fields(Sft)} - {
+        "eval_steps", "save_steps", "log_steps", "keep_checkpoints", "cost_per_hour",
+    }  # fmt: skip

@@ -1,0 +1,210 @@
+"""Supervised fine-tuning, from rows to an adapter."""
+
+import json
+import math
+import signal
+
+import numpy as np
+import pytest
+
+from loraloop.errors import ConfigError, TrainingError
+from loraloop.lora import Lora
+from loraloop.trainer.sft import Sft
+
+
+def same(one, other):
+    """Whether two sets of tensors are equal to the last bit."""
+    return one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
+
+
+@pytest.fixture(scope="module")
+def finished(kit, tmp_path_factory):
+    """A run of six steps and what it left."""
+    output, run = tmp_path_factory.mktemp("finished"), kit.Run()
+    model, training = kit.settings().train(kit.loaded(), Lora(r=4), kit.dataset(), run, output)
+    return model, training, run, output
+
+
+def test_the_loss_falls_and_the_counts_hold(kit, finished):
+    """Training lowers the loss and reports the steps, tokens and parameters that the estimate named."""
+    _, training, run, _ = finished
+    losses = run.values("train/loss")
+    assert losses[-1] < losses[0]
+    expected = kit.settings().estimate(kit.llama(), kit.tokenizer(), Lora(r=4), kit.dataset())
+    assert (training.steps, training.tokens) == (expected.steps, expected.tokens) == (6, training.tokens)
+    assert training.trainable_parameters == expected.trainable_parameters == 2048
+    assert training.total_parameters == expected.total_parameters
+    assert training.peak_memory_bytes > 0
+    assert training.seconds > 0
+
+
+def test_metrics_have_the_same_short_keys_in_every_run(finished):
+    """Every logged step has loss, learning rate, gradient norm, tokens and speed; every epoch a validation loss."""
+    _, training, run, _ = finished
+    step = {"loss", "learning_rate", "grad_norm", "tokens", "tokens_per_second", "entropy", "mean_token_accuracy"}
+    kinds = {frozenset(values) for _, values in run.logged if "train/loss" in values}
+    assert kinds == {frozenset(f"train/{name}" for name in step)}
+    assert [entry["step"] for entry in training.history if "eval/loss" in entry] == [3, 6]
+    assert run.parameters["trainer.chosen.micro_batch"] == 8
+
+
+def test_the_adapter_loads_with_plain_peft(kit, finished):
+    """The saved folder is PEFT's, in safetensors, and answers like the model that was trained."""
+    import torch
+    from peft import PeftModel
+
+    model, training, _, output = finished
+    assert training.adapter == output / "adapter"
+    assert (training.adapter / "adapter_model.safetensors").is_file()
+    loaded = PeftModel.from_pretrained(kit.llama(), training.adapter).eval()
+    ids = torch.arange(20)[None]
+    with torch.no_grad():
+        assert torch.equal(loaded(ids).logits, model(ids).logits)
+    config = json.loads((training.adapter / "adapter_config.json").read_text())
+    assert (config["r"], config["lora_alpha"], config["lora_dropout"]) == (4, 8, 0.05)
+
+
+def test_the_seed_decides_every_bit(kit, finished, tmp_path):
+    """The same seed gives the same adapter to the last bit, another seed another one."""
+    *_, output = finished
+    for seed, equal in ((0, True), (1, False)):
+        kit.settings(seed=seed).train(kit.loaded(), Lora(r=4), kit.dataset(), kit.Run(), tmp_path / str(seed))
+        assert same(kit.weights(output), kit.weights(tmp_path / str(seed))) is equal
+
+
+def interrupt_at(step):
+    """Press Ctrl+C when that step is logged."""
+    return lambda logged: signal.raise_signal(signal.SIGINT) if logged == step else None
+
+
+@pytest.fixture
+def interrupted(kit, tmp_path):
+    """The output folder of a run that Ctrl+C stopped in its second epoch, with checkpoints of every second step."""
+    output = tmp_path / "interrupted"
+    with pytest.raises(KeyboardInterrupt):
+        kit.settings(save_steps=2).train(kit.loaded(), Lora(r=4), kit.dataset(), kit.Run(interrupt_at(4)), output)
+    return output
+
+
+def test_an_interrupted_run_resumes_to_the_same_bits(kit, finished, interrupted):
+    """Ctrl+C saves the next step, and the resumed run ends with the adapter that an uninterrupted one has."""
+    *_, output = finished
+    names = sorted(path.name for path in (interrupted / "checkpoints").iterdir())
+    assert names == ["checkpoint-4", "checkpoint-5"]
+    assert not (interrupted / "adapter").exists()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    _, training = kit.settings().train(
+        kit.loaded(), Lora(r=4), kit.dataset(), kit.Run(), interrupted, resume=interrupted
+    )
+    assert training.steps == 6
+    assert same(kit.weights(output), kit.weights(interrupted))
+
+
+@pytest.mark.parametrize("victim", ["optimizer.pt", "adapter_model.safetensors", "manifest.json"])
+def test_a_damaged_checkpoint_does_not_change_the_result(kit, finished, interrupted, victim):
+    """With the newest checkpoint damaged, the run resumes from the one before, to the same adapter."""
+    *_, output = finished
+    (interrupted / "checkpoints" / "checkpoint-5" / victim).unlink()
+    kit.settings().train(kit.loaded(), Lora(r=4), kit.dataset(), kit.Run(), interrupted, resume=interrupted)
+    assert same(kit.weights(output), kit.weights(interrupted))
+
+
+def test_resuming_with_other_data_is_refused(kit, interrupted):
+    """A checkpoint of other rows is refused: the result would be neither run's."""
+    other = kit.dataset(fingerprint="other")
+    with pytest.raises(TrainingError, match="dataset was data, is other"):
+        kit.settings().train(kit.loaded(), Lora(r=4), other, kit.Run(), interrupted, resume=interrupted)
+
+
+def test_a_folder_in_use_is_refused(kit, finished, interrupted):
+    """Neither a finished adapter nor an interrupted run's checkpoints are written over."""
+    *_, output = finished
+    for folder, message in ((output, "finished adapter"), (interrupted, "resume it")):
+        with pytest.raises(TrainingError, match=message):
+            kit.settings().train(kit.loaded(), Lora(r=4), kit.dataset(), kit.Run(), folder)
+
+
+def test_a_loss_that_is_not_finite_stops_at_once(kit, tmp_path):
+    """A NaN loss ends the run at its step with what to change, and leaves no adapter."""
+    import torch
+
+    loaded, run = kit.loaded(), kit.Run()
+    with torch.no_grad():
+        loaded.model.model.norm.weight.fill_(math.nan)
+    with pytest.raises(TrainingError, match=r"loss is nan at step 1: .*trainer\.learning_rate \(now 0\.01\)"):
+        kit.settings().train(loaded, Lora(r=4), kit.dataset(), run, tmp_path)
+    assert not run.values("train/loss")
+    assert not (tmp_path / "adapter").exists()
+
+
+def test_weights_that_are_not_finite_are_never_kept(kit, tmp_path):
+    """A last step that ruins the weights is noticed although no later loss tells."""
+    import torch
+
+    loaded = kit.loaded()
+
+    def ruin(step):
+        if step == 6:
+            with torch.no_grad():
+                next(value for value in loaded.model.parameters() if value.requires_grad).fill_(math.inf)
+
+    with pytest.raises(TrainingError, match=r"not finite, such as .*no adapter was kept"):
+        kit.settings(eval_steps=100).train(loaded, Lora(r=4), kit.dataset(), kit.Run(ruin), tmp_path)
+    assert not (tmp_path / "adapter").exists()
+
+
+def test_rows_that_do_not_fit_stop_the_run_before_it_writes(kit, tmp_path):
+    """Prompts that fill max_length are refused before any work."""
+    with pytest.raises(TrainingError, match="no token to train on"):
+        kit.settings(max_length=8).train(kit.loaded(), Lora(r=4), kit.dataset(), kit.Run(), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("part", "lora", "message"),
+    [
+        (Sft(max_length=512), Lora(r=4), "128 positions"),
+        (Sft(max_length=64), Lora(r=64), "lora.r=64"),
+        (Sft(max_length=64, packing=True), Lora(r=4), "flash_attention_2"),
+    ],
+)
+def test_what_does_not_fit_the_model_is_refused_before_it_writes(kit, tmp_path, part, lora, message):
+    """Lengths, ranks and packing that the model cannot take are configuration errors."""
+    with pytest.raises(ConfigError, match=message):
+        part.train(kit.loaded(), lora, kit.dataset(), kit.Run(), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("init", ["pissa", "olora"])
+def test_an_initialisation_that_moves_the_base_leaves_a_plain_adapter(kit, tmp_path, init):
+    """PiSSA's and OLoRA's adapters are saved so that they fit the untouched base."""
+    import torch
+    from peft import PeftModel
+
+    loaded = kit.loaded()
+    model, training = kit.settings(epochs=1).train(loaded, Lora(r=4, init=init), kit.dataset(), kit.Run(), tmp_path)
+    plain = PeftModel.from_pretrained(kit.llama(), training.adapter).eval()
+    ids = torch.arange(20)[None]
+    with torch.no_grad():
+        assert torch.allclose(plain(ids).logits, model(ids).logits, atol=1e-5)
+        assert not torch.allclose(plain(ids).logits, kit.llama().eval()(ids).logits, atol=1e-3)
+
+
+def test_bf16_and_checkpointing_train_as_well(kit, tmp_path):
+    """Autocast and recomputation change the loss by rounding alone, in any order of runs in one process."""
+    losses = []
+    for index, changes in enumerate(({"bf16": True}, {"gradient_checkpointing": True}, {})):
+        run = kit.Run()
+        kit.settings(epochs=1, **changes).train(kit.loaded(), Lora(r=4), kit.dataset(), run, tmp_path / str(index))
+        losses.append(run.values("train/loss"))
+    assert losses[1] == pytest.approx(losses[2], abs=1e-5)
+    assert losses[0] == pytest.approx(losses[2], abs=3e-2)
+    assert losses[0] != losses[2]
+
+
+def test_max_steps_stops_and_is_estimated(kit, tmp_path):
+    """max_steps ends training early, without validation rows too, and the estimate knows it."""
+    part = kit.settings(max_steps=2)
+    data = kit.dataset(validation=0)
+    _, training = part.train(kit.loaded(), Lora(r=4), data, kit.Run(), tmp_path)
+    assert training.steps == 2 == part.estimate(kit.llama(), kit.tokenizer(), Lora(r=4), data).steps
