@@ -32,6 +32,8 @@ def main() -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     # OpenMP's threads otherwise spin while they wait: 15 times slower as soon as something else wants a core.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if not sys.stderr.isatty():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
         _run(arguments)
     except KeyboardInterrupt:
@@ -69,22 +71,28 @@ def _run(arguments: Sequence[str]) -> None:
 
 def _job(config: DictConfig) -> float | None:
     from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
     from omegaconf import OmegaConf
 
     from loraloop import build
-    from loraloop.errors import ConfigError
+    from loraloop.errors import ConfigError, LoraloopError
 
-    missing = sorted(OmegaConf.missing_keys(config))
-    if missing:
-        raise ConfigError(
-            *(f"{key} is needed by stage={config.stage} and is not set: add {key}=..." for key in missing)
-        )
     runtime = HydraConfig.get()
     logging.captureWarnings(capture=True)
+    missing = sorted(OmegaConf.missing_keys(config))
     plain = cast("dict[str, Any]", OmegaConf.to_container(config, resolve=True))
     choices = {str(group): str(choice) for group, choice in runtime.runtime.choices.items() if "/" not in str(group)}
     overrides = tuple(str(override) for override in runtime.overrides.task)
-    result = build.execute(plain, Path(runtime.runtime.output_dir), choices, overrides)
+    try:
+        if missing:
+            raise ConfigError(
+                *(f"{key} is not set, and stage={config.stage} needs it: add {key}=..." for key in missing)
+            )
+        result = build.execute(plain, Path(runtime.runtime.output_dir), choices, overrides)
+    except LoraloopError as error:
+        if runtime.mode == RunMode.RUN and not runtime.verbose:
+            _fail(error)  # Hydra would first print a line of its own
+        raise
     return result if isinstance(result, float) else None
 
 

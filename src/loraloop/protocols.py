@@ -191,8 +191,12 @@ class Registry(Protocol):
 class Publisher(Protocol):
     """Anything that copies a version to where others find it."""
 
-    def publish(self, version: Version) -> str:
+    def publish(self, version: Version, metrics: Mapping[str, float] | None = None) -> str:
         """Copy adapter, manifest and a model card, whole or not at all; returns the address.
+
+        Args:
+            version: What to publish.
+            metrics: Scores for the model card.
 
         Raises:
             RegistryError: The place cannot be reached or holds something else under that name.

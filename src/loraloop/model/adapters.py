@@ -33,14 +33,19 @@ def attach(model: PreTrainedModel, folder: Path) -> PeftModel:
 
 @contextmanager
 def instead(model: PeftModel, folder: Path) -> Iterator[PeftModel]:
-    """Within the context, ``model`` answers with the adapter of ``folder`` instead of its own."""
+    """Within the context, ``model`` answers with the adapter of ``folder`` instead of its own.
+
+    Raises:
+        ModelError: The adapter's shapes do not fit the base.
+    """
     own = model.active_adapter
     try:
-        model.load_adapter(str(folder), OTHER, use_safetensors=True)
+        try:
+            model.load_adapter(str(folder), OTHER, use_safetensors=True)
+        except (RuntimeError, ValueError) as error:
+            raise ModelError(f"the adapter in {folder} does not fit the base: {error}") from error
         model.set_adapter(OTHER)
         yield model.eval()
-    except RuntimeError as error:
-        raise ModelError(f"the adapter in {folder} does not fit the base: {error}") from error
     finally:
         model.set_adapter(own)
         if OTHER in model.peft_config:

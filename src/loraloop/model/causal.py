@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
@@ -68,11 +70,9 @@ class CausalLM:
             ModelError: The weights are missing, truncated, or do not fit the configuration.
         """
         folder = self._folder()
-        tokenizer = self._tokenizer(folder)
-        try:
+        with self._reading(folder):
+            tokenizer = self._tokenizer(folder)
             model = self._random(folder) if self.weights == "random" else self._pretrained(folder)
-        except (OSError, ValueError, RuntimeError, KeyError) as error:
-            raise ModelError(f"model.name={self.name} cannot be loaded from {folder}: {error}") from error
         nf4.keep_trainable(model)
         model.eval()
         return LoadedModel(model=model, tokenizer=tokenizer, base=self._base(folder, tokenizer, self._sha256(folder)))
@@ -88,15 +88,29 @@ class CausalLM:
         return config
 
     def skeleton(self) -> LoadedModel:
-        """The model without storage for its weights (PyTorch's meta device): names, shapes and tokenizer alone."""
+        """The model without storage for its weights (PyTorch's meta device): names, shapes and tokenizer alone.
+
+        Raises:
+            ModelError: Configuration or tokenizer are missing or damaged, or need code of the repository.
+        """
         import torch
         from transformers import AutoModelForCausalLM
 
         folder = self._folder()
-        with torch.device("meta"):
-            model: PreTrainedModel = AutoModelForCausalLM.from_config(self.config(), trust_remote_code=False)
-        tokenizer = self._tokenizer(folder)
+        with self._reading(folder):
+            tokenizer = self._tokenizer(folder)
+            with torch.device("meta"):
+                model: PreTrainedModel = AutoModelForCausalLM.from_config(self.config(), trust_remote_code=False)
         return LoadedModel(model=model, tokenizer=tokenizer, base=self._base(folder, tokenizer, sha256=""))
+
+    @contextmanager
+    def _reading(self, folder: Path | None) -> Iterator[None]:
+        from safetensors import SafetensorError
+
+        try:
+            yield
+        except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+            raise ModelError(f"model.name={self.name} cannot be loaded from {folder}: {error}") from error
 
     def _tokenizer(self, folder: Path | None) -> PreTrainedTokenizerBase:
         from transformers import AutoTokenizer
@@ -160,9 +174,11 @@ class CausalLM:
                 bnb_4bit_use_double_quant=self.double_quantization,
                 bnb_4bit_compute_dtype=getattr(torch, self.dtype),
             )
-        model = AutoModelForCausalLM.from_pretrained(
-            str(folder), trust_remote_code=False, use_safetensors=True, **settings
+        model, report = AutoModelForCausalLM.from_pretrained(
+            str(folder), trust_remote_code=False, use_safetensors=True, output_loading_info=True, **settings
         )
+        if report["missing_keys"]:  # transformers fills them with random numbers and goes on
+            raise ValueError(f"its files lack {len(report['missing_keys'])} weights that config.json asks for")
         if torch.cuda.is_available() and self.device_map is None:
             model = cast("Any", model).to("cuda")
         return cast("PreTrainedModel", model)

@@ -41,9 +41,10 @@ def commit(folder: Path | None) -> str | None:
 
 
 def tokenizer(tokenizer: PreTrainedTokenizerBase) -> str:
-    """SHA-256 of the vocabulary, its rules and the special tokens."""
+    """SHA-256 of the vocabulary, its rules and the special tokens; not of how a caller last padded or truncated."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    rules = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab(), sort_keys=True)
+    parts = json.loads(backend.to_str()) if backend is not None else tokenizer.get_vocab()
+    rules = json.dumps(parts | {"padding": None, "truncation": None}, sort_keys=True)
     special = json.dumps({name: str(token) for name, token in tokenizer.special_tokens_map.items()}, sort_keys=True)
     return text(rules + special)
 

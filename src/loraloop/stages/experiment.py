@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,8 +38,12 @@ def experiment(
     gate: Gate,
     tracker: Tracker,
     registry: Registry,
+    resume: str | None = None,
 ) -> float:
     """Collect, train, evaluate base and adapter on the same held-out rows, register, and ask the gate.
+
+    With ``resume``, the folder of an interrupted job with the same settings and data, training goes on from its newest
+    checkpoint and ends where it would have ended.
 
     Returns:
         The adapter's loss on the held-out rows, which a sweep minimises.
@@ -60,7 +66,9 @@ def experiment(
         _log_data(run, job, dataset, rows)
         loaded = model.load()
         base = evaluation.score_base(loaded, rows.validation, source.correct)
-        trained, training = trainer.train(loaded, lora, rows, run, job.output)
+        with _interruptible(job):
+            before = Path(resume) if resume else None
+            trained, training = trainer.train(loaded, lora, rows, run, job.output, before)
         score = evaluation.score(trained, loaded.tokenizer, rows.validation, source.correct, "evaluate adapter")
         evaluation.agree(trained, loaded.tokenizer, rows.validation)
         manifest = _manifest(run, loaded, lora, dataset, rows, training.adapter)
@@ -74,6 +82,16 @@ def experiment(
         link = run.link
     console.summary(base, score, training, verdict, link, tracker.ui_command)
     return score.loss
+
+
+@contextmanager
+def _interruptible(job: Job) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        again = " ".join(["loraloop", *job.overrides, f"resume={job.output}"])
+        print(f"interrupted; the step in progress was kept. To go on: {again}")
+        raise
 
 
 def _name(job: Job) -> str:

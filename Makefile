@@ -1,0 +1,39 @@
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test check wheel clean
+
+help:    ## this list
+	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
+
+setup: $(STAMP) ## create .venv and install everything
+	@./scripts/system-packages.sh
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 ..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	PIP=$(BIN)/pip ./scripts/install-torch.sh
+	$(BIN)/pip install --quiet --constraint constraints.txt --group dev --editable '.[s3]'
+	@touch $@
+
+run: setup ## the main job: flips -> LoRA on the tiny model -> MLflow -> registry
+	$(BIN)/loraloop
+
+test: setup ## the whole test suite
+	$(BIN)/pytest -n 2 --dist worksteal
+
+check: $(STAMP) ## lint, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+wheel: $(STAMP) ## build the wheel into dist/
+	$(BIN)/python -m build --wheel
+
+clean: ## remove the environment and every run
+	rm -rf $(VENV) dist build mlruns

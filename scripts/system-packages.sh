@@ -1,0 +1,24 @@
+#!/bin/sh
+# Tesseract reads images; fonts draw the synthetic vaults; Chromium opens the MLflow UI in the tests.
+# Installs what is missing where it may, and otherwise says what to type.
+set -eu
+missing=""
+command -v tesseract >/dev/null 2>&1 || missing="$missing tesseract-ocr"
+if command -v fc-list >/dev/null 2>&1; then fc-list 2>/dev/null | grep -q -i dejavu || missing="$missing fonts-dejavu-core"
+else missing="$missing fontconfig fonts-dejavu-core"; fi
+command -v chromium >/dev/null 2>&1 || command -v google-chrome >/dev/null 2>&1 || missing="$missing chromium"
+[ -n "$missing" ] || exit 0
+if command -v apt-get >/dev/null 2>&1; then
+  if [ "$(id -u)" = 0 ]; then as_root=""; elif sudo -n true 2>/dev/null; then as_root="sudo"; else as_root="no"; fi
+  if [ "$as_root" != no ]; then
+    echo "installing$missing"
+    # shellcheck disable=SC2086
+    { $as_root apt-get update -qq && DEBIAN_FRONTEND=noninteractive $as_root apt-get install -y -qq $missing; } >/dev/null && exit 0
+  fi
+  echo "not installed:$missing. Type: sudo apt-get install$missing" >&2
+elif command -v brew >/dev/null 2>&1; then
+  echo "not installed: tesseract. Type: brew install tesseract" >&2
+else
+  echo "not installed:$missing. Install Tesseract 5 with its English data to read images." >&2
+fi
+exit 0
