@@ -99,8 +99,12 @@ def _name(job: Job) -> str:
 
 
 def _log_data(run: Run, job: Job, dataset: DatasetBuilder, rows: Dataset) -> None:
+    import yaml
+
     from loraloop.dataset import exports
 
+    run.tags({f"choice.{group}": choice for group, choice in job.choices.items()})
+    run.text(yaml.safe_dump(dict(job.config), sort_keys=False), "config.yaml")
     source = job.choices.get("source", "data")
     run.dataset(source, rows.fingerprint, len(rows.train), "training")
     run.dataset(source, rows.fingerprint, len(rows.validation), "validation")
