@@ -20,14 +20,12 @@ def attach(model: PreTrainedModel, folder: Path) -> PeftModel:
     """The base with the adapter of ``folder``, in evaluation mode.
 
     Raises:
-        ModelError: The adapter's shapes do not fit the base.
+        ModelError: The adapter is damaged, or its shapes do not fit the base.
     """
     from peft import PeftModel
 
-    try:
+    with _reading(folder):
         attached = PeftModel.from_pretrained(model, str(folder), use_safetensors=True)
-    except (RuntimeError, ValueError) as error:
-        raise ModelError(f"the adapter in {folder} does not fit the base: {error}") from error
     return attached.eval()
 
 
@@ -36,17 +34,25 @@ def instead(model: PeftModel, folder: Path) -> Iterator[PeftModel]:
     """Within the context, ``model`` answers with the adapter of ``folder`` instead of its own.
 
     Raises:
-        ModelError: The adapter's shapes do not fit the base.
+        ModelError: The adapter is damaged, or its shapes do not fit the base.
     """
     own = model.active_adapter
     try:
-        try:
+        with _reading(folder):
             model.load_adapter(str(folder), OTHER, use_safetensors=True)
-        except (RuntimeError, ValueError) as error:
-            raise ModelError(f"the adapter in {folder} does not fit the base: {error}") from error
         model.set_adapter(OTHER)
         yield model.eval()
     finally:
         model.set_adapter(own)
         if OTHER in model.peft_config:
             model.delete_adapter(OTHER)
+
+
+@contextmanager
+def _reading(folder: Path) -> Iterator[None]:
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise ModelError(f"the adapter in {folder} is damaged or does not fit the base: {error}") from error

@@ -6,6 +6,8 @@ import logging
 import os
 import re
 import shlex
+import shutil
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -87,8 +89,9 @@ class Mlflow:
         """The line that opens the UI, for a local database; a server has its address for that."""
         if self.uri is not None:
             return None
+        program = "mlflow" if shutil.which("mlflow") else shlex.quote(str(Path(sys.executable).with_name("mlflow")))
         # by default four workers start, each with seconds of imports
-        return f"mlflow ui --workers 1 --backend-store-uri {shlex.quote(self.tracking_uri)}"
+        return f"{program} ui --workers 1 --backend-store-uri {shlex.quote(self.tracking_uri)}"
 
     def check(self) -> None:
         """Reach the backend once; a missing database is not created yet.
