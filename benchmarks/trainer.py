@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import statistics
 import tempfile
@@ -199,6 +200,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "trainer.json")
     options = parser.parse_args()
+    load = os.getloadavg()[0]
     torch.set_num_threads(options.threads)
     logging.set_verbosity_error()
     encoded = encode(rows(options.steps * ROWS_PER_STEP), Bytes(), 512)  # type: ignore[arg-type]
@@ -231,7 +233,7 @@ def main() -> None:
         print(f"{name:18}", *(f"{key} {value:.6g}" for key, value in table[name].items()), sep="  ")
     settings = {"steps": options.steps, "repetitions": options.repetitions, "threads": options.threads}
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    report = {"machine": platform.processor() or platform.machine(), "torch": torch.__version__, **settings}
+    report = {"machine": platform.machine(), "load_before": load, "torch": torch.__version__, **settings}
     options.out.write_text(json.dumps({**report, "contenders": table}, indent=2) + "\n")
 
 

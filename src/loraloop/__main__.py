@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -104,23 +106,54 @@ def _explain(arguments: Sequence[str], error: Exception) -> ConfigError:
     from loraloop import suggest
     from loraloop.errors import ConfigError
 
-    overrides = [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
+    asked = argparse.ArgumentParser(add_help=False)
+    asked.add_argument("--config-dir", "-cd", type=Path)
+    asked.add_argument("--multirun", "-m", action="store_true")
+    flags, others = asked.parse_known_args(arguments)
+    overrides = [argument for argument in others if "=" in argument and not argument.startswith("-")]
+    if flags.config_dir:
+        overrides.insert(0, f"hydra.searchpath=[file://{flags.config_dir.resolve()}]")
     faults: list[tuple[str, Exception]] = []
-    while fault := _first_fault(overrides):
-        faults.append(fault)
-        overrides.remove(fault[0])
+    while fault := _first_fault(overrides, flags.multirun):
+        override, written, cause = fault
+        faults.append((written, cause))
+        overrides.remove(override)
     if not faults:
         return ConfigError(suggest.first_line(error))
-    keys = _keys(overrides)
-    return ConfigError(*(suggest.sentence(faulty, cause, CONF, keys) for faulty, cause in faults))
+    keys = _keys([_values(override, flags.multirun)[0] for override in overrides])
+    own = [Path(found) for override in overrides for found in re.findall(r"file://([^,\]\s]+)", override)]
+    return ConfigError(*(suggest.sentence(written, cause, [CONF, *own], keys) for written, cause in faults))
 
 
-def _first_fault(overrides: Sequence[str]) -> tuple[str, Exception] | None:
-    for count in range(1, len(overrides) + 1):
-        cause = _composes(overrides[:count])
-        if cause is not None:
-            return overrides[count - 1], cause
+def _first_fault(overrides: Sequence[str], multirun: bool) -> tuple[str, str, Exception] | None:
+    """The first override that does not compose after those before it, what of it was tried, and what Hydra raised."""
+    before: list[str] = []
+    for override in overrides:
+        values = _values(override, multirun)
+        for value in values:
+            cause = _composes([*before, value])
+            if cause is not None:
+                return override, value, cause
+        before.append(values[0])
     return None
+
+
+def _values(override: str, multirun: bool) -> list[str]:
+    """What a multirun makes of an override: one for each value that it sweeps over."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.override_parser.types import IntervalSweep
+    from hydra.errors import HydraException
+
+    try:
+        parsed = OverridesParser.create().parse_override(override)
+    except HydraException:
+        return [override]
+    if not multirun or not parsed.is_sweep_override():
+        return [override]
+    key, swept = override.partition("=")[0], parsed.value()
+    if isinstance(swept, IntervalSweep):
+        return [f"{key}={swept.start}"]
+    return [f"{key}={value}" for value in parsed.sweep_string_iterator()]
 
 
 def _composes(overrides: Sequence[str]) -> Exception | None:

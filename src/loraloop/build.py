@@ -86,8 +86,7 @@ def _construct(target: Callable[..., Any], values: dict[str, Any], path: str, pr
     try:
         return target(**values)
     except ValidationError as error:
-        known = list(inspect.signature(target).parameters)
-        problems += [_sentence(path, dict(detail), known) for detail in error.errors()]
+        problems += [_sentence(path, dict(detail), target) for detail in error.errors()]
     except ConfigError as error:
         problems += error.problems
     except (TypeError, ValueError) as error:
@@ -95,15 +94,23 @@ def _construct(target: Callable[..., Any], values: dict[str, Any], path: str, pr
     return None
 
 
-def _sentence(path: str, detail: Mapping[str, Any], known: list[str]) -> str:
+def _sentence(path: str, detail: Mapping[str, Any], target: Callable[..., Any]) -> str:
     key = ".".join([path, *(str(step) for step in detail["loc"])])
     if detail["type"] == "unexpected_keyword_argument":
-        name = str(detail["loc"][-1])
-        return f"{key} is not a key of {path}{nearest(name, known)}; it has {', '.join(known)}"
+        *parents, name = map(str, detail["loc"])
+        known = _keys(target, parents)
+        return f"{key} is not a key of {'.'.join([path, *parents])}{nearest(name, known)}; it has {', '.join(known)}"
     message = str(detail["msg"]).removeprefix("Value error, ")
     if not detail["loc"]:
         return f"{path}: {message}"
     return f"{key}={detail['input']!r}: {message[0].lower()}{message[1:]}"
+
+
+def _keys(target: Any, parents: list[str]) -> list[str]:
+    """The keys of a part, or of the group of values that ``parents`` lead to within it."""
+    for name in parents:
+        target = target.__pydantic_fields__[name].annotation
+    return list(inspect.signature(target).parameters)
 
 
 def _check(built: Any, path: str) -> list[str]:

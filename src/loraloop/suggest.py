@@ -25,20 +25,22 @@ def options(conf: Path, group: str) -> list[str]:
     return sorted(file.stem for file in (conf / group).glob("*.yaml"))
 
 
-def sentence(override: str, cause: Exception, conf: Path, keys: Sequence[str]) -> str:
+def sentence(override: str, cause: Exception, folders: Sequence[Path], keys: Sequence[str]) -> str:
     """Why ``override`` cannot be used, and what to write instead.
 
     Args:
         override: As written on the command line, such as ``trainer.lerning_rate=1``.
         cause: What Hydra raised for it.
-        conf: Folder of the config groups.
+        folders: Where config groups are: the package's folder and the person's own.
         keys: Every dotted key of the composed configuration.
     """
     key, _, value = override.partition("=")
     name = key.lstrip("+~").partition("@")[0]
-    if (conf / name).is_dir() and "Could not find" in str(cause):
-        there = options(conf, name)
+    there = sorted({choice for folder in folders for choice in options(folder, name)})
+    if there and "Could not find" in str(cause):
         return f"{override}: there is no {name} named {value!r}{nearest(value, there)}; there are {', '.join(there)}"
+    if "Ambiguous value" in str(cause):
+        return f"{override}: several values are a run each with -m (--multirun); one list of them is {key}=[{value}]"
     if key.startswith("+") or re.search(r"mismatched|extraneous|no viable|LexerNoViable|token recognition", str(cause)):
         return f"{override}: {first_line(cause)}"
     parent = name.rpartition(".")[0]

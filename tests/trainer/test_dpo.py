@@ -42,7 +42,7 @@ def test_the_estimate_counts_both_answers(kit, finished):
     """Steps and tokens of the estimate, both answers of every pair, are those that were trained."""
     training, *_ = finished
     data = kit.dataset(16, 4, rejected=True)
-    expected = settings().estimate(kit.llama(), kit.tokenizer(), Lora(r=4), data)
+    expected = settings().estimate(kit.loaded(), Lora(r=4), data)
     assert (expected.steps, expected.tokens) == (training.steps, training.tokens)
 
 

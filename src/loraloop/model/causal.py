@@ -110,7 +110,8 @@ class CausalLM:
         try:
             yield
         except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-            raise ModelError(f"model.name={self.name} cannot be loaded from {folder}: {error}") from error
+            where = folder or "model.architecture"
+            raise ModelError(f"model.name={self.name} cannot be loaded from {where}: {error}") from error
 
     def _tokenizer(self, folder: Path | None) -> PreTrainedTokenizerBase:
         from transformers import AutoTokenizer
@@ -174,13 +175,13 @@ class CausalLM:
                 bnb_4bit_use_double_quant=self.double_quantization,
                 bnb_4bit_compute_dtype=getattr(torch, self.dtype),
             )
-        model, report = AutoModelForCausalLM.from_pretrained(
+        model, report = cast("Any", AutoModelForCausalLM).from_pretrained(
             str(folder), trust_remote_code=False, use_safetensors=True, output_loading_info=True, **settings
         )
         if report["missing_keys"]:  # transformers fills them with random numbers and goes on
             raise ValueError(f"its files lack {len(report['missing_keys'])} weights that config.json asks for")
         if torch.cuda.is_available() and self.device_map is None:
-            model = cast("Any", model).to("cuda")
+            model = model.to("cuda")
         return cast("PreTrainedModel", model)
 
     def _random(self, folder: Path | None) -> PreTrainedModel:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     import torch
@@ -49,4 +49,4 @@ def keep_trainable(model: PreTrainedModel) -> None:
     """
     for layer in model.modules():
         if getattr(layer, "support_avx512bf16_for_cpu", False):
-            layer.support_avx512bf16_for_cpu = False
+            cast("Any", layer).support_avx512bf16_for_cpu = False

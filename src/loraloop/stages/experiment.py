@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loraloop import __version__
+from loraloop.errors import DataError
 from loraloop.stages import admission, console, data
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 SCORES = "evaluation"
 ADAPTER = "adapter"
+DATA = "dataset.jsonl"
 
 
 def experiment(
@@ -47,17 +49,14 @@ def experiment(
 
     Returns:
         The adapter's loss on the held-out rows, which a sweep minimises.
+
+    Raises:
+        DataError: The job's folder holds an earlier run.
     """
+    _own_folder(job, resume)
     skeleton = data.fits(model, lora, trainer)
     rows = data.prepare(source, ocr, dataset, skeleton.tokenizer)
-    estimate = trainer.estimate(
-        skeleton.model,
-        skeleton.tokenizer,
-        lora,
-        rows,
-        quantization=skeleton.base.quantization,
-        dtype=skeleton.base.dtype,
-    )
+    estimate = trainer.estimate(skeleton, lora, rows)
     console.data(rows)
     console.estimate(estimate)
     with tracker.start(_name(job)) as run:
@@ -84,6 +83,12 @@ def experiment(
     return score.loss
 
 
+def _own_folder(job: Job, resume: str | None) -> None:
+    """Refuse a folder whose data, or with ``resume`` whose adapter, would be written over."""
+    if (job.output / (ADAPTER if resume else DATA)).exists():
+        raise DataError(f"{job.output} holds an earlier run: give this one a folder of its own, hydra.run.dir=FOLDER")
+
+
 @contextmanager
 def _interruptible(job: Job) -> Iterator[None]:
     try:
@@ -108,7 +113,7 @@ def _log_data(run: Run, job: Job, dataset: DatasetBuilder, rows: Dataset) -> Non
     source = job.choices.get("source", "data")
     run.dataset(source, rows.fingerprint, len(rows.train), "training")
     run.dataset(source, rows.fingerprint, len(rows.validation), "validation")
-    run.artifact(exports.export(rows, job.output / "dataset.jsonl"), "dataset")
+    run.artifact(exports.export(rows, job.output / DATA), "dataset")
     dataset.save(rows)
 
 

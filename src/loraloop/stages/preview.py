@@ -32,16 +32,7 @@ def preview(
     console.data(built)
     for row in built.train[: int(rows)]:
         _show(row, skeleton.tokenizer)
-    console.estimate(
-        trainer.estimate(
-            skeleton.model,
-            skeleton.tokenizer,
-            lora,
-            built,
-            quantization=skeleton.base.quantization,
-            dtype=skeleton.base.dtype,
-        )
-    )
+    console.estimate(trainer.estimate(skeleton, lora, built))
 
 
 def _show(row: Row, tokenizer: PreTrainedTokenizerBase) -> None:

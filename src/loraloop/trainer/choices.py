@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 CPU_TOKENS = 4096  # padded tokens per forward pass on a CPU: beyond it larger passes are no faster, only larger
-BF16_WIDTH = 256  # below this hidden size the casts cost more than the arithmetic saves (measured on two Zen 5 cores)
+BF16_WIDTH = 256  # bf16 over fp32 by hidden size, two Zen 5 cores: 64 0.70x, 128 1.04x, 256 1.46x, 512 1.81x
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from loraloop.trainer.settings import Settings
 
 if TYPE_CHECKING:
     from peft import PeftModel
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
     from loraloop.lora import Lora
 
@@ -46,30 +46,13 @@ class Dpo(Settings):
         """The preferred answers as the model will see them, with their labels."""
         return encode(rows, tokenizer, self.max_length)
 
-    def estimate(
-        self,
-        model: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerBase,
-        lora: Lora,
-        data: Dataset,
-        *,
-        quantization: str = "none",
-        dtype: str = "float32",
-    ) -> Estimate:
-        """What :meth:`train` would take, from the shapes of ``model``, which may be on the meta device.
-
-        Args:
-            model: The base.
-            tokenizer: The base's.
-            lora: The adapter's shape.
-            data: Rows; those of the training split are counted.
-            quantization: Of the linear layers, as in :class:`loraloop.records.Base`.
-            dtype: Of the other weights.
-        """
-        lengths = self._lengths(_pairs(data.train, "training"), tokenizer)
+    def estimate(self, loaded: LoadedModel, lora: Lora, data: Dataset) -> Estimate:
+        """What :meth:`train` would take, from the shapes of ``loaded.model``, which may be on the meta device."""
+        model, base = loaded.model, loaded.base
+        lengths = self._lengths(_pairs(data.train, "training"), loaded.tokenizer)
         choices = choose(self, model, lengths)
         count = lora.trainable_parameters(model)
-        return estimate.estimate(self, choices, model, count, lengths, quantization=quantization, dtype=dtype)
+        return estimate.estimate(self, choices, model, count, lengths, quantization=base.quantization, dtype=base.dtype)
 
     def train(
         self, loaded: LoadedModel, lora: Lora, data: Dataset, run: Run, output: Path, resume: Path | None = None

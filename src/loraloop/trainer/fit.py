@@ -140,28 +140,15 @@ def fit(
         TrainingError: The loss or the adapter is not finite; no adapter is kept.
         KeyboardInterrupt: After Ctrl+C, once the step in progress is saved as a checkpoint.
     """
-    monitor = start.monitor
-    trainer = _quiet(build, monitor.callback())
-    model: PeftModel = trainer.model
-    device = trainer.args.device
+    trainer = _quiet(build, start.monitor.callback())
     with tempfile.TemporaryDirectory() as initial:
         if lora.mutates_base:
-            model.save_pretrained(initial)
-        memory.reset_peak(device)
-        began = time.perf_counter()
-        with monitor.watching():
-            _quiet(trainer.train, resume_from_checkpoint=str(start.checkpoint) if start.checkpoint else None)
-        seconds = time.perf_counter() - began - trainer.evaluation_seconds
-        if monitor.interrupted:
-            raise KeyboardInterrupt
-        _require_finite(model)
-        adapter = output / "adapter"
-        if trainer.is_world_process_zero():
-            before = initial if lora.mutates_base else None
-            with atomic.folder(adapter) as folder:
-                model.save_pretrained(str(folder), path_initial_model_for_weight_conversion=before)
+            trainer.model.save_pretrained(initial)
+        seconds = _train(trainer, start)
+        _require_finite(trainer.model)
+        adapter = _keep(trainer, output, initial if lora.mutates_base else None)
+    model: PeftModel = trainer.model.eval()
     trainable, total = model.get_nb_trainable_parameters()
-    model.eval()
     training = Training(
         adapter=adapter,
         trainable_parameters=trainable,
@@ -169,11 +156,31 @@ def fit(
         steps=trainer.state.global_step,
         seconds=seconds,
         tokens=int(trainer._total_train_tokens),
-        peak_memory_bytes=memory.peak(device),
-        history=tuple(monitor.history),
+        peak_memory_bytes=memory.peak(trainer.args.device),
+        history=tuple(start.monitor.history),
     )
     run.metrics({"final/cost": settings.cost_per_hour * seconds / 3600}, step=training.steps)
     return model, training
+
+
+def _train(trainer: Any, start: Start) -> float:
+    """Train to the end and return the seconds it took without evaluation."""
+    memory.reset_peak(trainer.args.device)
+    began = time.perf_counter()
+    with start.monitor.watching():
+        _quiet(trainer.train, resume_from_checkpoint=str(start.checkpoint) if start.checkpoint else None)
+    if start.monitor.interrupted:
+        raise KeyboardInterrupt
+    return float(time.perf_counter() - began - trainer.evaluation_seconds)
+
+
+def _keep(trainer: Any, output: Path, initial: str | None) -> Path:
+    """Save the adapter in PEFT's layout; with its ``initial`` state given, as the difference to it."""
+    adapter = output / "adapter"
+    if trainer.is_world_process_zero():
+        with atomic.folder(adapter) as folder:
+            trainer.model.save_pretrained(str(folder), path_initial_model_for_weight_conversion=initial)
+    return adapter
 
 
 def _quiet(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
