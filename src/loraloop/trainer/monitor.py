@@ -50,6 +50,9 @@ class Monitor:
             def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
                 monitor.step(state, control)
 
+            def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+                monitor.epoch(state, control)
+
             def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
                 if state.is_world_process_zero:
                     monitor.log(state.global_step, logs)
@@ -71,6 +74,14 @@ class Monitor:
         self._bar.update(self._task, completed=state.global_step)
         if self.interrupted:
             control.should_save = control.should_training_stop = True
+
+    def epoch(self, state: Any, control: Any) -> None:
+        """An epoch ended; one that an interrupt cut short is neither scored nor saved again.
+
+        Scoring moves the random state, and a run that resumes from there would not be the one that was interrupted.
+        """
+        if self.interrupted and state.epoch % 1:
+            control.should_evaluate = control.should_save = False
 
     def log(self, step: int, logs: Mapping[str, Any]) -> None:
         """Send metrics to the run under keys that are the same in every run."""

@@ -1,0 +1,207 @@
+"""The command line as a person uses it, and the runs that several tests read."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # one worker per core; read when torch is imported
+os.environ["COLUMNS"] = "200"  # tables are not folded to the terminal of whoever runs the tests
+
+import contextlib
+import io
+import logging
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from filelock import FileLock
+
+from loraloop.__main__ import main
+
+ROOT = Path(__file__).parents[1]
+SMALL = ("source.runs=4", "trainer.max_steps=4", "evaluation.max_rows=16", "tracker.system_metrics=false")
+"""128 flips, four steps, 16 answers: every stage of a run without its quality."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a person saw of a command."""
+
+    code: int
+    out: str
+    err: str
+
+    def line(self, start: str) -> str:
+        """What stands after ``start``, the first word or words of exactly one line on standard output."""
+        found = [line.strip() for line in self.out.splitlines() if line.strip().startswith(f"{start}  ")]
+        assert len(found) == 1, self.out
+        return found[0].removeprefix(start).strip()
+
+    def cells(self, name: str) -> list[str]:
+        """The cells of the table row whose first cell is ``name``."""
+        found = [line.split() for line in self.out.splitlines() if line.split()[:1] == [name]]
+        assert len(found) == 1, self.out
+        return found[0][1:]
+
+
+@dataclass(frozen=True)
+class Desk:
+    """A folder in which commands are given."""
+
+    folder: Path
+    seen: dict[str, Seen] = field(default_factory=dict)
+
+    def __call__(self, *arguments: str) -> Seen:
+        """Give ``loraloop ARGUMENTS`` in this process; it must succeed."""
+        seen = self.attempt(*arguments)
+        assert seen.code == 0, f"{arguments}: {seen}"
+        return seen
+
+    def attempt(self, *arguments: str) -> Seen:
+        """Give ``loraloop ARGUMENTS`` in this process, whatever comes of it; a traceback fails the test."""
+        out, err, code = io.StringIO(), io.StringIO(), 0
+        with _own_logging(), contextlib.chdir(self.folder), pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", ["loraloop", *arguments])
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+                try:
+                    main()
+                except SystemExit as end:
+                    code = int(end.code or 0)
+        lines = [line.rstrip() for line in out.getvalue().splitlines()]
+        return Seen(code, "\n".join(lines), err.getvalue())
+
+    def process(self, *arguments: str, **environment: str) -> Seen:
+        """Give the command in a process of its own."""
+        done = subprocess.run(
+            [sys.executable, "-m", "loraloop", *arguments],
+            cwd=self.folder,
+            env=os.environ | environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        return Seen(done.returncode, done.stdout, done.stderr)
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start the command in a process of its own and do not wait for it."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "loraloop", *arguments],
+            cwd=self.folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    @property
+    def client(self) -> Any:
+        """MLflow's own client on the database that the runs left."""
+        from mlflow import MlflowClient
+
+        return MlflowClient(f"sqlite:///{self.folder}/mlruns/mlflow.db")
+
+    def runs(self) -> list[Any]:
+        """Every run, oldest first."""
+        experiment = self.client.get_experiment_by_name("loraloop")
+        return list(self.client.search_runs([experiment.experiment_id], order_by=["attributes.start_time ASC"]))
+
+    def run(self) -> Any:
+        """The only run."""
+        (only,) = self.runs()
+        return only
+
+    def aliases(self, model: str = "loraloop") -> dict[str, int]:
+        """Where the aliases of a registered model point."""
+        return {alias: int(at) for alias, at in self.client.get_registered_model(model).aliases.items()}
+
+    def versions(self, model: str = "loraloop") -> list[Any]:
+        """Every registered version, oldest first."""
+        found = self.client.search_model_versions(f"name = '{model}'")
+        return sorted(found, key=lambda version: int(version.version))
+
+    def run_of(self, seen: Seen) -> Any:
+        """The run whose address a command printed."""
+        return self.client.get_run(seen.line("run").rpartition("/")[2])
+
+    def artifacts(self, run: Any) -> Path:
+        """Where a run's artifacts lie."""
+        return Path(run.info.artifact_uri.removeprefix("file://"))
+
+    def files(self) -> set[str]:
+        """Every file in the folder, relative to it."""
+        return {str(path.relative_to(self.folder)) for path in self.folder.rglob("*") if path.is_file()}
+
+
+@contextlib.contextmanager
+def _own_logging() -> Iterator[None]:
+    """Give back the handlers that Hydra replaces."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    try:
+        yield
+    finally:
+        logging.captureWarnings(capture=False)
+        root.handlers[:], root.level = handlers, level
+
+
+def _once(factory: pytest.TempPathFactory, name: str, commands: Sequence[Sequence[str]]) -> Desk:
+    """A desk on which ``commands`` were given once, whichever of the parallel workers came first."""
+    parallel = "PYTEST_XDIST_WORKER" in os.environ
+    shared = factory.getbasetemp().parent if parallel else factory.getbasetemp()
+    desk = Desk(shared / name)
+    with FileLock(shared / f".{name}.lock"):
+        if not (desk.folder / "done").exists():
+            desk.folder.mkdir()
+            for number, command in enumerate(commands):
+                seen = desk(*command)
+                (desk.folder / f"{number}.out").write_text(seen.out)
+            (desk.folder / "done").touch()
+    desk.seen.update({" ".join(c): Seen(0, (desk.folder / f"{n}.out").read_text(), "") for n, c in enumerate(commands)})
+    return desk
+
+
+def _copy(desk: Desk, folder: Path) -> Desk:
+    """The same runs and versions in another folder, to be changed there."""
+    shutil.copytree(desk.folder / "mlruns", folder / "mlruns", ignore=shutil.ignore_patterns("jobs"))
+    return Desk(folder, dict(desk.seen))
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    """An empty folder to give commands in."""
+    return Desk(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Desk:
+    """A folder in which one command after the other is given, as a person would: MLflow's database is made once."""
+    return Desk(tmp_path_factory.mktemp("workplace"))
+
+
+@pytest.fixture(scope="session")
+def main_job(tmp_path_factory: pytest.TempPathFactory) -> Desk:
+    """The default command at full size: 3,200 flips, 480 steps. Only to be read."""
+    return _once(tmp_path_factory, "main_job", [[]])
+
+
+@pytest.fixture(scope="session")
+def three_runs(tmp_path_factory: pytest.TempPathFactory) -> Desk:
+    """A small multirun over three ranks on two tasks. Only to be read."""
+    command = ["-m", "lora=r8,r16,r64", "source.tasks=[count,parity]", *SMALL]
+    return _once(tmp_path_factory, "three_runs", [command])
+
+
+@pytest.fixture
+def finished(main_job: Desk, tmp_path: Path) -> Desk:
+    """A copy of what the default command left, for commands that go on from there."""
+    return _copy(main_job, tmp_path)
+
+
+@pytest.fixture
+def compared(three_runs: Desk, tmp_path: Path) -> Desk:
+    """A copy of what the multirun left."""
+    return _copy(three_runs, tmp_path)

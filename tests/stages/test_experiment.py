@@ -1,0 +1,236 @@
+"""Stage ``experiment``, the main job: what a person sees of it, and what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from loraloop.evaluation import store
+from loraloop.records import Manifest
+from loraloop.trainer import checkpoints
+
+TINY = Path(checkpoints.__file__).parents[1] / "model" / "assets" / "tiny"
+SMALL = ("source.runs=4", "trainer.max_steps=4", "tracker.system_metrics=false")
+"""128 flips of which 26 are held out, enough for a verdict; four steps."""
+
+
+def test_the_default_job_learns_what_its_base_cannot_do(main_job):
+    """`loraloop` without arguments takes exact match on held-out flips from at most 5% to at least 90%."""
+    seen = main_job.seen[""]
+    base, adapter = map(float, seen.cells("exact_match"))
+    metrics = main_job.run().data.metrics
+    assert (round(metrics["base/exact_match"], 4), round(metrics["final/exact_match"], 4)) == (base, adapter)
+    assert base <= 0.05
+    assert adapter >= 0.90
+
+
+def test_the_summary_says_what_the_run_took_and_where_to_look(main_job):
+    """The summary names trainable parameters and share, speed, memory, version, gate, the run and the UI's command."""
+    seen, run = main_job.seen[""], main_job.run()
+    assert "640 held-out rows" in seen.out
+    assert seen.out.count("65,536 parameters, 6.89% of 951,808") == 2  # as estimated, and as trained
+    assert re.fullmatch(r"[\d,]+ tokens/s over 480 steps in .+", seen.line("speed"))
+    assert re.fullmatch(r"[\d.]+ MiB", seen.line("peak memory"))
+    assert seen.line("registry") == "loraloop version 1 (candidate, champion)"
+    assert seen.line("gate").startswith("passed: task_accuracy 0.9")
+    assert seen.line("run").endswith(f"/runs/{run.info.run_id}")
+    assert seen.line("open the UI") == (
+        f"mlflow ui --workers 1 --backend-store-uri sqlite:///{main_job.folder}/mlruns/mlflow.db"
+    )
+
+
+def test_the_run_is_kept_whole(main_job):
+    """The run is FINISHED and keeps its parameters, adapter, answers, data, plots, dataset inputs and its verdict."""
+    run = main_job.run()
+    assert run.info.status == "FINISHED"
+    params = {name: run.data.params[name] for name in ("lora.r", "lora.alpha", "trainer.learning_rate", "seed")}
+    assert params == {"lora.r": "16", "lora.alpha": "32.0", "trainer.learning_rate": "0.005", "seed": "0"}
+    assert {"train/loss", "eval/loss", "final/loss", "base/loss", "final/rouge_l", "final/chrf", "cost/seconds",
+            "cost/tokens_per_second", "estimate/seconds", "estimate/memory_bytes"} <= run.data.metrics.keys()  # fmt: skip
+    assert run.data.tags["gate"] == "passed"
+    assert run.data.tags["registry.version"] == "loraloop/1"
+    kept = {str(p.relative_to(main_job.artifacts(run))) for p in main_job.artifacts(run).rglob("*") if p.is_file()}
+    assert {
+        "adapter/adapter_model.safetensors", "adapter/adapter_config.json", "adapter/manifest.json",
+        "evaluation/samples.json", "evaluation/adapter/generations.jsonl", "evaluation/base/score.json",
+        "dataset/dataset.jsonl", "plots/loss.png", "plots/base_vs_adapter.png",
+    } <= kept  # fmt: skip
+    contexts = {tag.value for each in run.inputs.dataset_inputs for tag in each.tags}
+    assert contexts == {"training", "validation"}
+
+
+def test_version_one_is_candidate_and_champion_with_its_manifest(main_job):
+    """Version 1 has both aliases, and its manifest names base, rank, data and run as the run logged them."""
+    run, (version,) = main_job.run(), main_job.versions()
+    assert main_job.aliases() == {"candidate": 1, "champion": 1}
+    manifest = Manifest.from_dict(json.loads((Path(version.source) / "manifest.json").read_text()))
+    (data,) = {each.dataset.source for each in run.inputs.dataset_inputs}
+    assert version.run_id == manifest.run_id == run.info.run_id
+    assert (manifest.base.name, manifest.rank, manifest.alpha) == ("bundled:tiny", 16, 32.0)
+    assert manifest.dataset_fingerprint == json.loads(data)["fingerprint"]
+
+
+def test_the_registered_adapter_answers_as_logged_with_peft_alone(main_job):
+    """Base and adapter loaded with transformers and PeftModel.from_pretrained give the answers that the run logged."""
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = main_job.versions()[0].source
+    tokenizer = AutoTokenizer.from_pretrained(TINY)
+    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(TINY), folder).eval()
+    logged = store.read(main_job.artifacts(main_job.run()) / "evaluation" / "adapter").generations[:12]
+    for each in logged:
+        inputs = tokenizer(each.prompt, return_tensors="pt")
+        with torch.inference_mode():
+            ids = model.generate(**inputs, do_sample=False, max_new_tokens=32)[0, inputs["input_ids"].shape[1] :]
+        assert tokenizer.decode(ids, skip_special_tokens=True).strip() == each.answer.strip()
+    assert any(each.correct for each in logged)
+
+
+def test_three_ranks_are_three_runs_that_differ_in_rank_alone(three_runs):
+    """`-m lora=r8,r16,r64` makes three finished runs with the same keys that differ in lora.r and lora.alpha alone."""
+    runs = three_runs.runs()
+    assert [(run.data.params["lora.r"], run.data.params["lora.alpha"]) for run in runs] == [
+        ("8", "16.0"), ("16", "32.0"), ("64", "128.0"),
+    ]  # fmt: skip
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert len({frozenset(run.data.params) for run in runs}) == 1
+    assert len({frozenset(run.data.metrics) for run in runs}) == 1
+    first, *others = ({**run.data.params} for run in runs)
+    differing = {key for other in others for key in first if first[key] != other[key]}
+    assert differing == {"lora.r", "lora.alpha"}
+
+
+def test_an_adapter_that_learned_nothing_is_kept_but_not_promoted(workplace):
+    """With a learning rate of 1e-9 the version stays candidate, and summary, tag and ledger say why."""
+    seen = workplace(*SMALL, "trainer.learning_rate=1e-9", "registry.name=idle")
+    assert seen.line("registry") == "idle version 1 (candidate)"
+    verdict, reason = seen.line("gate").split(": ", 1)
+    assert (verdict, reason) == ("refused", "task_accuracy 0 does not beat base 0, no gain where 0.02 is asked for")
+    assert workplace.aliases("idle") == {"candidate": 1}
+    assert workplace.run_of(seen).data.tags["gate.reason"] == reason
+    ledger = [json.loads(line) for line in (workplace.folder / "mlruns/idle.ledger.jsonl").read_text().splitlines()]
+    assert [(entry["event"], entry["reason"]) for entry in ledger][-1] == ("gate", reason)
+
+
+def test_a_worse_adapter_does_not_dethrone_the_champion(finished):
+    """A later run is measured against the champion on its own held-out rows, and refused when it is worse."""
+    seen = finished(*SMALL)
+    assert seen.line("registry") == "loraloop version 2 (candidate)"
+    assert re.search(r"refused: task_accuracy 0.* does not beat champion 0\.\d+", seen.line("gate"))
+    assert finished.aliases() == {"candidate": 2, "champion": 1}
+
+
+def test_equal_weights_are_one_version(workplace):
+    """The same command twice trains the same weights: two runs, one version."""
+    first, second = (workplace(*SMALL, "registry.name=twice") for _ in range(2))
+    assert first.line("registry") == "twice version 1 (candidate)"
+    assert second.line("registry") == "twice version 1 (candidate), registered before"
+    assert workplace.run_of(first).info.run_id != workplace.run_of(second).info.run_id
+    assert len(workplace.versions("twice")) == 1
+
+
+def test_other_choices_are_what_is_trained(workplace):
+    """`lora=r64 trainer.learning_rate=1e-3 seed=7` is what the run logs and the adapter's own config says."""
+    run = workplace.run_of(workplace("lora=r64", "trainer.learning_rate=1e-3", "seed=7", *SMALL))
+    params = {name: run.data.params[name] for name in ("lora.r", "trainer.learning_rate", "trainer.seed", "source.seed")}
+    assert params == {"lora.r": "64", "trainer.learning_rate": "0.001", "trainer.seed": "7", "source.seed": "7"}
+    config = json.loads((workplace.artifacts(run) / "adapter" / "adapter_config.json").read_text())
+    assert (config["r"], config["lora_alpha"]) == (64, 128)
+
+
+def test_without_a_tracker_the_version_is_registered_all_the_same(desk):
+    """tracker=none logs no run, and still registers the adapter and asks the gate."""
+    seen = desk(*SMALL[:2], "tracker=none")
+    assert seen.line("registry") == "loraloop version 1 (candidate)"
+    assert not any(line.startswith("  run ") for line in seen.out.splitlines())
+    assert desk.client.get_experiment_by_name("loraloop") is None or desk.runs() == []
+
+
+def test_an_adapter_of_random_weights_is_never_registered(workplace):
+    """model.weights=random trains and is logged, but leaves no version."""
+    seen = workplace(*SMALL, "model.weights=random", "registry.name=chance")
+    assert seen.line("registry") == "not registered"
+    assert workplace.run_of(seen).info.status == "FINISHED"
+    assert workplace.versions("chance") == []
+
+
+def test_a_loss_that_is_not_finite_fails_the_run_and_registers_nothing(workplace):
+    """A run whose loss becomes NaN ends with code 1, the step and a way out; it is FAILED and left no version."""
+    changes = ("trainer.learning_rate=1", "trainer.max_grad_norm=0", "lora.alpha=1e30", "registry.name=broken")
+    seen = workplace.attempt(*SMALL, *changes)
+    assert seen.code == 1
+    assert re.match(r"loraloop: the loss is (nan|inf) at step \d", seen.err.splitlines()[-1])
+    assert "Lower trainer.learning_rate" in seen.err
+    run = workplace.runs()[-1]
+    assert run.info.status == "FAILED"
+    assert run.data.tags["error"].startswith("TrainingError: the loss is")
+    assert workplace.versions("broken") == []
+    assert not (workplace.artifacts(run) / "adapter").exists()
+
+
+def test_two_runs_at_once_on_an_empty_folder_both_succeed(desk):
+    """Two processes that start together make one database, two finished runs and two versions."""
+    started = [desk.start(*SMALL, f"seed={seed}") for seed in (1, 2)]
+    ended = [(process.communicate(timeout=300), process.returncode) for process in started]
+    assert [code for _, code in ended] == [0, 0], ended
+    assert [run.info.status for run in desk.runs()] == ["FINISHED", "FINISHED"]
+    assert len(desk.versions()) == 2
+
+
+@pytest.fixture
+def interrupted(desk):
+    """A job of 48 steps that was sent SIGINT as soon as its progress bar showed that steps were being taken."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "loraloop", *INTERRUPTED],
+        cwd=desk.folder, stdout=subprocess.PIPE, stderr=theirs, text=True,
+    )  # fmt: skip
+    os.close(theirs)
+    shown = b""
+    while not re.search(rb"\b[1-9]\d*/48\b", shown) and (part := _more(ours)):
+        shown += part
+    process.send_signal(signal.SIGINT)
+    while part := _more(ours):
+        shown += part
+    out, _ = process.communicate(timeout=60)
+    os.close(ours)
+    return process.returncode, out, shown.decode(errors="replace")
+
+
+def _more(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 4096)
+    except OSError:  # what Linux says when nobody holds the other end any more
+        return b""
+
+
+INTERRUPTED = ("source.runs=10", "evaluation.max_rows=24", "tracker.system_metrics=false")
+
+
+def test_ctrl_c_marks_the_run_killed_and_keeps_what_it_takes_to_go_on(desk, interrupted):
+    """After Ctrl+C (code 130, no traceback) the run is KILLED; the printed command ends with the very weights that an uninterrupted run has."""
+    code, out, shown = interrupted
+    assert code == 130, shown
+    assert "Traceback" not in out + shown
+    assert desk.run().info.status == "KILLED"
+    assert desk.client.search_registered_models() == []
+    (checkpoint,) = desk.folder.glob("mlruns/jobs/*/checkpoints/checkpoint-*")
+    assert checkpoints.fault(checkpoint) is None
+    assert 0 < int(checkpoint.name.removeprefix("checkpoint-")) < 48
+    (again,) = re.findall("To go on: loraloop (.*)", out)
+    resumed = desk(*shlex.split(again))
+    assert "over 48 steps" in resumed.line("speed")
+    assert resumed.line("registry").startswith("loraloop version 1 ")
+    assert desk(*INTERRUPTED).line("registry").endswith(", registered before")
+    assert [run.info.status for run in desk.runs()] == ["KILLED", "FINISHED", "FINISHED"]

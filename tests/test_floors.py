@@ -1,0 +1,113 @@
+"""The import rules of the house, read from the source files."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1] / "src" / "loraloop"
+FLOOR_0 = {"", "records", "errors", "extras", "part", "atomic", "protocols", "tables", "suggest"}
+FLOOR_2 = {"build", "stages", "usage"}
+FLOOR_3 = {"__main__"}
+MODULES = sorted(ROOT.rglob("*.py"))
+
+
+def unit(module: str) -> str:
+    """The floor's unit that a dotted module belongs to: its first name below ``loraloop``."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else ""
+
+
+def name_of(path: Path) -> str:
+    return ".".join(["loraloop", *path.relative_to(ROOT).with_suffix("").parts]).removesuffix(".__init__")
+
+
+def floor(name: str) -> int:
+    return 0 if name in FLOOR_0 else 2 if name in FLOOR_2 else 3 if name in FLOOR_3 else 1
+
+
+def for_types_only(tree: ast.Module) -> set[ast.AST]:
+    """Nodes below ``if TYPE_CHECKING:``, which never run."""
+    guards = [n for n in ast.walk(tree) if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING"]
+    return {inner for guard in guards for statement in guard.body for inner in ast.walk(statement)}
+
+
+def imports(path: Path) -> set[str]:
+    """Every loraloop module that a file imports when it runs, inside functions too."""
+    tree = ast.parse(path.read_text("utf8"))
+    unused = for_types_only(tree)
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if node in unused:
+            continue
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "loraloop":
+            modules = [f"{node.module}.{alias.name}" for alias in node.names]
+            found |= {
+                m if (ROOT / Path(*m.split(".")[1:])).with_suffix(".py").exists() else node.module for m in modules
+            }
+            found |= {m for m in modules if (ROOT / Path(*m.split(".")[1:])).is_dir()}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names if alias.name.split(".")[0] == "loraloop"}
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_a_module_imports_only_lower_floors_or_its_own_package(path):
+    """A module imports its own package and lower floors, never a sibling on its floor and never upwards."""
+    own = unit(name_of(path))
+    for module in imports(path):
+        other = unit(module)
+        assert other == own or floor(other) < floor(own) or (floor(own) != 1 and floor(other) == floor(own)), (
+            f"{name_of(path)} (floor {floor(own)}) imports {module} (floor {floor(other)})"
+        )
+
+
+def test_there_is_no_import_cycle():
+    """No chain of imports, also none inside functions, leads back to where it began."""
+    graph = {name_of(path): {m for m in imports(path) if m != name_of(path)} for path in MODULES}
+    done: set[str] = set()
+
+    def visit(module: str, trail: tuple[str, ...]) -> None:
+        assert module not in trail, " -> ".join([*trail, module])
+        if module in done:
+            return
+        for other in sorted(graph.get(module, ())):
+            if not module.startswith(f"{other}."):
+                visit(other, (*trail, module))
+        done.add(module)
+
+    for module in sorted(graph):
+        visit(module, ())
+
+
+def test_only_the_command_line_knows_hydra():
+    """Hydra and OmegaConf are imported by ``__main__`` alone."""
+    knowing = [
+        name_of(path)
+        for path in MODULES
+        for node in ast.walk(ast.parse(path.read_text("utf8")))
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+        and any(
+            name.split(".")[0] in {"hydra", "omegaconf"}
+            for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names])
+        )
+    ]
+    assert set(knowing) == {"loraloop.__main__"}
+
+
+def test_floor_0_needs_little():
+    """Floor 0 loads the standard library, pydantic and orjson alone."""
+    import subprocess
+    import sys
+
+    code = (
+        "import sys; before = set(sys.modules)\n"
+        + "\n".join(f"import loraloop.{name}" for name in sorted(FLOOR_0 - {""}))
+        + "\nnew = {m.split('.')[0] for m in set(sys.modules) - before} - set(sys.stdlib_module_names)"
+        + "\nprint(*sorted(new))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    allowed = {"loraloop", "pydantic", "pydantic_core", "annotated_types", "typing_extensions", "typing_inspection"}
+    # The standard library's list leaves out its own per-platform module of build settings.
+    others = {name for name in result.stdout.split() if not name.startswith("_sysconfigdata")}
+    assert others <= allowed | {"orjson"}

@@ -1,0 +1,192 @@
+"""The commands of the README on other sources, models and overlays, with little data and few steps."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+STEPS = ("trainer.max_steps=2", "tracker.system_metrics=false")
+SESSIONS = f"source.path={ROOT}/examples/sessions"
+FILES = ("source=files", "source.path=my.csv")
+
+
+def trained(desk, seen):
+    """The run that was printed, which must be whole: finished, and its adapter the version that was printed."""
+    run = desk.run_of(seen)
+    model, _, number = seen.line("registry").split(" (")[0].partition(" version ")
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["registry.version"] == f"{model}/{number}"
+    assert desk.client.get_model_version(model, number).run_id == run.info.run_id
+    assert {"base/loss", "final/loss", "train/loss"} <= run.data.metrics.keys()
+    return run
+
+
+def counts(seen):
+    """Rows by task, as printed."""
+    return {task: int(count) for task, count in (each.rsplit(" ", 1) for each in seen.line("tasks").split(", "))}
+
+
+def test_every_command_in_the_readme_composes(desk):
+    """Each `loraloop ...` line of the README names groups, choices and keys that exist."""
+    lines = re.findall(r"^loraloop\b.*$", (ROOT / "README.md").read_text(), re.M)
+    commands = [shlex.split(line, comments=True)[1:] for line in lines]
+    composed = [command for command in commands if not {"--help", "--cfg", "--shell-completion"} & set(command)]
+    assert len(composed) >= 10
+    for command in composed:
+        multirun = [argument.split(",")[0] if argument.startswith("lora=") else argument for argument in command]
+        seen = desk.attempt(*(argument for argument in multirun if argument != "-m"), "--cfg", "job")
+        assert seen.code == 0, f"{command}: {seen.err}"
+        assert "stage:" in seen.out
+
+
+def test_vault_draws_reads_and_trains(workplace):
+    """source=vault draws vaults, reads them by OCR and trains on three pairs of each."""
+    seen = workplace("source=vault", "source.synthetic=6", *STEPS)
+    assert counts(seen) == {"vault_count": 6, "vault_denoise": 6, "vault_flips": 6}
+    run = trained(workplace, seen)
+    assert "final/vault_denoise/loss" in run.data.metrics
+
+
+@pytest.fixture(scope="module")
+def scans(workplace):
+    """Five images of a person's own in `scans/`, each with its text beside it, and a sixth that is cut off."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    folder = workplace.folder / "scans"
+    folder.mkdir()
+    for number, text in enumerate(("HELLO WORLD", "THE VAULT IS OPEN", "TWO LINES HERE", "ONE KEY LEFT", "HTTH THHT")):
+        image = Image.new("L", (620, 110), 255)
+        ImageDraw.Draw(image).text((20, 35), text, fill=0, font=ImageFont.load_default(36))
+        image.save(folder / f"{number}.png")
+        (folder / f"{number}.txt").write_text(text)
+    whole = (folder / "0.png").read_bytes()
+    (folder / "torn.png").write_bytes(whole[: len(whole) // 2])
+    return folder
+
+
+def test_own_images_train_and_a_torn_one_is_counted(workplace, scans):
+    """source.path=scans/ with texts beside trains on corrections; the truncated image is counted with its reason."""
+    seen = workplace("source=vault", "source.path=scans/", "source.synthetic=0", *STEPS)
+    assert "quarantined: 1\n  1 x is truncated" in seen.out
+    assert "scans/torn.png" in seen.out
+    assert counts(seen)["vault_denoise"] == 5
+    dataset = workplace.artifacts(trained(workplace, seen)) / "dataset" / "dataset.jsonl"
+    assert "THE VAULT IS OPEN" in dataset.read_text()
+
+
+def test_own_images_without_texts_train_as_well(workplace, scans):
+    """Without the texts, each image still gives a row that maps seeded flips to what was read in it."""
+    shutil.copytree(scans, workplace.folder / "bare", ignore=shutil.ignore_patterns("*.txt"))
+    seen = workplace("source=vault", "source.path='bare/*.png'", "source.synthetic=0", *STEPS)
+    assert counts(seen) == {"vault_flips": 5}
+    trained(workplace, seen)
+
+
+def test_sessions_become_corrective_examples(workplace):
+    """source=sessions on the examples that ship trains on all four agents, and says which files it set aside and why."""
+    shutil.copytree(ROOT / "examples" / "sessions", workplace.folder / "logs")
+    seen = workplace("source=sessions", "source.path=logs/", *STEPS)
+    assert set(counts(seen)) == {"actor", "coordinator", "recovery", "validator"}
+    assert "quarantined: 2" in seen.out
+    assert "session.json is not JSON" in seen.out
+    trained(workplace, seen)
+
+
+def test_mixed_is_sixty_to_forty(workplace):
+    """source=mixed trains on three flips to two vault rows, each part scored as a slice of its own."""
+    seen = workplace("source=mixed", "source.sources.flips.runs=2", "source.sources.vault.synthetic=4", *STEPS)
+    tasks = counts(seen)
+    assert tasks["count"] * 2 == 3 * (sum(tasks.values()) - tasks["count"])
+    assert "final/count/loss" in trained(workplace, seen).data.metrics
+
+
+def my_csv(desk):
+    """The README's `my.csv`: columns question and answer."""
+    rows = "".join(f"what is {number} plus 1?,{number + 1}\n" for number in range(40))
+    (desk.folder / "my.csv").write_text(f"question,answer\n{rows}")
+
+
+def test_own_rows_train_by_their_columns_names(workplace):
+    """source=files trains on a CSV whose columns are named on the command line, every row of it."""
+    my_csv(workplace)
+    seen = workplace(*FILES, "source.columns={input: question, output: answer}", *STEPS)
+    assert seen.line("rows") == "32 to train on, 8 held out"
+    dataset = workplace.artifacts(trained(workplace, seen)) / "dataset" / "dataset.jsonl"
+    assert "what is 39 plus 1?" in dataset.read_text()
+
+
+def test_a_column_that_is_not_there_is_answered_with_those_that_are(desk):
+    """A mapped column that the CSV lacks ends with one line that lists its columns, before anything is tracked."""
+    my_csv(desk)
+    seen = desk.attempt(*FILES, "source.columns={input: frage, output: answer}", *STEPS)
+    assert seen.code == 1
+    (line,) = seen.err.splitlines()
+    assert line.startswith("loraloop: my.csv has no column 'frage'")
+    assert "question, answer" in line
+    assert not (desk.folder / "mlruns" / "mlflow.db").exists()
+
+
+def test_a_hub_dataset_without_a_network_is_one_clear_error(desk):
+    """source=hub with a hub that does not answer ends with one line that names dataset, address and ways out."""
+    seen = desk.process("source=hub", "source.name=tatsu-lab/alpaca", HF_ENDPOINT="http://127.0.0.1:9")
+    assert (seen.code, seen.out) == (1, "")
+    (line,) = seen.err.splitlines()
+    assert line.startswith("loraloop: source.name=tatsu-lab/alpaca: the Hugging Face Hub (http://127.0.0.1:9) cannot")
+    assert "HF_ENDPOINT" in line
+    assert not (desk.folder / "mlruns" / "mlflow.db").exists()
+
+
+def test_nf4_trains_on_the_cpu(workplace):
+    """model=tiny_nf4 trains an adapter on the base in four bits, and the manifest says so."""
+    from loraloop.registry import manifest
+
+    seen = workplace("model=tiny_nf4", "source.runs=1", *STEPS)
+    run = trained(workplace, seen)
+    base = manifest.read(workplace.artifacts(run) / "adapter").base
+    assert (base.name, base.quantization) == ("bundled:tiny", "nf4-double")
+
+
+def test_a_model_that_cannot_be_had_is_refused_before_any_work(desk):
+    """model=llama7b_nf4 without a GPU or the weights ends with code 2 and every reason, and writes no database."""
+    seen = desk.process(
+        "model=llama7b_nf4", HF_ENDPOINT="http://127.0.0.1:9", HF_HOME=str(desk.folder / "hf"), CUDA_VISIBLE_DEVICES=""
+    )
+    assert (seen.code, seen.out) == (2, "")
+    assert seen.err.startswith("loraloop: 2 problems:\n  - model.requires_gpu=true and this machine has no CUDA GPU")
+    assert "model.name=meta-llama/Llama-2-7b-hf is not in the local cache" in seen.err
+    assert "Traceback" not in seen.err
+    assert not any(name.endswith("mlflow.db") for name in desk.files())
+
+
+@pytest.mark.parametrize(
+    ("name", "rank", "trainer", "data"),
+    [
+        ("ocr", 16, "sft", "source.synthetic=8"),
+        ("action", 8, "sft", SESSIONS),
+        ("decomposition", 16, "dpo", SESSIONS),
+        ("recovery", 12, "sft", SESSIONS),
+    ],
+)
+def test_each_specialist_trains_into_a_registry_of_its_own(workplace, name, rank, trainer, data):
+    """+experiment=NAME_specialist trains with the specialist's source, rank and loss, and registers as loraloop-NAME."""
+    seen = workplace(f"+experiment={name}_specialist", data, *STEPS)
+    assert seen.line("registry") == f"loraloop-{name} version 1 (candidate)"
+    run = trained(workplace, seen)
+    assert run.data.params["lora.r"] == str(rank)
+    assert run.data.tags["choice.trainer"] == trainer
+    assert run.info.run_name.startswith(f"{name}_specialist-")
+
+
+def test_the_completion_script_and_the_configuration_are_printed(desk):
+    """`--cfg job` prints the configuration and `--shell-completion install=bash` a script that bash accepts."""
+    assert "r: 16" in desk("--cfg", "job").out
+    script = desk.process("--shell-completion", "install=bash")
+    assert script.code == 0
+    subprocess.run(["bash", "-n"], input=script.out, text=True, check=True)
+    assert list(desk.folder.iterdir()) == []
