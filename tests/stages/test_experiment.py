@@ -143,7 +143,9 @@ def test_equal_weights_are_one_version(workplace):
 def test_other_choices_are_what_is_trained(workplace):
     """`lora=r64 trainer.learning_rate=1e-3 seed=7` is what the run logs and the adapter's own config says."""
     run = workplace.run_of(workplace("lora=r64", "trainer.learning_rate=1e-3", "seed=7", *SMALL))
-    params = {name: run.data.params[name] for name in ("lora.r", "trainer.learning_rate", "trainer.seed", "source.seed")}
+    params = {
+        name: run.data.params[name] for name in ("lora.r", "trainer.learning_rate", "trainer.seed", "source.seed")
+    }
     assert params == {"lora.r": "64", "trainer.learning_rate": "0.001", "trainer.seed": "7", "source.seed": "7"}
     config = json.loads((workplace.artifacts(run) / "adapter" / "adapter_config.json").read_text())
     assert (config["r"], config["lora_alpha"]) == (64, 128)

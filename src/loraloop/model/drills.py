@@ -79,11 +79,22 @@ def _text(rng: np.random.Generator) -> str:
             words[i] = words[i].capitalize()
         elif style < 0.55:
             words[i] = str(rng.integers(0, 10 ** int(rng.integers(1, 7))))
-        elif style < 0.65:
-            words[i] = "".join(rng.choice(ALPHABET, int(rng.integers(2, 7)))) + "-" + str(rng.integers(10, 100))
+        elif style < 0.75:
+            words[i] = _sign(rng)
         if rng.random() < 0.2:
             words[i] += str(rng.choice([":", ",", ".", "\n"]))
     return " ".join(words).strip()
+
+
+def _sign(rng: np.random.Generator) -> str:
+    """What signs and panels carry between the words: a code, or letters in groups."""
+    kind = rng.random()
+    if kind < 0.3:
+        return "".join(rng.choice(ALPHABET, int(rng.integers(2, 7)))) + "-" + str(rng.integers(10, 100))
+    if kind < 0.6:
+        return f"{rng.integers(0, 1 << 16):04X}-{rng.integers(0, 1 << 16):04X}"
+    pair = rng.choice(ALPHABET, 2)
+    return " ".join("".join(rng.choice(pair, 4)) for _ in range(int(rng.integers(1, 9))))
 
 
 def _copy(rng: np.random.Generator) -> Drill:
@@ -121,16 +132,16 @@ def _size(rng: np.random.Generator) -> Drill:
 
 
 DRILLS: tuple[tuple[float, Callable[[np.random.Generator], Drill]], ...] = (
-    (0.36, _count),
-    (0.16, _count_one),
-    (0.12, _run),
-    (0.04, _even),
-    (0.12, _hex),
-    (0.05, _copy),
-    (0.08, _mend),
-    (0.02, _upper),
-    (0.02, _reverse),
-    (0.01, _add),
+    (0.26, _count),
+    (0.10, _count_one),
+    (0.08, _run),
+    (0.03, _even),
+    (0.08, _hex),
+    (0.20, _copy),
+    (0.14, _mend),
+    (0.04, _upper),
+    (0.03, _reverse),
+    (0.02, _add),
     (0.02, _size),
 )
 

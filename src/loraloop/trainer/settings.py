@@ -49,7 +49,7 @@ class Settings:
     micro_batch: Count | Literal["auto"] = "auto"
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 2e-4
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     max_grad_norm: Annotated[float, Field(ge=0)] = 1.0
     max_length: Annotated[int, Field(ge=8)] = 512
