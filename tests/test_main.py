@@ -45,7 +45,7 @@ def traces(desk):
         ("lora.r=abc", "lora.r='abc': input should be a valid integer"),
         ("lora.dropout=1.5", "lora.dropout=1.5: input should be less than 1"),
         ("+trainer.epoch=2", "trainer.epoch is not a key of trainer (did you mean epochs?); it has epochs, "),
-        ("trainer.schedule=sine", "trainer.schedule='sine': input should be 'cosine', 'linear' or 'constant'"),
+        ("trainer.schedule=sine", "trainer.schedule='sine': input should be 'linear', 'cosine' or 'constant'"),
         ("model=hub", "model.name is not set, and stage=experiment needs it: add model.name=..."),
         ("stage=evaluate", "adapter is not set, and stage=evaluate needs it: add adapter=..."),
         ("lora.r=[", "lora.r=[: "),

@@ -158,7 +158,7 @@ def test_weights_must_be_positive_and_fit_the_sources(tmp_path, weights, says):
 def composed(tmp_path):
     """The group ``source`` as the command line composes it, with overrides."""
     shutil.copytree(CONF / "source", tmp_path / "conf" / "source")
-    (tmp_path / "conf" / "top.yaml").write_text("defaults: [_self_, {source: mixed}]\nseed: 3\n")
+    (tmp_path / "conf" / "top.yaml").write_text("defaults: [_self_, {source: mixed}]\nseed: 3\nfolder: mlruns\n")
 
     def run(*overrides: str) -> dict[str, Any]:
         with initialize_config_dir(str(tmp_path / "conf"), version_base="1.3"):

@@ -39,7 +39,7 @@ def test_the_summary_says_what_the_run_took_and_where_to_look(main_job):
     assert "640 held-out rows" in seen.out
     assert seen.out.count("65,536 parameters, 6.89% of 951,808") == 2  # as estimated, and as trained
     assert re.fullmatch(r"[\d,]+ tokens/s over 480 steps in .+", seen.line("speed"))
-    assert re.fullmatch(r"[\d.]+ MiB", seen.line("peak memory"))
+    assert re.fullmatch(r"[\d.]+ [MG]iB", seen.line("peak memory"))
     assert seen.line("registry") == "loraloop version 1 (candidate, champion)"
     assert seen.line("gate").startswith("passed: task_accuracy 0.9")
     assert seen.line("run").endswith(f"/runs/{run.info.run_id}")

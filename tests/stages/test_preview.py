@@ -23,7 +23,7 @@ def test_preview_shows_rows_with_their_loss_mask_and_the_estimate(desk):
     assert lines[shown[0]].endswith("(after the bar)")
     assert seen.line("steps").startswith("6 over ")
     assert seen.line("trainable").startswith("65,536 parameters")
-    assert seen.line("memory").endswith("MiB")
+    assert seen.line("memory").endswith("iB")
     assert seen.line("training time").endswith(" s")
 
 

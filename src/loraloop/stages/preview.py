@@ -45,7 +45,7 @@ def _show(row: Row, tokenizer: PreTrainedTokenizerBase) -> None:
     ids, prompt = encode(tokenizer, row.prompt, row.completion)
     text = Text(str(tokenizer.decode(ids[:prompt])).replace("\n", "\\n"), style="dim")
     text.append(" | ", style="dim")
-    text.append(str(tokenizer.decode(ids[prompt:])), style="bold green")
+    text.append(str(tokenizer.decode(ids[prompt:])).replace("\n", "\\n"), style="bold green")
     out = Console(highlight=False)
     out.print(f"{row.example.task or 'row'}: {len(ids)} tokens, loss on the last {len(ids) - prompt} (after the bar)")
     out.print(text)
