@@ -16,6 +16,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,9 +25,17 @@ from urllib.parse import quote
 
 IMAGE = Path(__file__).parents[1] / "docs" / "images" / "mlflow-compare.png"
 FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --hide-scrollbars --remote-debugging-pipe"
-).split()
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--hide-scrollbars",
+    "--remote-debugging-pipe",
+)
 WAIT = """new Promise((resolve, reject) => {
   const look = () => { if (%s) { clearInterval(timer); resolve(true) } }
   const timer = setInterval(look, 50)
@@ -48,7 +57,8 @@ METRIC = """(async name => {
 })(%s)"""
 """Scrolls the table of metrics until a row is in it, and reads its cells."""
 
-BOTTOM = "Math.max(...[...document.querySelectorAll('.ReactVirtualized__Grid')].map(e => e.getBoundingClientRect().bottom)) + 20"
+BOTTOM = "document.querySelector('.ReactVirtualized__Grid').getBoundingClientRect().bottom + 20"
+"""Where the table of metrics ends."""
 
 
 class Browser:
@@ -213,8 +223,6 @@ def main(folder: Path) -> None:
 
 
 def _until_answered(address: str, process: subprocess.Popen[bytes]) -> None:
-    import time
-
     for _ in range(600):
         if process.poll() is not None:
             raise RuntimeError(f"mlflow ui ended with {process.returncode}")

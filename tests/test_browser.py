@@ -20,7 +20,7 @@ def screenshot():
 
 
 def test_three_ranks_stand_side_by_side_in_mlflow(three_runs, screenshot):
-    """MLflow's comparison page shows rank, alpha, learning rate and final scores of all three runs, with their values."""
+    """MLflow's comparison page shows the rank, alpha, learning rate and final scores of all three runs."""
     runs = three_runs.runs()
     with screenshot.ui(three_runs.folder) as site, screenshot.browser() as page:
         screenshot.compare(page, site, runs)

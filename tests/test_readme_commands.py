@@ -89,7 +89,7 @@ def test_own_images_without_texts_train_as_well(workplace, scans):
 
 
 def test_sessions_become_corrective_examples(workplace):
-    """source=sessions on the examples that ship trains on all four agents, and says which files it set aside and why."""
+    """source=sessions on the shipped examples trains on all four agents, and says what it set aside and why."""
     shutil.copytree(ROOT / "examples" / "sessions", workplace.folder / "logs")
     seen = workplace("source=sessions", "source.path=logs/", *STEPS)
     assert set(counts(seen)) == {"actor", "coordinator", "recovery", "validator"}
@@ -174,7 +174,7 @@ def test_a_model_that_cannot_be_had_is_refused_before_any_work(desk):
     ],
 )
 def test_each_specialist_trains_into_a_registry_of_its_own(workplace, name, rank, trainer, data):
-    """+experiment=NAME_specialist trains with the specialist's source, rank and loss, and registers as loraloop-NAME."""
+    """+experiment=NAME_specialist trains with the specialist's source, rank, loss, and registers as loraloop-NAME."""
     seen = workplace(f"+experiment={name}_specialist", data, *STEPS)
     assert seen.line("registry") == f"loraloop-{name} version 1 (candidate)"
     run = trained(workplace, seen)

@@ -8,8 +8,11 @@ PAIR = "runs=[flips-tiny-r8,flips-tiny-r64]"
 def test_two_ranks_differ_in_rank_alone_and_their_metrics_stand_side_by_side(compared):
     """stage=compare shows exactly the parameters that differ, and every metric of both runs as MLflow has it."""
     seen = compared("stage=compare", PAIR)
-    changed = seen.out.split("metrics\n")[0].splitlines()
-    assert [line.split() for line in changed[4:] if line] == [["lora.alpha", "16.0", "128.0"], ["lora.r", "8", "64"]]
+    changed = seen.out.split("metrics\n")[0].split("parameters that differ")[1].splitlines()
+    assert [line.split() for line in changed[4:] if line.strip()] == [
+        ["lora.alpha", "16.0", "128.0"],
+        ["lora.r", "8", "64"],
+    ]
     first, _, last = (run.data.metrics["final/loss"] for run in compared.runs())
     (row,) = [line.split() for line in seen.out.splitlines() if line.split()[:2] == ["all", "loss"]]
     assert row[2:5] == [f"{first:.4f}", f"{last:.4f}", f"{last - first:+.4f}"]

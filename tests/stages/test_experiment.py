@@ -49,13 +49,13 @@ def test_the_summary_says_what_the_run_took_and_where_to_look(main_job):
 
 
 def test_the_run_is_kept_whole(main_job):
-    """The run is FINISHED and keeps its parameters, adapter, answers, data, plots, dataset inputs and its verdict."""
+    """The run is FINISHED and keeps parameters, adapter, answers, data, plots, dataset inputs and verdict."""
     run = main_job.run()
     assert run.info.status == "FINISHED"
     params = {name: run.data.params[name] for name in ("lora.r", "lora.alpha", "trainer.learning_rate", "seed")}
     assert params == {"lora.r": "16", "lora.alpha": "32.0", "trainer.learning_rate": "0.005", "seed": "0"}
     assert {"train/loss", "eval/loss", "final/loss", "base/loss", "final/rouge_l", "final/chrf", "cost/seconds",
-            "cost/tokens_per_second", "estimate/seconds", "estimate/memory_bytes"} <= run.data.metrics.keys()  # fmt: skip
+            "cost/tokens_per_second", "estimate/seconds", "estimate/memory_bytes"} <= {*run.data.metrics}  # fmt: skip
     assert run.data.tags["gate"] == "passed"
     assert run.data.tags["registry.version"] == "loraloop/1"
     kept = {str(p.relative_to(main_job.artifacts(run))) for p in main_job.artifacts(run).rglob("*") if p.is_file()}
@@ -221,7 +221,7 @@ INTERRUPTED = ("source.runs=10", "evaluation.max_rows=24", "tracker.system_metri
 
 
 def test_ctrl_c_marks_the_run_killed_and_keeps_what_it_takes_to_go_on(desk, interrupted):
-    """After Ctrl+C (code 130, no traceback) the run is KILLED; the printed command ends with the very weights that an uninterrupted run has."""
+    """After Ctrl+C the run is KILLED, and the printed command ends with the weights of an uninterrupted run."""
     code, out, shown = interrupted
     assert code == 130, shown
     assert "Traceback" not in out + shown

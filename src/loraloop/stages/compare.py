@@ -24,12 +24,14 @@ def compare(job: Job, runs: Sequence[str], tracker: Tracker) -> None:
         raise ConfigError(f"runs={runs}: exactly two runs are compared: write runs=[A,B] with ids or unique names")
     first, second = (tracker.read(str(run)) for run in runs)
     comparison = compare_scores(_score(tracker, str(runs[0])), _score(tracker, str(runs[1])), job.seed)
-    names = [f"{run['name']} ({str(run['id'])[:8]})" for run in (first, second)]
-    _parameters(first["params"], second["params"], names)
-    _differences(comparison.differences, names)
+    console.facts(
+        "runs", {letter: f"{run['name']} ({run['id']})" for letter, run in zip("AB", (first, second), strict=True)}
+    )
+    _parameters(first["params"], second["params"])
+    _differences(comparison.differences)
     if not comparison.same_rows:
         print("The runs were scored on different rows: the differences mix models and data.")
-    _answers(comparison.pairs, names)
+    _answers(comparison.pairs)
 
 
 def _score(tracker: Tracker, run: str) -> Score:
@@ -41,28 +43,28 @@ def _score(tracker: Tracker, run: str) -> Score:
     return store.read(folder)
 
 
-def _parameters(first: dict[str, str], second: dict[str, str], names: Sequence[str]) -> None:
+def _parameters(first: dict[str, str], second: dict[str, str]) -> None:
     changed = [key for key in sorted(first.keys() | second.keys()) if first.get(key) != second.get(key)]
     if changed:
         rows = [[key, first.get(key, "-"), second.get(key, "-")] for key in changed]
-        console.table("parameters that differ", ["parameter", *names], rows)
+        console.table("parameters that differ", ["parameter", "A", "B"], rows, numbers=False)
 
 
-def _differences(differences: Sequence[Difference], names: Sequence[str]) -> None:
+def _differences(differences: Sequence[Difference]) -> None:
     rows = []
-    for each in differences:
+    several = len({each.slice for each in differences}) > 2  # the only task repeats the whole
+    for each in differences if several else [each for each in differences if not each.slice]:
         interval = f"{each.interval[0]:+.3f} to {each.interval[1]:+.3f}" if each.interval else ""
         cells = [f"{each.a:.4f}", f"{each.b:.4f}", f"{each.change:+.4f}", interval]
         rows.append([each.slice or "all", each.metric, *cells])
-    console.table("metrics", ["slice", "metric", *names, "change", "95% interval"], rows)
+    console.table("metrics", ["slice", "metric", "A", "B", "change", "95% interval"], rows)
 
 
-def _answers(pairs: Sequence[Pair], names: Sequence[str]) -> None:
+def _answers(pairs: Sequence[Pair]) -> None:
     changed = [pair for pair in pairs if pair.a_correct != pair.b_correct]
     better = sum(pair.b_correct for pair in changed)
-    print(f"answers: {len(pairs)} prompts in common, {better} right only in {names[1]}, "
-          f"{len(changed) - better} right only in {names[0]}")  # fmt: skip
+    print(f"answers: {len(pairs)} prompts in common, {len(changed) - better} right only in A, {better} right only in B")
     shown = (changed or list(pairs))[:SHOWN]
     if shown:
         rows = [[pair.prompt.strip(), pair.expected, pair.a, pair.b] for pair in shown]
-        console.table("side by side", ["prompt", "expected", *names], rows)
+        console.table("side by side", ["prompt", "expected", "A", "B"], rows, numbers=False)

@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from loraloop.stages.admission import Verdict
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table; the first column is left-aligned, the others to the right."""
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: bool = True) -> None:
+    """Print a table; the columns after the first are aligned to the right where they hold numbers."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
     view = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
     for index, column in enumerate(columns):
-        view.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
+        view.add_column(column, justify="right" if index and numbers else "left", overflow="fold")
     for row in rows:
         view.add_row(*row)
     Console(highlight=False, markup=False, soft_wrap=False).print(view)

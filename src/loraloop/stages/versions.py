@@ -62,7 +62,9 @@ def ledger(job: Job, role: str, at: str | None, registry: Registry) -> None:
         print(f"{answer} was {role} at {at}")
         return
     rows = [
-        [entry.time, entry.event, str(entry.version or ""), entry.alias or "", entry.reason]
+        [f"{entry.time[:19]}Z", entry.event, str(entry.version or ""), entry.alias or "", entry.reason]
         for entry in registry.history()
     ]
-    console.table("ledger (its chain of hashes is intact)", ["time", "event", "version", "alias", "reason"], rows)
+    console.table(
+        "ledger (its chain of hashes is intact)", ["time", "event", "version", "alias", "reason"], rows, numbers=False
+    )
