@@ -4,18 +4,15 @@ Every contender makes the same thing, a list of strings of 32 letters. Run it as
 it writes ``benchmarks/results/flips.json``.
 """
 
-import datetime
 import json
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from machine import describe
 
-import loraloop
 from loraloop.source.flips import Flips, draw, spell
 
 RESULT = Path(__file__).parent / "results" / "flips.json"
@@ -72,12 +69,6 @@ def measure(rows: int, rounds: int) -> dict[str, dict[str, float]]:
     }
 
 
-def processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
-
-
 def main() -> None:
     results = {rows: measure(rows, rounds) for rows, rounds in ((3_200, 25), (32_000, 8))}
     for rows, speeds in results.items():
@@ -85,10 +76,7 @@ def main() -> None:
         for name, speed in speeds.items():
             print(f"  {name:40} {speed['rows_per_second']:12,} rows/s  {speed['times_baseline']:7.1f}x")
     report = {
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "hardware": {"processor": processor(), "cores": os.cpu_count(), "machine": platform.machine()},
-        "load_average": os.getloadavg()[0],
-        "versions": {"python": platform.python_version(), "numpy": np.__version__, "loraloop": loraloop.__version__},
+        **describe("numpy"),
         "flips_per_row": 32,
         "statistic": "median CPU time over rounds; in each, every contender runs once unmeasured and once measured",
         "rows": results,

@@ -8,15 +8,14 @@ MLflow takes when each step is logged at once. Run: ``python benchmarks/tracker.
 from __future__ import annotations
 
 import json
-import os
-import platform
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from machine import describe
+
 from loraloop import atomic
-from loraloop.tracker.environment import hardware, versions
 from loraloop.tracker.mlflow import Mlflow
 
 STEPS, REPEATS = 200, 5
@@ -79,10 +78,7 @@ def main() -> None:
             "processor time, all threads": per_hundred("cpu"),
             "MLflow, each step at once": round(1e3 * plain / hundreds, 1),
         },
-        "load_average_1m": round(os.getloadavg()[0], 1),
-        "machine": hardware(),
-        "system": platform.platform(),
-        "versions": {name: versions()[f"version.{name}"] for name in ("python", "mlflow", "loraloop")},
+        **describe("mlflow"),
     }
     with atomic.write(Path(__file__).parent / "results" / "tracker.json") as stream:
         stream.write((json.dumps(figures, indent=2) + "\n").encode())

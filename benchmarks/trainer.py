@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import tempfile
 import time
@@ -22,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from machine import describe
 from peft import LoraConfig, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM, TrainerCallback, logging
 from trl.trainer.sft_config import SFTConfig
@@ -200,7 +199,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "trainer.json")
     options = parser.parse_args()
-    load = os.getloadavg()[0]
+    where = describe("torch", "transformers", "trl", "peft", "accelerate")
     torch.set_num_threads(options.threads)
     logging.set_verbosity_error()
     encoded = encode(rows(options.steps * ROWS_PER_STEP), Bytes(), 512)  # type: ignore[arg-type]
@@ -233,7 +232,7 @@ def main() -> None:
         print(f"{name:18}", *(f"{key} {value:.6g}" for key, value in table[name].items()), sep="  ")
     settings = {"steps": options.steps, "repetitions": options.repetitions, "threads": options.threads}
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    report = {"machine": platform.machine(), "load_before": load, "torch": torch.__version__, **settings}
+    report = {**where, **settings}
     options.out.write_text(json.dumps({**report, "contenders": table}, indent=2) + "\n")
 
 

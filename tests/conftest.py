@@ -177,9 +177,9 @@ def desk(tmp_path: Path) -> Desk:
 
 
 @pytest.fixture(scope="session")
-def workplace(tmp_path_factory: pytest.TempPathFactory) -> Desk:
+def office(tmp_path_factory: pytest.TempPathFactory) -> Desk:
     """A folder in which one command after the other is given, as a person would: MLflow's database is made once."""
-    return Desk(tmp_path_factory.mktemp("workplace"))
+    return Desk(tmp_path_factory.mktemp("office"))
 
 
 @pytest.fixture(scope="session")

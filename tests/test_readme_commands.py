@@ -45,20 +45,20 @@ def test_every_command_in_the_readme_composes(desk):
         assert "stage:" in seen.out
 
 
-def test_vault_draws_reads_and_trains(workplace):
+def test_vault_draws_reads_and_trains(office):
     """source=vault draws vaults, reads them by OCR and trains on three pairs of each."""
-    seen = workplace("source=vault", "source.synthetic=6", *STEPS)
+    seen = office("source=vault", "source.synthetic=6", *STEPS)
     assert counts(seen) == {"vault_count": 6, "vault_denoise": 6, "vault_flips": 6}
-    run = trained(workplace, seen)
+    run = trained(office, seen)
     assert "final/vault_denoise/loss" in run.data.metrics
 
 
 @pytest.fixture(scope="module")
-def scans(workplace):
+def scans(office):
     """Five images of a person's own in `scans/`, each with its text beside it, and a sixth that is cut off."""
     from PIL import Image, ImageDraw, ImageFont
 
-    folder = workplace.folder / "scans"
+    folder = office.folder / "scans"
     folder.mkdir()
     for number, text in enumerate(("HELLO WORLD", "THE VAULT IS OPEN", "TWO LINES HERE", "ONE KEY LEFT", "HTTH THHT")):
         image = Image.new("L", (620, 110), 255)
@@ -70,40 +70,40 @@ def scans(workplace):
     return folder
 
 
-def test_own_images_train_and_a_torn_one_is_counted(workplace, scans):
+def test_own_images_train_and_a_torn_one_is_counted(office, scans):
     """source.path=scans/ with texts beside trains on corrections; the truncated image is counted with its reason."""
-    seen = workplace("source=vault", "source.path=scans/", "source.synthetic=0", *STEPS)
+    seen = office("source=vault", "source.path=scans/", "source.synthetic=0", *STEPS)
     assert "quarantined: 1\n  1 x is truncated" in seen.out
     assert "scans/torn.png" in seen.out
     assert counts(seen)["vault_denoise"] == 5
-    dataset = workplace.artifacts(trained(workplace, seen)) / "dataset" / "dataset.jsonl"
+    dataset = office.artifacts(trained(office, seen)) / "dataset" / "dataset.jsonl"
     assert "THE VAULT IS OPEN" in dataset.read_text()
 
 
-def test_own_images_without_texts_train_as_well(workplace, scans):
+def test_own_images_without_texts_train_as_well(office, scans):
     """Without the texts, each image still gives a row that maps seeded flips to what was read in it."""
-    shutil.copytree(scans, workplace.folder / "bare", ignore=shutil.ignore_patterns("*.txt"))
-    seen = workplace("source=vault", "source.path='bare/*.png'", "source.synthetic=0", *STEPS)
+    shutil.copytree(scans, office.folder / "bare", ignore=shutil.ignore_patterns("*.txt"))
+    seen = office("source=vault", "source.path='bare/*.png'", "source.synthetic=0", *STEPS)
     assert counts(seen) == {"vault_flips": 5}
-    trained(workplace, seen)
+    trained(office, seen)
 
 
-def test_sessions_become_corrective_examples(workplace):
+def test_sessions_become_corrective_examples(office):
     """source=sessions on the shipped examples trains on all four agents, and says what it set aside and why."""
-    shutil.copytree(ROOT / "examples" / "sessions", workplace.folder / "logs")
-    seen = workplace("source=sessions", "source.path=logs/", *STEPS)
+    shutil.copytree(ROOT / "examples" / "sessions", office.folder / "logs")
+    seen = office("source=sessions", "source.path=logs/", *STEPS)
     assert set(counts(seen)) == {"actor", "coordinator", "recovery", "validator"}
     assert "quarantined: 2" in seen.out
     assert "session.json is not JSON" in seen.out
-    trained(workplace, seen)
+    trained(office, seen)
 
 
-def test_mixed_is_sixty_to_forty(workplace):
+def test_mixed_is_sixty_to_forty(office):
     """source=mixed trains on three flips to two vault rows, each part scored as a slice of its own."""
-    seen = workplace("source=mixed", "source.sources.flips.runs=2", "source.sources.vault.synthetic=4", *STEPS)
+    seen = office("source=mixed", "source.sources.flips.runs=2", "source.sources.vault.synthetic=4", *STEPS)
     tasks = counts(seen)
     assert tasks["count"] * 2 == 3 * (sum(tasks.values()) - tasks["count"])
-    assert "final/count/loss" in trained(workplace, seen).data.metrics
+    assert "final/count/loss" in trained(office, seen).data.metrics
 
 
 def my_csv(desk):
@@ -112,12 +112,12 @@ def my_csv(desk):
     (desk.folder / "my.csv").write_text(f"question,answer\n{rows}")
 
 
-def test_own_rows_train_by_their_columns_names(workplace):
+def test_own_rows_train_by_their_columns_names(office):
     """source=files trains on a CSV whose columns are named on the command line, every row of it."""
-    my_csv(workplace)
-    seen = workplace(*FILES, "source.columns={input: question, output: answer}", *STEPS)
+    my_csv(office)
+    seen = office(*FILES, "source.columns={input: question, output: answer}", *STEPS)
     assert seen.line("rows") == "32 to train on, 8 held out"
-    dataset = workplace.artifacts(trained(workplace, seen)) / "dataset" / "dataset.jsonl"
+    dataset = office.artifacts(trained(office, seen)) / "dataset" / "dataset.jsonl"
     assert "what is 39 plus 1?" in dataset.read_text()
 
 
@@ -142,13 +142,13 @@ def test_a_hub_dataset_without_a_network_is_one_clear_error(desk):
     assert not (desk.folder / "mlruns" / "mlflow.db").exists()
 
 
-def test_nf4_trains_on_the_cpu(workplace):
+def test_nf4_trains_on_the_cpu(office):
     """model=tiny_nf4 trains an adapter on the base in four bits, and the manifest says so."""
     from loraloop.registry import manifest
 
-    seen = workplace("model=tiny_nf4", "source.runs=1", *STEPS)
-    run = trained(workplace, seen)
-    base = manifest.read(workplace.artifacts(run) / "adapter").base
+    seen = office("model=tiny_nf4", "source.runs=1", *STEPS)
+    run = trained(office, seen)
+    base = manifest.read(office.artifacts(run) / "adapter").base
     assert (base.name, base.quantization) == ("bundled:tiny", "nf4-double")
 
 
@@ -173,11 +173,11 @@ def test_a_model_that_cannot_be_had_is_refused_before_any_work(desk):
         ("recovery", 12, "sft", SESSIONS),
     ],
 )
-def test_each_specialist_trains_into_a_registry_of_its_own(workplace, name, rank, trainer, data):
+def test_each_specialist_trains_into_a_registry_of_its_own(office, name, rank, trainer, data):
     """+experiment=NAME_specialist trains with the specialist's source, rank, loss, and registers as loraloop-NAME."""
-    seen = workplace(f"+experiment={name}_specialist", data, *STEPS)
+    seen = office(f"+experiment={name}_specialist", data, *STEPS)
     assert seen.line("registry") == f"loraloop-{name} version 1 (candidate)"
-    run = trained(workplace, seen)
+    run = trained(office, seen)
     assert run.data.params["lora.r"] == str(rank)
     assert run.data.tags["choice.trainer"] == trainer
     assert run.info.run_name.startswith(f"{name}_specialist-")

@@ -111,15 +111,15 @@ def test_three_ranks_are_three_runs_that_differ_in_rank_alone(three_runs):
     assert differing == {"lora.r", "lora.alpha"}
 
 
-def test_an_adapter_that_learned_nothing_is_kept_but_not_promoted(workplace):
+def test_an_adapter_that_learned_nothing_is_kept_but_not_promoted(office):
     """With a learning rate of 1e-9 the version stays candidate, and summary, tag and ledger say why."""
-    seen = workplace(*SMALL, "trainer.learning_rate=1e-9", "registry.name=idle")
+    seen = office(*SMALL, "trainer.learning_rate=1e-9", "registry.name=idle")
     assert seen.line("registry") == "idle version 1 (candidate)"
     verdict, reason = seen.line("gate").split(": ", 1)
     assert (verdict, reason) == ("refused", "task_accuracy 0 does not beat base 0, no gain where 0.02 is asked for")
-    assert workplace.aliases("idle") == {"candidate": 1}
-    assert workplace.run_of(seen).data.tags["gate.reason"] == reason
-    ledger = [json.loads(line) for line in (workplace.folder / "mlruns/idle.ledger.jsonl").read_text().splitlines()]
+    assert office.aliases("idle") == {"candidate": 1}
+    assert office.run_of(seen).data.tags["gate.reason"] == reason
+    ledger = [json.loads(line) for line in (office.folder / "mlruns/idle.ledger.jsonl").read_text().splitlines()]
     assert [(entry["event"], entry["reason"]) for entry in ledger][-1] == ("gate", reason)
 
 
@@ -131,23 +131,23 @@ def test_a_worse_adapter_does_not_dethrone_the_champion(finished):
     assert finished.aliases() == {"candidate": 2, "champion": 1}
 
 
-def test_equal_weights_are_one_version(workplace):
+def test_equal_weights_are_one_version(office):
     """The same command twice trains the same weights: two runs, one version."""
-    first, second = (workplace(*SMALL, "registry.name=twice") for _ in range(2))
+    first, second = (office(*SMALL, "registry.name=twice") for _ in range(2))
     assert first.line("registry") == "twice version 1 (candidate)"
     assert second.line("registry") == "twice version 1 (candidate), registered before"
-    assert workplace.run_of(first).info.run_id != workplace.run_of(second).info.run_id
-    assert len(workplace.versions("twice")) == 1
+    assert office.run_of(first).info.run_id != office.run_of(second).info.run_id
+    assert len(office.versions("twice")) == 1
 
 
-def test_other_choices_are_what_is_trained(workplace):
+def test_other_choices_are_what_is_trained(office):
     """`lora=r64 trainer.learning_rate=1e-3 seed=7` is what the run logs and the adapter's own config says."""
-    run = workplace.run_of(workplace("lora=r64", "trainer.learning_rate=1e-3", "seed=7", *SMALL))
+    run = office.run_of(office("lora=r64", "trainer.learning_rate=1e-3", "seed=7", *SMALL))
     params = {
         name: run.data.params[name] for name in ("lora.r", "trainer.learning_rate", "trainer.seed", "source.seed")
     }
     assert params == {"lora.r": "64", "trainer.learning_rate": "0.001", "trainer.seed": "7", "source.seed": "7"}
-    config = json.loads((workplace.artifacts(run) / "adapter" / "adapter_config.json").read_text())
+    config = json.loads((office.artifacts(run) / "adapter" / "adapter_config.json").read_text())
     assert (config["r"], config["lora_alpha"]) == (64, 128)
 
 
@@ -159,26 +159,26 @@ def test_without_a_tracker_the_version_is_registered_all_the_same(desk):
     assert desk.client.get_experiment_by_name("loraloop") is None or desk.runs() == []
 
 
-def test_an_adapter_of_random_weights_is_never_registered(workplace):
+def test_an_adapter_of_random_weights_is_never_registered(office):
     """model.weights=random trains and is logged, but leaves no version."""
-    seen = workplace(*SMALL, "model.weights=random", "registry.name=chance")
+    seen = office(*SMALL, "model.weights=random", "registry.name=chance")
     assert seen.line("registry") == "not registered"
-    assert workplace.run_of(seen).info.status == "FINISHED"
-    assert workplace.versions("chance") == []
+    assert office.run_of(seen).info.status == "FINISHED"
+    assert office.versions("chance") == []
 
 
-def test_a_loss_that_is_not_finite_fails_the_run_and_registers_nothing(workplace):
+def test_a_loss_that_is_not_finite_fails_the_run_and_registers_nothing(office):
     """A run whose loss becomes NaN ends with code 1, the step and a way out; it is FAILED and left no version."""
     changes = ("trainer.learning_rate=1", "trainer.max_grad_norm=0", "lora.alpha=1e30", "registry.name=broken")
-    seen = workplace.attempt(*SMALL, *changes)
+    seen = office.attempt(*SMALL, *changes)
     assert seen.code == 1
     assert re.match(r"loraloop: the loss is (nan|inf) at step \d", seen.err.splitlines()[-1])
     assert "Lower trainer.learning_rate" in seen.err
-    run = workplace.runs()[-1]
+    run = office.runs()[-1]
     assert run.info.status == "FAILED"
     assert run.data.tags["error"].startswith("TrainingError: the loss is")
-    assert workplace.versions("broken") == []
-    assert not (workplace.artifacts(run) / "adapter").exists()
+    assert office.versions("broken") == []
+    assert not (office.artifacts(run) / "adapter").exists()
 
 
 def test_two_runs_at_once_on_an_empty_folder_both_succeed(desk):
