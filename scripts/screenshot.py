@@ -71,7 +71,7 @@ class Browser:
         # Chromium reads commands from file descriptor 3 and answers on 4.
         shell = f'exec "$@" 3<&{theirs_in} 4>&{theirs_out}'
         flags = [*FLAGS, f"--user-data-dir={self._profile.name}", f"--window-size={width},{height}"]
-        command = ["bash", "-c", shell, "chromium", shutil.which("chromium") or "chromium", *flags]
+        command = ["bash", "-c", shell, "chromium", _chromium(), *flags]
         self._process = subprocess.Popen(command, pass_fds=(theirs_in, theirs_out), stderr=subprocess.DEVNULL)
         os.close(theirs_in)
         os.close(theirs_out)
@@ -220,6 +220,13 @@ def main(folder: Path) -> None:
         page.js("document.activeElement.blur()")
         metric(page, "final/exact_match")
         page.picture(IMAGE, page.js(BOTTOM))
+
+
+def _chromium() -> str:
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        if path := shutil.which(name):
+            return path
+    raise RuntimeError("there is no Chromium: apt install chromium")
 
 
 def _until_answered(address: str, process: subprocess.Popen[bytes]) -> None:

@@ -34,7 +34,7 @@ def counts(seen):
 
 def test_every_command_in_the_readme_composes(desk):
     """Each `loraloop ...` line of the README names groups, choices and keys that exist."""
-    lines = re.findall(r"^loraloop\b.*$", (ROOT / "README.md").read_text(), re.M)
+    lines = re.findall(r"^(?:\$ )?(loraloop(?: .*)?)$", (ROOT / "README.md").read_text(), re.M)
     commands = [shlex.split(line, comments=True)[1:] for line in lines]
     composed = [command for command in commands if not {"--help", "--cfg", "--shell-completion"} & set(command)]
     assert len(composed) >= 10
@@ -172,6 +172,7 @@ def test_a_model_that_cannot_be_had_is_refused_before_any_work(desk):
         ("decomposition", 16, "dpo", SESSIONS),
         ("recovery", 12, "sft", SESSIONS),
     ],
+    ids=["ocr", "action", "decomposition", "recovery"],
 )
 def test_each_specialist_trains_into_a_registry_of_its_own(office, name, rank, trainer, data):
     """+experiment=NAME_specialist trains with the specialist's source, rank, loss, and registers as loraloop-NAME."""
