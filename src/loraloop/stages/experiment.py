@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -94,7 +95,7 @@ def _interruptible(job: Job) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        again = " ".join(["loraloop", *job.overrides, f"resume={job.output}"])
+        again = shlex.join(["loraloop", *job.overrides, f"resume={job.output}"])
         print(f"interrupted; the step in progress was kept. To go on: {again}")
         raise
 
