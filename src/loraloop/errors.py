@@ -39,6 +39,10 @@ class TrainingError(LoraloopError):
     """Training cannot go on: no trainable token, a loss that is not finite, a checkpoint that does not verify."""
 
 
+class PrunedError(LoraloopError):
+    """A trial was stopped early because others were better by then: an outcome, not a failure."""
+
+
 class TrackingError(LoraloopError):
     """The tracking server or database cannot be reached or used."""
 

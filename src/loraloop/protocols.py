@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
     from loraloop.lora import Lora
+
+Watch = Callable[[int, float], None]
+"""Called with the step and the validation loss after every validation; raises PrunedError to end the training."""
 
 
 class Ocr(Protocol):
@@ -110,7 +113,10 @@ class Tracker(Protocol):
         ...
 
     def start(self, name: str, parent: str | None = None) -> AbstractContextManager[Run]:
-        """Open a run; leaving it marks it FINISHED, FAILED on an exception, KILLED on KeyboardInterrupt."""
+        """Open a run; leaving it marks it FINISHED, FAILED on an exception, KILLED on KeyboardInterrupt.
+
+        A pruned trial (PrunedError) is KILLED too and carries the tag ``pruned`` with the reason.
+        """
         ...
 
     def artifacts(self, run: str) -> Path:
@@ -138,12 +144,20 @@ class Trainer(Protocol):
         ...
 
     def train(
-        self, loaded: LoadedModel, lora: Lora, data: Dataset, run: Run, output: Path, resume: Path | None = None
+        self,
+        loaded: LoadedModel,
+        lora: Lora,
+        data: Dataset,
+        run: Run,
+        output: Path,
+        resume: Path | None = None,
+        watch: Watch | None = None,
     ) -> tuple[PeftModel, Training]:
         """Train an adapter into ``output/adapter`` and return the model that carries it.
 
         Raises:
             TrainingError: The loss is not finite, or rows have no trainable token.
+            PrunedError: ``watch`` ended the training; no adapter is left.
         """
         ...
 

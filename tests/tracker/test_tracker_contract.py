@@ -18,7 +18,7 @@ import urllib.request
 import pytest
 from matplotlib.figure import Figure
 
-from loraloop.errors import TrackingError
+from loraloop.errors import PrunedError, TrackingError
 from loraloop.tracker.mlflow import Mlflow
 from loraloop.tracker.none import NoTracker
 
@@ -133,7 +133,8 @@ class TestTracker:
         }
 
     @pytest.mark.parametrize(
-        ("error", "status"), [(KeyboardInterrupt, "KILLED"), (ValueError, "FAILED"), (SystemExit, "FAILED")]
+        ("error", "status"),
+        [(KeyboardInterrupt, "KILLED"), (PrunedError, "KILLED"), (ValueError, "FAILED"), (SystemExit, "FAILED")],
     )
     def test_marks_how_a_run_ended(self, tracker, error, status):
         """Leaving by an exception marks the run and passes the exception on."""

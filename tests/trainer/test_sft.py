@@ -7,7 +7,7 @@ import signal
 import numpy as np
 import pytest
 
-from loraloop.errors import ConfigError, TrainingError
+from loraloop.errors import ConfigError, PrunedError, TrainingError
 from loraloop.lora import Lora
 from loraloop.trainer.sft import Sft
 
@@ -209,3 +209,27 @@ def test_max_steps_stops_and_is_estimated(kit, tmp_path):
     data = kit.dataset(validation=0)
     _, training = part.train(kit.loaded(), Lora(r=4), data, kit.Run(), tmp_path)
     assert training.steps == 2 == part.estimate(kit.loaded(), Lora(r=4), data).steps
+
+
+def test_max_steps_never_lengthens_a_run(kit, finished, tmp_path):
+    """A max_steps beyond the epochs changes neither the number of steps nor a single weight."""
+    _, whole, _, output = finished
+    _, training = kit.settings(max_steps=100).train(kit.loaded(), Lora(r=4), kit.dataset(), kit.Run(), tmp_path)
+    assert training.steps == whole.steps
+    assert same(kit.weights(tmp_path), kit.weights(output))
+
+
+def test_a_watch_sees_every_validation_loss_and_may_end_the_run(kit, tmp_path):
+    """The watch is told the logged validation losses with their steps; what it raises leaves no adapter."""
+    seen, run = [], kit.Run()
+
+    def watch(step, loss):
+        seen.append((step, loss))
+        if len(seen) == 2:
+            raise PrunedError("worse than the others")
+
+    with pytest.raises(PrunedError, match="worse"):
+        kit.settings(eval_steps=2).train(kit.loaded(), Lora(r=4), kit.dataset(), run, tmp_path, watch=watch)
+    assert [step for step, _ in seen] == [2, 4]
+    assert [loss for _, loss in seen] == run.values("eval/loss")
+    assert not (tmp_path / "adapter").exists()

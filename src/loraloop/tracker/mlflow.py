@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
 from pydantic import Field, model_validator
 
-from loraloop.errors import TrackingError
+from loraloop.errors import PrunedError, TrackingError
 from loraloop.part import part
 from loraloop.tracker import environment
 from loraloop.tracker.mlflow_database import Database, first_line
@@ -126,6 +126,10 @@ class Mlflow:
             status = "FINISHED"
         except KeyboardInterrupt:
             status = "KILLED"
+            raise
+        except PrunedError as pruned:  # MLflow knows no such status; FAILED would say that something went wrong
+            status = "KILLED"
+            run.tags({"pruned": str(pruned)})
             raise
         except BaseException as error:
             run.tags({"error": f"{type(error).__name__}: {error}"})

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from loraloop.errors import DataError
 from loraloop.part import part
-from loraloop.protocols import Run
+from loraloop.protocols import Run, Watch
 from loraloop.records import Dataset, Estimate, LoadedModel, Row, Training
 from loraloop.trainer import estimate, fit
 from loraloop.trainer.choices import choose
@@ -55,7 +55,14 @@ class Dpo(Settings):
         return estimate.estimate(self, choices, model, count, lengths, quantization=base.quantization, dtype=base.dtype)
 
     def train(
-        self, loaded: LoadedModel, lora: Lora, data: Dataset, run: Run, output: Path, resume: Path | None = None
+        self,
+        loaded: LoadedModel,
+        lora: Lora,
+        data: Dataset,
+        run: Run,
+        output: Path,
+        resume: Path | None = None,
+        watch: Watch | None = None,
     ) -> tuple[PeftModel, Training]:
         """Train an adapter to prefer each row's completion to its rejected answer.
 
@@ -71,7 +78,7 @@ class Dpo(Settings):
             [row for row in data.validation if row.rejected is not None], loaded.tokenizer, "validation"
         )
         lengths = self._lengths(train, loaded.tokenizer)
-        start = fit.begin(self, loaded, lora, data, run, output, resume, lengths)
+        start = fit.begin(self, loaded, lora, data, run, output, resume, lengths, watch)
 
         def build(callback: Any) -> Any:
             from trl.trainer.dpo_config import DPOConfig

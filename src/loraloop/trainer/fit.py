@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import tempfile
 import time
 import warnings
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from loraloop import atomic
 from loraloop.errors import TrainingError
-from loraloop.protocols import Run
+from loraloop.protocols import Run, Watch
 from loraloop.records import Dataset, Estimate, LoadedModel, Training
 from loraloop.trainer import checkpoints, estimate, memory
 from loraloop.trainer.choices import Choices, choose
@@ -110,6 +111,7 @@ def begin(
     output: Path,
     resume: Path | None,
     lengths: Sequence[int],
+    watch: Watch | None,
 ) -> Start:
     """Decide what is open, log it with the expected cost, and find the checkpoint to go on from."""
     choices = choose(settings, loaded.model, lengths)
@@ -121,7 +123,7 @@ def begin(
         settings, choices, loaded.model, trainable, lengths, quantization=base.quantization, dtype=base.dtype
     )
     _announce(run, settings, choices, expected)
-    return Start(choices, Monitor(run, deciding), checkpoint)
+    return Start(choices, Monitor(run, deciding, watch), checkpoint)
 
 
 def _announce(run: Run, settings: Settings, choices: Choices, expected: Estimate) -> None:
@@ -141,6 +143,7 @@ def fit(
         KeyboardInterrupt: After Ctrl+C, once the step in progress is saved as a checkpoint.
     """
     trainer = _quiet(build, start.monitor.callback())
+    _epochs_bound_steps(trainer, settings)
     with tempfile.TemporaryDirectory() as initial:
         if lora.mutates_base:
             trainer.model.save_pretrained(initial)
@@ -161,6 +164,14 @@ def fit(
     )
     run.metrics({"final/cost": settings.cost_per_hour * seconds / 3600}, step=training.steps)
     return model, training
+
+
+def _epochs_bound_steps(trainer: Any, settings: Settings) -> None:
+    """``max_steps`` only ever shortens a run; transformers would go round the rows again to reach it."""
+    args = trainer.args
+    rows_per_step = settings.rows_per_step * args.world_size
+    if args.max_steps > settings.epochs * math.ceil(len(trainer.train_dataset) / rows_per_step):
+        args.max_steps = -1
 
 
 def _train(trainer: Any, start: Start) -> float:
