@@ -100,6 +100,14 @@ def test_an_unknown_flag_shows_the_usage(desk):
     assert desk.files() == set()
 
 
+def test_a_reader_that_leaves_early_gets_no_traceback(tmp_path):
+    """``loraloop --help | head -1`` prints one line and nothing on standard error."""
+    command = f"{sys.executable} -m loraloop --help | head -1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    assert done.stdout.count("\n") == 1
+    assert done.stderr == ""
+
+
 def test_cfg_job_shows_what_would_run(desk):
     """``--cfg job`` prints the composed configuration as YAML and writes nothing."""
     shown = yaml.safe_load(desk("--cfg", "job", "lora=r64", "seed=9").out)

@@ -26,7 +26,10 @@ def main() -> None:
     if {"-h", "--help"} & set(arguments):
         from loraloop import usage
 
-        print(usage.text(CONF))
+        try:
+            print(usage.text(CONF), flush=True)
+        except BrokenPipeError:
+            _hang_up()
         return
     from loraloop.errors import LoraloopError
 
@@ -36,14 +39,23 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+        os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     try:
         _run(arguments)
     except KeyboardInterrupt:
         sys.exit(130)
+    except BrokenPipeError:
+        _hang_up()
     except LoraloopError as error:
         if verbose:
             raise
         _fail(error)
+
+
+def _hang_up() -> None:
+    """Leave quietly when the reader of standard output has gone, as ``| head`` does."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(141)
 
 
 def _fail(error: Exception) -> None:

@@ -47,6 +47,6 @@ def sentence(override: str, cause: Exception, folders: Sequence[Path], keys: Seq
     siblings = [other for other in keys if other.rpartition(".")[0] == parent]
     if name not in keys:
         short = [other.rpartition(".")[2] for other in siblings if not other.endswith("_target_")]
-        known = f"; {parent or 'the top level'} has {', '.join(short)}" if siblings else ""
+        known = f"; {parent or 'the top level'} has {', '.join(short) or 'no keys'}" if siblings else ""
         return f"{override}: there is no key {name}{nearest(name, siblings or keys)}{known}"
     return f"{override}: {first_line(cause)}"

@@ -76,6 +76,8 @@ def test_a_published_folder_is_the_champion_with_a_card(finished):
 def test_the_ledger_tells_the_whole_story(finished):
     """stage=ledger lists registration, verdict and promotion of version 1 in their order."""
     seen = finished("stage=ledger")
+    entries = [json.loads(line) for line in (finished.folder / "mlruns/loraloop.ledger.jsonl").read_text().splitlines()]
+    assert all(entry["time"] in seen.out for entry in entries)
     events = [line.split()[1:3] for line in seen.out.splitlines() if line.strip().startswith("20")]
     assert events == [["register", "1"], ["gate", "1"], ["promote", "1"]]
 

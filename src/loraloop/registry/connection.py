@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import tempfile
 from collections.abc import Iterator
@@ -42,6 +43,7 @@ def _create(file: Path) -> None:
     """Make the database beside its place: a crash within MLflow's hundreds of migrations leaves nothing behind."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # it tells of every table that it makes
     with tempfile.TemporaryDirectory(dir=file.parent, prefix=".mlflow.") as scratch:
         beside = Path(scratch) / file.name
         store: Any = SqlAlchemyStore(f"sqlite:///{beside}", (file.parent / "artifacts").as_uri())  # type: ignore[no-untyped-call]

@@ -62,7 +62,7 @@ def ledger(job: Job, role: str, at: str | None, registry: Registry) -> None:
         print(f"{answer} was {role} at {at}")
         return
     rows = [
-        [f"{entry.time[:19]}Z", entry.event, str(entry.version or ""), entry.alias or "", entry.reason]
+        [entry.time, entry.event, str(entry.version or ""), entry.alias or "", entry.reason]
         for entry in registry.history()
     ]
     console.table(
