@@ -1,6 +1,6 @@
-"""Remake docs/images/mlflow-compare.png: `loraloop -m lora=r8,r16,r64`, and MLflow's comparison page of the three runs.
+"""Remake a picture of MLflow's comparison page in docs/images: of three ranks, or of a sweep's trials.
 
-    python scripts/screenshot.py [FOLDER]     # FOLDER holds the mlruns/ of such a multirun; without it, they are run
+    python scripts/screenshot.py compare|sweep [FOLDER]   # FOLDER holds the mlruns/ of it; without it, it is run
 
 Needs Chromium (`apt install chromium`), which is spoken to over a pipe in its DevTools protocol.
 """
@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-IMAGE = Path(__file__).parents[1] / "docs" / "images" / "mlflow-compare.png"
+IMAGES = Path(__file__).parents[1] / "docs" / "images"
+COMMANDS = {"compare": ["-m", "lora=r8,r16,r64"], "sweep": ["-m", "sweeps=rank_alpha_lr"]}
 FLAGS = (
     "--headless",
     "--no-sandbox",
@@ -56,6 +57,9 @@ METRIC = """(async name => {
   return cells.sort((a, b) => a.offsetLeft - b.offsetLeft).map(cell => cell.innerText.trim())
 })(%s)"""
 """Scrolls the table of metrics until a row is in it, and reads its cells."""
+
+PLOT = "document.querySelector('.js-plotly-plot').getBoundingClientRect().bottom + 10"
+"""Where the plot ends."""
 
 BOTTOM = "document.querySelector('.ReactVirtualized__Grid').getBoundingClientRect().bottom + 20"
 """Where the table of metrics ends."""
@@ -199,27 +203,52 @@ def metric(page: Browser, name: str) -> list[str]:
     return values
 
 
-def main(folder: Path) -> None:
+def choose(page: Browser, place: int, name: str) -> None:
+    """Add a parameter (place 0) or metric (place 1) to the parallel coordinates plot."""
+    page.click(f"document.querySelectorAll('[role=combobox]')[{place}]")
+    page.call("Input.insertText", text=name)
+    page.wait(f"document.querySelector('[role=option][aria-selected], [title=\"{name}\"]')")
+    page.press("Enter", 13)
+    page.wait(f"document.querySelector('.js-plotly-plot')?.innerText.includes('{name}')")
+    page.press("Escape", 27)
+    page.js("document.activeElement.blur()")
+
+
+def unchoose(page: Browser, place: int) -> None:
+    """Take away the last of the parameters (place 0) or metrics (place 1) that MLflow chose for the plot."""
+    page.click(f"document.querySelectorAll('[role=combobox]')[{place}]")
+    page.press("Backspace", 8)
+    page.press("Escape", 27)
+    page.js("document.activeElement.blur()")
+
+
+def axes(page: Browser) -> str:
+    """What is written in the parallel coordinates plot: its axes' names and their values."""
+    return str(page.js("document.querySelector('.js-plotly-plot').innerText"))
+
+
+def main(what: str, folder: Path) -> None:
     """Take the picture."""
     from mlflow import MlflowClient
 
     client = MlflowClient(f"sqlite:///{folder.resolve()}/mlruns/mlflow.db")
     runs = client.search_runs(["1"], order_by=["attributes.start_time ASC"])
+    if what == "sweep":
+        runs = [run for run in runs if "trial" in run.data.tags and run.info.status == "FINISHED"]
     with ui(folder) as site, browser(1400, 1900) as page:
         compare(page, site, runs)
         page.click("document.querySelector('[aria-label=\"Toggle sidebar\"]')")
+        unchoose(page, 1)
+        if what == "sweep":
+            choose(page, 0, "trainer.learning_rate")
+            choose(page, 1, "final/loss")
+            page.picture(IMAGES / "mlflow-sweep.png", page.js(PLOT))
+            return
+        choose(page, 1, "final/exact_match")
         for table in ("Parameters", "Metrics"):
             page.click(f"document.querySelector('[aria-label=\"{table} - Show diff only\"]')")
-        page.click("document.querySelectorAll('[role=combobox]')[1]")
-        page.press("Backspace", 8)  # the metric that MLflow chose
-        page.call("Input.insertText", text="final/exact_match")
-        page.wait("document.querySelector('[role=option][aria-selected], [title=\"final/exact_match\"]')")
-        page.press("Enter", 13)
-        page.wait("document.querySelector('.js-plotly-plot')?.innerText.includes('final/exact_match')")
-        page.press("Escape", 27)
-        page.js("document.activeElement.blur()")
         metric(page, "final/exact_match")
-        page.picture(IMAGE, page.js(BOTTOM))
+        page.picture(IMAGES / "mlflow-compare.png", page.js(BOTTOM))
 
 
 def _chromium() -> str:
@@ -240,9 +269,9 @@ def _until_answered(address: str, process: subprocess.Popen[bytes]) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        main(Path(sys.argv[1]))
+    if len(sys.argv) > 2:
+        main(sys.argv[1], Path(sys.argv[2]))
     else:
         with tempfile.TemporaryDirectory() as scratch:
-            subprocess.run([sys.executable, "-m", "loraloop", "-m", "lora=r8,r16,r64"], cwd=scratch, check=True)
-            main(Path(scratch))
+            subprocess.run([sys.executable, "-m", "loraloop", *COMMANDS[sys.argv[1]]], cwd=scratch, check=True)
+            main(sys.argv[1], Path(scratch))

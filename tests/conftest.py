@@ -24,6 +24,7 @@ from filelock import FileLock
 from loraloop.__main__ import main
 
 ROOT = Path(__file__).parents[1]
+SWEEP = ("-m", "sweeps=rank_alpha_lr", "gate.metric=loss")
 SMALL = ("source.runs=4", "trainer.max_steps=4", "evaluation.max_rows=16", "tracker.system_metrics=false")
 """128 flips, four steps, 16 answers: every stage of a run without its quality."""
 
@@ -193,6 +194,14 @@ def three_runs(tmp_path_factory: pytest.TempPathFactory) -> Desk:
     """A small multirun over three ranks on two tasks. Only to be read."""
     command = ["-m", "lora=r8,r16,r64", "source.tasks=[count,parity]", *SMALL]
     return _once(tmp_path_factory, "three_runs", [command])
+
+
+@pytest.fixture(scope="session")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Desk:
+    """A small sweep over rank, alpha and learning rate with a pruner. Only to be read."""
+    prune = ["hydra/sweeper/pruner=median", "hydra.sweeper.pruner.n_startup_trials=2", "trainer.eval_steps=2"]
+    size = ["source.runs=10", "trainer.max_steps=8", "evaluation.max_rows=24", "tracker.system_metrics=false"]
+    return _once(tmp_path_factory, "swept", [[*SWEEP, *size, *prune, "hydra.sweeper.n_trials=6"]])
 
 
 @pytest.fixture

@@ -33,3 +33,20 @@ def test_three_ranks_stand_side_by_side_in_mlflow(three_runs, screenshot):
         for name in ("final/exact_match", "final/loss"):
             shown = [float(value) for value in screenshot.metric(page, name)]
             assert shown == [round(run.data.metrics[name], 3) for run in runs]
+
+
+def test_the_trials_of_a_sweep_stand_side_by_side_in_mlflow(swept, screenshot):
+    """MLflow's comparison of a sweep's trials shows rank, alpha, learning rate and loss, in tables and in its plot."""
+    runs = [run for run in swept.runs() if "trial" in run.data.tags]
+    names = ("lora.r", "lora.alpha", "trainer.learning_rate")
+    with screenshot.ui(swept.folder) as site, screenshot.browser(2400, 1000) as page:
+        screenshot.compare(page, site, runs)
+        assert "Comparing 6 Runs from 1 Experiment" in page.js("document.body.innerText")
+        for name in names:
+            assert screenshot.parameter(page, name) == [run.data.params[name] for run in runs]
+        shown = [float(value) for value in screenshot.metric(page, "eval/loss")]
+        assert shown == [round(run.data.metrics["eval/loss"], 3) for run in runs]
+        screenshot.unchoose(page, 1)
+        screenshot.choose(page, 0, "trainer.learning_rate")
+        screenshot.choose(page, 1, "eval/loss")
+        assert all(name in screenshot.axes(page) for name in (*names, "eval/loss"))

@@ -43,7 +43,7 @@ def execute(monkeypatch, tmp_path):
 
     def run(choices=None, overrides=(), **config):
         whole = {"stage": "probe", "seed": 7, "source": FLIPS, "lora": LORA, "gate": GATE} | config
-        return build.execute(whole, tmp_path, choices or {}, overrides)
+        return build.prepare(whole, tmp_path, choices or {}, overrides)()
 
     return run
 
@@ -218,4 +218,4 @@ def test_a_refused_configuration_does_not_reach_the_stage(monkeypatch, tmp_path)
     """The stage is not called when any part has a problem."""
     monkeypatch.setitem(stages.STAGES, "probe", lambda job, lora: pytest.fail("the stage ran"))
     with pytest.raises(ConfigError):
-        build.execute({"stage": "probe", "seed": 0, "lora": LORA | {"r": 0}}, tmp_path, {}, ())
+        build.prepare({"stage": "probe", "seed": 0, "lora": LORA | {"r": 0}}, tmp_path, {}, ())

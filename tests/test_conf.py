@@ -39,6 +39,8 @@ def composed(path: Path) -> DictConfig:
     """The whole configuration with ``path`` as its group's choice."""
     group = group_of(path)
     override = [] if group == "." else [f"{'' if group in groups() else '+'}{group}={path.stem}"]
+    if group.startswith("hydra/sweeper/"):
+        override.insert(0, "hydra/sweeper=optuna")
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return compose("config", override)
@@ -57,7 +59,8 @@ def plain(path: Path) -> dict[str, Any]:
 def groups() -> set[str]:
     """Groups that the defaults already choose from."""
     defaults = yaml.safe_load((CONF / "config.yaml").read_text("utf8"))["defaults"]
-    return {str(key).removeprefix("override ") for each in defaults if isinstance(each, dict) for key in each}
+    ours = {str(key).removeprefix("override ") for each in defaults if isinstance(each, dict) for key in each}
+    return ours | {"hydra/launcher", "hydra/sweeper", "hydra/sweeper/sampler", "hydra/sweeper/pruner"}
 
 
 def nodes(node: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
@@ -114,9 +117,11 @@ def test_a_parts_fields_are_its_keys(path):
 
 @pytest.mark.parametrize("path", FILES, ids=name)
 def test_every_target_is_in_the_package(path):
-    """Every ``_target_`` that a file names is under ``loraloop.``."""
+    """Every ``_target_`` that a file names is under ``loraloop.``; of Hydra's own groups, a plugin or Optuna's."""
+    hydras = ("hydra_plugins.loraloop_", "optuna.samplers.", "optuna.pruners.")
+    allowed = hydras if group_of(path).startswith("hydra/") else "loraloop."
     for where, node in nodes(yaml.safe_load(path.read_text("utf8"))):
-        assert node["_target_"].startswith("loraloop."), where
+        assert node["_target_"].startswith(allowed), where
 
 
 @pytest.mark.parametrize("path", [path for path in FILES if ": ???" in path.read_text("utf8")], ids=name)

@@ -10,6 +10,7 @@ FLOOR_0 = {"", "records", "errors", "extras", "part", "atomic", "protocols", "ta
 FLOOR_2 = {"build", "stages", "usage"}
 FLOOR_3 = {"__main__"}
 MODULES = sorted(ROOT.rglob("*.py"))
+PLUGINS = sorted((ROOT.parent / "hydra_plugins").rglob("*.py"))
 
 
 def unit(module: str) -> str:
@@ -80,19 +81,32 @@ def test_there_is_no_import_cycle():
         visit(module, ())
 
 
+def imported(path: Path) -> set[str]:
+    """The first name of every import of a file that runs, inside functions too."""
+    tree = ast.parse(path.read_text("utf8"))
+    unused = for_types_only(tree)
+    nodes = [node for node in ast.walk(tree) if node not in unused]
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
+    return {name.split(".")[0] for name in names}
+
+
 def test_only_the_command_line_knows_hydra():
-    """Hydra and OmegaConf are imported by ``__main__`` alone."""
-    knowing = [
-        name_of(path)
-        for path in MODULES
-        for node in ast.walk(ast.parse(path.read_text("utf8")))
-        if isinstance(node, (ast.Import, ast.ImportFrom))
-        and any(
-            name.split(".")[0] in {"hydra", "omegaconf"}
-            for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names])
-        )
-    ]
-    assert set(knowing) == {"loraloop.__main__"}
+    """Hydra and OmegaConf are imported by ``__main__`` alone, and by Hydra's plugins beside it."""
+    knowing = {name_of(path) for path in MODULES if imported(path) & {"hydra", "omegaconf"}}
+    assert knowing == {"loraloop.__main__"}
+    assert PLUGINS
+
+
+def test_the_package_stands_without_its_plugins():
+    """No module of loraloop imports a plugin: they are shells over it."""
+    assert [name_of(path) for path in MODULES if "hydra_plugins" in imported(path)] == []
+
+
+@pytest.mark.parametrize("path", PLUGINS, ids=lambda path: f"{path.parent.name}.{path.stem}")
+def test_a_plugin_uses_no_library_of_the_parts(path):
+    """A plugin imports Hydra, loraloop and the standard library; what a part is about stays in the part."""
+    assert not imported(path) & {"optuna", "transformers", "peft", "trl", "mlflow", "datasets"}
 
 
 def test_floor_0_needs_little():

@@ -11,11 +11,12 @@ import pytest
 ROOT = Path(__file__).parents[1]
 HEAVY = {
     "torch", "transformers", "trl", "peft", "mlflow", "optuna", "datasets", "cv2", "pandas", "pyarrow",
-    "matplotlib", "bitsandbytes", "sacrebleu", "PIL", "scipy", "sklearn", "accelerate", "tokenizers",
+    "matplotlib", "bitsandbytes", "sacrebleu", "PIL", "scipy", "sklearn", "accelerate", "tokenizers", "ray",
+    "detect_secrets",
 }  # fmt: skip
 PARTS = sorted(
     path
-    for path in (ROOT / "src" / "loraloop").rglob("*.py")
+    for path in (ROOT / "src").rglob("*.py")
     if path.name != "__main__.py"
 )  # fmt: skip
 
@@ -53,14 +54,16 @@ def test_cfg_job_loads_no_heavy_library():
 
 def test_importing_every_module_loads_no_heavy_library():
     """Every module of the package can be imported without its heavy library: they load where they work."""
-    names = [
-        ".".join(["loraloop", *path.relative_to(ROOT / "src" / "loraloop").with_suffix("").parts]).removesuffix(
-            ".__init__"
-        )
-        for path in PARTS
-    ]
+    names = [".".join(path.relative_to(ROOT / "src").with_suffix("").parts).removesuffix(".__init__") for path in PARTS]
     modules = loaded("import importlib\nfor name in sys.argv[1:]:\n    importlib.import_module(name)", *names)
     assert not modules & HEAVY
+
+
+def test_hydras_scan_of_the_sweeper_is_cheap():
+    """Hydra imports the sweeper on every command: it loads neither Optuna nor any part of loraloop."""
+    modules = loaded("import hydra_plugins.loraloop_sweeper.optuna_sweeper")
+    assert "hydra" in modules
+    assert not modules & (HEAVY | {"loraloop", "pydantic", "sqlalchemy", "numpy", "rich"})
 
 
 @pytest.mark.parametrize("flag", ["--help", "-h"])

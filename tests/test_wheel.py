@@ -81,7 +81,9 @@ def test_the_wheel_holds_configuration_assets_and_types(names):
     """Every module, configuration file and asset of the checkout, and ``py.typed``, are in the wheel."""
     package = ROOT / "src" / "loraloop"
     wanted = {f"loraloop/conf/{name}" for name in shipped(ROOT / "conf", ".yaml")}
+    wanted |= {f"loraloop/conf/sweeps/{name}" for name in shipped(ROOT / "sweeps", ".yaml")}
     wanted |= {f"loraloop/{name}" for name in shipped(package, ".py")}
+    wanted |= {f"hydra_plugins/{name}" for name in shipped(ROOT / "src" / "hydra_plugins", ".py")}
     wanted |= {f"loraloop/model/assets/{name}" for name in shipped(package / "model" / "assets", "")}
     wanted |= {"loraloop/py.typed"}
     assert len(wanted) > 100
@@ -89,8 +91,8 @@ def test_the_wheel_holds_configuration_assets_and_types(names):
 
 
 def test_the_wheel_holds_nothing_else(names):
-    """Beside the package there is only its description with the licence: no tests, runs, caches or examples."""
-    others = {name for name in names if not name.startswith("loraloop/")}
+    """Beside the package and its plugins there is only its description with the licence: no tests, runs or caches."""
+    others = {name for name in names if not name.startswith(("loraloop/", "hydra_plugins/loraloop_"))}
     assert all(name.partition("/")[0].endswith(".dist-info") for name in others)
     assert any(name.endswith("/licenses/LICENSE") for name in others)
     assert not [name for name in names if {"mlruns", "tests", "__pycache__"} & set(name.split("/"))]
@@ -111,6 +113,16 @@ def test_the_wheels_configuration_composes(installed, tmp_path):
     shown = yaml.safe_load(installed("--cfg", "job", "lora=r64", "source=mixed"))
     assert shown["lora"]["r"] == 64
     assert set(shown["source"]["sources"]) == {"flips", "vault"}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_sweep_composes_from_the_wheel(installed, tmp_path):
+    """``sweeps=NAME`` and the sweeper's groups are files of the wheel, and Hydra finds the plugin that they name."""
+    shown = yaml.safe_load(installed("--cfg", "hydra", "-p", "hydra.sweeper", "sweeps=rank_alpha_lr"))
+    assert shown["params"]["lora.r"] == "choice(4,8,16,32,64)"
+    assert shown["sampler"]["_target_"] == "optuna.samplers.TPESampler"
+    module, _, name = shown["_target_"].rpartition(".")
+    assert name in installed("-c", f"import {module} as plugin; print(dir(plugin))", program="python")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any, cast
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+    from loraloop.build import Call
     from loraloop.errors import ConfigError
+    from loraloop.sweep.trial import Trial
 
 PACKAGED = Path(__file__).parent / "conf"
 CONF = PACKAGED if PACKAGED.is_dir() else Path(__file__).parents[2] / "conf"
@@ -76,38 +78,68 @@ def _run(arguments: Sequence[str]) -> None:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    command = hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(_job)
+    command = hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)
     try:
         command()
     except (HydraException, OmegaConfBaseException) as error:
         raise _explain(arguments, error) from error
 
 
-def _job(config: DictConfig) -> float | None:
+def job(config: DictConfig) -> Any:
+    """What Hydra runs: the stage that the configuration asks for."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    from loraloop.errors import LoraloopError
+    from loraloop.stages import console
+
+    runtime = HydraConfig.get()
+    try:
+        call = prepare(config)
+        with console.of(call.job):
+            result = call()
+    except LoraloopError as error:
+        if runtime.mode == RunMode.RUN and not runtime.verbose:
+            _fail(error)  # Hydra would first print a line of its own
+        raise
+    return result if isinstance(result, (float, tuple)) else None
+
+
+def prepare(config: DictConfig) -> Call:
+    """The stage that Hydra's job asks for, with its parts built and checked.
+
+    Args:
+        config: The job's composed configuration; Hydra's own part of it is read from ``HydraConfig``.
+
+    Raises:
+        ConfigError: With every problem; nothing was written.
+    """
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
     from omegaconf import OmegaConf
 
     from loraloop import build
-    from loraloop.errors import ConfigError, LoraloopError
+    from loraloop.errors import ConfigError
 
     runtime = HydraConfig.get()
     logging.captureWarnings(capture=True)
-    missing = sorted(OmegaConf.missing_keys(config))
-    plain = cast("dict[str, Any]", OmegaConf.to_container(config, resolve=True))
-    choices = {str(group): str(choice) for group, choice in runtime.runtime.choices.items() if "/" not in str(group)}
-    overrides = tuple(str(override) for override in runtime.overrides.task)
-    try:
-        if missing:
-            raise ConfigError(
-                *(f"{key} is not set, and stage={config.stage} needs it: add {key}=..." for key in missing)
-            )
-        result = build.execute(plain, Path(runtime.runtime.output_dir), choices, overrides)
-    except LoraloopError as error:
-        if runtime.mode == RunMode.RUN and not runtime.verbose:
-            _fail(error)  # Hydra would first print a line of its own
-        raise
-    return result if isinstance(result, float) else None
+    if missing := sorted(OmegaConf.missing_keys(config)):
+        raise ConfigError(*(f"{key} is not set, and stage={config.stage} needs it: add {key}=..." for key in missing))
+    return build.prepare(
+        cast("dict[str, Any]", OmegaConf.to_container(config, resolve=True)),
+        Path(runtime.runtime.output_dir),
+        {str(group): str(choice) for group, choice in runtime.runtime.choices.items() if "/" not in str(group)},
+        tuple(str(override) for override in runtime.overrides.task),
+        Path(runtime.sweep.dir) if runtime.mode == RunMode.MULTIRUN else None,
+        _trial(),
+    )
+
+
+def _trial() -> Trial | None:
+    from loraloop.sweep.trial import VARIABLE, Trial
+
+    text = os.environ.get(VARIABLE)
+    return Trial.decode(text) if text else None
 
 
 def _explain(arguments: Sequence[str], error: Exception) -> ConfigError:
@@ -188,7 +220,7 @@ def _keys(overrides: Sequence[str]) -> list[str]:
     from omegaconf import OmegaConf
 
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("config", list(overrides))
+        config = compose("config", list(overrides), return_hydra_config=True)
     plain = OmegaConf.to_container(config, resolve=False)
     keys: list[str] = []
 
@@ -199,6 +231,7 @@ def _keys(overrides: Sequence[str]) -> list[str]:
                 walk(value, f"{path}{key}.")
 
     walk(plain, "")
+    keys.remove("hydra")
     return keys
 
 

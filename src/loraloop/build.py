@@ -5,39 +5,62 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from loraloop import stages
 from loraloop.errors import ConfigError, LoraloopError
 from loraloop.records import Job
 from loraloop.suggest import nearest
 
+if TYPE_CHECKING:
+    from loraloop.protocols import Trial
+
 ALLOWED = ("loraloop.",)
 
 
-def execute(config: Mapping[str, Any], output: Path, choices: Mapping[str, str], overrides: tuple[str, ...]) -> Any:
-    """Build the parts that the stage's parameters name and run it.
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A stage with its job and parts: built and checked, not begun."""
+
+    stage: stages.Stage
+    job: Job
+    parts: Mapping[str, Any]
+
+    def __call__(self) -> Any:
+        """Run the stage."""
+        return self.stage(self.job, **self.parts)
+
+
+def prepare(
+    config: Mapping[str, Any],
+    output: Path,
+    choices: Mapping[str, str],
+    overrides: tuple[str, ...],
+    sweep: Path | None = None,
+    trial: Trial | None = None,
+) -> Call:
+    """Build the parts that the stage's parameters name.
 
     Args:
         config: The resolved configuration in plain containers.
         output: The job's own folder.
         choices: The chosen variant of every config group.
         overrides: The command line's overrides.
+        sweep: Folder of the multirun that the job belongs to.
+        trial: What the job is in a study.
 
     Raises:
         ConfigError: With every problem of every part; nothing was written.
     """
-    stage = stages.find(str(config["stage"]))
-    names = [name for name in inspect.signature(stage).parameters if name != "job"]
     problems: list[str] = []
-    allowed = (*ALLOWED, *config.get("allow_targets", ()))
-    parts = {name: _build(config.get(name), name, allowed, problems) for name in names}
+    stage, parts = _parts(config, problems)
     for name, built in parts.items():
         problems += _check(built, name)
     if problems:
         raise ConfigError(*problems)
-    used = {name: config.get(name) for name in names}
+    used = {name: config.get(name) for name in parts}
     job = Job(
         stage=str(config["stage"]),
         seed=int(config["seed"]),
@@ -45,8 +68,37 @@ def execute(config: Mapping[str, Any], output: Path, choices: Mapping[str, str],
         output=output,
         choices={group: choice for group, choice in choices.items() if group in used or group == "experiment"},
         overrides=overrides,
+        sweep=sweep,
+        trial=trial,
     )
-    return stage(job, **parts)
+    return Call(stage, job, parts)
+
+
+def problems(config: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the values of the parts that the stage needs; nothing is looked at outside of them."""
+    found: list[str] = []
+    _parts(config, found)
+    return found
+
+
+def construct(target: Callable[..., Any], values: dict[str, Any], path: str) -> Any:
+    """Build one part from values that need no building themselves.
+
+    Raises:
+        ConfigError: With every problem, each naming its key below ``path``.
+    """
+    found: list[str] = []
+    built = _construct(target, values, path, found)
+    if found:
+        raise ConfigError(*found)
+    return built
+
+
+def _parts(config: Mapping[str, Any], problems: list[str]) -> tuple[stages.Stage, dict[str, Any]]:
+    stage = stages.find(str(config["stage"]))
+    names = [name for name in inspect.signature(stage).parameters if name != "job"]
+    allowed = (*ALLOWED, *config.get("allow_targets", ()))
+    return stage, {name: _build(config.get(name), name, allowed, problems) for name in names}
 
 
 def _build(node: Any, path: str, allowed: tuple[str, ...], problems: list[str]) -> Any:

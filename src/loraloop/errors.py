@@ -43,9 +43,25 @@ class PrunedError(LoraloopError):
     """A trial was stopped early because others were better by then: an outcome, not a failure."""
 
 
+class SweepError(LoraloopError):
+    """A sweep stops: too many trials failed, or its study was lost while it ran."""
+
+
 class TrackingError(LoraloopError):
     """The tracking server or database cannot be reached or used."""
 
 
+class BusyError(LoraloopError):
+    """A server's queue is full: ask again later."""
+
+
+class StoreError(LoraloopError):
+    """A session or rating could not be kept: the disk is full, the database locked or out of reach."""
+
+
 class RegistryError(LoraloopError):
     """A version, alias or artefact in the registry is missing, altered or not allowed."""
+
+
+class UnknownVersionError(RegistryError):
+    """There is no version of that name, number or alias."""

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from loraloop.records import Collection, Dataset, Estimate, Example, LoadedModel, Manifest, Page, Training, Version
+from loraloop.records import (
+    Ask,
+    Collection,
+    Dataset,
+    Estimate,
+    Example,
+    LoadedModel,
+    Manifest,
+    Page,
+    Piece,
+    Served,
+    Training,
+    Version,
+)
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -96,6 +109,36 @@ class Run(Protocol):
         ...
 
 
+class Trial(Protocol):
+    """One trial of a study, as the job that carries it out sees it."""
+
+    @property
+    def number(self) -> int:
+        """Its number in the study, from 0."""
+        ...
+
+    @property
+    def parent(self) -> str | None:
+        """The sweep's own run, under which the trial's run is nested."""
+        ...
+
+    def report(self, step: int, loss: float) -> None:
+        """Tell the study a validation loss.
+
+        Raises:
+            PrunedError: The trial is not worth going on with.
+        """
+        ...
+
+    def note(self, **attributes: Any) -> None:
+        """Keep facts with the trial, such as its run's id."""
+        ...
+
+    def finish(self, values: float | Sequence[float]) -> None:
+        """Keep the result with the trial, where it outlives a launcher that does not deliver it."""
+        ...
+
+
 class Tracker(Protocol):
     """Anything that logs runs."""
 
@@ -112,10 +155,11 @@ class Tracker(Protocol):
         """
         ...
 
-    def start(self, name: str, parent: str | None = None) -> AbstractContextManager[Run]:
-        """Open a run; leaving it marks it FINISHED, FAILED on an exception, KILLED on KeyboardInterrupt.
+    def start(self, name: str, parent: str | None = None, resume: str | None = None) -> AbstractContextManager[Run]:
+        """Open a run, nested under ``parent``, or go on with the run ``resume``.
 
-        A pruned trial (PrunedError) is KILLED too and carries the tag ``pruned`` with the reason.
+        Leaving it marks it FINISHED, FAILED on an exception, KILLED on KeyboardInterrupt; a pruned trial (PrunedError)
+        is KILLED too and carries the tag ``pruned`` with the reason.
         """
         ...
 
@@ -199,6 +243,106 @@ class Registry(Protocol):
 
     def history(self) -> Sequence[Any]:
         """Every entry of the verified ledger, oldest first: ``time``, ``event``, ``version``, ``alias``, ``reason``."""
+        ...
+
+
+class Backend(Protocol):
+    """Anything that generates text with a base and many adapters. Its methods may be called from any thread or task."""
+
+    def check(self) -> None:
+        """Whether it can serve.
+
+        Raises:
+            ConfigError: It cannot; the message says what is missing.
+        """
+        ...
+
+    def start(self) -> None:
+        """Begin to serve."""
+        ...
+
+    def close(self) -> None:
+        """End every answer and give everything back."""
+        ...
+
+    def loaded(self) -> Sequence[str]:
+        """``base`` and the versions (``ocr@7``) that answer at once."""
+        ...
+
+    def load(self, model: str, version: Version) -> None:
+        """Verify an adapter and make it answer under the name ``model``; live traffic goes on undisturbed.
+
+        Raises:
+            ModelError: It is damaged, altered, of another base, too large, or does not answer as it did when trained.
+        """
+        ...
+
+    def unload(self, model: str) -> None:
+        """Let an adapter finish what it is answering and forget it."""
+        ...
+
+    def tokens(self, prompt: str) -> int:
+        """Tokens of a rendered prompt, the first one that the tokenizer adds included."""
+        ...
+
+    def limit(self) -> int:
+        """Most tokens of prompt and answer together."""
+        ...
+
+    def render(self, messages: Sequence[Mapping[str, str]], model: str) -> str:
+        """The prompt for a conversation (``role``, ``content``), as the model was trained to be asked."""
+        ...
+
+    def generate(self, ask: Ask) -> AsyncIterator[Piece]:
+        """Answer, piece by piece; leaving the iterator ends the answer and frees its place.
+
+        Raises:
+            BusyError: The queue is full.
+            ModelError: No such model is loaded.
+        """
+        ...
+
+
+class Sessions(Protocol):
+    """Anything that keeps served answers."""
+
+    def keep(self, served: Served) -> None:
+        """Keep an answer; it is on disk when this returns.
+
+        Raises:
+            StoreError: It could not be kept: the disk is full, the database locked or away.
+        """
+        ...
+
+    def link(self, session: str) -> str:
+        """The signed address under which a person rates the answer, below the server's own."""
+        ...
+
+
+class Metrics(Protocol):
+    """Anything that counts what a server does. Nothing here blocks or raises."""
+
+    def began(self) -> None:
+        """A request came."""
+        ...
+
+    def ended(self, route: str, model: str, status: int, seconds: float) -> None:
+        """A request is over.
+
+        Args:
+            route: The path's template, such as ``/v1/chat/completions``.
+            model: What answered; empty where no model was asked.
+            status: HTTP's.
+            seconds: From its first byte to the last one of the answer.
+        """
+        ...
+
+    def served(self, served: Served) -> None:
+        """An answer was kept."""
+        ...
+
+    def text(self) -> bytes:
+        """Everything that was counted, in Prometheus' text format."""
         ...
 
 

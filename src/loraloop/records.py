@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from loraloop.protocols import Trial
+
 FrozenMap = Mapping[str, Any]
 
 
@@ -21,6 +23,8 @@ class Job:
         config: The resolved configuration of the groups that the stage uses.
         output: The job's own folder; a sweep gives each job one.
         choices: The chosen variant of each group.
+        sweep: Folder of the multirun that the job belongs to.
+        trial: What the job is in a sweep that a study steers.
     """
 
     stage: str
@@ -29,6 +33,8 @@ class Job:
     output: Path
     choices: Mapping[str, str]
     overrides: tuple[str, ...] = ()
+    sweep: Path | None = None
+    trial: Trial | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +110,12 @@ class Page:
     seconds: float
     status: str = "ok"
     reason: str = ""
+
+    def to_row(self) -> dict[str, Any]:
+        """Plain values for a file; a word is ``{text, conf, box}``."""
+        words = [{"text": word.text, "conf": word.confidence, "box": list(word.box)} for word in self.words]
+        plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return plain | {"words": words, "steps": list(self.steps)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,8 +257,21 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Probe:
+    """What a trained adapter made of a fixed prompt: its likeliest next tokens, and the logits of these."""
+
+    prompt: str
+    tokens: tuple[int, ...]
+    logits: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """What an adapter is, kept beside its weights (promise T7). JSON-ready through :meth:`to_dict`."""
+    """What an adapter is, kept beside its weights (promise T7). JSON-ready through :meth:`to_dict`.
+
+    Attributes:
+        probe: By it a server sees that the adapter answers as it did when it was trained.
+    """
 
     base: Base
     rank: int
@@ -258,6 +283,7 @@ class Manifest:
     parent_run_id: str | None
     weights_sha256: str
     loraloop_version: str
+    probe: Probe | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dictionaries and lists."""
@@ -267,7 +293,10 @@ class Manifest:
     def from_dict(cls, data: FrozenMap) -> Manifest:
         """Inverse of :meth:`to_dict`."""
         rest = dict(data)
-        return cls(base=Base(**rest.pop("base")), targets=tuple(rest.pop("targets")), **rest)
+        probe = rest.pop("probe", None)
+        if probe is not None:
+            probe = Probe(prompt=probe["prompt"], tokens=tuple(probe["tokens"]), logits=tuple(probe["logits"]))
+        return cls(base=Base(**rest.pop("base")), targets=tuple(rest.pop("targets")), probe=probe, **rest)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -280,6 +309,82 @@ class Version:
     path: Path
     manifest: Manifest
     created: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """One served answer, which is a session that can be rated (promise L1). Times in seconds.
+
+    Attributes:
+        id: Unique; part of the rating link.
+        time: ISO 8601, UTC, when the request came.
+        asked: The model as the client named it: ``base``, ``ocr@champion``, ``agent:validator``.
+        answered: What answered: ``base`` or an immutable version such as ``ocr@7``.
+        role: The agent role, where one was asked for.
+        prompt: The conversation or prompt as plain JSON.
+        answer: The text that was given.
+        status: ``ok``, ``error``, ``timeout`` or ``cancelled``.
+        duration: From the request to the last token.
+        first_token: From the request to the first token.
+        retries: Which repetition of the same task this was; 0 for the first.
+    """
+
+    id: str
+    time: str
+    asked: str
+    answered: str
+    role: str | None
+    prompt: Any
+    answer: str
+    status: str
+    duration: float
+    first_token: float | None
+    prompt_tokens: int
+    completion_tokens: int
+    retries: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """What a backend is to generate.
+
+    Attributes:
+        model: ``base`` or an immutable version such as ``ocr@7``.
+        prompt: Text, rendered already.
+        temperature: 0 is greedy.
+        stop: Texts that end the answer and are not part of it.
+        seed: Of the sampling; the same seed gives the same answer, whatever else is being answered.
+        logprobs: How many alternatives to tell per token; ``None`` tells nothing.
+        deadline: Seconds after which the answer ends as it is.
+    """
+
+    model: str
+    prompt: str
+    max_tokens: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+    logprobs: int | None = None
+    deadline: float = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """The next part of an answer; the last one has a ``finish``.
+
+    Attributes:
+        text: What is certain by now; text that may be the beginning of a stop string is held back.
+        tokens: How many tokens were generated for it.
+        logprobs: For each token: its text, its log-probability, and the alternatives asked for.
+        finish: ``stop`` or ``length``; ``None`` before the end.
+    """
+
+    text: str
+    tokens: int = 0
+    logprobs: tuple[tuple[str, float, Mapping[str, float]], ...] = ()
+    finish: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,8 @@ def nearest(word: str, names: Iterable[str]) -> str:
 def first_line(error: Exception) -> str:
     """The first line of an error's message that says something."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    said = [line for line in lines if not line.startswith("Error parsing override")]
+    return (said or lines or [type(error).__name__])[0]
 
 
 def options(conf: Path, group: str) -> list[str]:

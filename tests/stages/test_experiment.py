@@ -159,9 +159,10 @@ def test_without_a_tracker_the_version_is_registered_all_the_same(desk):
     assert desk.client.get_experiment_by_name("loraloop") is None or desk.runs() == []
 
 
-def test_an_adapter_of_random_weights_is_never_registered(office):
-    """model.weights=random trains and is logged, but leaves no version."""
-    seen = office(*SMALL, "model.weights=random", "registry.name=chance")
+@pytest.mark.parametrize("model", ["tiny", "tiny_nf4"])
+def test_an_adapter_of_random_weights_is_never_registered(office, model):
+    """model.weights=random trains, in NF4 too, and is logged, but leaves no version."""
+    seen = office(*SMALL, f"model={model}", "model.weights=random", "registry.name=chance")
     assert seen.line("registry") == "not registered"
     assert office.run_of(seen).info.status == "FINISHED"
     assert office.versions("chance") == []

@@ -158,6 +158,19 @@ class TestTracker:
             assert "mlflow.parentRunId" not in tracker.read(after.id)["tags"]
             assert "eval/loss" not in tracker.read(parent.id)["metrics"]
 
+    def test_goes_on_with_an_earlier_run(self, tracker):
+        """A run that ended is taken up under its own id, keeps what it had, and ends anew."""
+        with tracker.start("sweep") as before:
+            before.metrics({"best/loss": 0.5}, step=1)
+        with tracker.start("another name", resume=before.id) as run:
+            assert run.id == before.id
+            if run.id is not None:
+                assert tracker.read(run.id)["status"] == "RUNNING"
+            run.metrics({"best/loss": 0.25}, step=2)
+        if run.id is not None:
+            stored = tracker.read(run.id)
+            assert (stored["name"], stored["status"], stored["metrics"]["best/loss"]) == ("sweep", "FINISHED", 0.25)
+
     def test_an_unknown_run_is_an_error(self, tracker):
         """Neither an unknown name nor an unknown id is answered with something else."""
         for unknown in ("no such run", "0" * 32):

@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loraloop.errors import ModelError
+from loraloop.records import Probe
 
 if TYPE_CHECKING:
     from peft import PeftModel
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 OTHER = "other"
+PROBE = "Twelve vaults of brass: HTHH TTHT 0110 1001, which of them opens?\n> "
+PROBE_TOKENS = 8
 
 
 def attach(model: PreTrainedModel, folder: Path) -> PeftModel:
@@ -27,6 +30,20 @@ def attach(model: PreTrainedModel, folder: Path) -> PeftModel:
     with _reading(folder):
         attached = PeftModel.from_pretrained(model, str(folder), use_safetensors=True)
     return attached.eval()
+
+
+def detach(model: PreTrainedModel) -> None:
+    """Take every adapter off a base that PEFT has wrapped layer by layer; its own weights stay as they are.
+
+    PEFT's ``unload`` needs the model that carries the adapter, which a training that ended early never gave.
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for name, layer in list(model.named_modules()):
+        if isinstance(layer, BaseTunerLayer):
+            model.set_submodule(name, layer.get_base_layer())
+    if hasattr(model, "peft_config"):
+        del model.peft_config
 
 
 @contextmanager
@@ -46,6 +63,21 @@ def instead(model: PeftModel, folder: Path) -> Iterator[PeftModel]:
         model.set_adapter(own)
         if OTHER in model.peft_config:
             model.delete_adapter(OTHER)
+
+
+def probe(model: PeftModel, tokenizer: PreTrainedTokenizerBase) -> Probe:
+    """What the adapted model makes of :data:`PROBE`, to be kept with the adapter."""
+    import torch
+
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            ids = torch.tensor([tokenizer(PROBE)["input_ids"]], device=model.device)
+            top = model(input_ids=ids, use_cache=False).logits[0, -1].float().topk(PROBE_TOKENS)
+    finally:
+        model.train(training)
+    return Probe(prompt=PROBE, tokens=tuple(top.indices.tolist()), logits=tuple(top.values.tolist()))
 
 
 @contextmanager

@@ -37,8 +37,8 @@ def quantize(model: PreTrainedModel, compute: torch.dtype, double: bool) -> None
         packed.bias = layer.bias
         parent, _, child = name.rpartition(".")
         setattr(model.get_submodule(parent), child, packed.to(layer.weight.device))
-    for flag in ("is_loaded_in_4bit", "is_quantized"):
-        setattr(model, flag, True)
+    # Not is_quantized too: transformers' Trainer would look for the quantizer that loading stored weights leaves.
+    cast("Any", model).is_loaded_in_4bit = True
 
 
 def keep_trainable(model: PreTrainedModel) -> None:

@@ -16,8 +16,8 @@ from loraloop.registry import weights
 
 CONFIG, WEIGHTS, MANIFEST = "adapter_config.json", "adapter_model.safetensors", "manifest.json"
 PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib"})
-ORIGIN = ("run_id", "parent_run_id", "loraloop_version")
-"""Manifest keys that say where an adapter came from, not what it is."""
+ORIGIN = ("run_id", "parent_run_id", "loraloop_version", "probe")
+"""Manifest keys that say where an adapter came from or what follows from its weights, not what it is."""
 
 
 def read(folder: Path) -> Manifest:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from loraloop.errors import ConfigError, RegistryError
+from loraloop.errors import ConfigError, RegistryError, UnknownVersionError
 from loraloop.part import part
 from loraloop.records import Manifest, Version
 from loraloop.registry import connection, kept
@@ -120,7 +120,7 @@ class MlflowRegistry:
             number = aliases.get(match["alias"]) if match["alias"] else int(match["number"])
             numbers = self._numbers(client, name)
             if number not in numbers:
-                raise RegistryError(_unknown(reference, name, aliases, numbers))
+                raise UnknownVersionError(_unknown(reference, name, aliases, numbers))
             version = self._version(client, name, number, created=False)
         kept.load(version.path, version.path.name)
         return version

@@ -12,13 +12,26 @@ from loraloop.stages.evaluate import evaluate
 from loraloop.stages.experiment import experiment
 from loraloop.stages.pretrain import pretrain
 from loraloop.stages.preview import preview
+from loraloop.stages.sweep_report import sweep_report
 from loraloop.stages.versions import ledger, promote, publish, register
 from loraloop.suggest import nearest
 
 Stage = Callable[..., Any]
 STAGES: dict[str, Stage] = {
     stage.__name__: stage
-    for stage in (experiment, collect, preview, evaluate, compare, register, promote, publish, ledger, pretrain)
+    for stage in (
+        experiment,
+        collect,
+        preview,
+        evaluate,
+        compare,
+        register,
+        promote,
+        publish,
+        ledger,
+        pretrain,
+        sweep_report,
+    )
 }
 
 

@@ -14,13 +14,14 @@ if TYPE_CHECKING:
     from loraloop.protocols import Registry
     from loraloop.records import Manifest, Score, Version
 
+RANDOM_BASE = Decision(False, "a base with random weights is for benchmarks and never registered", {})
 Rescore = Callable[["Version"], "Score | None"]
 """Scores an earlier version on the candidate's held-out rows; ``None`` if that cannot be done."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the registry and the gate made of an adapter; no version for a base with random weights."""
+    """What the registry and the gate made of an adapter; without a version it was not registered."""
 
     version: Version | None
     decision: Decision
@@ -52,7 +53,7 @@ def admit(
         rescore: Called with the reigning champion.
     """
     if manifest.base.weights == "random":
-        return Verdict(None, Decision(False, "a base with random weights is for benchmarks and never registered", {}))
+        return Verdict(None, RANDOM_BASE)
     champion = registry.champion()
     version = registry.register(adapter, manifest, run)
     if champion is not None and champion.number == version.number:
@@ -62,6 +63,28 @@ def admit(
     if decision.passed:
         promoted = registry.promote(version.number, "champion", decision.reason)
         version = replace(promoted, created=version.created)
+    return Verdict(version, decision)
+
+
+def nominate(
+    registry: Registry,
+    gate: Gate,
+    adapter: Path,
+    manifest: Manifest,
+    scores: tuple[Score, Score],
+    run: str | None,
+    rescore: Rescore,
+) -> Verdict:
+    """Register the adapter as candidate if the gate passes it, and promote nothing.
+
+    Arguments are those of :func:`admit`.
+    """
+    if manifest.base.weights == "random":
+        return Verdict(None, RANDOM_BASE)
+    decision = _decide(gate, scores, registry.champion(), rescore)
+    version = registry.register(adapter, manifest, run) if decision.passed else None
+    if version:
+        registry.record("gate", version.number, decision.reason, dict(decision.numbers))
     return Verdict(version, decision)
 
 

@@ -3,15 +3,36 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import TYPE_CHECKING, Any
 
 from loraloop.records import Quarantined
 
 if TYPE_CHECKING:
-    from loraloop.records import Dataset, Estimate, Score, Training
+    from loraloop.records import Dataset, Estimate, Job, Score, Training
     from loraloop.stages.admission import Verdict
+
+
+@contextmanager
+def of(job: Job) -> Iterator[None]:
+    """What a job prints; a trial of a sweep, one of many, prints into ``console.txt`` in its folder."""
+    if job.trial is None:
+        yield
+        return
+    screens = [each for each in logging.getLogger().handlers if type(each) is logging.StreamHandler]
+    levels = [screen.level for screen in screens]
+    job.output.mkdir(parents=True, exist_ok=True)
+    with (job.output / "console.txt").open("a", encoding="utf8") as file, redirect_stdout(file), redirect_stderr(file):
+        try:
+            for screen in screens:
+                screen.setLevel(logging.WARNING)
+            yield
+        finally:
+            for screen, level in zip(screens, levels, strict=True):
+                screen.setLevel(level)
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: bool = True) -> None:
@@ -133,8 +154,10 @@ def verdict(made: Verdict) -> None:
     facts("registry", _verdict(made))
 
 
-def summary(base: Score, adapter: Score, training: Training, made: Verdict, link: str | None, ui: str | None) -> None:
-    """Print the end of a run: scores, cost, version, and where to look."""
+def summary(
+    base: Score, adapter: Score, training: Training, made: Verdict | None, link: str | None, ui: str | None
+) -> None:
+    """Print the end of a run: scores, cost, version, and where to look; a sweep's trial has no verdict of its own."""
     scores(base, adapter)
     share = f"{training.trainable_share:.2%} of {training.total_parameters:,}"
     speed = f"{training.tokens_per_second:,.0f} tokens/s over {training.steps} steps in {duration(training.seconds)}"
@@ -144,7 +167,7 @@ def summary(base: Score, adapter: Score, training: Training, made: Verdict, link
             "trainable": f"{training.trainable_parameters:,} parameters, {share}",
             "speed": speed,
             "peak memory": size(training.peak_memory_bytes),
-            **_verdict(made),
+            **(_verdict(made) if made else {}),
             **({"run": link} if link else {}),
             **({"open the UI": ui} if ui else {}),
         },

@@ -12,18 +12,16 @@ if TYPE_CHECKING:
 
     from loraloop.dataset.builder import DatasetBuilder
     from loraloop.lora import Lora
-    from loraloop.model.causal import CausalLM
     from loraloop.protocols import Ocr, Source, Trainer
     from loraloop.records import Dataset, LoadedModel
 
 
-def fits(model: CausalLM, lora: Lora, trainer: Trainer) -> LoadedModel:
-    """Check LoRA and trainer against the base's shape, without its weights, and return that shape.
+def fits(skeleton: LoadedModel, lora: Lora, trainer: Trainer) -> None:
+    """Check LoRA and trainer against the base's shape, without its weights.
 
     Raises:
         ConfigError: With every mismatch: unknown targets, too large a rank, too long a sequence.
     """
-    skeleton = model.skeleton()
     problems: list[str] = []
     try:
         lora.check_model(skeleton.model)
@@ -35,7 +33,6 @@ def fits(model: CausalLM, lora: Lora, trainer: Trainer) -> LoadedModel:
         problems += error.problems
     if problems:
         raise ConfigError(*problems)
-    return skeleton
 
 
 def prepare(source: Source, ocr: Ocr, dataset: DatasetBuilder, tokenizer: PreTrainedTokenizerBase) -> Dataset:

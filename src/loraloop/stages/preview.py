@@ -27,7 +27,8 @@ def preview(
     trainer: Trainer,
 ) -> None:
     """Compose, validate, collect, and show tokenised rows with their loss mask, steps and the estimate."""
-    skeleton = data.fits(model, lora, trainer)
+    skeleton = model.skeleton()
+    data.fits(skeleton, lora, trainer)
     built = data.prepare(source, ocr, dataset, skeleton.tokenizer)
     console.data(built)
     for row in built.train[: int(rows)]:

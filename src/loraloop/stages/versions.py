@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loraloop.errors import DataError
@@ -10,11 +11,21 @@ from loraloop.stages import admission, console
 if TYPE_CHECKING:
     from loraloop.gate.gate import Gate
     from loraloop.protocols import Publisher, Registry, Tracker
-    from loraloop.records import Job, Score, Version
+    from loraloop.records import Job, Manifest, Score, Version
 
 
 def register(job: Job, run: str, gate: Gate, tracker: Tracker, registry: Registry) -> None:
     """Register the adapter of an earlier run and put it before the gate."""
+    console.verdict(admission.admit(registry, gate, *_of_run(run, tracker)))
+
+
+def nominate(run: str, gate: Gate, tracker: Tracker, registry: Registry) -> None:
+    """Put the adapter of an earlier run before the gate and register it, as candidate, only if it passes."""
+    console.verdict(admission.nominate(registry, gate, *_of_run(run, tracker)))
+
+
+def _of_run(run: str, tracker: Tracker) -> tuple[Path, Manifest, tuple[Score, Score], str, admission.Rescore]:
+    """What admission asks of a run: adapter, manifest, scores, id, and how the champion did on the same rows."""
     from loraloop.evaluation import store
     from loraloop.registry import manifest as manifests
 
@@ -31,10 +42,7 @@ def register(job: Job, run: str, gate: Gate, tracker: Tracker, registry: Registr
             return None
         return store.read(tracker.artifacts(champion.manifest.run_id) / "evaluation" / "adapter")
 
-    verdict = admission.admit(
-        registry, gate, folder / "adapter", manifest, scores, str(tracker.read(run)["id"]), rescore
-    )
-    console.verdict(verdict)
+    return folder / "adapter", manifest, scores, str(tracker.read(run)["id"]), rescore
 
 
 def promote(job: Job, version: int, alias: str, reason: str, registry: Registry) -> None:

@@ -107,19 +107,17 @@ class Mlflow:
             self._reach(lambda: client.get_experiment_by_name(self.experiment))
 
     @contextmanager
-    def start(self, name: str, parent: str | None = None) -> Iterator[MlflowRun]:
-        """Open a run, nested under the run ``parent``; MLflow's global active run is left alone.
+    def start(self, name: str, parent: str | None = None, resume: str | None = None) -> Iterator[MlflowRun]:
+        """Open a run, nested under the run ``parent``, or go on with the run ``resume``.
+
+        MLflow's global active run is left alone.
 
         Raises:
-            TrackingError: The run cannot be created.
+            TrackingError: The run cannot be created, or there is none to go on with.
         """
         client, experiment = self._open()
-        tags = environment.tags(Path.cwd())
-        if parent is not None:
-            tags["mlflow.parentRunId"] = parent
-        title = name if parent or not self.run_name else self.run_name
-        created = self._ask(lambda: client.create_run(experiment.experiment_id, tags=tags, run_name=title))
-        run = self._run(client, created)
+        stored = self._reopened(client, resume) if resume else self._created(client, experiment, name, parent)
+        run = self._run(client, stored)
         status = "FAILED"
         try:
             yield run
@@ -221,6 +219,18 @@ class Mlflow:
             return cast("Experiment", client.get_experiment_by_name(self.experiment))
 
         return self._ask(create)
+
+    def _created(self, client: MlflowClient, experiment: Experiment, name: str, parent: str | None) -> Stored:
+        tags = environment.tags(Path.cwd())
+        if parent is not None:
+            tags["mlflow.parentRunId"] = parent
+        title = name if parent or not self.run_name else self.run_name
+        return self._ask(lambda: client.create_run(experiment.experiment_id, tags=tags, run_name=title))
+
+    def _reopened(self, client: MlflowClient, run: str) -> Stored:
+        stored = self._find(client, run)
+        self._ask(lambda: client.update_run(stored.info.run_id, status="RUNNING"))
+        return stored
 
     def _run(self, client: MlflowClient, created: Stored) -> MlflowRun:
         identity = created.info.run_id

@@ -55,7 +55,7 @@ class NoTracker:
         """Always usable."""
 
     @contextmanager
-    def start(self, name: str, parent: str | None = None) -> Iterator[NoRun]:
+    def start(self, name: str, parent: str | None = None, resume: str | None = None) -> Iterator[NoRun]:
         """Open a run that keeps nothing."""
         yield NoRun()
 

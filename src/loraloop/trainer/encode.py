@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 IGNORED = -100
 MASKED_SHARE = 0.01
 SHOWN = 3
+KEPT = 4  # rows to train on and to validate with, by the tokenizers of a base's shape and of the base
 
 log = logging.getLogger(__name__)
 
@@ -42,14 +43,31 @@ class Encoded:
         return any(label != IGNORED for label in self.labels[1:])
 
 
+# The rows and tokenizers are kept so that no other object takes their ids.
+_kept: dict[tuple[int, int, int], tuple[object, object, list[Encoded]]] = {}
+
+
 def encode(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[Encoded]:
     """Tokenise rows as TRL 1.16 does: the end token appended, loss from where prompt and whole part, cut at the end.
+
+    The same tuple of rows with the same tokenizer is tokenised once: an estimate and every trial of a sweep ask again.
 
     Args:
         rows: Prompt and completion; the tokenizer adds its own first token.
         tokenizer: With an end token.
         max_length: Tokens per row.
     """
+    if not isinstance(rows, tuple):
+        return _encode(rows, tokenizer, max_length)
+    key = (id(rows), id(tokenizer), max_length)
+    if key not in _kept:
+        while len(_kept) >= KEPT:
+            del _kept[next(iter(_kept))]
+        _kept[key] = (rows, tokenizer, _encode(rows, tokenizer, max_length))
+    return _kept[key][2]
+
+
+def _encode(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[Encoded]:
     if not rows:
         return []
     end = str(tokenizer.eos_token)

@@ -36,7 +36,7 @@ class Monitor:
         self.interrupted = False
         self.sampler: Any = None
         self._started = time.perf_counter()
-        self._bar = _bar()
+        self._bar = progress()
         self._task = self._bar.add_task("training", total=None, loss="", speed="")
 
     def callback(self) -> Any:
@@ -133,7 +133,8 @@ def _key(name: str) -> str:
     return f"{group}/{'tokens' if short == 'num_tokens' else short}"
 
 
-def _bar() -> Any:
+def progress() -> Any:
+    """A progress bar on standard error, shown on a terminal alone; its tasks have ``loss`` and ``speed``."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

@@ -1,0 +1,1 @@
+"""Launchers: how the jobs of a multirun are carried out."""

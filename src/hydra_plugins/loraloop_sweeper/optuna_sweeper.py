@@ -1,0 +1,190 @@
+"""The sweeper that Hydra finds: overrides in, trials out to whatever launcher, results back to the study."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from hydra.errors import HydraException
+from hydra.plugins.sweeper import Sweeper
+from omegaconf import OmegaConf
+
+if TYPE_CHECKING:
+    from hydra.core.config_loader import ConfigLoader
+    from hydra.core.utils import JobReturn
+    from hydra.plugins.launcher import Launcher
+    from hydra.types import HydraContext, TaskFunction
+    from omegaconf import DictConfig
+    from optuna import Trial
+
+    from hydra_plugins.loraloop_sweeper._overrides import Asked
+    from loraloop.build import Call
+    from loraloop.sweep.session import Proposal, Session
+    from loraloop.sweep.study import Sweep
+
+
+SHOWN = 10  # trials in the table at the end
+
+
+class OptunaSweeper(Sweeper):
+    """``hydra/sweeper=optuna``."""
+
+    config: DictConfig
+    hydra_context: HydraContext
+    launcher: Launcher
+
+    def __init__(self, **_: Any) -> None:
+        """The settings are read from the composed configuration, where errors can name their keys."""
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Keep what Hydra hands over and make the launcher."""
+        from hydra.core.plugins import Plugins
+
+        self.hydra_context, self.config = hydra_context, config
+        # A pattern with a time in it would name another folder for every launch.
+        OmegaConf.update(config, "hydra.sweep.dir", str(config.hydra.sweep.dir))
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> None:
+        """Try out the search space, then ask the study for trials until it has enough.
+
+        Raises:
+            ConfigError: Something is wrong with the settings or the search space; no trial began.
+            SweepError: Too many trials failed.
+        """
+        from hydra_plugins.loraloop_sweeper import _overrides, _rehearsal
+        from loraloop.stages import sweeping
+        from loraloop.sweep import report
+
+        params = OmegaConf.to_container(self.config.hydra.sweeper.params or OmegaConf.create({}), resolve=True)
+        lines = [f"{key}={_text(value)}" for key, value in cast("dict[str, Any]", params).items()]
+        asked = _overrides.read([*lines, *arguments], self._loader)
+        config = _rehearsal.rehearse(self._loader, self.config, asked)
+        settings = _rehearsal.settings(self._loader, self.config, config)
+        configure = self._custom(settings, config, asked)
+        name = f"{config.hydra.job.name}-{time.strftime('%Y-%m-%d_%H-%M-%S')}"
+        with _quiet(self.config), settings.open(name, asked.space, _rehearsal.terms(config, asked)) as session:
+            print(report.opening(session))
+            summary = self._summary(config, session)
+            with sweeping.tracked(summary, session) as run:
+                while size := min(session.remaining, self._at_once(settings)):
+                    report.bar(session)
+                    self._batch(session, session.ask(size, configure), asked, run.id)
+                    sweeping.progress(run, session)
+            report.bar(session)
+            print(f"results  {report.write(self._folder, session)}")
+            if summary:
+                summary()
+
+    @property
+    def _loader(self) -> ConfigLoader:
+        return self.hydra_context.config_loader
+
+    @property
+    def _folder(self) -> Path:
+        return Path(str(self.config.hydra.sweep.dir))
+
+    def _summary(self, config: DictConfig, session: Session) -> Call | None:
+        """The stage that sums the sweep up, checked before the first trial; another application has none."""
+        from hydra_plugins.loraloop_sweeper import _rehearsal
+        from loraloop import build
+
+        plain = _rehearsal.task(config)
+        if "stage" not in plain:
+            return None
+        asked = {"stage": "sweep_report", "study": session.study.study_name, "storage": session.url, "top": SHOWN}
+        return build.prepare({**plain, **asked}, self._folder, {}, ())
+
+    def _at_once(self, settings: Sweep) -> int:
+        return max(settings.n_jobs, int(getattr(self.launcher, "trials_at_once", 1)))
+
+    def _batch(self, session: Session, proposals: list[Proposal], asked: Asked, parent: str | None) -> None:
+        from loraloop.sweep import report
+
+        jobs = [self._overrides(session, proposal, asked, parent) for proposal in proposals]
+        ended = []
+        for proposal, returned in zip(proposals, self._launch(jobs, proposals[0].number), strict=False):
+            ended.append(session.tell(proposal, returned))
+            print(report.line(ended[-1], session), flush=True)
+        for finished in ended:
+            session.check_budget(finished)
+
+    def _overrides(self, session: Session, proposal: Proposal, asked: Asked, parent: str | None) -> list[str]:
+        from hydra_plugins.loraloop_sweeper._overrides import written
+        from loraloop.sweep.trial import VARIABLE
+
+        chosen = [
+            f"{key}={asked.space[key].text(value) if key in asked.space else written(value)}"
+            for key, value in proposal.params.items()
+        ]
+        identity = session.identity(proposal, parent).encode()
+        return [*asked.fixed, *chosen, f"+hydra.job.env_set.{VARIABLE}={identity}"]
+
+    def _launch(self, jobs: Sequence[Sequence[str]], first: int) -> Iterator[object]:
+        """What each job returned or raised; the launcher's own exception for jobs that it lost."""
+        from loraloop.errors import LoraloopError
+
+        lost: Exception = RuntimeError("the launcher returned nothing for it")
+        returns: Sequence[JobReturn] = ()
+        try:
+            returns = self.launcher.launch(jobs, initial_job_idx=first)
+        except (LoraloopError, HydraException):
+            raise
+        except Exception as error:
+            lost = error
+        yield from (_returned(job, lost) for job in returns)
+        yield from [lost] * (len(jobs) - len(returns))
+
+    def _custom(self, settings: Sweep, config: DictConfig, asked: Asked) -> Callable[[Trial], None] | None:
+        from loraloop.errors import ConfigError
+        from loraloop.sweep import sampling
+
+        if settings.custom_search_space is None:
+            return None
+        key = "hydra.sweeper.custom_search_space"
+        suggest = sampling.locate(settings.custom_search_space, key, settings.allow_targets)
+
+        def configure(trial: Trial) -> None:
+            # As in hydra-optuna-sweeper, the function finds the fixed parameters in the trial's user attributes.
+            for name, text in asked.settings.items():
+                trial.set_user_attr(name, text)
+            suggest(config, trial)
+            if both := sorted(trial.params.keys() & asked.settings.keys()):
+                raise ConfigError(
+                    f"{key} suggests {', '.join(both)}, which the command line fixes: leave out one of them"
+                )
+
+        return configure
+
+
+@contextmanager
+def _quiet(config: DictConfig) -> Iterator[None]:
+    """Keep launchers from a line of their own for each job, which repeats ours with the trial's identity in it."""
+    loggers = [logging.getLogger(name) for name in ("hydra", "hydra_plugins")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.NOTSET if config.hydra.verbose else logging.WARNING)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
+
+
+def _returned(job: JobReturn, lost: Exception) -> object:
+    from hydra.core.utils import JobStatus
+
+    # ``return_value`` would print a line for every exception, and a pruned trial is none.
+    return lost if job.status == JobStatus.UNKNOWN else job._return_value
+
+
+def _text(value: Any) -> str:
+    from hydra_plugins.loraloop_sweeper._overrides import written
+
+    return value if isinstance(value, str) else written(value)

@@ -1,0 +1,88 @@
+"""What a person sees of a sweep: a line for each trial, a bar, and the file of results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from loraloop import atomic
+from loraloop.sweep.storage import shown
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+    from loraloop.sweep.session import Finished, Session
+
+RESULTS = "optimization_results.yaml"
+WORDS = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
+
+
+def opening(session: Session) -> str:
+    """Which study it is, how far it is, and how to go on with it later."""
+    study = session.study
+    return (
+        f"study    {study.study_name} in {shown(session.url)}: {session.done} of {session.total} trials done "
+        f"(go on with it: hydra.sweeper.study_name={study.study_name})"
+    )
+
+
+def line(finished: Finished, session: Session) -> str:
+    """A finished trial: number, state, value, parameters and the best so far."""
+    verdict = finished.outcome
+    value = _numbers(verdict.values) if verdict.values else verdict.reason.partition("\n")[0] or "-"
+    cells = [f"trial {finished.number:<4}", f"{WORDS[verdict.state]:<8}", value, assignments(finished.params)]
+    return "  ".join([*cells, best(session)])
+
+
+def best(session: Session) -> str:
+    """The best trial so far; with several objectives, how many are not dominated."""
+    found = session.best()
+    if len(session.study.directions) > 1:
+        return f"not dominated: {len(found)}"
+    return f"best {_numbers(found[0].values)} (trial {found[0].number})" if found else "no best yet"
+
+
+def assignments(params: Mapping[str, Any]) -> str:
+    """Parameters as a person would type them."""
+    return " ".join(
+        f"{key}={value:.6g}" if isinstance(value, float) else f"{key}={value}" for key, value in params.items()
+    )
+
+
+def bar(session: Session) -> None:
+    """Show on a terminal how much of the study is done; nothing where nobody looks."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        return
+    # Drawn once for each batch: a live bar would fight with those of the trials.
+    progress = Progress(
+        TextColumn("sweep"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), console=console
+    )
+    progress.add_task(best(session), total=session.total, completed=session.done)
+    console.print(progress.get_renderable())
+
+
+def write(folder: Path, session: Session) -> Path:
+    """Write the best trials into ``folder`` as hydra-optuna-sweeper does; the file."""
+    import yaml
+
+    file = folder / RESULTS
+    with atomic.write(file) as stream:
+        stream.write(yaml.safe_dump(results(session.best(), len(session.study.directions)), sort_keys=False).encode())
+    return file
+
+
+def results(trials: list[FrozenTrial], objectives: int) -> dict[str, Any]:
+    """``best_params`` and ``best_value``, or ``solutions`` with several objectives."""
+    if objectives > 1:
+        return {"name": "optuna", "solutions": [{"params": t.params, "values": t.values} for t in trials]}
+    params, value = (trials[0].params, trials[0].value) if trials else ({}, None)
+    return {"name": "optuna", "best_params": params, "best_value": value}
+
+
+def _numbers(values: tuple[float, ...] | list[float]) -> str:
+    return ",".join(f"{value:.6g}" for value in values)

@@ -1,0 +1,159 @@
+"""Where studies are kept, a SQLite file or a PostgreSQL database, and which sweep may work on a study."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from loraloop.errors import ConfigError, LoraloopError
+from loraloop.extras import require
+
+if TYPE_CHECKING:
+    from optuna.storages import RDBStorage
+
+KEY = "hydra.sweeper.storage"
+CONNECT_SECONDS = 4
+"""For each address of a host: a name with an IPv4 and an IPv6 address is given up within 10 s."""
+BUSY_SECONDS = 60
+"""How long SQLite waits while another process writes."""
+
+
+def address(storage: str | None, folder: str) -> str:
+    """The URL that finds the database from any working directory.
+
+    Args:
+        storage: ``sqlite:///FILE``, ``postgresql://...`` or ``None`` for the file ``optuna.db``.
+        folder: Where that file lies.
+
+    Raises:
+        ConfigError: It is no such URL.
+    """
+    from sqlalchemy.engine import URL, make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        url = URL.create("sqlite", database=f"{folder}/optuna.db") if storage is None else make_url(storage)
+    except (ArgumentError, ValueError):
+        raise ConfigError(f"{KEY} is no database URL: sqlite:///FILE or postgresql://USER@HOST/DATABASE") from None
+    kind = url.get_backend_name()
+    if kind == "sqlite" and url.database and ":memory:" not in url.database:
+        url = url.set(database=str(Path(url.database).absolute()))
+    elif kind == "postgresql":
+        url = url.set(drivername="postgresql+psycopg")
+    else:
+        raise ConfigError(
+            f"{KEY}={shown(str(storage))}: trials in other processes share a SQLite file or a PostgreSQL database, "
+            "sqlite:///FILE or postgresql://USER@HOST/DATABASE"
+        )
+    return url.render_as_string(hide_password=False)
+
+
+def shown(url: str) -> str:
+    """The URL without its password."""
+    from sqlalchemy.engine import make_url
+
+    return make_url(url).render_as_string(hide_password=True)
+
+
+def connect(url: str) -> RDBStorage:
+    """Optuna's storage at a URL of :func:`address`, made once per process.
+
+    Raises:
+        ConfigError: It cannot be reached within 10 s, or is not a study database.
+        MissingDependencyError: PostgreSQL's driver is not installed.
+    """
+    return _connect(url, os.getpid())
+
+
+@functools.lru_cache(maxsize=8)
+def _connect(url: str, process: int) -> RDBStorage:
+    from optuna.storages import RDBStorage
+    from sqlalchemy.engine import make_url
+
+    if url.startswith("sqlite"):
+        Path(str(make_url(url).database)).parent.mkdir(parents=True, exist_ok=True)
+        options = {"timeout": BUSY_SECONDS}
+    else:
+        require("psycopg", "postgres")
+        options = {"connect_timeout": CONNECT_SECONDS}
+    try:
+        with explained(url):
+            return RDBStorage(url, engine_kwargs={"connect_args": options, "pool_pre_ping": True})
+    except RuntimeError as error:  # tables of another Optuna
+        raise ConfigError(_sentence(url, error)) from error
+
+
+@contextmanager
+def explained(url: str, kind: type[LoraloopError] = ConfigError) -> Iterator[None]:
+    """Turn what goes wrong with a database into one sentence of an error of ``kind``."""
+    from optuna.exceptions import StorageInternalError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (SQLAlchemyError, StorageInternalError) as error:
+        cause = error.__cause__ if isinstance(error, StorageInternalError) else error
+        raise kind(_sentence(url, getattr(cause, "orig", None) or cause or error)) from error
+
+
+def _sentence(url: str, cause: BaseException) -> str:
+    hint = "start the server or correct the address"
+    if url.startswith("sqlite"):
+        hint = "a damaged or foreign file is moved away, or another one named"
+    return f"{KEY}={shown(url)} cannot be used: {' '.join(str(cause).split())}; {hint}, {KEY}=URL"
+
+
+@contextmanager
+def claim(url: str, study: str) -> Iterator[None]:
+    """Be the only sweep on a study; the claim ends with this process, however that ends.
+
+    Raises:
+        ConfigError: Another sweep is at work on it.
+    """
+    taken = _lock_file(url, study) if url.startswith("sqlite") else _lock_row(url, study)
+    with taken as free:
+        if not free:
+            raise ConfigError(
+                f"hydra.sweeper.study_name={study}: another sweep is at work on this study in {shown(url)}: "
+                "let it finish, or give this one a name of its own"
+            )
+        yield
+
+
+@contextmanager
+def _lock_file(url: str, study: str) -> Iterator[bool]:
+    from filelock import FileLock, Timeout
+    from sqlalchemy.engine import make_url
+
+    lock = FileLock(f"{make_url(url).database}.{_digest(study).hex()}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _lock_row(url: str, study: str) -> Iterator[bool]:
+    from sqlalchemy import text
+
+    key = int.from_bytes(_digest(study), "big", signed=True)
+    with explained(url):
+        connection = connect(url).engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+    with connection:
+        # The lock belongs to the connection: one that went back to the pool would keep it.
+        connection.detach()
+        yield bool(connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": key}))
+
+
+def _digest(study: str) -> bytes:
+    return hashlib.sha256(study.encode()).digest()[:8]

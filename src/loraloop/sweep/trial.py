@@ -1,0 +1,101 @@
+"""A trial as the job sees it that carries it out, whichever process or machine that is."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from loraloop.errors import PrunedError
+from loraloop.sweep import sampling, storage
+
+if TYPE_CHECKING:
+    from optuna import Study
+
+VARIABLE = "LORALOOP_TRIAL"
+"""Environment variable in which a job finds its trial."""
+RESULT = "result"
+PARENT = "parent"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """One trial of a study.
+
+    Attributes:
+        storage: The study database's URL.
+        study: The study's name.
+        number: The trial's number in the study, from 0.
+        trial_id: Its key in the database.
+        parent: The sweep's own run, under which the trial's run is nested.
+        pruner: ``_target_`` and arguments of the pruner, which Optuna does not keep with the study.
+    """
+
+    storage: str
+    study: str
+    number: int
+    trial_id: int
+    parent: str | None = None
+    pruner: Mapping[str, Any] | None = None
+
+    def encode(self) -> str:
+        """Letters, digits, ``-`` and ``_``: a text that needs no quotes in an override or a shell."""
+        return base64.urlsafe_b64encode(json.dumps(asdict(self)).encode()).decode().rstrip("=")
+
+    @classmethod
+    def decode(cls, text: str) -> Trial:
+        """Inverse of :meth:`encode`."""
+        return cls(**json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))))
+
+    def report(self, step: int, loss: float) -> None:
+        """Tell the study a validation loss and ask its pruner whether to go on.
+
+        Where the study maximises, the loss is reported negated: pruners compare in the study's direction. With several
+        objectives there is nothing to compare, and nothing is reported.
+
+        Raises:
+            PrunedError: The pruner gives the trial up, or the study closed it meanwhile.
+        """
+        import optuna
+
+        study = self._study()
+        if len(study.directions) > 1:
+            return
+        downwards = study.direction == optuna.study.StudyDirection.MINIMIZE
+        trial = optuna.trial.Trial(study, self.trial_id)
+        try:
+            trial.report(loss if downwards else -loss, step)
+            late = trial.should_prune()
+        except optuna.exceptions.UpdateFinishedTrialError as error:
+            raise PrunedError(f"trial {self.number} ended at step {step}: the sweep went on without it") from error
+        if late:
+            rule = type(study.pruner).__name__
+            raise PrunedError(f"trial {self.number} pruned at step {step} by {rule}: loss {loss:.4g}")
+
+    def note(self, **attributes: Any) -> None:
+        """Keep facts with the trial as its user attributes; they are plain values."""
+        backend = storage.connect(self.storage)
+        for key, value in attributes.items():
+            backend.set_trial_user_attr(self.trial_id, key, value)
+
+    def finish(self, values: float | Sequence[float]) -> None:
+        """Keep the job's result with the trial, where it outlives a launcher that does not deliver it."""
+        self.note(**{RESULT: values if isinstance(values, (int, float)) else list(values)})
+
+    def _study(self) -> Study:
+        import optuna
+
+        return optuna.load_study(
+            study_name=self.study,
+            storage=storage.connect(self.storage),
+            # A job proposes nothing: this sampler asks nothing of the study.
+            sampler=optuna.samplers.RandomSampler(),
+            pruner=sampling.pruner(self.pruner, self._allowed),
+        )
+
+    @property
+    def _allowed(self) -> tuple[str, ...]:
+        # The sweep has held the target against the person's prefixes; this process gets only its answer.
+        return (str(self.pruner["_target_"]),) if self.pruner else ()

@@ -1,0 +1,7 @@
+"""Many adapters trained at once on one frozen base, each to the result that it would have had alone."""
+
+from loraloop.trainer.pack.limits import capacity, obstacle
+from loraloop.trainer.pack.loop import train
+from loraloop.trainer.pack.member import PACKABLE_LORA, PACKABLE_TRAINER, Member
+
+__all__ = ["PACKABLE_LORA", "PACKABLE_TRAINER", "Member", "capacity", "obstacle", "train"]

@@ -1,0 +1,220 @@
+"""The training loop of a pack: what transformers' Trainer does to one adapter, done to many in the same passes."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+
+from loraloop.errors import ConfigError
+from loraloop.records import Dataset, LoadedModel, Row, Training
+from loraloop.trainer import estimate, fit, memory
+from loraloop.trainer.choices import choose
+from loraloop.trainer.encode import Encoded, trainable
+from loraloop.trainer.monitor import progress
+from loraloop.trainer.pack import adapter
+from loraloop.trainer.pack.base import frozen
+from loraloop.trainer.pack.batch import scoring
+from loraloop.trainer.pack.limits import obstacle
+from loraloop.trainer.pack.member import Member, require_alike
+from loraloop.trainer.pack.noise import Noise
+from loraloop.trainer.pack.passes import Passes
+from loraloop.trainer.pack.stack import Stack
+from loraloop.trainer.pack.trial import Trial
+
+log = logging.getLogger(__name__)
+
+
+def train(loaded: LoadedModel, members: Sequence[Member], data: Dataset) -> list[Training | Exception]:
+    """Train the members at once on one frozen base, each as :meth:`Sft.train` would have trained it alone.
+
+    Members have their own initialisation, row order, AdamW, learning rate, schedule, clipping and metrics. In fp32
+    losses and weights are those of solo runs but for float rounding: a matrix product of more rows rounds otherwise.
+    That is 1e-6 of the loss where training is stable, and grows with the training's own instability. The same holds
+    for dropout on a CPU, where the masks are drawn as the solo run draws them; on a GPU, masks are as likely but not
+    the same. bf16 and NF4 (whose adapters TRL keeps in bf16) round to three digits, and differ by as much.
+
+    A member whose loss is not finite, or whose ``watch`` ends it, leaves; the others go on as if it had never been
+    there. Checkpoints are not written: ``save_steps`` and ``keep_checkpoints`` have no effect, and neither has
+    ``gradient_checkpointing=auto``.
+
+    Args:
+        loaded: The base model, without an adapter; it is left as it was found.
+        members: What to train; they differ in ``PACKABLE_LORA`` and ``PACKABLE_TRAINER`` alone.
+        data: The rows of all.
+
+    Returns:
+        Each member's training, or the exception that ended it and left no adapter. ``seconds`` is its share of the
+        time in which the pack trained, ``peak_memory_bytes`` the whole pack's.
+
+    Raises:
+        ConfigError: The members cannot be packed, or not together.
+        TrainingError: Too many rows without a trainable token.
+    """
+    require_alike(members)
+    reasons = (obstacle(member.settings, member.lora, loaded.model) for member in members)
+    if reason := next((reason for reason in reasons if reason), None):
+        raise ConfigError(f"this job cannot be packed: {reason}. Take hydra/launcher=basic")
+    return _Pack(loaded, members, data).train()
+
+
+class _Pack:
+    """A pack in the course of its training; members of equal rank stand together."""
+
+    def __init__(self, loaded: LoadedModel, members: Sequence[Member], data: Dataset) -> None:
+        self.loaded, self.model, self.members, self.data = loaded, loaded.model, members, data
+        self.settings = members[0].settings
+        self.rows = self._usable(data.train, "training")
+        self.validation = sorted(self._usable(data.validation, "validation"), key=lambda row: len(row.input_ids))
+        lengths = [len(row.input_ids) for row in self.rows]
+        self.choices = replace(choose(self.settings, self.model, lengths), gradient_checkpointing=False)
+        self.steps_per_epoch = math.ceil(len(self.rows) / self.settings.rows_per_step)
+        self.steps = self.settings.max_steps or self.settings.epochs * self.steps_per_epoch
+        self.step = 0
+        self.trials: dict[int, Trial] = {}
+        self.ended: dict[int, Exception] = {}
+
+    def _usable(self, rows: Sequence[Row], name: str) -> list[Encoded]:
+        encoded = self.settings.encode(rows, self.loaded.tokenizer)
+        return [encoded[index] for index in trainable(encoded, self.settings.max_length, name)]
+
+    def train(self) -> list[Training | Exception]:
+        """Train to the end, and keep what came of it."""
+        memory.reset_peak(self.model.device)
+        with frozen(self.model):
+            self._enrol()
+            if self.trials:
+                self._train()
+            peak = memory.peak(self.model.device)
+            kept = {index: self._keep(trial, peak) for index, trial in self.trials.items()}
+        outcomes: dict[int, Training | Exception] = {**kept, **self.ended}
+        return [outcomes[index] for index in range(len(self.members))]
+
+    def _enrol(self) -> None:
+        """Make a trial of every member that fits the base, in the order of their ranks."""
+        for index in sorted(range(len(self.members)), key=lambda index: self.members[index].lora.r):
+            member = self.members[index]
+            with self._ending(index):
+                member.lora.check_model(self.model)
+                member.settings.check_model(self.model.config)
+                fit.prepare(member.output, None, {})
+                self._announce(member)
+                start = adapter.initial(self.model, member.lora, member.settings.seed)
+                self.trials[index] = Trial(member, start, self.steps)
+
+    def _announce(self, member: Member) -> None:
+        """Log what :meth:`Sft.train` logs before it begins."""
+        price = self.settings.cost_per_hour / 3600
+        expected = member.settings.estimate(self.loaded, member.lora, self.data).seconds if price else 0.0
+        member.run.params({f"trainer.chosen.{name}": value for name, value in asdict(self.choices).items()})
+        member.run.metrics({"estimate/cost": price * expected})
+
+    def _train(self) -> None:
+        trials = self.trials.values()
+        keys = [(trial.member.settings.seed, trial.member.lora.dropout) for trial in trials]
+        stack = Stack([trial.adapter for trial in trials], Noise(keys, self.model.device))
+        log.info("%d trials train at once: %s", len(trials), self.choices)
+        with stack.attached(self.model), scoring(self.model) as sums, progress() as bar:
+            self.passes = Passes(self.model, stack, sums, self.choices, self.loaded.tokenizer.pad_token_id)
+            self._hold()
+            task = bar.add_task(f"training {len(trials)}", total=self.steps, loss="", speed="")
+            for epoch in range(math.ceil(self.steps / self.steps_per_epoch)):
+                for _ in self._epoch(epoch):
+                    bar.update(task, advance=1, **self._seen())
+        if not self.validation:
+            for trial in trials:
+                trial.log_rest(self.step)
+
+    def _epoch(self, epoch: int) -> Iterator[None]:
+        """The steps of an epoch, up to the last of all."""
+        settings, size = self.settings, self.settings.rows_per_step
+        self.passes.stack.noise.iterate()
+        for trial in self.trials.values():
+            trial.begin_epoch(self.rows, epoch)
+        for start in range(0, len(self.rows), size):
+            if not self.trials or self.step == self.steps:
+                break
+            self._step(slice(start, start + size))
+            if settings.eval_steps and (self.step % settings.eval_steps == 0 or self.step == self.steps):
+                self._validate()
+            yield
+        if not settings.eval_steps:
+            self._validate()
+
+    def _step(self, part: slice) -> None:
+        began = time.perf_counter()
+        trials = list(self.trials.values())
+        self.step += 1
+        self.passes.learn(trials, part)
+        for index, trial in self.trials.items():
+            with self._ending(index):
+                trial.step(self.step)
+        share = (time.perf_counter() - began) / len(trials)
+        for trial in trials:
+            trial.seconds += share
+        self._close_ranks()
+        if self.step == 1 or self.step % self.settings.log_steps == 0:
+            for trial in self.trials.values():
+                trial.log(self.step)
+
+    def _validate(self) -> None:
+        """Score the validation rows, and let those who watch end their trials."""
+        if not self.validation or not self.trials:
+            return
+        scores = self.passes.validate(self.validation, len(self.trials))
+        for (index, trial), (loss, entropy, accuracy) in zip(self.trials.items(), scores, strict=True):
+            metrics = {"eval/loss": loss, "eval/entropy": entropy, "eval/mean_token_accuracy": accuracy}
+            trial.record(self.step, metrics)
+            with self._ending(index):
+                if trial.member.watch:
+                    trial.member.watch(self.step, loss)
+        self._close_ranks()
+
+    @contextmanager
+    def _ending(self, index: int) -> Iterator[None]:
+        """Within the context, which does work for one member alone, an error ends the training of that one alone."""
+        try:
+            yield
+        except Exception as error:
+            self.ended[index] = error
+
+    def _close_ranks(self) -> None:
+        """Let the pack shrink by the members whose training has ended."""
+        kept = [position for position, index in enumerate(self.trials) if index not in self.ended]
+        if len(kept) < len(self.trials):
+            self.trials = {index: trial for index, trial in self.trials.items() if index not in self.ended}
+            self.passes.stack.keep(kept)
+            self._hold()
+
+    def _hold(self) -> None:
+        for trial, (weights, grads) in zip(self.trials.values(), self.passes.stack.rows(), strict=True):
+            trial.hold(weights, grads)
+
+    def _seen(self) -> dict[str, str]:
+        """What the progress bar shows."""
+        trials = self.trials.values()
+        speed = sum(trial.tokens for trial in trials) / max(sum(trial.seconds for trial in trials), 1e-9)
+        return {"loss": f"{len(trials)} trials", "speed": f"{speed:,.0f} tokens/s"}
+
+    def _keep(self, trial: Trial, peak: int) -> Training | Exception:
+        """Save a trained adapter, and say what it took."""
+        member, count = trial.member, trial.weights.numel()
+        try:
+            trial.require_finite_weights()
+            folder = adapter.save(self.model, member.lora, trial.adapter, trial.weights.detach(), member.output)
+        except Exception as error:
+            return error
+        member.run.metrics({"final/cost": self.settings.cost_per_hour * trial.seconds / 3600}, step=self.step)
+        return Training(
+            adapter=folder,
+            trainable_parameters=count,
+            total_parameters=estimate.parameters(self.model) + count,
+            steps=self.step,
+            seconds=trial.seconds,
+            tokens=trial.tokens,
+            peak_memory_bytes=peak,
+            history=tuple(trial.history),
+        )

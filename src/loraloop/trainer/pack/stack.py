@@ -1,0 +1,139 @@
+"""The adapters of a pack side by side: hooks on the frozen base's linear layers add every member's own update."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from loraloop.errors import ModelError
+from loraloop.trainer.pack.adapter import Adapter, split
+from loraloop.trainer.pack.noise import Noise
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+
+class Slab:
+    """The adapters of neighbouring members that have one rank, so that nothing is padded.
+
+    Args:
+        adapters: What the members started from.
+        rows: Their weights now.
+
+    Attributes:
+        weights: ``[members, parameters]``; a row is one member's adapter.
+        grads: The gradients of ``weights``.
+        layers: By layer, A ``[members, rank, inputs]`` and B ``[members, outputs, rank]`` as leaves of autograd that
+            share memory with ``weights``.
+    """
+
+    def __init__(self, adapters: Sequence[Adapter], rows: Sequence[Tensor]) -> None:
+        import torch
+
+        first = adapters[0]
+        self.adapters = adapters
+        self.weights = torch.stack(list(rows))
+        self.grads = torch.zeros_like(self.weights)
+        self.layers = {
+            name: (a.detach().requires_grad_(), b.detach().requires_grad_())
+            for name, a, b in split(self.weights, first.layers, first.rank)
+        }
+        scaling = [adapter.scaling for adapter in adapters]
+        self._scaling = torch.tensor(scaling, dtype=self.weights.dtype, device=self.weights.device)[:, None, None]
+
+    def pairs(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Each leaf with the part of ``grads`` that is its gradient."""
+        first = self.adapters[0]
+        for name, *grads in split(self.grads, first.layers, first.rank):
+            yield from zip(self.layers[name], grads, strict=True)
+
+    def add(self, layer: str, x: Tensor, out: Tensor) -> Tensor:
+        """``out + scaling * x A' B'`` for ``[members, tokens, features]`` (arXiv 2106.09685, eq. 3)."""
+        import torch
+
+        a, b = self.layers[layer]
+        low = torch.bmm(x.to(a.dtype), a.mT)
+        low = low * self._scaling.to(low.dtype)
+        if low.dtype == out.dtype:
+            return torch.baddbmm(out, low, b.mT)
+        return out + torch.bmm(low, b.mT).to(out.dtype)
+
+
+class Stack:
+    """All adapters of a pack, one slab per rank.
+
+    Args:
+        adapters: Of the members; those of equal rank stand together.
+        noise: Draws the dropout masks.
+    """
+
+    def __init__(self, adapters: Sequence[Adapter], noise: Noise) -> None:
+        self.noise = noise
+        self._build(adapters, [adapter.flat for adapter in adapters])
+
+    def _build(self, adapters: Sequence[Adapter], rows: Sequence[Tensor]) -> None:
+        self.slabs: list[Slab] = []
+        self.size = len(adapters)
+        for rank in dict.fromkeys(adapter.rank for adapter in adapters):
+            group = [index for index, adapter in enumerate(adapters) if adapter.rank == rank]
+            self.slabs.append(Slab([adapters[index] for index in group], [rows[index] for index in group]))
+
+    def rows(self) -> list[tuple[Tensor, Tensor]]:
+        """Each member's weights and their gradients, as views."""
+        return [pair for slab in self.slabs for pair in zip(slab.weights, slab.grads, strict=True)]
+
+    def keep(self, kept: Sequence[int]) -> None:
+        """Drop all members but those at the positions ``kept``; gradients are zero afterwards."""
+        adapters = [adapter for slab in self.slabs for adapter in slab.adapters]
+        rows = self.rows()
+        self.noise.keep(kept)
+        self._build([adapters[index] for index in kept], [rows[index][0] for index in kept])
+
+    def clear(self) -> None:
+        """Set all gradients to zero."""
+        for slab in self.slabs:
+            slab.grads.zero_()
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradient of ``loss`` to every member's own."""
+        import torch
+
+        leaves, grads = zip(*(pair for slab in self.slabs for pair in slab.pairs()), strict=True)
+        for total, grad in zip(grads, torch.autograd.grad(loss, leaves), strict=True):
+            total.add_(grad)
+
+    @contextmanager
+    def attached(self, model: PreTrainedModel) -> Iterator[None]:
+        """Within the context, ``model`` adapts each member's rows with its own adapter; no module is replaced."""
+        names = self.slabs[0].layers
+        handles = [model.get_submodule(name).register_forward_hook(self._hook(name)) for name in names]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _hook(self, name: str) -> Any:
+        def add(layer: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+            import torch
+
+            x = self._by_member(name, inputs[0])
+            out = output.reshape(self.size, -1, output.shape[-1])
+            if layer.training:
+                x = self.noise.drop(x)
+            sizes = [len(slab.adapters) for slab in self.slabs]
+            parts = zip(self.slabs, x.split(sizes), out.split(sizes), strict=True)
+            added = [slab.add(name, one, other) for slab, one, other in parts]
+            return (added[0] if len(added) == 1 else torch.cat(added)).view_as(output)
+
+        return add
+
+    def _by_member(self, name: str, x: Tensor) -> Tensor:
+        if x.numel() != self.size * self.noise.tokens * x.shape[-1]:
+            raise ModelError(
+                f"{name} is given {tuple(x.shape)}, not every token of every member: a model that routes tokens "
+                "cannot be packed. Take hydra/launcher=basic"
+            )
+        return x.reshape(self.size, -1, x.shape[-1])

@@ -1,0 +1,69 @@
+"""``loraloop -m hydra/sweeper=optuna`` and ``sweeps=NAME`` as a person gives them."""
+
+from __future__ import annotations
+
+import optuna
+import pytest
+import yaml
+
+SMALL = ("source.runs=2", "trainer.max_steps=2", "evaluation.max_rows=8", "tracker=none")
+
+
+def study(desk, name):
+    return optuna.load_study(study_name=name, storage=f"sqlite:///{desk.folder}/mlruns/optuna.db")
+
+
+def test_the_shipped_sweep_runs_without_m_and_goes_on(desk):
+    """``sweeps=rank_alpha_lr`` sweeps rank, alpha and learning rate, also without ``-m``, and more trials go on."""
+    seen = desk("sweeps=rank_alpha_lr", *SMALL, "hydra.sweeper.n_trials=1")
+    assert "0 of 1 trials done (go on with it: hydra.sweeper.study_name=rank_alpha_lr)" in seen.out
+    desk("-m", "sweeps=rank_alpha_lr", *SMALL, "hydra.sweeper.n_trials=2")
+    first, second = study(desk, "rank_alpha_lr").trials
+    assert first.params != second.params
+    assert {"lora.r", "lora.alpha_over_r", "trainer.learning_rate"} == set(first.params)
+    assert 1e-4 <= first.params["trainer.learning_rate"] <= 1e-2
+    results = min(desk.folder.glob("mlruns/jobs/*/optimization_results.yaml"))
+    assert yaml.safe_load(results.read_text())["best_params"] == first.params
+    assert {path.parent.name for path in desk.folder.rglob("adapter/adapter_config.json")} == {"adapter"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["lora.rr=choice(1,2)"], "lora.rr=1: there is no key lora.rr (did you mean lora.r?); lora has r, "),
+        (["lora.r=interval(4,64)"], "lora.r=interval(4.0,64.0): lora.r=26.91796: input should be a valid integer"),
+        (["lora.r=tag(log,interval(4,64))"], "lora.r=tag(log,interval(4.0,64.0)): lora.r="),
+        (["lora.r=choice()"], "lora.r=choice(): ValueError while evaluating 'choice()': empty choice is not legal"),
+        (["lora=choice(r8,r9)"], "lora=r9: there is no lora named 'r9'"),
+        (["trainer.learning_rate=choice(0.1,-1)"], "trainer.learning_rate=choice(0.1,-1): trainer.learning_rate=-1"),
+        (["lora.dropout=interval(0,1)"], "lora.dropout=interval(0.0,1.0): lora.dropout=1.0: input should be "),
+        (["lora.r=8"], "nothing is swept"),
+        (["lora.r=4,8", "lora.dropout=choice(0,0.1)", "+ocr.bogus=1"], "ocr.bogus is not a key of ocr; it has "),
+        (["lora.r=4,8", "hydra.sweeper.n_trial=3"], "hydra.sweeper.n_trial=3: there is no key hydra.sweeper.n_trial "),
+    ],
+)  # fmt: skip
+def test_bad_input_ends_before_the_first_trial(desk, arguments, sentence):
+    """An unknown key, a float interval over an integer, a value that a part refuses: code 2, one sentence, no study."""
+    seen = desk.attempt("-m", "hydra/sweeper=optuna", *arguments)
+    assert (seen.code, seen.out) == (2, "")
+    assert seen.err.startswith(f"loraloop: {sentence}")
+    assert seen.err.count("\n") == 1
+    assert not {file for file in desk.files() if "/.hydra/" not in file}
+
+
+def test_a_float_interval_over_an_integer_says_what_to_write(desk):
+    """The way out of a float interval over an integer key is spelled out, with a logarithm where there was one."""
+    for asked, written in (
+        ("interval(4,64)", "int(interval(4,64))"),
+        ("tag(log,interval(4,64))", "tag(log,int(interval(4,64)))"),
+    ):
+        seen = desk.attempt("-m", "hydra/sweeper=optuna", f"lora.r={asked}")
+        assert seen.err.rstrip().endswith(f"for integers write {written}")
+
+
+def test_a_value_that_no_model_takes_fails_its_trial(desk):
+    """What only the model can refuse, such as a rank above its layers, fails each such trial once and no more."""
+    seen = desk("-m", "hydra/sweeper=optuna", "hydra/sweeper/sampler=grid", "lora.r=4096,8192", *SMALL,
+                "hydra.sweeper.study_name=large", "hydra.sweeper.max_failure_rate=1")  # fmt: skip
+    assert [trial.state.name for trial in study(desk, "large").trials] == ["FAIL", "FAIL"]
+    assert "failed    lora.r=4096" in seen.out
