@@ -4,10 +4,10 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check wheel clean
+.PHONY: help setup run test test-hydra-next check wheel clean
 
 help:    ## this list
-	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
+	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
 
 setup: $(STAMP) ## create .venv and install everything
 	@./scripts/system-packages.sh
@@ -26,6 +26,10 @@ run: setup ## the main job: flips -> LoRA on the tiny model -> MLflow -> registr
 
 test: setup ## the whole test suite
 	$(BIN)/pytest -n 2 --dist worksteal
+
+test-hydra-next: setup ## the sweeper's tests on Hydra's pre-release
+	$(BIN)/pip install --quiet --pre --upgrade --target $(VENV)/hydra-next 'hydra-core>=1.4.0rc3,<1.5'
+	PYTHONPATH=$(VENV)/hydra-next $(BIN)/pytest tests/sweep/test_sweeper.py tests/sweep/test_overrides.py
 
 check: $(STAMP) ## lint, format and types
 	$(BIN)/ruff check .

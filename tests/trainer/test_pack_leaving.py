@@ -134,3 +134,16 @@ def test_an_error_of_a_watch_is_its_members_own(kit, whole, data, tmp_path):
     results = train(kit.loaded(), made, data)
     assert isinstance(results[0], RuntimeError)
     stay_the_same(kit, whole, made, {1, 2, 3})
+
+
+def test_max_steps_never_lengthens_a_pack(kit, tmp_path):
+    """A max_steps beyond the epochs gives a pack the steps of a run without it, as it does alone."""
+    trainings = [
+        train(kit.loaded(), [Member(settings=settings, lora=Lora(r=4), run=kit.Run(), output=tmp_path / name)], data)[0]
+        for name, settings in (
+            ("plain", kit.settings(eval_steps=100)),
+            ("capped", kit.settings(eval_steps=100, max_steps=100)),
+        )
+        for data in [kit.dataset()]
+    ]
+    assert trainings[0].steps == trainings[1].steps == 6

@@ -72,7 +72,8 @@ class _Pack:
         lengths = [len(row.input_ids) for row in self.rows]
         self.choices = replace(choose(self.settings, self.model, lengths), gradient_checkpointing=False)
         self.steps_per_epoch = math.ceil(len(self.rows) / self.settings.rows_per_step)
-        self.steps = self.settings.max_steps or self.settings.epochs * self.steps_per_epoch
+        whole = self.settings.epochs * self.steps_per_epoch
+        self.steps = min(self.settings.max_steps or whole, whole)
         self.step = 0
         self.trials: dict[int, Trial] = {}
         self.ended: dict[int, Exception] = {}
@@ -116,7 +117,13 @@ class _Pack:
         trials = self.trials.values()
         keys = [(trial.member.settings.seed, trial.member.lora.dropout) for trial in trials]
         stack = Stack([trial.adapter for trial in trials], Noise(keys, self.model.device))
-        log.info("%d trials train at once: %s", len(trials), self.choices)
+        log.info(
+            "%d trials train at once: micro_batch=%d, accumulation=%d, bf16=%s",
+            len(trials),
+            self.choices.micro_batch,
+            self.choices.accumulation,
+            self.choices.bf16,
+        )
         with stack.attached(self.model), scoring(self.model) as sums, progress() as bar:
             self.passes = Passes(self.model, stack, sums, self.choices, self.loaded.tokenizer.pad_token_id)
             self._hold()
