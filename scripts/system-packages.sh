@@ -1,12 +1,18 @@
 #!/bin/sh
-# Tesseract reads images; fonts draw the synthetic vaults; Chromium opens the MLflow UI in the tests.
+# Tesseract reads images; fonts draw the synthetic vaults; Chromium opens the MLflow UI and
+# Prometheus' promtool checks the metrics in the tests.
 # Installs what is missing where it may, and otherwise says what to type.
 set -eu
 missing=""
 command -v tesseract >/dev/null 2>&1 || missing="$missing tesseract-ocr"
-if command -v fc-list >/dev/null 2>&1; then fc-list 2>/dev/null | grep -q -i dejavu || missing="$missing fonts-dejavu-core"
-else missing="$missing fontconfig fonts-dejavu-core"; fi
+command -v fc-list >/dev/null 2>&1 || missing="$missing fontconfig"
+faces=$(fc-list : family 2>/dev/null || true)
+for face in "DejaVu:fonts-dejavu-core" "Liberation:fonts-liberation" "FreeSans:fonts-freefont-ttf" "Open Sans:fonts-open-sans" \
+  "Carlito:fonts-crosextra-carlito" "Caladea:fonts-crosextra-caladea" "Hack:fonts-hack" "Roboto:fonts-roboto-unhinted"; do
+  case "$faces" in *"${face%:*}"*) ;; *) missing="$missing ${face#*:}" ;; esac
+done
 command -v chromium >/dev/null 2>&1 || command -v google-chrome >/dev/null 2>&1 || missing="$missing chromium"
+command -v promtool >/dev/null 2>&1 || missing="$missing prometheus"
 [ -n "$missing" ] || exit 0
 if command -v apt-get >/dev/null 2>&1; then
   if [ "$(id -u)" = 0 ]; then as_root=""; elif sudo -n true 2>/dev/null; then as_root="sudo"; else as_root="no"; fi

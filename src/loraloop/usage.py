@@ -10,7 +10,6 @@ EXAMPLES = """\
   loraloop                                                  collect, train, evaluate, register
   loraloop lora=r64 trainer.learning_rate=1e-3 seed=7       other choices, other values
   loraloop stage=preview source=mixed                       what a run would do; writes nothing
-  loraloop -m lora=r8,r16,r64                               one run for each rank
   loraloop -m sweeps=rank_alpha_lr                          search rank, alpha and learning rate with Optuna
   loraloop stage=collect source=vault dataset.export=vault.jsonl"""
 

@@ -107,3 +107,15 @@ def test_a_truncated_adapter_is_refused_and_leaves_nothing(one, folders, ids, tm
         pytest.fail("entered the context")
     assert torch.equal(logits(one, ids), before)
     assert list(one.peft_config) == ["default"]
+
+
+def test_a_probe_tells_what_an_adapter_makes_of_a_fixed_prompt(one, bundled):
+    """A probe holds the likeliest next tokens after a fixed prompt with their logits; the mode is as it was."""
+    import torch
+
+    one.train()
+    probe = adapters.probe(one, bundled.tokenizer)
+    assert one.training
+    after = logits(one.eval(), torch.tensor([bundled.tokenizer(probe.prompt)["input_ids"]]))[0, -1]
+    assert list(probe.tokens) == after.topk(8).indices.tolist()
+    assert list(probe.logits) == pytest.approx(after[list(probe.tokens)].tolist(), abs=1e-5)

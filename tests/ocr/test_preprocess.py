@@ -1,5 +1,7 @@
 """The preprocessing steps and the measurements that gate them."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -7,9 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from loraloop.ocr.preprocess import Steps, noise, prepare, skew
+from loraloop.ocr.preprocess import SKEW_SIDE, Steps, noise, prepare, skew
 
-NONE = Steps(invert=False, denoise=False, normalize=False, deskew=False, upscale=False)
+NONE = Steps(invert=False, denoise=False, normalize=False, deskew=False, upscale=False, unrule=False)
+
+NONE_BUT_INVERT = replace(NONE, invert=True)
 
 
 def page(letter: float = 1.0, ink: int = 20, ground: int = 240) -> np.ndarray:
@@ -40,7 +44,7 @@ def test_a_page_gets_only_the_steps_that_it_needs():
     assert applied(page()) == {"gray", "normalize"}
     assert applied(255 - page()) == {"gray", "normalize", "invert"}
     assert applied(turned(page(), 3)) == {"gray", "normalize", "deskew"}
-    assert applied(page(0.5)) == {"gray", "normalize", "upscale"}
+    assert applied(page(0.4)) == {"gray", "normalize", "upscale"}
     assert "denoise" in applied(grainy(page(ink=60, ground=180), 15))
 
 
@@ -60,6 +64,57 @@ def test_skew_is_found(degrees):
     """Lines that fall by up to six degrees are measured to a fifth of a degree."""
     ink = (turned(page(), degrees) < 128).astype(np.uint8)
     assert skew(ink) == pytest.approx(degrees, abs=0.2)
+
+
+@pytest.mark.parametrize("degrees", [-3.0, 0.0, 0.7])
+def test_skew_is_found_on_a_large_page_of_columns(degrees):
+    """Three columns of many short lines, far larger than the search works on, give their own angle and no other."""
+    whole = np.tile(page(0.5, ground=255)[:, :480], (5, 3))
+    ink = (turned(whole, degrees) < 128).astype(np.uint8) * 255
+    assert max(ink.shape) > 2 * SKEW_SIDE
+    assert skew(ink) == pytest.approx(degrees, abs=0.2)
+
+
+def test_light_letters_on_a_dark_box_are_inverted_there_alone():
+    """A dark button with white letters becomes light with dark letters; the letters around it stay dark on light."""
+    pixels = page()
+    pixels[480:550, 500:840] = 60
+    cv2.putText(pixels, "Open", (560, 530), cv2.FONT_HERSHEY_SIMPLEX, 1.6, 255, 3)
+    prepared = prepare(pixels, NONE_BUT_INVERT)
+    box = prepared.pixels[480 + 20 : 550, 500 + 20 : 840]
+    assert "invert boxes" in prepared.steps
+    assert np.median(box) > 180
+    assert box.min() < 40
+    assert np.median(prepared.pixels) > 200
+
+
+def test_a_large_bold_letter_is_not_a_box():
+    """Letters four times as high as the others, however bold, are left dark."""
+    pixels = page(0.6)
+    cv2.putText(pixels, "BOX", (30, 540), cv2.FONT_HERSHEY_SIMPLEX, 2.4, 20, 10)
+    assert applied(pixels) <= {"gray", "normalize", "upscale"}
+
+
+def test_frames_and_shadows_wider_than_letters_are_ground():
+    """A grey frame as wide as a letter is high vanishes, and the letters in it stay black."""
+    pixels = cv2.copyMakeBorder(page(0.5)[:, :480], *[80] * 4, cv2.BORDER_CONSTANT, value=240)
+    cv2.rectangle(pixels, (40, 40), (600, 680), 130, 20)
+    prepared = prepare(pixels, Steps(deskew=False, upscale=False)).pixels[12:-12, 12:-12]
+    assert np.median(prepared[100:600, 36:44]) > 200
+    assert prepared[120:500, 90:500].min() < 40
+
+
+def test_ruled_lines_are_erased_and_letters_kept():
+    """The grid of a table becomes ground, and no letter loses its ink, not even one that touches a line."""
+    plain, ruled = page(), page()
+    for row in range(90, 560, 120):
+        cv2.line(ruled, (10, row), (850, row), 20, 2)
+    cv2.line(ruled, (14, 90), (14, 450), 20, 2)
+    prepared = prepare(ruled, Steps(deskew=False))
+    assert "unrule" in prepared.steps
+    without = prepare(plain, Steps(deskew=False)).pixels
+    assert np.median(prepared.pixels[102, 30:800]) > 240
+    assert np.count_nonzero(prepared.pixels < 128) == pytest.approx(np.count_nonzero(without < 128), rel=0.03)
 
 
 def test_the_matrix_leads_from_the_original_to_the_prepared_page():

@@ -11,8 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loraloop.errors import ModelError, RegistryError
+from loraloop.records import Manifest, Probe
 from loraloop.registry import manifest as manifests
 from loraloop.registry import weights
+
+PROBE = Probe(prompt="x", tokens=(3, 1), logits=(0.1, -2.5))
 
 
 @pytest.fixture
@@ -25,6 +28,18 @@ def test_a_manifest_survives_the_disk(adapter):
     folder, manifest = adapter
     manifests.write(folder, manifest)
     assert manifests.read(folder) == manifest
+
+
+def test_a_recorded_probe_is_read_back_and_may_be_missing(adapter):
+    """A manifest keeps the probe it was given, and one that was written before there were any has none."""
+    folder, manifest = adapter
+    probed = dataclasses.replace(manifest, probe=PROBE)
+    manifests.write(folder, probed)
+    assert manifests.read(folder) == probed == Manifest.from_dict(json.loads(json.dumps(probed.to_dict())))
+    values = manifest.to_dict()
+    del values["probe"]
+    (folder / "manifest.json").write_text(json.dumps(values))
+    assert manifests.read(folder) == manifest == Manifest.from_dict(values)
 
 
 def test_a_sound_adapter_verifies(adapter):
@@ -163,6 +178,7 @@ def test_content_is_what_an_adapter_is_not_where_it_came_from(adapter):
         return manifests.content_sha256(folder, manifest)
 
     assert manifests.content_sha256(folder, dataclasses.replace(manifest, run_id="r", parent_run_id="p")) == content
+    assert manifests.content_sha256(folder, dataclasses.replace(manifest, probe=PROBE)) == content
     assert changed(target_modules=["v_proj", "q_proj"], base_model_name_or_path="/tmp/tiny") == content  # noqa: S108
     assert changed(lora_alpha=8) != content
     assert changed(target_modules=["q_proj"]) != content

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +21,17 @@ FORMATS = ("PNG", "JPEG", "TIFF", "WEBP")
 
 class UnreadableError(Exception):
     """An image that cannot be read; the message is the reason, fit for a person."""
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file in hexadecimal; empty for what cannot be opened or is no file, such as an endless pipe."""
+    try:
+        if not path.is_file():
+            return ""
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError:
+        return ""
 
 
 def load(path: Path, max_pixels: int) -> Pixels:
@@ -39,10 +53,12 @@ def load(path: Path, max_pixels: int) -> Pixels:
     # loraloop's own limit is a key that a person can set; Pillow's would warn or raise beside it.
     Image.MAX_IMAGE_PIXELS = None
     try:
-        with Image.open(path, formats=FORMATS) as image:
-            _judge(image, max_pixels)
-            _whole(path, image.format or "")
-            return _grey(image)
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            with Image.open(path, formats=FORMATS) as image:
+                _judge(image, max_pixels)
+                _whole(path, image, " ".join(str(one.message) for one in said))
+                return _grey(image)
     except UnidentifiedImageError as error:
         raise UnreadableError("is not a PNG, JPEG, TIFF or WebP image") from error
     except (OSError, SyntaxError, ValueError, EOFError, MemoryError, OverflowError) as error:
@@ -59,18 +75,27 @@ def _judge(image: Image, max_pixels: int) -> None:
         raise UnreadableError(f"has {frames} frames, of which one would be read: save one image per page")
 
 
-def _whole(path: Path, format_: str) -> None:
-    # Decoders forgive a missing tail (JPEG pads it with grey): look at the end mark before trusting the pixels.
-    with path.open("rb") as stream:
-        head = stream.read(12)
-        stream.seek(max(0, path.stat().st_size - 65536))
-        tail = stream.read()
-    if format_ == "PNG" and b"IEND\xaeB`\x82" not in tail:
+def _whole(path: Path, image: Image, said: str) -> None:
+    # Decoders forgive a missing tail, some of the time: look at the end mark before trusting the pixels.
+    data = path.read_bytes()
+    if image.format == "TIFF" and re.search("runcated|Expecting to read|larger than file", said):
+        # Pillow passes over entries of the directory that are cut off, and says so in a warning alone.
+        raise UnreadableError("is truncated: a TIFF's directory lies within the file")
+    if image.format == "PNG" and b"IEND\xaeB`\x82" not in data[-65536:]:
         raise UnreadableError("is truncated: a PNG ends with IEND")
-    if format_ in {"JPEG", "MPO"} and b"\xff\xd9" not in tail:
+    if image.format in {"JPEG", "MPO"} and not _jpeg_ends(data):
         raise UnreadableError("is truncated: a JPEG ends with the marker FFD9")
-    if format_ == "WEBP" and int.from_bytes(head[4:8], "little") + 8 > path.stat().st_size:
+    if image.format == "WEBP" and int.from_bytes(data[4:8], "little") + 8 > len(data):
         raise UnreadableError("is truncated: it is shorter than its RIFF header says")
+
+
+def _jpeg_ends(data: bytes) -> bool:
+    """Whether the end mark follows the beginning of the scan; one before it is a thumbnail's (ITU T.81, annex B)."""
+    place = 2
+    while data[place : place + 1] == b"\xff" and data[place + 1 : place + 2] not in {b"\xda", b""}:
+        filling = data[place + 1] == 0xFF
+        place += 1 if filling else 2 + int.from_bytes(data[place + 2 : place + 4])
+    return b"\xff\xd9" in data[place:]
 
 
 def _grey(image: Image) -> Pixels:

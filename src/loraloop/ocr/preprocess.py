@@ -15,16 +15,20 @@ from numpy.typing import NDArray
 
 from loraloop.ocr.image import Pixels
 
+Box = tuple[int, int, int, int]
 Threshold = Literal["none", "otsu", "adaptive"]
 
 DARK = 110  # median grey below which a page is light on dark
 NOISY = 4.0  # estimated noise, in grey levels, above which denoising helps more than it harms
+FAINT_RULE = 200  # grey level below which a line's pixels are ink
 FAINT = 0.12  # share of the page's contrast below which a mark counts as ground
 LEVEL_DEGREES = 0.25  # smaller angles are left alone
 MAX_SKEW_DEGREES = 8.0
+SKEW_SIDE = 1000  # pixels of a larger page's longer side while its angle is sought
 LETTER_HEIGHT = 24  # pixels of a median letter that the recogniser likes
-SMALL_LETTER = 17  # letters below this are scaled up to LETTER_HEIGHT
+SMALL_LETTER = 12  # letters below this are scaled up to LETTER_HEIGHT
 MAX_SCALE = 4.0
+GROUND = 25  # pixels of the window that letters are first told from ground in
 BORDER = 12  # pixels of ground around the page: letters that touch the edge are lost
 
 
@@ -37,6 +41,7 @@ class Steps:
     normalize: bool = True
     deskew: bool = True
     upscale: bool = True
+    unrule: bool = True
     threshold: Threshold = "none"
 
 
@@ -64,19 +69,36 @@ def prepare(page: Pixels, steps: Steps) -> Prepared:
     if steps.denoise and (sigma := noise(page)) > NOISY:
         page = _denoise(page, sigma)
         done.append("denoise")
-    if steps.normalize:
-        page = _normalize(page)
-        done.append("normalize")
-    ink = _ink(page)
+    page, ink, letter = _evened(page, steps, done)
     angle = skew(ink) if steps.deskew else 0.0
-    scale = _scale(ink) if steps.upscale else 1.0
+    scale = min(LETTER_HEIGHT / letter, MAX_SCALE) if steps.upscale and 0 < letter < SMALL_LETTER else 1.0
     done += [f"deskew {angle:.1f}"] if angle else []
     done += [f"upscale {scale:.1f}"] if scale != 1.0 else []
     page, matrix = _warp(page, angle, scale)
+    if steps.unrule and letter and _unrule(page, letter * scale):
+        done.append("unrule")
     if steps.threshold != "none":
         page = _threshold(page, steps.threshold)
         done.append(steps.threshold)
     return Prepared(page, tuple(done), matrix)
+
+
+def _evened(page: Pixels, steps: Steps, done: list[str]) -> tuple[Pixels, Pixels, float]:
+    """The page on even ground, its ink, and the height of its letters.
+
+    The ground is judged twice: what counts as letter and what as ground is known once the letters are measured.
+    """
+    even = _normalize(page, GROUND) if steps.normalize else page
+    ink = _ink(even)
+    letter, boxes = _letters(ink)
+    if steps.invert and boxes:
+        page = _inverted(page, ink, boxes)
+        done.append("invert boxes")
+    if steps.normalize:
+        even = _normalize(page, round(letter) or GROUND)
+        done.append("normalize")
+    ink = _ink(even if steps.normalize else page)
+    return (even if steps.normalize else page), ink, _letters(ink)[0]
 
 
 def noise(page: Pixels) -> float:
@@ -95,16 +117,19 @@ def skew(ink: Pixels) -> float:
 
     0.0 when the page is level within :data:`LEVEL_DEGREES` or no angle is clearly better than none.
     """
-    rows, columns = np.nonzero(ink)
+    import cv2
+
+    shrink = max(1.0, max(ink.shape) / SKEW_SIDE)
+    small = cv2.resize(ink, None, fx=1 / shrink, fy=1 / shrink, interpolation=cv2.INTER_AREA)
+    rows, columns = np.nonzero(small)
     if len(rows) < 50:
         return 0.0
-    stride = max(1, len(rows) // 20_000)
-    rows, columns = rows[::stride].astype(np.float64), columns[::stride].astype(np.float64)
+    weights = small[rows, columns].astype(np.float64)
 
     def sharpness(degrees: float) -> float:
         turned = rows + columns * np.tan(np.radians(degrees))
-        profile = np.bincount((turned - turned.min()).astype(np.int64))
-        return float(np.sum(np.diff(profile.astype(np.float64)) ** 2))
+        profile = np.bincount((turned - turned.min()).astype(np.int64), weights)
+        return float(np.sum(np.diff(profile) ** 2))
 
     best = max(np.arange(-MAX_SKEW_DEGREES, MAX_SKEW_DEGREES + 0.25, 0.5), key=sharpness)
     best = max(np.arange(best - 0.4, best + 0.45, 0.1), key=sharpness)
@@ -119,14 +144,18 @@ def _denoise(page: Pixels, sigma: float) -> Pixels:
     return cast("Pixels", cv2.fastNlMeansDenoising(page, None, strength, 3, 11))
 
 
-def _normalize(page: Pixels) -> Pixels:
-    """Divide by the ground (a closing that swallows letters, smoothed) and stretch the ink to black."""
+def _normalize(page: Pixels, letter: int) -> Pixels:
+    """Divide by the ground (a closing that swallows strokes, smoothed) and stretch the ink to black.
+
+    The closing's window is as high as a letter: wider frames, gaps between keys and shadows are ground, not ink.
+    """
     import cv2
 
     shrink = max(1.0, max(page.shape) / 800)
+    side = max(7, round(letter / shrink)) | 1
     small = cv2.resize(page, None, fx=1 / shrink, fy=1 / shrink, interpolation=cv2.INTER_AREA)
-    ground = cv2.morphologyEx(small, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_RECT, (25, 25)))
-    ground = cv2.GaussianBlur(ground, (0, 0), 6)
+    ground = cv2.morphologyEx(small, cv2.MORPH_CLOSE, np.ones((side, side), np.uint8))
+    ground = cv2.GaussianBlur(ground, (0, 0), side / 4)
     ground = cv2.resize(ground, (page.shape[1], page.shape[0]), interpolation=cv2.INTER_LINEAR)
     even = cv2.divide(page, ground, scale=255).astype(np.float32)
     dark = float(np.percentile(even, 0.5))
@@ -140,16 +169,42 @@ def _ink(page: Pixels) -> Pixels:
     return cast("Pixels", cv2.threshold(page, 0, 255, cv2.THRESH_BINARY_INV | cv2.THRESH_OTSU)[1])
 
 
-def _scale(ink: Pixels) -> float:
+def _letters(ink: Pixels) -> tuple[float, list[Box]]:
+    """The median height of letters (0.0 for fewer than five), and solid boxes that light letters may stand on."""
     import cv2
 
     _, _, stats, _ = cv2.connectedComponentsWithStats(ink)
-    heights, widths = stats[1:, cv2.CC_STAT_HEIGHT], stats[1:, cv2.CC_STAT_WIDTH]
+    stats = stats[1:]
+    heights, widths, areas = (stats[:, side] for side in (cv2.CC_STAT_HEIGHT, cv2.CC_STAT_WIDTH, cv2.CC_STAT_AREA))
     letters = heights[(heights >= 4) & (heights <= 80) & (widths <= 4 * heights) & (heights <= 8 * widths)]
     if len(letters) < 5:
-        return 1.0
-    height = float(np.median(letters))
-    return min(LETTER_HEIGHT / height, MAX_SCALE) if height < SMALL_LETTER else 1.0
+        return 0.0, []
+    letter = float(np.median(letters))
+    wide = (widths > 1.3 * heights) & (heights > 1.4 * letter) & (areas > 0.55 * widths * heights)
+    boxes = [(int(left), int(top), int(width), int(height)) for left, top, width, height in stats[wide, :4]]
+    return letter, [box for box in boxes if _filled(ink, box)]
+
+
+def _filled(ink: Pixels, box: Box) -> bool:
+    """Whether the box's upper and lower edges are ink throughout, as a button's are and a letter's are not."""
+    left, top, width, height = box
+    inner = ink[top : top + height, left + width // 8 : left + width - width // 8]
+    edge = max(1, height // 10)
+    return bool(min(inner[:edge].mean(), inner[-edge:].mean()) > 0.9 * 255 and inner.mean() < 0.98 * 255)
+
+
+def _inverted(page: Pixels, ink: Pixels, boxes: list[Box]) -> Pixels:
+    """Light letters on dark boxes become dark letters on light ones."""
+    import cv2
+
+    page = page.copy()
+    for left, top, width, height in boxes:
+        where = np.s_[top : top + height, left : left + width]
+        outlines, _ = cv2.findContours(ink[where].copy(), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        inside = np.zeros((height, width), np.uint8)
+        cv2.drawContours(inside, outlines, -1, 255, cv2.FILLED)
+        page[where] = np.where(inside > 0, 255 - page[where], page[where])
+    return page
 
 
 def _warp(page: Pixels, angle: float, scale: float) -> tuple[Pixels, NDArray[np.float64]]:
@@ -167,6 +222,27 @@ def _warp(page: Pixels, angle: float, scale: float) -> tuple[Pixels, NDArray[np.
         page, matrix, out, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_CONSTANT, borderValue=ground
     )
     return cast("Pixels", warped), matrix
+
+
+def _unrule(page: Pixels, letter: float) -> bool:
+    """Paint straight lines that are longer than five letters are high, and thinner than half, white in place.
+
+    Tesseract takes the cells of a ruled table, or the whole table, for a picture.
+    """
+    import cv2
+
+    ink = cast("Pixels", cv2.threshold(page, FAINT_RULE, 255, cv2.THRESH_BINARY_INV)[1])
+    length, thick = max(40, round(5 * letter)), max(3, round(letter / 2))
+
+    def opened(mask: Pixels, height: int, width: int) -> Pixels:
+        return cast("Pixels", cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((height, width), np.uint8)))
+
+    level, upright = opened(ink, 1, length), opened(ink, length, 1)
+    thin_level, thin_upright = level & ~opened(level, thick, 1), upright & ~opened(upright, 1, thick)
+    # Where a letter touches a line, or a bold letter's stroke is a line, the ink is thick: it stays.
+    rules = level & ~opened(ink & ~thin_upright, thick, 1) | upright & ~opened(ink & ~thin_level, 1, thick)
+    page[cv2.dilate(rules, np.ones((3, 3), np.uint8)) > 0] = 255
+    return bool(rules.any())
 
 
 def _threshold(page: Pixels, how: Threshold) -> Pixels:

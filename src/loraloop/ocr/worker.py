@@ -1,7 +1,8 @@
 """The child process that reads pages: ``python -m loraloop.ocr.worker SETTINGS``, an image path in, a page out.
 
 It stands apart from the command line's process so that a page that crashes or hangs a decoder, OpenCV or Tesseract
-takes only itself down, and so that ``OMP_THREAD_LIMIT=1`` reaches Tesseract and not torch.
+takes only itself down, and so that ``OMP_THREAD_LIMIT=1`` reaches Tesseract and not torch. Engines are made by the
+first page that needs them and serve all that follow.
 """
 
 from __future__ import annotations
@@ -9,85 +10,104 @@ from __future__ import annotations
 import json
 import sys
 import time
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from loraloop.ocr import layout
+from loraloop.ocr.engines import Engine, Found, Rapid, TesseractLibrary, TesseractProgram
 from loraloop.ocr.image import Pixels, UnreadableError, load
 from loraloop.ocr.preprocess import Prepared, Steps, prepare
 
 
 def main() -> None:
     """Answer every JSON line of standard input with one on standard output."""
-    settings = json.loads(sys.argv[1])
+    import cv2
+
+    cv2.setNumThreads(1)  # one process per CPU: more threads than that would fight
+    reader = Reader(json.loads(sys.argv[1]))
     for line in sys.stdin:
-        print(json.dumps(_answer(Path(json.loads(line)), settings)), flush=True)
+        print(json.dumps(reader.answer(Path(json.loads(line)))), flush=True)
 
 
-def _answer(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
-    started = time.perf_counter()
-    try:
-        page = load(path, settings["max_pixels"])
-        read = _read(page, settings)
-    except UnreadableError as error:
-        return {"reason": str(error)}
-    except Exception as error:  # a page must never take the others down
-        return {"reason": f"could not be read: {type(error).__name__}: {error}"}
-    height, width = page.shape
-    return {"width": width, "height": height, **read, "seconds": round(time.perf_counter() - started, 3)}
+class Reader:
+    """Reads pages one after the other.
+
+    Args:
+        settings: What a part of :mod:`loraloop.ocr` sends, in plain values.
+    """
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self._settings = settings
+
+    def answer(self, path: Path) -> dict[str, Any]:
+        """The page's facts in plain values, or the reason why there are none."""
+        started = time.perf_counter()
+        try:
+            page = load(path, self._settings["max_pixels"])
+            read = self._read(page)
+        except UnreadableError as error:
+            return {"reason": str(error)}
+        except Exception as error:  # a page must never take the others down
+            return {"reason": f"could not be read: {type(error).__name__}: {error}"}
+        height, width = page.shape
+        return {"width": width, "height": height, **read, "seconds": round(time.perf_counter() - started, 3)}
+
+    def _read(self, page: Pixels) -> dict[str, Any]:
+        prepared = prepare(page, Steps(**self._settings["steps"]))
+        words, steps = self._first(prepared)
+        confidence, engine = mean_confidence(words), self._settings["name"]
+        below = self._settings.get("fallback_below")
+        if below is not None and confidence < below:
+            again = self._rapid.words(prepared.pixels, 0, self._settings["timeout_seconds"])
+            if again:
+                words, engine, confidence = again, self._settings["fallback_name"], mean_confidence(again)
+        return {
+            "text": text_of(words),
+            "confidence": confidence,
+            "words": [[word.text, word.confidence, _original(word.box, prepared, page)] for word in words],
+            "engine": engine,
+            "steps": steps,
+        }
+
+    def _first(self, prepared: Prepared) -> tuple[list[Found], tuple[str, ...]]:
+        psm, seconds = self._settings.get("psm", 0), self._settings["timeout_seconds"]
+        if psm != "auto":
+            return self._engine.words(prepared.pixels, psm, seconds), prepared.steps
+        psm, words = layout.read(self._engine, prepared.pixels, seconds)
+        return words, (*prepared.steps, f"psm {psm}")
+
+    @cached_property
+    def _engine(self) -> Engine:
+        kind = self._settings["engine"]
+        if kind == "rapidocr":
+            return self._rapid
+        language = self._settings["language"]
+        return TesseractLibrary(language, self._settings["data"]) if kind == "tesserocr" else TesseractProgram(language)
+
+    @cached_property
+    def _rapid(self) -> Engine:
+        return Rapid()
 
 
-def _read(page: Pixels, settings: dict[str, Any]) -> dict[str, Any]:
-    prepared = prepare(page, Steps(**settings["steps"]))
-    words = _words(_table(prepared.pixels, settings))
-    confidences = [word["confidence"] for word in words]
-    lengths = [len(word["text"]) for word in words]
-    return {
-        "text": _text(words),
-        "confidence": round(float(np.average(confidences, weights=lengths)), 2) if words else 0.0,
-        "words": [[word["text"], word["confidence"], _original(word["box"], prepared, page)] for word in words],
-        "steps": prepared.steps,
-    }
+def mean_confidence(words: list[Found]) -> float:
+    """Mean of the words' confidences, weighed by their letters; 0.0 for no words."""
+    if not words:
+        return 0.0
+    return round(float(np.average([word.confidence for word in words], weights=[len(word.text) for word in words])), 2)
 
 
-def _table(pixels: Pixels, settings: dict[str, Any]) -> str:
-    import pytesseract
-
-    config, seconds = f"--psm {settings['psm']}", settings["timeout_seconds"]
-    try:
-        return str(pytesseract.image_to_data(pixels, lang=settings["language"], config=config, timeout=seconds))
-    except RuntimeError as error:  # pytesseract's only sign of a timeout is its text
-        late = "timeout" in str(error)
-        raise UnreadableError(f"took longer than {seconds:g} s" if late else f"Tesseract failed: {error}") from error
-
-
-def _words(table: str) -> list[dict[str, Any]]:
-    """The words of Tesseract's TSV; text and confidence come from this one pass."""
-    header, *rows = [line.split("\t") for line in table.splitlines()]
-    words = []
-    for row in rows:
-        cell = dict(zip(header, row, strict=False))
-        if cell["level"] == "5" and cell.get("text", "").strip():
-            words.append(
-                {
-                    "text": cell["text"].strip(),
-                    "confidence": round(max(0.0, float(cell["conf"])), 2),
-                    "box": [int(cell[side]) for side in ("left", "top", "width", "height")],
-                    "line": (cell["block_num"], cell["par_num"], cell["line_num"]),
-                }
-            )
-    return words
-
-
-def _text(words: list[dict[str, Any]]) -> str:
-    lines: dict[tuple[str, ...], list[str]] = {}
+def text_of(words: list[Found]) -> str:
+    """The page's lines."""
+    lines: dict[int, list[str]] = {}
     for word in words:
-        lines.setdefault(word["line"], []).append(word["text"])
+        lines.setdefault(word.line, []).append(word.text)
     return "\n".join(" ".join(line) for line in lines.values())
 
 
-def _original(box: list[int], prepared: Prepared, page: Pixels) -> list[int]:
+def _original(box: tuple[int, int, int, int], prepared: Prepared, page: Pixels) -> list[int]:
     """The upright box, in pixels of the image as decoded, around a box on the prepared page."""
     left, top, width, height = box
     corners = np.array([[left, top], [left + width, top], [left, top + height], [left + width, top + height]])

@@ -10,8 +10,10 @@ from loraloop.stages.collect import collect
 from loraloop.stages.compare import compare
 from loraloop.stages.evaluate import evaluate
 from loraloop.stages.experiment import experiment
+from loraloop.stages.ocr_bench import ocr_bench
 from loraloop.stages.pretrain import pretrain
 from loraloop.stages.preview import preview
+from loraloop.stages.read import read
 from loraloop.stages.sweep_report import sweep_report
 from loraloop.stages.versions import ledger, promote, publish, register
 from loraloop.suggest import nearest
@@ -22,6 +24,7 @@ STAGES: dict[str, Stage] = {
     for stage in (
         experiment,
         collect,
+        read,
         preview,
         evaluate,
         compare,
@@ -31,6 +34,7 @@ STAGES: dict[str, Stage] = {
         ledger,
         pretrain,
         sweep_report,
+        ocr_bench,
     )
 }
 

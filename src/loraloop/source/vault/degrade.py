@@ -24,6 +24,25 @@ def rotate(picture: Pixels, degrees: float) -> Pixels:
     return cast("Pixels", turned)
 
 
+def perspective(picture: Pixels, share: float, rng: Generator) -> Pixels:
+    """See the picture from aslant: every corner moves inwards by up to ``share`` of the picture's sides."""
+    import cv2
+
+    height, width = picture.shape[:2]
+    corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], dtype=np.float32)
+    inwards = np.array([[1, 1], [-1, 1], [-1, -1], [1, -1]]) * rng.uniform(0, share, (4, 2)) * (width, height)
+    matrix = cv2.getPerspectiveTransform(corners, (corners + inwards).astype(np.float32))
+    seen = cv2.warpPerspective(picture, matrix, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    return cast("Pixels", seen)
+
+
+def blur(picture: Pixels, deviation: float) -> Pixels:
+    """Put the picture out of focus by a Gaussian of ``deviation`` pixels."""
+    import cv2
+
+    return cast("Pixels", cv2.GaussianBlur(picture, (0, 0), deviation))
+
+
 def noise(picture: Pixels, deviation: float, rng: Generator) -> Pixels:
     """Add Gaussian noise, ``deviation`` in grey levels, the same on every channel."""
     grain = rng.normal(0.0, deviation, picture.shape[:2]).astype(np.float32)

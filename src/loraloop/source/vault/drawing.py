@@ -6,22 +6,18 @@ vault looks (font, size, colours, damage) is drawn from the seed alone.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import Literal, cast
 
 import numpy as np
 from numpy.random import Generator
 
-from loraloop.source.vault import degrade, safe
+from loraloop.source.vault import degrade, fonts, safe, screen
 from loraloop.source.vault.degrade import Pixels
 from loraloop.source.vault.safe import Colour
 
-if TYPE_CHECKING:
-    from PIL.ImageFont import FreeTypeFont, ImageFont
-
-Look = Literal["clean", "small", "dark", "noisy", "rotated", "gradient"]
+Look = Literal["clean", "small", "dark", "noisy", "rotated", "gradient", "jpeg", "perspective", "screenshot", "keypad"]
 
 FLIPS = 32
 BANKS = (
@@ -33,13 +29,26 @@ NOTES = (
     "Mind the cat", "No cookies", "Spare crown", "Love letters", "Old maps", "Quiet please", "Top secret",
     "Moon rocks", "Lunch money",
 )  # fmt: skip
-FACES = (
-    "DejaVuSans", "DejaVuSans-Bold", "DejaVuSansMono", "DejaVuSerif",
-    "LiberationSans-Regular", "LiberationSans-Bold", "LiberationMono-Regular", "LiberationSerif-Regular",
-)  # fmt: skip
-FOLDERS = ("/usr/share/fonts", "/usr/local/share/fonts", "~/.local/share/fonts", "~/.fonts", "/Library/Fonts")
 TRACKING = 0.12  # em between the letters of codes and flips, as on engraved plates
 PLATE_WIDTH = 330  # pixels; a longer line makes it wider
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """What vaults are lettered in.
+
+    Attributes:
+        faces: Names of faces, of which those that the machine has are used.
+        sizes: Heights of letters in pixels.
+        small: The same for small letters, as on screens.
+    """
+
+    faces: Sequence[str]
+    sizes: Sequence[int]
+    small: Sequence[int]
+
+
+PLAIN = Style(fonts.PLAIN, range(19, 29), range(11, 14))
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,41 +77,39 @@ def plate(flips: str) -> str:
     )
 
 
-def draw(seed: int, index: int, look: Look) -> Vault:
+def draw(seed: int, index: int, look: Look, style: Style = PLAIN) -> Vault:
     """Draw the vault number ``index``: the same arguments give the same pixels on one machine."""
     rng = np.random.default_rng([seed, index])
     text = plate("".join(rng.choice(["H", "T"], FLIPS)))
     dark = look == "dark"
-    size = int(rng.integers(11, 14) if look == "small" else rng.integers(19, 29))
-    font = _font(rng, size)
+    sizes = style.small if look in {"small", "screenshot"} else style.sizes
+    size = int(sizes[int(rng.integers(len(sizes)))])
+    font = fonts.font(style.faces, int(rng.integers(1 << 16)), size)
+    if look == "screenshot":
+        dark = bool(rng.integers(2))
+        return Vault(screen.around(_label(text, font, size, dark, rng), dark, font, size, rng), screen.text(text))
     label = _label(text, font, size, dark, rng)
-    scene = safe.around(label, dark, rng)
+    if look == "keypad":
+        return Vault(safe.with_keys(label, font, size, rng), f"{text}\n{safe.KEYS}")
+    return Vault(_damaged(safe.around(label, dark, rng), look, rng), text)
+
+
+def _damaged(scene: Pixels, look: Look, rng: Generator) -> Pixels:
     if look == "noisy":
-        scene = degrade.jpeg(
-            degrade.noise(degrade.fade(scene, rng), rng.uniform(8, 18), rng), int(rng.integers(40, 75))
-        )
-    elif look == "rotated":
-        scene = degrade.rotate(scene, float(rng.choice([-1, 1]) * rng.uniform(1.5, 5)))
-    elif look == "gradient":
-        scene = degrade.shade(scene, rng)
-    return Vault(scene, text)
+        faint = degrade.noise(degrade.fade(scene, rng), rng.uniform(8, 18), rng)
+        return degrade.jpeg(faint, int(rng.integers(40, 75)))
+    if look == "rotated":
+        return degrade.rotate(scene, float(rng.choice([-1, 1]) * rng.uniform(1.5, 5)))
+    if look == "gradient":
+        return degrade.shade(scene, rng)
+    if look == "jpeg":
+        return degrade.jpeg(scene, int(rng.integers(12, 30)))
+    if look == "perspective":
+        return degrade.perspective(scene, 0.04, rng)
+    return scene
 
 
-@cache
-def faces() -> tuple[str, ...]:
-    """Font files found on this machine, in a fixed order; empty where there are none of the known ones."""
-    found = {path.stem: str(path) for folder in FOLDERS for path in sorted(Path(folder).expanduser().rglob("*.ttf"))}
-    return tuple(found[name] for name in FACES if name in found)
-
-
-def _font(rng: Generator, size: int) -> FreeTypeFont | ImageFont:
-    from PIL import ImageFont
-
-    choice = int(rng.integers(1 << 16))
-    return ImageFont.truetype(faces()[choice % len(faces())], size) if faces() else ImageFont.load_default(size)
-
-
-def _label(text: str, font: FreeTypeFont | ImageFont, size: int, dark: bool, rng: Generator) -> Pixels:
+def _label(text: str, font: fonts.Font, size: int, dark: bool, rng: Generator) -> Pixels:
     """The plate: dark letters on brass or paper, or glowing letters on a screen."""
     from PIL import Image, ImageDraw
 

@@ -16,11 +16,13 @@ import numpy as np
 
 from loraloop import atomic
 from loraloop.errors import DataError
-from loraloop.source.vault import degrade, drawing
+from loraloop.source.vault import degrade, drawing, fonts
 from loraloop.source.vault.degrade import Pixels
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp"})
-SOURCES = tuple(Path(__file__).with_name(name) for name in ("drawing.py", "safe.py", "degrade.py", "pictures.py"))
+SOURCES = tuple(
+    Path(__file__).with_name(f"{name}.py") for name in ("drawing", "safe", "screen", "degrade", "fonts", "pictures")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +84,13 @@ def drawn(folder: Path, seed: int, count: int, looks: Sequence[drawing.Look], tr
         looks: Looks, taken in turn.
         track: Wraps the iteration over the vaults to draw, to show progress.
     """
-    target = folder / _digest(seed=seed, count=count, looks=looks, faces=drawing.faces(), code=_code())
+    target = folder / _digest(seed=seed, count=count, looks=looks, faces=fonts.found(drawing.PLAIN.faces), code=_code())
     names = [f"{index:05d}-{looks[index % len(looks)]}" for index in range(count)]
     try:
         with atomic.folder(target) as beside:
             for index, name in enumerate(track(names)):
                 vault = drawing.draw(seed, index, looks[index % len(looks)])
-                (beside / f"{name}.png").write_bytes(_png(vault.pixels))
+                (beside / f"{name}.png").write_bytes(png(vault.pixels))
                 (beside / f"{name}.txt").write_text(vault.text + "\n", "utf-8")
     except OSError:
         # They are there, or another run has just finished the same ones: the first whole folder stays.
@@ -109,7 +111,7 @@ def copied(picture: Picture, copy: int, folder: Path, seed: int, degrees: float,
         rng = np.random.default_rng([seed, picture.index, copy])
         turned = degrade.rotate(_decode(picture.path), float(rng.uniform(-degrees, degrees)))
         with atomic.write(file) as stream:
-            stream.write(_png(degrade.noise(turned, float(rng.uniform(0, noise)), rng)))
+            stream.write(png(degrade.noise(turned, float(rng.uniform(0, noise)), rng)))
     return replace(picture, path=file, copy=copy)
 
 
@@ -120,7 +122,8 @@ def _decode(path: Path) -> Pixels:
         return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
 
 
-def _png(pixels: Pixels) -> bytes:
+def png(pixels: Pixels) -> bytes:
+    """An RGB or grey picture as a PNG file."""
     from PIL import Image
 
     stream = io.BytesIO()

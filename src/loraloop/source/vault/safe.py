@@ -7,8 +7,10 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from loraloop.source.vault.degrade import Pixels
+from loraloop.source.vault.fonts import Font
 
 Colour = tuple[int, int, int]
+KEYS = "1 2 3\n4 5 6\n7 8 9"
 
 BODIES: tuple[Colour, ...] = ((122, 139, 160), (128, 150, 138), (160, 140, 122), (142, 136, 158), (150, 150, 150))
 
@@ -33,6 +35,26 @@ def around(label: Pixels, dark: bool, rng: Generator) -> Pixels:
     top, left = 2 * unit + door, 4 * unit
     scene[top : top + height, left : left + width] = label
     return scene
+
+
+def with_keys(label: Pixels, font: Font, size: int, rng: Generator) -> Pixels:
+    """A panel with ``label`` above a keypad whose keys can be read; they say :data:`KEYS`."""
+    from PIL import Image, ImageDraw
+
+    height, width = label.shape[:2]
+    key, gap = 2 * size, size
+    rows = [line.split() for line in KEYS.split("\n")]
+    body = BODIES[int(rng.integers(len(BODIES)))]
+    panel = Image.new("RGB", (width + 4 * size, height + (key + gap) * len(rows) + 4 * size), body)
+    panel.paste(Image.fromarray(label), (2 * size, 2 * size))
+    canvas = ImageDraw.Draw(panel)
+    for row, names in enumerate(rows):
+        top = height + 3 * size + row * (key + gap)
+        for column, name in enumerate(names):
+            left = panel.width // 2 + round((column - 1.5) * (key + gap)) + gap // 2
+            canvas.rounded_rectangle((left, top, left + key, top + key), size // 3, fill=(238, 238, 236))
+            canvas.text((left + key // 2, top + key // 2), name, fill=(20, 20, 24), font=font, anchor="mm")
+    return np.asarray(panel)
 
 
 class _Art:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import Field, model_validator
 
@@ -15,8 +16,9 @@ from loraloop.errors import ConfigError, DataError
 from loraloop.part import part
 from loraloop.protocols import Ocr
 from loraloop.records import Collection, Example, Page, Provenance, Quarantined
+from loraloop.source import secrets
 from loraloop.source.answers import same
-from loraloop.source.vault import pictures
+from loraloop.source.vault import pictures, rows
 from loraloop.source.vault.drawing import Look
 from loraloop.source.vault.pairing import PAIRINGS, Pairing
 from loraloop.source.vault.pictures import Picture
@@ -48,12 +50,16 @@ class Vault:
     ``T``; ``flips`` takes the flips of the truth, or seeded ones and the text as read where there is none.
 
     Attributes:
-        path: A file, a folder or a glob of a person's images; ``null`` for none.
+        path: A file, a folder or a glob of a person's images, or the ``.jsonl`` rows that ``stage=read`` wrote of them;
+            ``null`` for none.
         synthetic: Number of vaults to draw.
         seed: Seed of drawings, augmentation and flips.
         looks: Looks of drawn vaults, taken in turn.
         pairing: Kinds of examples.
         min_confidence: Pages read with a lower mean word confidence (0..100) are set aside.
+        secrets: What becomes of a person's pages that hold a secret, as read or in the sidecar: ``quarantine`` sets
+            them aside, ``mask`` puts the kind in the place of the secret, ``keep`` does not look.
+        emails: Whether e-mail addresses are secrets.
         augment: Damaged copies.
         cache: Folder of the drawn and damaged images.
     """
@@ -71,6 +77,8 @@ class Vault:
     )
     pairing: Annotated[tuple[Pairing, ...], Field(min_length=1)] = ("denoise", "flips", "count")
     min_confidence: Annotated[float, Field(ge=0, le=100)] = 30.0
+    secrets: Literal["quarantine", "mask", "keep"] = "quarantine"
+    emails: bool = False
     augment: Augment = Augment()
     cache: Path = Path("mlruns/cache/vaults")
 
@@ -80,15 +88,25 @@ class Vault:
             raise ValueError("path is null and synthetic is 0: name images by path, or draw some with synthetic=200")
         if len(set(self.pairing)) < len(self.pairing):
             raise ValueError(f"pairing names one twice: {', '.join(self.pairing)}; name each once")
+        if self._read_before and self.augment.copies:
+            raise ValueError(f"augment.copies needs images, and path={self.path} holds rows: name the images")
         return self
+
+    @property
+    def _read_before(self) -> Path | None:
+        """The rows of ``stage=read``, where ``path`` leads to them."""
+        path = self.path or ""
+        return Path(path).expanduser() if path.endswith(rows.SUFFIX) else None
 
     def check(self) -> None:
         """Find the person's images.
 
         Raises:
-            ConfigError: ``path`` leads to no image.
+            ConfigError: ``path`` leads to no image, or to a file of other rows than those of ``stage=read``.
         """
-        if self.path is not None and not pictures.find(self.path):
+        if self._read_before:
+            rows.check(self._read_before)
+        elif self.path is not None and not pictures.find(self.path):
             kinds = ", ".join(sorted(pictures.SUFFIXES))
             raise ConfigError(
                 f"source.path={self.path!r} leads to no image ({kinds}): name a file, a folder or a glob such as "
@@ -103,11 +121,14 @@ class Vault:
             DataError: No image gave an example; the message says how many there were and why.
         """
         self.check()
-        if ocr is None:
-            raise DataError("source=vault reads images: give it an OCR engine, such as ocr=tesseract_psm6")
         found, aside = self._pictures()
-        images = len(found) + len(aside)
+        if ocr is None and found:
+            raise DataError("source=vault reads images: give it an OCR engine, such as ocr=tesseract_psm6")
         pages = list(zip(found, _read(ocr, found), strict=True))
+        if self._read_before:
+            before, bad = rows.read(self._read_before, len(found))
+            pages, aside = pages + before, aside + bad
+        images = len(pages) + len(aside)
         origins = {picture.index: page.sha256 for picture, page in pages}
         copies = self._copies([picture for picture, page in pages if page.status == "ok"])
         pages += zip(copies, _read(ocr, copies), strict=True)
@@ -120,6 +141,16 @@ class Vault:
             raise DataError(_nothing(images, aside))
         return Collection(tuple(examples), tuple(aside))
 
+    def images(self) -> list[Path]:
+        """The images to read: drawn ones first, then the person's.
+
+        Raises:
+            ConfigError: ``path`` leads to rows that were read before.
+        """
+        if self._read_before:
+            raise ConfigError(f"source.path={self.path} has been read: name images, such as source.path=scans/")
+        return self._files()
+
     def correct(self, example: Example, answer: str) -> bool:
         """Counts must be equal but for case and white space; texts must agree in more than 95% of their characters."""
         if example.task == "vault_count":
@@ -129,12 +160,14 @@ class Vault:
         texts = " ".join(example.output.split()), " ".join(answer.split())
         return bool(Levenshtein.normalized_similarity(*texts) > CHARACTER_ACCURACY)
 
-    def _pictures(self) -> tuple[list[Picture], list[Quarantined]]:
+    def _files(self) -> list[Path]:
         track = partial(_track, description="Drawing vaults")
         files = pictures.drawn(self.cache, self.seed, self.synthetic, self.looks, track) if self.synthetic else []
-        files += pictures.find(self.path) if self.path is not None else []
+        return files if self.path is None or self._read_before else files + pictures.find(self.path)
+
+    def _pictures(self) -> tuple[list[Picture], list[Quarantined]]:
         found, aside = [], []
-        for index, file in enumerate(files):
+        for index, file in enumerate(self._files()):
             try:
                 found.append(Picture(file, index, pictures.sidecar(file)))
             except DataError as error:
@@ -157,6 +190,9 @@ class Vault:
             return [], "no text was found"
         if page.confidence < self.min_confidence:
             return [], f"confidence {page.confidence:.0f} is below source.min_confidence={self.min_confidence:g}"
+        picture, text, reason = self._safe(picture, page.text)
+        if reason:
+            return [], reason
         provenance = Provenance(
             source="vault",
             seed=self.seed,
@@ -167,7 +203,7 @@ class Vault:
         )
         made = []
         for pairing in self.pairing:
-            pair = PAIRINGS[pairing](picture, page.text, self.seed)
+            pair = PAIRINGS[pairing](picture, text, self.seed)
             if pair is not None:
                 example = Example(
                     instruction=pair.instruction,
@@ -181,8 +217,26 @@ class Vault:
         sidecar = picture.path.with_suffix(".txt").name
         return made, "" if made else f"source.pairing={','.join(self.pairing)} needs its true text in {sidecar}"
 
+    def _safe(self, picture: Picture, read: str) -> tuple[Picture, str, str]:
+        """Picture and text without secrets, or the reason to set them aside, which tells no value.
 
-def _read(ocr: Ocr, found: Sequence[Picture]) -> Iterable[Page]:
+        A drawn vault's code is no secret: it is what is to be learned.
+        """
+        if self.secrets == "keep" or picture.index < self.synthetic:
+            return picture, read, ""
+        truth = picture.truth or ""
+        found, known = secrets.find(read, self.emails), secrets.find(truth, self.emails)
+        if not found and not known:
+            return picture, read, ""
+        if self.secrets == "quarantine":
+            told = secrets.describe(read, found) or f"in its true text {secrets.describe(truth, known)}"
+            return picture, "", f"holds secrets: {told} (source.secrets=mask masks them)"
+        return replace(picture, truth=secrets.mask(truth, known) or None), secrets.mask(read, found), ""
+
+
+def _read(ocr: Ocr | None, found: Sequence[Picture]) -> Iterable[Page]:
+    if ocr is None or not found:
+        return ()
     pages = ocr.read(picture.path for picture in found)
     return cast("Iterable[Page]", _track(pages, description="Reading vaults", total=len(found)))
 

@@ -1,0 +1,124 @@
+"""Pages through child processes: what every engine's part shares."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache, partial
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from loraloop.ocr.cache import Cache
+from loraloop.ocr.pool import LostError, Pool
+from loraloop.part import part
+from loraloop.records import Page, Word
+
+GRACE_SECONDS = 30.0  # for a worker to start, to load its engine and to prepare a page
+RECIPE = ("image.py", "preprocess.py", "layout.py", "engines.py", "worker.py")
+
+
+@part
+class Reading:
+    """How pages are prepared and read, whatever the engine.
+
+    Attributes:
+        threshold: Binarisation after preprocessing.
+        invert: Make light text on dark ground dark on light.
+        denoise: Non-local means, on noisy pages only.
+        normalize: Divide by the ground's brightness and stretch the contrast.
+        deskew: Level lines that fall by up to 8 degrees.
+        upscale: Scale small letters up.
+        unrule: Erase the straight lines of tables and forms.
+        workers: Child processes; ``null`` is one per CPU that this process may use.
+        threads: Most OpenMP threads that Tesseract may use in each; more than one slow each other down.
+        timeout_seconds: A page that takes longer is quarantined.
+        max_pixels: A larger image is quarantined before it is decoded.
+        cache: Folder of pages already read; ``null`` keeps none.
+    """
+
+    threshold: Literal["none", "otsu", "adaptive"] = "none"
+    invert: bool = True
+    denoise: bool = True
+    normalize: bool = True
+    deskew: bool = True
+    upscale: bool = True
+    unrule: bool = True
+    workers: Annotated[int, Field(ge=1)] | None = None
+    threads: Annotated[int, Field(ge=1)] = 1
+    timeout_seconds: Annotated[float, Field(gt=0)] = 60.0
+    max_pixels: Annotated[int, Field(ge=1)] = 50_000_000
+    cache: Path | None = Path("mlruns/cache/ocr")
+
+    def _pages(self, images: Iterable[Path], **engine: Any) -> Iterator[Page]:
+        """Read ``images`` with the engine that these settings of the worker describe; ``name`` is its name."""
+        names = ("invert", "denoise", "normalize", "deskew", "upscale", "unrule", "threshold")
+        steps = {name: getattr(self, name) for name in names}
+        settings = {**engine, "steps": steps, "max_pixels": self.max_pixels}
+        limited = {**settings, "timeout_seconds": self.timeout_seconds}
+        command = [sys.executable, "-m", "loraloop.ocr.worker", json.dumps(limited)]
+        quiet = {"OMP_THREAD_LIMIT": str(self.threads), "OPENCV_LOG_LEVEL": "ERROR"}
+        pool = Pool(command, quiet, self.workers or _cpus())
+        return pool.map(partial(self._page, pool=pool, settings=settings), images)
+
+    def _page(self, image: Path, pool: Pool, settings: Mapping[str, Any]) -> Page:
+        engine = settings["name"]
+        try:
+            sha256 = _digest(image)
+        except OSError as error:
+            return _quarantined(image, "", engine, f"cannot be opened: {error.strerror}")
+        key = hashlib.sha256(json.dumps([sha256, settings, _recipe()]).encode()).hexdigest()
+        pages = Cache(self.cache)
+        if (kept := pages.get(key, str(image))) is not None:
+            return kept
+        try:
+            # The worker's own limit ends the engine; this one, a little later, ends a worker that hangs elsewhere.
+            answer = json.loads(pool.ask(json.dumps(str(image)), self.timeout_seconds + GRACE_SECONDS))
+        except LostError as error:
+            return _quarantined(image, sha256, engine, str(error))
+        if reason := answer.get("reason"):
+            return _quarantined(image, sha256, engine, reason)
+        answer["words"] = tuple(Word(text, confidence, tuple(box)) for text, confidence, box in answer["words"])
+        answer["steps"] = tuple(answer["steps"])
+        page = Page(image=str(image), sha256=sha256, **answer)
+        pages.put(key, page)
+        return page
+
+
+def _quarantined(image: Path, sha256: str, engine: str, reason: str) -> Page:
+    return Page(
+        image=str(image),
+        sha256=sha256,
+        width=0,
+        height=0,
+        text="",
+        confidence=0.0,
+        words=(),
+        engine=engine,
+        steps=(),
+        seconds=0.0,
+        status="quarantined",
+        reason=reason,
+    )
+
+
+def _digest(image: Path) -> str:
+    """SHA-256 of a file; empty for what is not a file, such as a pipe that would never end."""
+    if image.exists() and not image.is_file():
+        return ""
+    with image.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@cache
+def _recipe() -> str:
+    """Hash of the source that turns an image into text: a change to it makes earlier pages stale."""
+    return hashlib.sha256(b"".join((Path(__file__).parent / name).read_bytes() for name in RECIPE)).hexdigest()
+
+
+def _cpus() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
