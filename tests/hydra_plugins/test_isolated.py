@@ -73,7 +73,8 @@ def test_a_killed_job_costs_only_itself(launched):
     """A job whose process is killed failed, by which signal is said, and the others have their own results."""
     _, lines = launched
     assert "ChildProcessError: the job's process ended without a result (signal 9)" in lines["fatal.Killed"]
-    assert lines["loraloop.source.flips.Flips"].split()[2] == "complete"
+    whole = lines["loraloop.source.flips.Flips"]
+    assert whole.split()[2] == "complete", whole
 
 
 def test_an_exception_arrives_as_it_was(launched):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Sequence
@@ -117,13 +118,18 @@ def _operations(total: int, trainable: int, tokens: int, choices: Choices) -> fl
 
 def _speed(choices: Choices, model: PreTrainedModel, lengths: Sequence[int]) -> float:
     """Operations per second of training, from a short probe on the device that would train."""
+    hidden = int(model.config.get_text_config().hidden_size)
+    rows = max(1, choices.micro_batch * sum(lengths) // max(1, len(lengths)))
+    return EFFICIENCY * 2 * rows * hidden**2 / _product("cuda" if on_gpu(model) else "cpu", choices.bf16, rows, hidden)
+
+
+@functools.cache
+def _product(device: str, bf16: bool, rows: int, hidden: int) -> float:
+    """Seconds of a matrix product, the best of a fifth of a second; measured once, as jobs of a sweep ask alike."""
     import torch
 
-    hidden = model.config.get_text_config().hidden_size
-    rows = max(1, choices.micro_batch * sum(lengths) // max(1, len(lengths)))
-    device = "cuda" if on_gpu(model) else "cpu"
-    dtype = torch.bfloat16 if choices.bf16 else torch.float32
     generator = torch.Generator(device).manual_seed(0)
+    dtype = torch.bfloat16 if bf16 else torch.float32
     left = torch.randn(rows, hidden, device=device, generator=generator).to(dtype)
     right = torch.randn(hidden, hidden, device=device, generator=generator).to(dtype)
     end, best = time.perf_counter() + PROBE_SECONDS, math.inf
@@ -131,7 +137,7 @@ def _speed(choices: Choices, model: PreTrainedModel, lengths: Sequence[int]) -> 
         start = time.perf_counter()
         (left @ right)[0, 0].item()
         best = min(best, time.perf_counter() - start)
-    return float(EFFICIENCY * 2 * rows * hidden**2 / best)
+    return best
 
 
 def _linear(model: PreTrainedModel) -> int:
