@@ -6,14 +6,18 @@ from collections.abc import Callable
 from typing import Any
 
 from loraloop.errors import ConfigError
+from loraloop.stages.ab import ab
 from loraloop.stages.collect import collect
 from loraloop.stages.compare import compare
 from loraloop.stages.evaluate import evaluate
 from loraloop.stages.experiment import experiment
+from loraloop.stages.feedback import feedback
 from loraloop.stages.ocr_bench import ocr_bench
 from loraloop.stages.pretrain import pretrain
 from loraloop.stages.preview import preview
 from loraloop.stages.read import read
+from loraloop.stages.review import review
+from loraloop.stages.serve import keys, serve
 from loraloop.stages.sweep_report import sweep_report
 from loraloop.stages.versions import ledger, promote, publish, register
 from loraloop.suggest import nearest
@@ -32,6 +36,11 @@ STAGES: dict[str, Stage] = {
         promote,
         publish,
         ledger,
+        serve,
+        keys,
+        feedback,
+        review,
+        ab,
         pretrain,
         sweep_report,
         ocr_bench,

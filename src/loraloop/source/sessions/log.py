@@ -105,7 +105,7 @@ def read(folder: Path) -> tuple[dict[str, Session], list[Quarantined]]:
         try:
             sessions[name] = _parse(place / "session.json")
         except (OSError, ValueError) as error:
-            quarantined.append(Quarantined(name, _reason(error)))
+            quarantined.append(Quarantined(name, problem(error)))
     return sessions, quarantined
 
 
@@ -118,7 +118,8 @@ def _parse(file: Path) -> Session:
     return Session.model_validate_json(file.read_bytes().decode("utf-8-sig"))
 
 
-def _reason(error: OSError | ValueError) -> str:
+def problem(error: Exception) -> str:
+    """Why a session cannot be used, in words."""
     match error:
         case FileNotFoundError():
             return "there is no session.json"
@@ -136,11 +137,11 @@ def _problems(error: ValidationError) -> str:
     found = error.errors(include_url=False)
     if found[0]["type"] == "json_invalid":
         return f"session.json is not JSON: {found[0]['msg'].removeprefix('Invalid JSON: ')}"
-    texts = [_problem(".".join(map(str, one["loc"])), one["msg"], one["input"]) for one in found[:_SHOWN_ERRORS]]
+    texts = [_field(".".join(map(str, one["loc"])), one["msg"], one["input"]) for one in found[:_SHOWN_ERRORS]]
     more = len(found) - len(texts)
     return "; ".join(texts) + (f"; and {more} more" if more else "")
 
 
-def _problem(field: str, message: str, value: object) -> str:
+def _field(field: str, message: str, value: object) -> str:
     shown = repr(value) if isinstance(value, str | int | float | None) else type(value).__name__
     return f"{field or 'session.json'}: {message}, not {shown[:60]}"

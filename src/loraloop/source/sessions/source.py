@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from loraloop.errors import ConfigError, DataError
 from loraloop.part import part
 from loraloop.protocols import Ocr
 from loraloop.records import Collection, Example, Provenance, Quarantined
+from loraloop.source.sessions import database
 from loraloop.source.sessions.family import Family, families
 from loraloop.source.sessions.log import Agent, Rating, Session, read
 from loraloop.source.sessions.targets import lacking, target
@@ -40,7 +41,7 @@ class Verdict:
 
 @part
 class Sessions:
-    """Rated agent sessions, ``<path>/<id>/session.json``.
+    """Rated agent sessions, ``<path>/<id>/session.json``, or the database that a server keeps them in.
 
     A rating below ``below`` makes a corrective example, whose target is a person's correction, the answer of a
     sibling (same task and agent) rated ``min_positive_rating`` or more, or what the rule for its issue makes of the
@@ -48,7 +49,7 @@ class Sessions:
     are instead preference pairs: high-rated answers chosen over answers rated below ``rejected_below``.
     """
 
-    path: Path = Path("examples/sessions")
+    path: Path | str = Path("examples/sessions")
     below: Annotated[Rating, Field(ge=2)] = 4
     min_corrective: Annotated[int, Field(ge=0)] = 5
     use: Annotated[tuple[Literal["corrective", "positive"], ...], Field(min_length=1)] = ("corrective", "positive")
@@ -56,6 +57,11 @@ class Sessions:
     pairs: bool = False
     rejected_below: Annotated[Rating, Field(ge=2)] = 3
     agents: Annotated[tuple[Agent, ...], Field(min_length=1)] | None = None
+
+    @field_validator("path")
+    @classmethod
+    def _folder_or_url(cls, path: Path | str) -> Path | str:
+        return path if "://" in str(path) else Path(path)
 
     @model_validator(mode="after")
     def _high_above_low(self) -> Sessions:
@@ -68,27 +74,29 @@ class Sessions:
         return self
 
     def check(self) -> None:
-        """See that the folder is there.
+        """See that the folder or the database is there.
 
         Raises:
-            ConfigError: There is no such folder.
+            ConfigError: There is no such folder or database.
         """
-        if not self.path.is_dir():
-            found = "is a file" if self.path.exists() else f"does not exist (seen from {Path.cwd()})"
+        folder = Path(self.path)
+        if database.address(self.path) is None and not folder.is_dir():
+            found = "is a file" if folder.exists() else f"does not exist (seen from {Path.cwd()})"
             raise ConfigError(
                 f"source.path={self.path} {found}; name the folder that holds <id>/session.json, "
-                "such as source.path=examples/sessions in a checkout"
+                "such as source.path=examples/sessions in a checkout, or a server's database, mlruns/sessions.db"
             )
 
     def collect(self, ocr: Ocr | None = None) -> Collection:
         """Read the sessions and make the examples, in the order of the session ids.
 
         Raises:
-            ConfigError: ``path`` is not a folder.
+            ConfigError: ``path`` is neither a folder nor a database.
             DataError: Fewer than ``min_corrective`` corrective examples or pairs, or no example at all.
         """
         self.check()
-        sessions, broken = read(self.path)
+        url = database.address(self.path)
+        sessions, broken = read(Path(self.path)) if url is None else database.read(url)
         verdicts = self.judge(sessions)
         self._demand_enough(verdicts, broken)
         _log.info("%s: %s", self.path, _summary(verdicts, len(broken)))

@@ -1,0 +1,106 @@
+"""A client that speaks to the server, or to a vLLM server, through the official ``openai`` package."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from loraloop.errors import ConfigError
+
+Messages = str | Sequence[Mapping[str, Any]]
+BASE = "base"
+
+
+class Client:
+    """Asks one adapter or agent role after the other, and rates what it was told.
+
+    After an answer, ``session`` is its session, ``answered`` the version that gave it and ``link`` the page, below the
+    server's address, on which a person rates it. ``openai`` is the official client, for what this one does not wrap.
+
+    Args:
+        url: The server, without ``/v1``.
+        key: Its key, where it asks for one.
+        adapter: What answers: ``base``, ``ocr@7``, ``ocr@champion``.
+        agent: A role instead, such as ``validator``; the server knows which adapter that is.
+        timeout: Seconds for one request.
+    """
+
+    def __init__(
+        self,
+        url: str = "http://127.0.0.1:8000",
+        key: str | None = None,
+        *,
+        adapter: str | None = None,
+        agent: str | None = None,
+        timeout: float = 120.0,
+    ) -> None:
+        from openai import OpenAI
+
+        self.openai = OpenAI(base_url=f"{url.rstrip('/')}/v1", api_key=key or "none", timeout=timeout)
+        self.model = BASE
+        self.session: str | None = None
+        self.answered: str | None = None
+        self.link: str | None = None
+        self.switch(adapter, agent=agent)
+
+    def switch(self, adapter: str | None = None, *, agent: str | None = None) -> Client:
+        """Let another adapter, or an agent role's, answer from here on; neither means the base."""
+        if adapter is not None and agent is not None:
+            raise ConfigError(f"adapter={adapter} and agent={agent}: give one of them, the role has its own adapter")
+        self.model = f"agent:{agent}" if agent else adapter or BASE
+        return self
+
+    def ask(self, messages: Messages, *, retries: int = 0, **settings: Any) -> str:
+        """The answer's text.
+
+        Args:
+            messages: A conversation, or the text of its one message.
+            retries: How often this task was tried before; an agent's retries go to the recovery adapter.
+            settings: More of the API's parameters, such as ``max_tokens``.
+        """
+        raw = self.openai.chat.completions.with_raw_response.create(**self._body(messages, retries, settings))
+        self._remember(raw.headers)
+        answer = raw.parse()
+        self.answered = answer.model
+        return answer.choices[0].message.content or ""
+
+    def stream(self, messages: Messages, *, retries: int = 0, **settings: Any) -> Iterator[str]:
+        """The answer's text, piece by piece; arguments are those of :meth:`ask`."""
+        body = self._body(messages, retries, settings)
+        with self.openai.chat.completions.with_streaming_response.create(**body, stream=True) as raw:
+            self._remember(raw.headers)
+            for chunk in raw.parse():
+                self.answered = chunk.model
+                if chunk.choices and chunk.choices[0].delta.content:
+                    yield chunk.choices[0].delta.content
+
+    def rate(self, rating: int, comment: str = "", issues: Sequence[str] = (), *, session: str | None = None) -> None:
+        """Rate an answer of a loraloop server; the key needs the scope ``feedback``.
+
+        Args:
+            rating: 1 to 5 stars.
+            comment: In words.
+            issues: What went wrong, such as ``wrong_action_selected``.
+            session: Which answer; the last one if it is not given.
+
+        Raises:
+            ConfigError: There is no answer to rate.
+        """
+        rated = session or self.session
+        if rated is None:
+            raise ConfigError("there is no answer to rate: ask first, or give session=ID (a vLLM server names none)")
+        body = {"session": rated, "rating": rating, "comment": comment, "issues": list(issues)}
+        self.openai.post("/feedback", body=body, cast_to=object)
+
+    def models(self) -> list[str]:
+        """What answers now."""
+        return [model.id for model in self.openai.models.list()]
+
+    def _body(self, messages: Messages, retries: int, settings: Mapping[str, Any]) -> dict[str, Any]:
+        turns = [{"role": "user", "content": messages}] if isinstance(messages, str) else list(messages)
+        again = {"metadata": {"retries": str(retries)}} if retries else {}
+        return {"model": self.model, "messages": turns, **again, **settings}
+
+    def _remember(self, headers: Mapping[str, str]) -> None:
+        """Which session the answer is; a vLLM server names none."""
+        self.session, self.link = headers.get("x-loraloop-session"), headers.get("x-loraloop-rate")

@@ -1,0 +1,142 @@
+"""Connections to the database of sessions: durable commits, bounded waits, errors in plain words."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import URL, Connection, Engine, make_url
+from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
+
+from loraloop.errors import ConfigError, LoraloopError, StoreError
+from loraloop.extras import require
+from loraloop.feedback import schema
+
+CONNECT_SECONDS = 4
+
+
+def address(url: str | None, folder: Path) -> URL:
+    """The database at ``url``, or ``sessions.db`` in ``folder``.
+
+    Raises:
+        ConfigError: ``url`` names neither a SQLite file nor a PostgreSQL database.
+    """
+    if url is None:
+        return URL.create("sqlite", database=str((folder / "sessions.db").absolute()))
+    way_out = "sqlite:///FILE or postgresql://USER@HOST/DATABASE"
+    try:
+        made = make_url(url)
+    except (ArgumentError, ValueError):
+        raise ConfigError(f"feedback.url is no database URL: {way_out}") from None
+    kind = made.get_backend_name()
+    if kind == "sqlite" and made.database and ":memory:" not in made.database:
+        return made.set(database=str(Path(made.database).absolute()))
+    if kind == "postgresql":
+        return made.set(drivername="postgresql+psycopg")
+    raise ConfigError(f"feedback.url={made.render_as_string()}: sessions are kept in a file or a server: {way_out}")
+
+
+class Database:
+    """One database of sessions; its tables are made where they are missing.
+
+    SQLite runs in WAL mode with ``synchronous=FULL``: a commit has been synced when it returns (SQLite, "PRAGMA
+    synchronous"). PostgreSQL is told ``synchronous_commit=on`` for the same reason.
+
+    Args:
+        url: One of :func:`address`.
+        busy_seconds: How long a write waits for another process's.
+    """
+
+    def __init__(self, url: URL, busy_seconds: float = 5.0) -> None:
+        self.url = url
+        self.engine = _sqlite(url, busy_seconds) if url.get_backend_name() == "sqlite" else _postgres(url, busy_seconds)
+        with self.explained(ConfigError):
+            self._make()
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A connection to read with.
+
+        Raises:
+            StoreError: The database cannot be read.
+        """
+        with self.explained(), self.engine.connect() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A transaction, committed and on disk on leaving without an error, and otherwise not there.
+
+        Raises:
+            StoreError: It could not be committed.
+            IntegrityError: What was written contradicts what is there.
+        """
+        with self.explained(), self.engine.begin() as connection:
+            yield connection
+
+    def close(self) -> None:
+        """Give every connection back."""
+        self.engine.dispose()
+
+    @contextlib.contextmanager
+    def explained(self, kind: type[LoraloopError] = StoreError) -> Iterator[None]:
+        """Turn what goes wrong with the database into one sentence of an error of ``kind``."""
+        try:
+            yield
+        except IntegrityError:
+            raise
+        except SQLAlchemyError as error:
+            raise kind(self._sentence(getattr(error, "orig", None) or error)) from error
+
+    def _make(self) -> None:
+        with self.engine.begin() as connection:
+            # Two processes that both make what is missing would get into each other's way.
+            alone = "SELECT pg_advisory_xact_lock(hashtext('loraloop sessions'))"
+            connection.exec_driver_sql("BEGIN IMMEDIATE" if self.url.get_backend_name() == "sqlite" else alone)
+            schema.metadata.create_all(connection)
+            found = connection.scalar(sa.select(schema.facts.c.version))
+            if found is None:
+                connection.execute(schema.facts.insert().values(version=schema.VERSION))
+            elif found != schema.VERSION:
+                raise ConfigError(
+                    f"{self.name} holds tables of version {found}, and this loraloop reads version {schema.VERSION}: "
+                    "take the loraloop that wrote them, or another file with feedback.url=URL"
+                )
+
+    @property
+    def name(self) -> str:
+        """The database as it is shown to people: without its password."""
+        return self.url.render_as_string(hide_password=True)
+
+    def _sentence(self, cause: BaseException) -> str:
+        said = str(cause).strip().partition("\n")[0].rstrip(".")  # below it PostgreSQL quotes the statement
+        if "is full" in said:
+            hint = "free some space; nothing was half-written"
+        elif "locked" in said or "timeout" in said:
+            hint = "another program holds it: end that, or raise feedback.busy_seconds"
+        else:
+            hint = "start the server or correct feedback.url; a damaged or foreign file is moved away"
+        return f"{self.name} cannot be used: {said}; {hint}"
+
+
+def _sqlite(url: URL, busy_seconds: float) -> Engine:
+    Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
+    engine = sa.create_engine(url, connect_args={"timeout": busy_seconds})
+
+    @sa.event.listens_for(engine, "connect")
+    def _durable(connection: Any, _record: Any) -> None:
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    return engine
+
+
+def _postgres(url: URL, busy_seconds: float) -> Engine:
+    require("psycopg", "postgres")
+    options = f"-c synchronous_commit=on -c lock_timeout={round(1e3 * busy_seconds)}"
+    return sa.create_engine(
+        url, pool_pre_ping=True, connect_args={"connect_timeout": CONNECT_SECONDS, "options": options}
+    )

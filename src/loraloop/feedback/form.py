@@ -1,0 +1,240 @@
+"""The routes of ratings: a web page behind a signed link, and an entry for programs with a key."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import parse_qs
+
+from fastapi import APIRouter, HTTPException, Request
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, FileSystemLoader
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from loraloop.errors import StoreError
+from loraloop.feedback.links import ExpiredLinkError, ForgedLinkError
+from loraloop.feedback.logged import Logged
+from loraloop.feedback.ratings import ISSUES, LONGEST_COMMENT, LONGEST_CORRECTION, Rating, clean
+from loraloop.feedback.store import RatedError, Store, UnknownSessionError
+
+LARGEST_FORM = 256 * 1024
+"""Bytes: twelve for each character of the longest texts, which is an emoji with percent signs, and some more."""
+MOST_FIELDS = 16
+COOKIE = "loraloop_rate"
+logger = logging.getLogger(__name__)
+Issue = Literal["ocr_confidence_low", "wrong_action_selected", "timeout", "minor_precision_issue", "other"]
+PAGES = Environment(loader=FileSystemLoader(Path(__file__).parent / "pages"), autoescape=True, trim_blocks=True)
+
+
+class Given(BaseModel):
+    """What a person or a program says about an answer."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    rating: Annotated[int, Field(ge=1, le=5)]
+    comment: Annotated[str, Field(max_length=LONGEST_COMMENT)] = ""
+    issues: Annotated[list[Issue], Field(max_length=len(ISSUES))] = []
+    correction: Annotated[str, Field(max_length=LONGEST_CORRECTION)] = ""
+
+    def plain(self) -> Rating:
+        """The rating as it is kept."""
+        return Rating(
+            stars=self.rating,
+            comment=clean(self.comment),
+            issues=tuple(dict.fromkeys(self.issues)),
+            correction=clean(self.correction),
+        )
+
+
+class Told(Given):
+    """The body of ``/v1/feedback``."""
+
+    session: Annotated[str, Field(min_length=1, max_length=200)]
+    rating: Annotated[int, Field(ge=1, le=5, strict=True)]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page that only says something."""
+
+    status: int
+    title: str
+    text: str
+
+
+class InsteadError(Exception):
+    """``page`` is the answer instead of the form."""
+
+    def __init__(self, page: Page) -> None:
+        super().__init__(page.title)
+        self.page = page
+
+
+THANKS = Page(200, "Thank you", "The rating is kept. You can close this page.")
+USED = Page(409, "Rated already", "This answer has its rating; a link is good for one.")
+EXPIRED = Page(410, "This link has expired", "Ask whoever sent it for a newer answer to rate.")
+FORGED = Page(403, "This link does not work", "It is incomplete or was changed: open it exactly as you got it.")
+UNKNOWN = Page(404, "There is no such answer", "It was not kept, or it is still being given: try again in a moment.")
+LARGE = Page(413, "That is too long", f"Comments have up to {LONGEST_COMMENT} characters: go back and shorten it.")
+FOREIGN = Page(403, "Please try again", "The form did not come from its own page, or cookies are off: open the link.")
+AWAY = Page(503, "Not now", "The rating could not be kept: send it again in a moment.")
+
+
+def router(store: Store) -> APIRouter:
+    """Routes that rate sessions of ``store``.
+
+    ``/rate/{session}`` is open to whoever has the signed link; ``/v1/feedback`` asks for the scope ``feedback``.
+    """
+    routes = APIRouter(tags=["feedback"])
+    form = Form(store)
+
+    @routes.get("/rate/{session}", openapi_extra={"security": []}, response_class=HTMLResponse)
+    async def rate_page(request: Request, session: str, token: str = "") -> HTMLResponse:
+        """The page on which a person rates an answer."""
+        return await form.show(request, session, token)
+
+    @routes.post("/rate/{session}", openapi_extra={"security": []}, response_class=HTMLResponse)
+    async def rate_form(request: Request, session: str, token: str = "") -> HTMLResponse:
+        """What that page sends."""
+        return await form.take(request, session, token)
+
+    @routes.post("/v1/feedback", openapi_extra={"security": [{"key": ["feedback"]}]})
+    async def feedback(told: Told) -> dict[str, Any]:
+        """Rate an answer."""
+        try:
+            await asyncio.to_thread(store.rate, told.session, told.plain())
+        except UnknownSessionError:
+            raise HTTPException(404, f"there is no session {told.session[:80]!r}") from None
+        except RatedError as error:
+            raise HTTPException(409, str(error)) from None
+        except StoreError as error:
+            logger.error("the rating of %s was not kept: %s", told.session, error)
+            raise HTTPException(503, AWAY.text, {"retry-after": "1"}) from error
+        return {"session": told.session, "rating": told.rating}
+
+    return routes
+
+
+class Form:
+    """Shows and takes the form.
+
+    A submission carries a token that agrees with the cookie of the page it came from, so that no other site can send
+    one in a visitor's name.
+
+    Args:
+        store: Where ratings go.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def show(self, request: Request, session: str, proof: str) -> HTMLResponse:
+        """The empty form, or why there is none."""
+        try:
+            logged = await asyncio.to_thread(self._rateable, session, proof)
+        except InsteadError as instead:
+            return _message(instead.page)
+        return self._form(request, logged, {}, None)
+
+    async def take(self, request: Request, session: str, proof: str) -> HTMLResponse:
+        """Keep what the form says."""
+        try:
+            logged = await asyncio.to_thread(self._rateable, session, proof)
+            fields = await _fields(request)
+            nonce = request.cookies.get(COOKIE, "")
+            if not self._store.links.agrees(session, nonce, fields.pop("csrf", [""])[0]):
+                raise InsteadError(FOREIGN)
+            given = {name: values if name == "issues" else values[0] for name, values in fields.items()}
+            try:
+                rating = Given.model_validate(given).plain()
+            except ValidationError as error:
+                return self._form(request, logged, given, _problem(error))
+            await asyncio.to_thread(self._keep, session, rating)
+        except InsteadError as instead:
+            return _message(instead.page)
+        return _message(THANKS)
+
+    def _rateable(self, session: str, proof: str) -> Logged:
+        try:
+            self._store.links.verify(session, proof)
+            logged = self._store.session(session)
+        except ExpiredLinkError:
+            raise InsteadError(EXPIRED) from None
+        except ForgedLinkError:
+            raise InsteadError(FORGED) from None
+        except UnknownSessionError:
+            raise InsteadError(UNKNOWN) from None
+        except StoreError:
+            raise InsteadError(AWAY) from None
+        if logged.rating is not None:
+            raise InsteadError(USED)
+        return logged
+
+    def _keep(self, session: str, rating: Rating) -> None:
+        try:
+            self._store.rate(session, rating)
+        except RatedError:
+            raise InsteadError(USED) from None
+        except StoreError as error:
+            logger.error("the rating of %s was not kept: %s", session, error)
+            raise InsteadError(AWAY) from None
+
+    def _form(self, request: Request, logged: Logged, given: dict[str, Any], problem: str | None) -> HTMLResponse:
+        nonce = request.cookies.get(COOKIE) or secrets.token_urlsafe(16)
+        response = _page(
+            "rate.html",
+            400 if problem else 200,
+            session=logged,
+            given={"rating": "", "comment": "", "issues": [], "correction": ""} | given,
+            problem=problem,
+            issues=ISSUES,
+            longest_comment=LONGEST_COMMENT,
+            longest_correction=LONGEST_CORRECTION,
+            csrf=self._store.links.token(logged.id, nonce),
+        )
+        secure = request.url.scheme == "https"
+        response.set_cookie(COOKIE, nonce, path="/rate", httponly=True, samesite="lax", secure=secure)
+        return response
+
+
+async def _fields(request: Request) -> dict[str, list[str]]:
+    body = await request.body()
+    if len(body) > LARGEST_FORM:
+        raise InsteadError(LARGE)
+    try:
+        fields = parse_qs(body.decode("ascii", "replace"), max_num_fields=MOST_FIELDS)
+    except ValueError:
+        raise InsteadError(LARGE) from None
+    return {name: [value.replace("\r\n", "\n") for value in values] for name, values in fields.items()}
+
+
+def _problem(error: ValidationError) -> str:
+    """One sentence for the person who filled in the form."""
+    field = str(error.errors()[0]["loc"][0])
+    return {
+        "rating": "Choose one to five stars.",
+        "comment": f"The comment is longer than {LONGEST_COMMENT} characters.",
+        "correction": f"The right answer is longer than {LONGEST_CORRECTION} characters.",
+    }.get(field, "The form was sent with something that it does not ask for.")
+
+
+def _message(page: Page) -> HTMLResponse:
+    return _page("message.html", page.status, title=page.title, text=page.text)
+
+
+def _page(name: str, status: int, **values: Any) -> HTMLResponse:
+    nonce = secrets.token_urlsafe(16)
+    policy = (
+        f"default-src 'none'; style-src 'nonce-{nonce}'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+    )
+    headers = {
+        "content-security-policy": policy,
+        "referrer-policy": "no-referrer",
+        "x-content-type-options": "nosniff",
+        "cache-control": "no-store",
+    }
+    return HTMLResponse(PAGES.get_template(name).render(nonce=nonce, **values), status, headers)

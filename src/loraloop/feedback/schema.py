@@ -1,0 +1,56 @@
+"""The tables: sessions, ratings and corrections, the same in SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+VERSION = 1
+"""Of the tables; a database with another one is not touched."""
+
+metadata = sa.MetaData()
+
+facts = sa.Table("loraloop", metadata, sa.Column("version", sa.Integer, primary_key=True))
+
+# Prompts and answers are JSON: it holds every text, PostgreSQL's own type no NUL character.
+sessions = sa.Table(
+    "sessions",
+    metadata,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("time", sa.String, index=True, comment="ISO 8601, UTC"),
+    sa.Column("asked", sa.String, comment="the model as the client named it"),
+    sa.Column("answered", sa.String, index=True, comment="base or an immutable version"),
+    sa.Column("role", sa.String),
+    sa.Column("prompt", sa.JSON, nullable=False),
+    sa.Column("answer", sa.JSON(none_as_null=True)),
+    sa.Column("iterations", sa.JSON(none_as_null=True), comment="of an imported session: screens and tool calls"),
+    sa.Column("status", sa.String, comment="ok, error, timeout or cancelled"),
+    sa.Column("duration", sa.Float, comment="seconds"),
+    sa.Column("first_token", sa.Float, comment="seconds"),
+    sa.Column("prompt_tokens", sa.Integer),
+    sa.Column("completion_tokens", sa.Integer),
+    sa.Column("retries", sa.Integer, nullable=False, default=0),
+)
+
+ratings = sa.Table(
+    "ratings",
+    metadata,
+    sa.Column("session", sa.ForeignKey("sessions.id"), primary_key=True),
+    sa.Column("kind", sa.String, sa.CheckConstraint("kind IN ('explicit', 'implicit')"), primary_key=True),
+    sa.Column("stars", sa.Integer, sa.CheckConstraint("stars BETWEEN 1 AND 5"), nullable=False),
+    sa.Column("comment", sa.Text, nullable=False, default=""),
+    sa.Column("issues", sa.JSON, nullable=False, default=list),
+    sa.Column("time", sa.String, nullable=False, comment="ISO 8601, UTC"),
+)
+
+corrections = sa.Table(
+    "corrections",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("session", sa.ForeignKey("sessions.id"), nullable=False, index=True),
+    sa.Column("source", sa.String, nullable=False, comment="user, sibling, or review for one that came reviewed"),
+    sa.Column("status", sa.String, sa.CheckConstraint("status IN ('proposed', 'accepted', 'edited', 'rejected')")),
+    sa.Column("proposed", sa.JSON, nullable=False),
+    sa.Column("text", sa.JSON, nullable=False, comment="as it was accepted"),
+    sa.Column("time", sa.String, nullable=False, comment="of the proposal"),
+    sa.Column("decided", sa.String, comment="when it was reviewed"),
+)

@@ -1,0 +1,92 @@
+"""The part: where sessions are kept, and what becomes of people's corrections."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from loraloop.errors import ConfigError
+from loraloop.part import part
+
+if TYPE_CHECKING:
+    from loraloop.feedback.store import Rated, Store
+
+DAY_SECONDS = 86_400
+
+
+@part
+class Feedback:
+    """The store of sessions and ratings.
+
+    Attributes:
+        url: ``sqlite:///FILE`` or ``postgresql://USER@HOST/DATABASE``; ``None`` is ``sessions.db`` in ``folder``.
+        folder: Where that file and the key of rating links lie.
+        review: ``required``: a corrected answer that a user wrote is learned from after a person accepted it;
+            ``none``: at once.
+        link_days: For how long a rating link is good.
+        busy_seconds: How long a write waits while another program writes.
+    """
+
+    url: str | None = None
+    folder: Path = Path("mlruns")
+    review: Literal["required", "none"] = "required"
+    link_days: Annotated[float, Field(gt=0, le=3650)] = 30
+    busy_seconds: Annotated[float, Field(gt=0, le=60)] = 5
+
+    @field_validator("url")
+    @classmethod
+    def _names_a_database(cls, url: str | None) -> str | None:
+        if url is not None and not url.startswith(("sqlite:///", "postgresql://", "postgresql+psycopg://")):
+            raise ValueError("write sqlite:///FILE or postgresql://USER@HOST/DATABASE")
+        return url
+
+    def check(self) -> None:
+        """Open the database once, if it is there, before any work.
+
+        Raises:
+            ConfigError: It cannot be reached, is none, or is of another version.
+        """
+        from loraloop.feedback.database import Database, address
+
+        if self.exists():
+            Database(address(self.url, self.folder), self.busy_seconds).close()
+
+    def open(self, rated: Rated | None = None) -> Store:
+        """The store; tables and key are made where they are missing.
+
+        Args:
+            rated: Told of every rating that was kept.
+
+        Raises:
+            ConfigError: The database cannot be reached.
+            StoreError: The key cannot be read or made.
+        """
+        from loraloop.feedback.database import Database, address
+        from loraloop.feedback.links import Links
+        from loraloop.feedback.store import Store
+
+        database = Database(address(self.url, self.folder), self.busy_seconds)
+        links = Links(self.folder / "rating.key", round(self.link_days * DAY_SECONDS))
+        return Store(database, links, reviewed=self.review == "required", rated=rated)
+
+    def existing(self) -> Store:
+        """The store, which something was kept in before.
+
+        Raises:
+            ConfigError: There is none.
+        """
+        if not self.exists():
+            raise ConfigError(
+                f"{self.folder / 'sessions.db' if self.url is None else self.url} does not exist: nothing was served "
+                "yet (loraloop stage=serve), or it is kept elsewhere (feedback.url=sqlite:///FILE)"
+            )
+        return self.open()
+
+    def exists(self) -> bool:
+        """Whether there is a database; a server is taken to have one."""
+        from loraloop.feedback.database import address
+
+        url = address(self.url, self.folder)
+        return url.get_backend_name() != "sqlite" or Path(str(url.database)).exists()

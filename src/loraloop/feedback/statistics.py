@@ -1,0 +1,98 @@
+"""Figures with 95% intervals: shares, means, quantiles, and what sessions say about the versions that answered them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from loraloop.feedback.logged import Logged
+
+RESAMPLES = 2_000
+LEVEL = 0.95
+Z = 1.959963984540054
+"""The normal distribution's 97.5% quantile."""
+Statistic = Callable[[Any], Any]
+"""Of each row of a matrix of resamples."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A value with its 95% interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def share(successes: int, total: int) -> Figure:
+    """A share of successes with Wilson's score interval (Wilson 1927), which also holds near 0 and 1."""
+    if total == 0:
+        return Figure(math.nan, 0.0, 1.0)
+    rate, spread = successes / total, Z * Z / total
+    middle = (rate + spread / 2) / (1 + spread)
+    half = Z * math.sqrt(rate * (1 - rate) / total + spread / (4 * total)) / (1 + spread)
+    return Figure(rate, max(0.0, middle - half), min(1.0, middle + half))
+
+
+def bootstrap(values: Sequence[float], statistic: Statistic, rng: np.random.Generator) -> Figure:
+    """A statistic with its percentile bootstrap interval (Efron and Tibshirani 1993, chapter 13)."""
+    if not values:
+        return Figure(math.nan, math.nan, math.nan)
+    found = np.asarray(values, dtype=np.float64)
+    drawn = statistic(found[rng.integers(len(found), size=(RESAMPLES, len(found)))])
+    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Figure(float(statistic(found[None, :])[0]), float(low), float(high))
+
+
+def mean(values: Sequence[float], rng: np.random.Generator) -> Figure:
+    """The mean."""
+    return bootstrap(values, lambda rows: rows.mean(axis=1), rng)
+
+
+def quantile(values: Sequence[float], at: float, rng: np.random.Generator) -> Figure:
+    """The quantile at 0..1; the interval of one near the end is only as good as there are values beyond it."""
+    return bootstrap(values, lambda rows: np.quantile(rows, at, axis=1), rng)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Live:
+    """What a version's sessions say about it.
+
+    Attributes:
+        success: Of the sessions that came to an end; a client that left says nothing.
+        rating: Mean of the stars that people gave.
+        rated: How many gave any.
+        implied: Mean of the stars that the course of sessions implies.
+        p50: Median latency of successful sessions, in seconds.
+        p95: Its 95th percentile.
+    """
+
+    version: str
+    sessions: int
+    success: Figure
+    rating: Figure
+    rated: int
+    implied: Figure
+    p50: Figure
+    p95: Figure
+
+
+def live(version: str, sessions: Sequence[Logged], rng: np.random.Generator) -> Live:
+    """Summarise the sessions that ``version`` answered; each counts once, by its one rating."""
+    ended = [each for each in sessions if each.status not in (None, "cancelled")]
+    stars = [float(each.rating.stars) for each in sessions if each.rating is not None]
+    seconds = [each.duration for each in ended if each.success and each.duration is not None]
+    return Live(
+        version=version,
+        sessions=len(sessions),
+        success=share(sum(bool(each.success) for each in ended), len(ended)),
+        rating=mean(stars, rng),
+        rated=len(stars),
+        implied=mean([float(each.implied) for each in sessions if each.implied is not None], rng),
+        p50=quantile(seconds, 0.5, rng),
+        p95=quantile(seconds, 0.95, rng),
+    )

@@ -1,0 +1,134 @@
+"""Counters, gauges and histograms of the server, in a registry of their own.
+
+Label sets are bounded: routes are path templates, statuses HTTP's, and after :data:`MODELS` different models every
+further one is counted as ``other``, so that a long-lived server's metrics stay as small as its code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from prometheus_client import Metric
+
+    from loraloop.records import Served
+
+MODELS = 100
+OTHER = "other"
+SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+"""Upper ends of the histograms' buckets, from a cached short answer to the longest deadline."""
+COUNTS = {
+    "hits": "Answers whose adapter was in memory",
+    "misses": "Answers that waited for their adapter to be loaded",
+    "loads": "Adapters loaded",
+    "refused": "Adapters that were refused",
+    "evictions": "Adapters put out of memory for others",
+}
+"""What a backend's ``stats()`` may count."""
+LEVELS = {
+    "queue": "Requests that wait for a place",
+    "active": "Requests that are being answered",
+    "resident": "Adapters in memory",
+}
+"""What it may measure."""
+
+Stats = Callable[[], Mapping[str, float]]
+
+
+class PrometheusMetrics:
+    """Counts what the server, the backend and people who rate do.
+
+    Args:
+        stats: The backend's own figures, asked for at every scrape; names are those of :data:`COUNTS`, :data:`LEVELS`.
+    """
+
+    def __init__(self, stats: Stats | None = None) -> None:
+        from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, metrics
+
+        # A second series beside each counter, which nothing here reads.
+        metrics.disable_created_metrics()  # type: ignore[no-untyped-call]
+        self.registry = CollectorRegistry()
+        every: dict[str, Any] = {"namespace": "loraloop", "registry": self.registry}
+        self._models: set[str] = set()
+        self._requests = Counter("requests", "Requests by outcome", ["route", "model", "status"], **every)
+        self._seconds = Histogram(
+            "request_duration_seconds", "Time from request to end", ["route", "model"], buckets=SECONDS, **every
+        )
+        self._first = Histogram(
+            "time_to_first_token_seconds", "Time from request to first token", ["model"], buckets=SECONDS, **every
+        )
+        self._tokens = Counter("tokens", "Tokens read and written", ["model", "kind"], **every)
+        self._sessions = Counter("sessions", "Answers kept, by status", ["model", "status"], **every)
+        self._ratings = Counter("ratings", "Ratings by stars", ["model", "stars", "kind"], **every)
+        self._stars = Counter("rating_stars", "Sum of the stars of all ratings", ["model", "kind"], **every)
+        self._answering = Gauge("adapter_info", "1 for every version that has answered", ["model", "role"], **every)
+        self._in_flight = Gauge("requests_in_flight", "Requests being worked on", **every)
+        ProcessCollector(registry=self.registry)
+        if stats is not None:
+            self.registry.register(_Backend(stats))
+
+    def began(self) -> None:
+        """A request came."""
+        self._in_flight.inc()
+
+    def ended(self, route: str, model: str, status: int, seconds: float) -> None:
+        """A request is over; see :class:`loraloop.protocols.Metrics`."""
+        name = self._model(model)
+        self._in_flight.dec()
+        self._requests.labels(route, name, str(status)).inc()
+        self._seconds.labels(route, name).observe(seconds)
+
+    def served(self, served: Served) -> None:
+        """An answer was kept."""
+        name = self._model(served.answered)
+        self._sessions.labels(name, served.status).inc()
+        self._tokens.labels(name, "prompt").inc(served.prompt_tokens)
+        self._tokens.labels(name, "completion").inc(served.completion_tokens)
+        self._answering.labels(name, served.role or "").set(1)
+        if served.first_token is not None:
+            self._first.labels(name).observe(served.first_token)
+
+    def rated(self, model: str, stars: int, kind: str) -> None:
+        """An answer was rated.
+
+        Args:
+            model: The version that had answered.
+            stars: 1 to 5.
+            kind: ``explicit`` or ``implicit``.
+        """
+        name = self._model(model)
+        self._ratings.labels(name, str(stars), kind).inc()
+        self._stars.labels(name, kind).inc(stars)
+
+    def text(self) -> bytes:
+        """Everything that was counted, in Prometheus' text format."""
+        from prometheus_client import generate_latest
+
+        return generate_latest(self.registry)
+
+    def _model(self, name: str) -> str:
+        if name in self._models or not name:
+            return name
+        if len(self._models) >= MODELS:
+            return OTHER
+        self._models.add(name)
+        return name
+
+
+class _Backend:
+    """Asks the backend at every scrape."""
+
+    def __init__(self, stats: Stats) -> None:
+        self._stats = stats
+
+    def collect(self) -> Iterator[Metric]:
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+        values = self._stats()
+        for name, text in COUNTS.items():
+            if name in values:
+                yield CounterMetricFamily(f"loraloop_adapter_{name}", text, value=values[name])
+        for name, text in LEVELS.items():
+            if name in values:
+                yield GaugeMetricFamily(f"loraloop_backend_{name}", text, value=values[name])

@@ -1,0 +1,1 @@
+"""Serving: one base, many adapters, over an OpenAI-compatible HTTP API."""

@@ -1,0 +1,74 @@
+"""A conversation as text: images go through OCR, recordings through speech recognition, at their place."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from loraloop.serve import images
+from loraloop.serve.errors import ApiError
+from loraloop.serve.schema import Audio, Image, Message, Text
+
+if TYPE_CHECKING:
+    from loraloop.protocols import Ocr
+    from loraloop.serve.server import Server
+    from loraloop.serve.speech import Recogniser
+
+AT_ONCE = 2
+"""Requests whose files are read at the same time; others wait."""
+
+
+@dataclass
+class Reader:
+    """Turns messages into plain text, off the event loop where files are read."""
+
+    settings: Server
+    ocr: Ocr | None = None
+    speech: Recogniser | None = None
+    _places: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
+
+    async def conversation(self, messages: Sequence[Message]) -> list[dict[str, str]]:
+        """The turns as ``role`` and ``content``; parts of a message stand on lines of their own.
+
+        Raises:
+            ApiError: A file is too large, of another kind, or cannot be read.
+        """
+        files = sum(not isinstance(part, Text) for turn in messages for part in _parts(turn))
+        if files == 0:
+            return self._read(messages)
+        if files > self.settings.max_files:
+            message = f"{files} images and recordings are more than server.max_files={self.settings.max_files}"
+            raise ApiError(400, message, param="messages", code="too_many_files")
+        async with self._places:
+            return await asyncio.to_thread(self._read, messages)
+
+    def _read(self, messages: Sequence[Message]) -> list[dict[str, str]]:
+        turns = []
+        for index, turn in enumerate(messages):
+            texts = [self._text(part, f"messages[{index}].content[{at}]") for at, part in enumerate(_parts(turn))]
+            role = "system" if turn.role == "developer" else turn.role
+            turns.append({"role": role, "content": "\n".join(texts)})
+        return turns
+
+    def _text(self, part: Text | Image | Audio, param: str) -> str:
+        limit = self.settings.max_file_bytes
+        if isinstance(part, Text):
+            return part.text
+        if isinstance(part, Image):
+            if self.ocr is None:
+                raise _unsupported(param, "this server reads no images")
+            return images.read(part.image_url.url, self.ocr, limit, f"{param}.image_url.url")
+        if self.speech is None:
+            raise _unsupported(param, "this server hears no recordings (server.speech is not set)")
+        data = images.decode(part.input_audio.data, limit, f"{param}.input_audio.data")
+        return self.speech.read(data, f"{param}.input_audio.data")
+
+
+def _parts(turn: Message) -> Sequence[Text | Image | Audio]:
+    return [Text(type="text", text=turn.content)] if isinstance(turn.content, str) else turn.content
+
+
+def _unsupported(param: str, why: str) -> ApiError:
+    return ApiError(400, f"{param}: {why}", param=param, code="unsupported_content")

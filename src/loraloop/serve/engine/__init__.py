@@ -1,0 +1,1 @@
+"""Generation with a base in memory and many adapters, several answers at a time."""

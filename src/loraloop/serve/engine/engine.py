@@ -1,0 +1,260 @@
+"""The backend that generates in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from loraloop.errors import BusyError, ConfigError, ModelError
+from loraloop.records import Ask, LoadedModel, Piece, Version
+from loraloop.serve.engine import prompt as prompts
+from loraloop.serve.engine.answer import Answer
+from loraloop.serve.engine.examine import Examiner, require_agreement
+from loraloop.serve.engine.owner import Owner
+from loraloop.serve.engine.shelf import Shelf
+
+if TYPE_CHECKING:
+    from loraloop.serve.engine.lora import Adapter
+    from loraloop.serve.local import LocalBackend
+
+BASE = "base"
+PROBE = "Which of the twelve vaults opens?\n"
+"""Asked where a manifest records no probe."""
+PATIENCE = 0.02
+"""Seconds between two looks whether an adapter could make room."""
+Resolve = Callable[[str], Version]
+"""Finds a registered version by the name that it answers to, such as ``ocr@7``."""
+
+
+class Engine:
+    """A base in memory and the adapters on it; a :class:`loraloop.protocols.Backend`.
+
+    Args:
+        settings: Its bounds.
+        loaded: The base; nobody else may run it while the engine does.
+        resolve: Fetches a version that is asked for and not in memory; without it only loaded ones answer.
+        renderer: How format strings become prompts.
+    """
+
+    def __init__(
+        self, settings: LocalBackend, loaded: LoadedModel, resolve: Resolve | None, renderer: prompts.Renderer
+    ) -> None:
+        self._settings, self._loaded = settings, loaded
+        self._resolve, self._renderer = resolve, renderer
+        self._tokenizer = loaded.tokenizer
+        self._examiner = Examiner(loaded, settings.max_rank)
+        self._shelf = Shelf(settings.max_adapters)
+        self._owner = Owner(loaded.model, settings.max_batch, _ends(loaded))
+        self._loading = threading.Lock()
+        self._encoding = threading.Lock()
+        self._counting = threading.Lock()
+        self._templates: dict[str, str] = {}
+        self._inside = self._hits = self._misses = self._loads = self._refused = 0
+
+    def check(self) -> None:
+        """Whether the model can be served.
+
+        Raises:
+            ConfigError: ``max_length`` is above the model's positions, or it keeps another state than keys and values.
+        """
+        config = self._loaded.model.config
+        problems = []
+        positions = getattr(config, "max_position_embeddings", None)
+        if self._settings.max_length and positions and self._settings.max_length > positions:
+            problems.append(
+                f"serve.max_length={self._settings.max_length} is above the {positions} positions of "
+                f"{self._loaded.base.name}: choose at most {positions}, or null"
+            )
+        others = set(getattr(config, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
+        if others:
+            problems.append(
+                f"{self._loaded.base.name} has layers of the kind {', '.join(sorted(others))}, whose state cannot be "
+                "batched here: serve it with vLLM (serve=vllm)"
+            )
+        if problems:
+            raise ConfigError(*problems)
+
+    def start(self) -> None:
+        """Start the thread that owns the model."""
+        self._owner.start()
+
+    def close(self) -> None:
+        """End every answer with a BusyError, and leave the model as it was."""
+        self._owner.close()
+
+    def loaded(self) -> Sequence[str]:
+        """``base`` and the adapters in memory."""
+        return [BASE, *self._shelf.names()]
+
+    def stats(self) -> Mapping[str, int]:
+        """Counters since the start, and what is going on now (``queue``, ``active``, ``resident``)."""
+        queue = self._owner.waiting()
+        return {
+            "queue": queue,
+            "active": max(0, self._inside - queue),
+            "resident": len(self._shelf.names()),
+            "hits": self._hits,
+            "misses": self._misses,
+            "loads": self._loads,
+            "refused": self._refused,
+            "evictions": self._shelf.evictions,
+        }
+
+    def load(self, model: str, version: Version) -> None:
+        """Verify an adapter beside live traffic, then route ``model`` to it.
+
+        Files are read and verified on the caller's thread; the traffic waits for one pass over a probe.
+
+        Raises:
+            ModelError: It is not what its manifest says, does not fit the base, or does not answer as when trained.
+            BusyError: Every place for an adapter is taken by one that is answering.
+        """
+        with self._loading:
+            self._put(model, version)
+
+    def unload(self, model: str) -> None:
+        """Take an adapter off; what it has begun to answer it answers to the end.
+
+        Raises:
+            ModelError: No such adapter is loaded.
+        """
+        if not self._shelf.remove(model):
+            raise ModelError(f"{model} is not loaded; there are {', '.join(self.loaded())}")
+
+    def tokens(self, prompt: str) -> int:
+        """Tokens of a rendered prompt, the start token that the tokenizer adds included."""
+        return len(self._encode(prompt))
+
+    def limit(self) -> int:
+        """Most tokens of prompt and answer together: ``max_length``, within the model's positions and its window."""
+        config = self._loaded.model.config
+        bounds = (
+            self._settings.max_length,
+            getattr(config, "max_position_embeddings", None),
+            getattr(config, "sliding_window", None),
+        )
+        return min(bound for bound in bounds if bound)
+
+    def render(self, messages: Sequence[Mapping[str, str]], model: str) -> str:
+        """The prompt in the template that ``model`` was trained with; the base has its tokenizer's chat template."""
+        template = prompts.CHAT if model == BASE else self._template(model)
+        if template == prompts.CHAT:
+            with self._encoding:
+                return prompts.chat(self._tokenizer, messages)
+        return prompts.instruction(self._renderer(template), template, messages)
+
+    async def generate(self, ask: Ask) -> AsyncIterator[Piece]:
+        """Answer, piece by piece; leaving the iterator frees the place at the next token.
+
+        Raised on the first step of the iteration, before any piece. A deadline ends an answer with ``length``.
+
+        Raises:
+            BusyError: The queue is full, or the deadline passed before there was a place for the answer or its adapter.
+            ModelError: No such model is loaded or can be, or the prompt leaves no room for an answer.
+        """
+        deadline = time.monotonic() + min(ask.deadline, self._settings.deadline_seconds)
+        self._enter()
+        adapter: Adapter | None = None
+        answer: Answer | None = None
+        try:
+            prompt = self._encode(ask.prompt)
+            room = self._room(prompt)
+            adapter = await self._adapter(ask.model, deadline)
+            answer = Answer(ask, prompt, room, adapter, self._tokenizer, deadline)
+            self._owner.enter(answer)
+            finished = False
+            while not finished:
+                piece = await answer.pieces.get()
+                if isinstance(piece, Exception):
+                    raise piece
+                finished = piece.finish is not None
+                yield piece
+        finally:
+            self._leave()
+            if answer is not None:
+                answer.left = True
+            if adapter is not None:
+                self._shelf.give(adapter)
+
+    def _room(self, prompt: list[int]) -> int:
+        room = self.limit() - len(prompt)
+        if not prompt or room < 1:
+            raise ModelError(f"the prompt has {len(prompt)} tokens; it must have 1 to {self.limit() - 1}")
+        return room
+
+    def _enter(self) -> None:
+        with self._counting:
+            if self._inside >= self._settings.max_batch + self._settings.max_queue:
+                raise BusyError(f"{self._inside} requests are answered or wait (serve.max_queue); ask again later")
+            self._inside += 1
+
+    def _leave(self) -> None:
+        with self._counting:
+            self._inside -= 1
+
+    async def _adapter(self, model: str, deadline: float) -> Adapter | None:
+        """The adapter, held; one that is not in memory is brought there as soon as there is a place for it."""
+        if model == BASE:
+            return None
+        adapter = self._shelf.take(model)
+        with self._counting:
+            self._hits += adapter is not None
+            self._misses += adapter is None
+        while adapter is None:
+            if time.monotonic() > deadline:
+                raise BusyError(f"no place for {model} came free before the deadline (serve.max_adapters)")
+            if self._shelf.has_room(model):
+                await asyncio.to_thread(self._bring, model)
+                adapter = self._shelf.take(model)
+            else:
+                await asyncio.sleep(PATIENCE)
+        return adapter
+
+    def _bring(self, model: str) -> None:
+        """Load a registered version, unless another request has done so meanwhile."""
+        with self._loading:
+            if model not in self._shelf.names() and self._shelf.has_room(model):
+                self._put(model, self._version(model))
+
+    def _version(self, model: str) -> Version:
+        if self._resolve is None:
+            raise ModelError(f"{model} is not loaded; there are {', '.join(self.loaded())}")
+        return self._resolve(model)
+
+    def _template(self, model: str) -> str:
+        if model not in self._templates:
+            self._templates[model] = self._version(model).manifest.template
+        return self._templates[model]
+
+    def _put(self, model: str, version: Version) -> None:
+        try:
+            adapter = self._examiner.read(model, version)
+            self._owner.call(lambda: self._probe(adapter, version))
+        except ModelError:
+            self._refused += 1
+            raise
+        self._shelf.put(adapter)
+        self._templates[model] = version.manifest.template
+        self._loads += 1
+
+    def _probe(self, adapter: Adapter, version: Version) -> None:
+        """Ask the base and the adapter the same, on the model's thread."""
+        recorded = version.manifest.probe
+        ids = self._encode(recorded.prompt if recorded else PROBE)
+        base, adapted = self._owner.batch.probe(ids, adapter)
+        require_agreement(adapter.name, version.manifest, base, adapted)
+
+    def _encode(self, text: str) -> list[int]:
+        with self._encoding:  # a fast tokenizer cannot be used by two threads at once
+            ids: list[int] = self._tokenizer(text)["input_ids"]
+        return ids
+
+
+def _ends(loaded: LoadedModel) -> frozenset[int]:
+    """The tokenizer's end token and those of the model's generation settings."""
+    own = getattr(loaded.model.generation_config, "eos_token_id", None)
+    ends = {loaded.tokenizer.eos_token_id, *(own if isinstance(own, list) else [own])}
+    return frozenset(end for end in ends if isinstance(end, int))

@@ -1,0 +1,70 @@
+"""The next token of each row, from its own logits and its own seed alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from loraloop.records import Ask
+
+
+@dataclass(frozen=True, slots=True)
+class Sampler:
+    """How one answer's tokens are chosen; ``temperature`` 0 is greedy, ``top_k`` 0 is every token."""
+
+    temperature: float
+    top_p: float
+    top_k: int
+    rng: np.random.Generator
+
+    @classmethod
+    def of(cls, ask: Ask) -> Sampler:
+        """The sampler that an ask describes."""
+        import numpy as np
+
+        return cls(ask.temperature, ask.top_p, ask.top_k, np.random.default_rng(ask.seed))
+
+
+def choose(logits: Tensor, samplers: Sequence[Sampler]) -> list[int]:
+    """One token per row of ``logits`` ``[rows, vocabulary]``."""
+    picks = logits.argmax(-1)
+    drawn = [row for row, sampler in enumerate(samplers) if sampler.temperature > 0]
+    if drawn:
+        picks[drawn] = _draw(logits[drawn], [samplers[row] for row in drawn])
+    found: list[int] = picks.tolist()
+    return found
+
+
+def _draw(logits: Tensor, samplers: Sequence[Sampler]) -> Tensor:
+    """Temperature, then the ``top_k`` likeliest, then the nucleus of mass ``top_p`` (arXiv 1904.09751)."""
+    import torch
+
+    def column(values: Sequence[float]) -> Tensor:
+        return torch.tensor(values, dtype=torch.float64, device=logits.device)[:, None]
+
+    scores = logits.double()
+    scores = (scores - scores.amax(-1, keepdim=True)) / column([sampler.temperature for sampler in samplers])
+    likely, tokens = scores.softmax(-1).sort(dim=-1, descending=True, stable=True)
+    place = torch.arange(likely.shape[-1], device=logits.device)
+    kept = place < column([sampler.top_k or likely.shape[-1] for sampler in samplers])
+    likely = likely * kept
+    likely = likely / likely.sum(-1, keepdim=True)
+    before = likely.cumsum(-1) - likely
+    likely = likely * ((before < column([sampler.top_p for sampler in samplers])) | (place == 0))
+    mass = likely.cumsum(-1)
+    uniform = column([sampler.rng.random() for sampler in samplers])
+    at = torch.searchsorted(mass, uniform * mass[:, -1:], right=True)
+    # Rounding may point behind the last; a row that is not finite has none, and must not take the others with it.
+    return tokens.gather(-1, at.clamp_max((likely > 0).sum(-1, keepdim=True) - 1).clamp_min(0))[:, 0]
+
+
+def likeliest(logits: Tensor, token: int, count: int) -> tuple[float, list[tuple[int, float]]]:
+    """Log-probability of ``token`` under one row's logits, and of the ``count`` likeliest tokens."""
+    logs = logits.float().log_softmax(-1)
+    top = logs.topk(min(count, logs.shape[-1]))
+    return float(logs[token]), list(zip(top.indices.tolist(), top.values.tolist(), strict=True))

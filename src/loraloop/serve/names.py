@@ -1,0 +1,73 @@
+"""Names of adapters as clients write them, and the registered versions or folders behind them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from loraloop.errors import UnknownVersionError
+from loraloop.records import Version
+
+BASE = "base"
+NAME = re.compile(r"(?P<name>\w[\w.-]*)@(?P<at>\w[\w.-]*)", re.ASCII)
+REFERENCE = re.compile(r"models:/(?P<name>\w[\w.-]*)[/@](?P<at>\w[\w.-]*)", re.ASCII)
+
+
+@dataclass
+class Versions:
+    """Finds versions by name. Its methods look at disk and database: they block.
+
+    Attributes:
+        resolve: The registry's, from ``models:/NAME/N``, ``models:/NAME@ALIAS`` or a folder.
+        names: Short names of registered models: ``ocr`` for ``loraloop-ocr``.
+    """
+
+    resolve: Callable[[str], Version]
+    names: Mapping[str, str] = field(default_factory=dict)
+    _folders: dict[str, Version] = field(default_factory=dict)
+
+    def find(self, name: str) -> tuple[str, Version]:
+        """The version behind ``ocr@7`` or ``ocr@champion``, and the name that never means another one.
+
+        Raises:
+            UnknownVersionError: There is none.
+            RegistryError: The registry cannot be asked, or the version is damaged.
+        """
+        if name in self._folders:
+            return name, self._folders[name]
+        match = NAME.fullmatch(name)
+        if match is None:
+            raise UnknownVersionError("a model is base, NAME@VERSION, NAME@ALIAS, agent:ROLE or one that was loaded")
+        full, at = self.names.get(match["name"], match["name"]), match["at"]
+        version = self.resolve(f"models:/{full}/{int(at)}" if at.isdecimal() else f"models:/{full}@{at}")
+        return f"{self._short(full)}@{version.number}", version
+
+    def version(self, name: str) -> Version:
+        """The version alone."""
+        return self.find(name)[1]
+
+    def open(self, name: str, path: str) -> tuple[str, Version]:
+        """The version that ``path`` names, ``ocr@7`` or ``models:/loraloop-ocr/7``, or the adapter in that folder.
+
+        A folder's adapter gets ``name`` and the beginning of its weights' SHA-256 as its name.
+
+        Raises:
+            RegistryError: There is no such version or folder, or it is damaged.
+        """
+        if match := REFERENCE.fullmatch(path):
+            return self.find(f"{match['name']}@{match['at']}")
+        if NAME.fullmatch(path) and not Path(path).is_dir():
+            return self.find(path)
+        version = self.resolve(str(Path(path).expanduser().resolve()))
+        kept = f"{name}@{version.manifest.weights_sha256[:12]}"
+        self._folders[kept] = version
+        return kept, version
+
+    def forget(self, name: str) -> None:
+        """Let go of a folder's adapter."""
+        self._folders.pop(name, None)
+
+    def _short(self, full: str) -> str:
+        return next((short for short, long in self.names.items() if long == full), full)

@@ -1,0 +1,303 @@
+"""The backend that asks a vLLM server, by its documented HTTP API.
+
+It uses ``/v1/completions`` with ``continuous_usage_stats``, ``/v1/load_lora_adapter``, ``/v1/unload_lora_adapter``,
+``/v1/models``, ``/tokenize`` and ``/detokenize``, as vLLM's documentation has them under "OpenAI-Compatible Server" and
+"LoRA Adapters".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from loraloop.errors import BusyError, ConfigError, ModelError
+from loraloop.records import Ask, Piece, Version
+from loraloop.serve.engine import prompt as prompts
+from loraloop.serve.names import BASE
+
+if TYPE_CHECKING:
+    import httpx2
+
+    from loraloop.serve.engine.engine import Resolve
+
+BUSY = frozenset({429, 503})
+RUNTIME = "start it with --enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True"
+
+
+class Remote:
+    """A :class:`loraloop.protocols.Backend` on a vLLM server.
+
+    Which adapters are in its memory is the server's own affair (``--max-loras``, ``--max-cpu-loras``).
+
+    Args:
+        url: The server.
+        headers: With its key.
+        seconds: Time for a call that is not an answer.
+        renderer: How format strings become prompts.
+        resolve: Fetches a version that is asked for and not loaded there.
+    """
+
+    def __init__(
+        self, url: str, headers: Mapping[str, str], seconds: float, renderer: prompts.Renderer, resolve: Resolve | None
+    ) -> None:
+        import httpx2
+
+        self._renderer, self._resolve = renderer, resolve
+        self._settings: dict[str, Any] = {"base_url": url, "headers": dict(headers), "timeout": seconds}
+        self._http = httpx2.Client(**self._settings)
+        self._answers: tuple[asyncio.AbstractEventLoop, httpx2.AsyncClient] | None = None
+        self._loading = threading.Lock()
+        self._there: set[str] = set()
+        self._templates: dict[str, str] = {}
+        self._base, self._limit = "", 0
+        self._start_tokens: list[int] = []
+        self._counts = dict.fromkeys(("hits", "misses", "loads", "refused"), 0)
+
+    def check(self) -> None:
+        """Whether the server has a base.
+
+        Raises:
+            ConfigError: It has none, or does not answer.
+        """
+        try:
+            self._cards()
+        except ModelError as error:
+            raise ConfigError(str(error)) from error
+
+    def start(self) -> None:
+        """Learn the base's name and length, and the tokens that begin every text."""
+        base = next(card for card in self._cards() if card.get("parent") is None)
+        self._base, self._limit = base["id"], int(base["max_model_len"])
+        self._start_tokens = self._post("/tokenize", {"model": self._base, "prompt": ""})["tokens"]
+
+    def close(self) -> None:
+        """End every answer and close the connections."""
+        self._http.close()
+        if self._answers is not None and self._answers[0].is_running():
+            loop, client = self._answers
+            asyncio.run_coroutine_threadsafe(client.aclose(), loop).result()
+
+    def loaded(self) -> Sequence[str]:
+        """``base`` and the adapters that the server knows."""
+        return [BASE, *(card["id"] for card in self._cards() if card.get("parent") is not None)]
+
+    def stats(self) -> Mapping[str, int]:
+        """Counters since the start."""
+        return {**self._counts, "resident": len(self._there)}
+
+    def load(self, model: str, version: Version) -> None:
+        """Make the server load an adapter; it checks names, shapes and rank, the registry has checked the rest.
+
+        Raises:
+            ModelError: The server refuses it.
+        """
+        with self._loading:
+            self._put(model, version)
+
+    def unload(self, model: str) -> None:
+        """Make the server forget an adapter.
+
+        Raises:
+            ModelError: It does not know it.
+        """
+        self._there.discard(model)
+        self._post("/v1/unload_lora_adapter", {"lora_name": model})
+
+    def tokens(self, prompt: str) -> int:
+        """Tokens of a prompt, the start token that the tokenizer adds included."""
+        return int(self._post("/tokenize", {"model": self._base, "prompt": prompt})["count"])
+
+    def limit(self) -> int:
+        """The server's ``--max-model-len``."""
+        return self._limit
+
+    def render(self, messages: Sequence[Mapping[str, str]], model: str) -> str:
+        """The prompt in the template that ``model`` was trained with; the base has the server's chat template."""
+        template = prompts.CHAT if model == BASE else self._template(model)
+        if template != prompts.CHAT:
+            return prompts.instruction(self._renderer(template), template, messages)
+        asked = {"model": self._base, "messages": [dict(turn) for turn in messages], "add_generation_prompt": True}
+        ids: list[int] = self._post("/tokenize", asked)["tokens"]
+        start = len(self._start_tokens)
+        if ids[:start] == self._start_tokens:
+            ids = ids[start:]  # the server adds them again to a text
+        return str(self._post("/detokenize", {"model": self._base, "tokens": ids})["prompt"])
+
+    async def generate(self, ask: Ask) -> AsyncIterator[Piece]:
+        """Answer, piece by piece; leaving the iterator closes the connection, at which the server stops.
+
+        Raises:
+            BusyError: The server is full.
+            ModelError: It cannot be reached, or has no such model and it cannot be loaded.
+        """
+        import httpx2
+
+        ends = asyncio.get_running_loop().time() + ask.deadline
+        await self._ensure(ask.model)
+        response = None
+        try:
+            async with asyncio.timeout_at(ends):
+                response = await self._ask(ask)
+            lines, told, piece = response.aiter_lines(), 0, None
+            while piece is None or piece.finish is None:
+                async with asyncio.timeout_at(ends):
+                    piece = await _next(lines, ask, told)
+                told += piece.tokens
+                yield piece
+        except TimeoutError:
+            yield Piece(text="", finish="length")
+        except httpx2.HTTPError as error:
+            raise ModelError(f"the vLLM server does not answer: {error or type(error).__name__}") from error
+        finally:
+            if response is not None:
+                await response.aclose()
+
+    async def _ask(self, ask: Ask) -> httpx2.Response:
+        """The beginning of the server's answer."""
+        client = self._client()
+        request = client.build_request("POST", "/v1/completions", json=self._body(ask))
+        request.extensions["timeout"] |= {"read": None}  # the deadline ends it
+        response = await client.send(request, stream=True)
+        if response.is_error:
+            try:
+                self._fail(response.status_code, (await response.aread()).decode(errors="replace"), ask.model)
+            finally:
+                await response.aclose()
+        return response
+
+    def _client(self) -> httpx2.AsyncClient:
+        """Connections for answers; they belong to an event loop."""
+        import httpx2
+
+        loop = asyncio.get_running_loop()
+        if self._answers is None or self._answers[0] is not loop:
+            # The server's own queue decides how many answers there are at once.
+            limits = httpx2.Limits(max_connections=None, max_keepalive_connections=16)
+            self._answers = (loop, httpx2.AsyncClient(**self._settings, limits=limits))
+        return self._answers[1]
+
+    async def _ensure(self, model: str) -> None:
+        known = model == BASE or model in self._there
+        if model != BASE:
+            self._counts["hits" if known else "misses"] += 1
+        if not known:
+            await asyncio.to_thread(self._bring, model)
+
+    def _bring(self, model: str) -> None:
+        with self._loading:
+            if model not in self._there:
+                self._put(model, self._version(model))
+
+    def _put(self, model: str, version: Version) -> None:
+        try:
+            if model not in self.loaded():
+                self._post("/v1/load_lora_adapter", {"lora_name": model, "lora_path": str(version.path)})
+        except ModelError:
+            self._counts["refused"] += 1
+            raise
+        self._counts["loads"] += 1
+        self._there.add(model)
+        self._templates[model] = version.manifest.template
+
+    def _version(self, model: str) -> Version:
+        if self._resolve is None:
+            raise ModelError(f"{model} is not loaded; there are {', '.join(self.loaded())}")
+        return self._resolve(model)
+
+    def _template(self, model: str) -> str:
+        if model not in self._templates:
+            self._templates[model] = self._version(model).manifest.template
+        return self._templates[model]
+
+    def _body(self, ask: Ask) -> dict[str, Any]:
+        return {
+            "model": self._base if ask.model == BASE else ask.model,
+            "prompt": ask.prompt,
+            "max_tokens": ask.max_tokens,
+            "temperature": ask.temperature,
+            "top_p": ask.top_p,
+            "top_k": ask.top_k or -1,
+            "stop": list(ask.stop),
+            "seed": ask.seed,
+            "logprobs": ask.logprobs,
+            "stream": True,
+            "stream_options": {"include_usage": True, "continuous_usage_stats": True},
+        }
+
+    def _cards(self) -> list[dict[str, Any]]:
+        cards: list[dict[str, Any]] = self._call("GET", "/v1/models", None)["data"]
+        if not any(card.get("parent") is None for card in cards):
+            raise ModelError("the vLLM server serves no base")
+        return cards
+
+    def _post(self, path: str, body: Mapping[str, Any]) -> Any:
+        return self._call("POST", path, body)
+
+    def _call(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
+        import httpx2
+
+        try:
+            response = self._http.request(method, path, json=body)
+        except httpx2.HTTPError as error:
+            raise ModelError(f"the vLLM server does not answer: {error}") from error
+        if response.is_error:
+            self._fail(response.status_code, response.text, str((body or {}).get("lora_name", "")), path)
+        return response.json() if "json" in response.headers.get("content-type", "") else response.text
+
+    def _fail(self, status: int, text: str, model: str, path: str = "") -> None:
+        if status in BUSY:
+            raise BusyError("the vLLM server is full; ask again later")
+        if status == 404:
+            self._there.discard(model)  # it was restarted: the next request loads the adapter again
+        hint = f"; {RUNTIME}" if status == 404 and path.endswith("lora_adapter") else ""
+        raise ModelError(f"the vLLM server refused {model or path} with {status}: {_message(text)}{hint}")
+
+
+async def _next(lines: AsyncIterator[str], ask: Ask, told: int) -> Piece:
+    async for line in lines:
+        if (piece := _piece(line, ask, told)) is not None:
+            return piece
+    raise ModelError("the vLLM server ended an answer early")
+
+
+def _piece(line: str, ask: Ask, told: int) -> Piece | None:
+    """A piece of one line of the stream; its tokens are what the running count has grown by."""
+    data = line.removeprefix("data:").strip()
+    if not line.startswith("data:") or data == "[DONE]":
+        return None
+    event = orjson.loads(data)
+    if "error" in event:
+        raise ModelError(f"the vLLM server failed: {event['error'].get('message')}")
+    if not event["choices"]:
+        return None
+    choice = event["choices"][0]
+    finish = choice.get("finish_reason")
+    return Piece(
+        text=choice["text"],
+        tokens=event["usage"]["completion_tokens"] - told,
+        logprobs=_logprobs(choice.get("logprobs"), ask.logprobs),
+        finish="stop" if finish == "stop" else "length" if finish else None,
+    )
+
+
+def _logprobs(told: Mapping[str, Any] | None, wanted: int | None) -> tuple[tuple[str, float, Mapping[str, float]], ...]:
+    """Each token with the ``wanted`` likeliest; vLLM adds the token itself where it is none of them."""
+    if told is None or wanted is None:
+        return ()
+    tops = [sorted((top or {}).items(), key=lambda item: -item[1])[:wanted] for top in told["top_logprobs"]]
+    return tuple(
+        (token, value, dict(top))
+        for token, value, top in zip(told["tokens"], told["token_logprobs"], tops, strict=True)
+    )
+
+
+def _message(text: str) -> str:
+    try:
+        body = orjson.loads(text)
+        return str(body.get("error", body).get("message", text))[:500]
+    except (ValueError, AttributeError):
+        return text[:500]

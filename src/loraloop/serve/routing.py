@@ -1,0 +1,129 @@
+"""From the model that a client names to the immutable version that answers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from loraloop.errors import LoraloopError, UnknownVersionError
+from loraloop.serve.errors import ApiError
+from loraloop.serve.names import BASE, Versions
+
+AGENT = "agent:"
+RETRY = "recovery"
+"""The role that takes over when an agent tries a task again."""
+REMEMBERED = 1024
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where a request goes: ``base`` or an immutable version, and the role that asked."""
+
+    asked: str
+    answered: str
+    role: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What a name stood for when it was looked up: a version or an error."""
+
+    name: str | None
+    error: ApiError | None
+    at: float
+
+
+@dataclass
+class Router:
+    """Resolves aliases in the registry, at most once per ``seconds`` and name, off the event loop.
+
+    A name that was resolved before keeps its version while the registry cannot be asked or the new version is damaged:
+    serving stays on what it has.
+
+    Attributes:
+        versions: Looks names up.
+        roles: The name behind each agent role.
+        seconds: How long an alias is believed.
+        pins: Names that were given by hand to versions.
+    """
+
+    versions: Versions
+    roles: Mapping[str, str]
+    seconds: float = 1.0
+    pins: dict[str, str] = field(default_factory=dict)
+    _known: OrderedDict[str, _Known] = field(default_factory=OrderedDict)
+    _looking: dict[str, asyncio.Task[_Known]] = field(default_factory=dict)
+
+    async def route(self, asked: str, retries: int = 0) -> Route:
+        """The version that answers for ``asked``.
+
+        Args:
+            asked: ``base``, ``ocr@7``, ``ocr@champion``, ``agent:validator`` or a name that was loaded by hand.
+            retries: How often the task was tried before; an agent's later tries go to the role ``recovery``.
+
+        Raises:
+            ApiError: There is no such model, or the registry cannot be asked.
+        """
+        if not asked.startswith(AGENT):
+            return Route(asked, await self.version(asked))
+        role = asked.removeprefix(AGENT)
+        if role not in self.roles:
+            roles = ", ".join(f"{AGENT}{name}" for name in self.roles) or "none"
+            raise unknown(asked, f"the roles are {roles}")
+        name = self.roles[RETRY if retries and RETRY in self.roles else role]
+        return Route(asked, await self.version(name), role)
+
+    async def version(self, name: str) -> str:
+        """The immutable version behind a name.
+
+        Raises:
+            ApiError: There is none, or the registry cannot be asked.
+        """
+        if name == BASE or name in self.pins:
+            return self.pins.get(name, name)
+        known = self._known.get(name)
+        if known is None or not self._believed(name, known):
+            looking = self._looking.get(name) or asyncio.create_task(self._look(name))
+            self._looking[name] = looking
+            known = await asyncio.shield(looking)
+        if known.error is not None or known.name is None:
+            raise known.error or unknown(name, "it is not known")
+        return known.name
+
+    def _believed(self, name: str, known: _Known) -> bool:
+        return known.name == name or time.monotonic() - known.at <= self.seconds
+
+    async def _look(self, name: str) -> _Known:
+        found, fault = None, None
+        try:
+            found, _ = await asyncio.to_thread(self.versions.find, name)
+        except UnknownVersionError as error:
+            fault = unknown(name, str(error))
+        except LoraloopError as error:
+            before = self._known.get(name)
+            found = before.name if before else None
+            logger.error("%s stays on %s: %s", name, found or "nothing", error)
+            fault = None if found else _away(name)
+        finally:
+            del self._looking[name]
+        self._known[name] = _Known(found, fault, time.monotonic())
+        self._known.move_to_end(name)
+        if len(self._known) > REMEMBERED:
+            self._known.popitem(last=False)
+        return self._known[name]
+
+
+def unknown(asked: str, why: str) -> ApiError:
+    """There is no such model."""
+    message = f"the model {asked!r} does not exist: {why}; GET /v1/models lists what answers now"
+    return ApiError(404, message, param="model", code="model_not_found")
+
+
+def _away(name: str) -> ApiError:
+    message = f"the registry cannot tell now what {name!r} is; the server's log says why. Ask again later"
+    return ApiError(503, message, param="model", code="registry_unavailable", retry_after=5)

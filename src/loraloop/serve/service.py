@@ -1,0 +1,161 @@
+"""What a request for an answer goes through: route, files, prompt, backend, session, response."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from fastapi import Request
+from fastapi.responses import Response
+
+from loraloop.errors import BusyError, LoraloopError, ModelError
+from loraloop.records import Ask
+from loraloop.serve import shapes
+from loraloop.serve.answer import Answer, Task
+from loraloop.serve.errors import ApiError, of
+from loraloop.serve.schema import ChatRequest, CompletionRequest
+from loraloop.serve.stream import GONE, EventStream, GoneError, unless_gone
+
+if TYPE_CHECKING:
+    from loraloop.protocols import Backend, Metrics, Sessions
+    from loraloop.serve.conversation import Reader
+    from loraloop.serve.routing import Route, Router
+    from loraloop.serve.server import Server
+
+DEFAULT_COMPLETION_TOKENS = 16
+"""OpenAI's default of ``max_tokens`` in ``/v1/completions``."""
+UNKNOWN = "unknown"
+"""Under which requests for models that do not exist are counted."""
+SEEDS = 2**63 - 1
+"""The API's seeds have a sign; generators take none."""
+LONGEST_TOKEN = 128
+"""Characters; a text that is longer than so many for each token it may have is not even counted."""
+
+
+@dataclass
+class Service:
+    """Answers requests for chat and text completions."""
+
+    backend: Backend
+    sessions: Sessions
+    router: Router
+    settings: Server
+    metrics: Metrics
+    reader: Reader
+
+    async def chat(self, request: Request, body: ChatRequest) -> Response:
+        """Answer ``/v1/chat/completions``."""
+        return await self._respond(request, body, shapes.Chat())
+
+    async def complete(self, request: Request, body: CompletionRequest) -> Response:
+        """Answer ``/v1/completions``."""
+        return await self._respond(request, body, shapes.Completion())
+
+    async def _respond(self, request: Request, body: ChatRequest | CompletionRequest, form: shapes.Form) -> Response:
+        try:
+            return await unless_gone(self._answer(request, body, form), request.receive)
+        except GoneError:
+            request.state.status = GONE
+            return Response(status_code=GONE)
+
+    async def _answer(self, request: Request, body: ChatRequest | CompletionRequest, form: shapes.Form) -> Any:
+        request.state.model = UNKNOWN
+        route = await self.router.route(body.model, body.retries)
+        request.state.model = route.answered
+        task = await self._task(request, body, route)
+        answer = Answer(task, self.backend, self.sessions, self.metrics)
+        headers = {"x-loraloop-session": task.id, "x-loraloop-rate": task.link}
+        try:
+            await answer.begin()
+            if body.stream:
+                return EventStream(_events(form, answer, body), answer.close, headers)
+            return await _whole(form, answer, headers, told=task.ask.logprobs is not None)
+        except asyncio.CancelledError:
+            await answer.close("cancelled")
+            raise
+        except Exception as error:
+            if answer.begun or not isinstance(error, BusyError):  # who was turned away was not served
+                await answer.close("error")
+            raise
+
+    async def _task(self, request: Request, body: ChatRequest | CompletionRequest, route: Route) -> Task:
+        if isinstance(body, ChatRequest):
+            prompt: Any = await self.reader.conversation(body.messages)
+            logprobs = (body.top_logprobs or 0) if body.logprobs else None
+            asked, field_ = body.max_completion_tokens or body.max_tokens, "messages"
+        else:
+            prompt, logprobs, field_ = body.text, body.logprobs, "prompt"
+            asked = body.max_tokens or min(DEFAULT_COMPLETION_TOKENS, self.settings.max_tokens)
+        session = uuid.uuid4().hex
+        text, tokens, limit, link = await asyncio.to_thread(self._render, prompt, route.answered, session, field_)
+        ask = Ask(
+            model=route.answered,
+            prompt=text,
+            max_tokens=self._room(asked, tokens, limit, field_),
+            temperature=1.0 if body.temperature is None else body.temperature,
+            top_p=1.0 if body.top_p is None else body.top_p,
+            top_k=max(0, body.top_k or 0),
+            stop=body.stops,
+            seed=None if body.seed is None else body.seed & SEEDS,
+            logprobs=logprobs,
+            deadline=self.settings.deadline_seconds,
+        )
+        began = request.state.began
+        return Task(
+            id=session, link=link, route=route, prompt=prompt, ask=ask, tokens=tokens, retries=body.retries, began=began
+        )
+
+    def _render(self, prompt: Any, model: str, session: str, param: str) -> tuple[str, int, int, str]:
+        limit = self.backend.limit()
+        size = len(prompt) if isinstance(prompt, str) else sum(len(turn["content"]) for turn in prompt)
+        if size > LONGEST_TOKEN * limit:
+            raise _too_long(f"{size} characters", limit, param)
+        try:
+            text = prompt if isinstance(prompt, str) else self.backend.render(prompt, model)
+        except ModelError as error:
+            raise ApiError(400, str(error), param=param, code="invalid_value") from error
+        return text, self.backend.tokens(text), limit, self.sessions.link(session)
+
+    def _room(self, asked: int | None, tokens: int, limit: int, param: str) -> int:
+        """How many tokens the answer may have."""
+        if asked is not None and asked > self.settings.max_tokens:
+            message = f"max_tokens={asked} is more than server.max_tokens={self.settings.max_tokens}"
+            raise ApiError(400, message, param="max_tokens", code="invalid_value")
+        if tokens >= limit or tokens + (asked or 0) > limit:
+            raise _too_long(f"{tokens} tokens" + (f" beside max_tokens={asked}" if asked else ""), limit, param)
+        return asked or min(self.settings.max_tokens, limit - tokens)
+
+
+async def _whole(form: shapes.Form, answer: Answer, headers: dict[str, str], *, told: bool) -> Response:
+    logprobs = [token async for piece in answer.pieces() for token in piece.logprobs]
+    await answer.keep()
+    body = orjson.dumps(shapes.whole(form, answer, logprobs if told else None))
+    return Response(body, headers=headers, media_type="application/json")
+
+
+async def _events(form: shapes.Form, answer: Answer, body: ChatRequest | CompletionRequest) -> AsyncIterator[Any]:
+    told = answer.task.ask.logprobs is not None
+    try:
+        if (first := form.first()) is not None:
+            yield shapes.chunk(form, answer.task, first, None, body.counted)
+        async for piece in answer.pieces():
+            if piece.text or piece.logprobs:
+                yield shapes.chunk(form, answer.task, form.delta(piece, told), None, body.counted)
+        await answer.keep()
+    except LoraloopError as error:
+        await answer.close("error")
+        yield of(error).body()
+        return
+    yield shapes.chunk(form, answer.task, form.last(), answer.finish or "stop", body.counted)
+    if body.counted:
+        yield shapes.final(form, answer)
+    yield b"[DONE]"
+
+
+def _too_long(size: str, limit: int, param: str) -> ApiError:
+    message = f"the model takes {limit} tokens of prompt and answer together, and the prompt has {size}: shorten it"
+    return ApiError(400, message, param=param, code="context_length_exceeded")

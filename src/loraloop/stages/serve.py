@@ -1,0 +1,128 @@
+"""Stages ``serve`` and ``keys``: the OpenAI-compatible server, and who may use it."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from loraloop.errors import ConfigError, LoraloopError
+from loraloop.stages import console
+
+if TYPE_CHECKING:
+    from loraloop.feedback.settings import Feedback
+    from loraloop.model.causal import CausalLM
+    from loraloop.protocols import Ocr, Registry
+    from loraloop.records import Job
+    from loraloop.serve.local import LocalBackend
+    from loraloop.serve.names import Versions
+    from loraloop.serve.server import Server
+    from loraloop.serve.speech import Recogniser
+    from loraloop.serve.vllm import VllmBackend
+
+
+def serve(
+    job: Job,
+    serve: LocalBackend | VllmBackend,
+    server: Server,
+    model: CausalLM,
+    ocr: Ocr,
+    registry: Registry,
+    feedback: Feedback,
+) -> None:
+    """Serve base and adapters until SIGTERM or Ctrl+C; answers that have begun get ``server.drain_seconds`` to end.
+
+    With ``serve=vllm`` the base is that server's, and ``model`` is not loaded here.
+
+    Raises:
+        ModelError: The base or the speech model cannot be loaded.
+    """
+    from loraloop.dataset.template import format_renderer
+    from loraloop.feedback.form import router
+    from loraloop.monitor.metrics import PrometheusMetrics
+    from loraloop.serve import run
+    from loraloop.serve.api import create_app
+    from loraloop.serve.local import LocalBackend
+    from loraloop.serve.names import Versions
+
+    versions = Versions(registry.resolve, server.names)
+    loaded = model.load() if isinstance(serve, LocalBackend) else None
+    backend = serve.attach(loaded, format_renderer, versions.version)  # type: ignore[arg-type]
+    backend.check()
+    metrics = PrometheusMetrics(backend.stats)
+    sessions = feedback.open(metrics.rated)
+    app = create_app(backend, sessions, versions, server, metrics, [router(sessions)], ocr, _recogniser(server))
+    with closing(sessions), server.listen() as listening, _ended_by_signals():
+        _announce(server, run.address(server.host, listening.getsockname()[1]), versions)
+        run.server(app, server).run(sockets=[listening])
+    print("stopped")
+
+
+def keys(job: Job, name: str | None, scopes: str | Sequence[str], revoke: str | None, file: str) -> None:
+    """Make a key, shown once; take one back; or, without a name, list them."""
+    from loraloop.serve.keys import SCOPES, Keys
+
+    kept = Keys(Path(file))
+    if revoke is not None:
+        kept.revoke(str(revoke))
+        print(f"the key {revoke} opens nothing any more")
+        return
+    if name is None:
+        rows = [[key.name, ", ".join(key.scopes), key.created] for key in kept.all()]
+        console.table(f"keys in {file}", ["name", "scopes", "made"], rows, numbers=False)
+        return
+    wanted = [scopes] if isinstance(scopes, str) else list(scopes)
+    unknown = [scope for scope in wanted if scope not in SCOPES]
+    if unknown or not wanted:
+        raise ConfigError(f"scopes={wanted}: take some of {', '.join(SCOPES)}, such as scopes=[infer,feedback]")
+    secret = kept.add(str(name), wanted)
+    console.facts(f"key {name} (it is not shown again)", {"key": secret, "scopes": ", ".join(wanted)})
+
+
+def _recogniser(server: Server) -> Recogniser | None:
+    from loraloop.serve.speech import Recogniser
+
+    if server.speech is None:
+        return None
+    made = Recogniser(server.speech, server.speech_revision)
+    made.load()
+    return made
+
+
+def _announce(server: Server, address: str, versions: Versions) -> None:
+    from loraloop.serve.keys import Keys
+
+    names = [key.name for key in Keys(server.keys).all()]
+    make = "loraloop stage=keys name=NAME scopes=[infer]"
+    console.facts(
+        "serving",
+        {
+            "address": f"{address}/v1",
+            "pages": f"{address}/docs, {address}/metrics",
+            "agents": "; ".join(f"{role}: {_target(name, versions)}" for role, name in server.roles.items()) or "none",
+            "keys": ", ".join(names) or f"none: this machine alone is answered; to make one: {make}",
+            "stop": "Ctrl+C",
+        },
+    )
+
+
+def _target(name: str, versions: Versions) -> str:
+    from loraloop.serve.names import BASE
+
+    try:
+        return BASE if name == BASE else versions.find(name)[0]
+    except LoraloopError:
+        return f"{name}, which has no version yet"
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """The server itself ends on signals, and raises them again when it has; then they have done their work."""
+    before = {each: signal.signal(each, lambda *_: None) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)

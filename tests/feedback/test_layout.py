@@ -1,0 +1,121 @@
+"""``session.json`` out of the store and into it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from loraloop.errors import DataError
+from loraloop.feedback import layout
+from loraloop.feedback.ratings import Rating
+from loraloop.source.sessions import database, log, targets
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "sessions"
+
+
+def said(sessions):
+    """Every field of every session; issues by the words that rules know them by, and no comment like an empty one."""
+    return {
+        name: one.model_dump()
+        | {
+            "what_went_wrong": [targets._key(each) for each in one.issues],
+            "feedback_comment": one.feedback_comment or "",
+        }
+        for name, one in sessions.items()
+    }
+
+
+def test_the_examples_come_out_as_they_went_in(store, tmp_path):
+    """Imported and exported again, every example session says the same to ``source=sessions``."""
+    new, known, broken = layout.take(store, EXAMPLES)
+    assert (new, known, [each.item for each in broken]) == (38, 0, ["0039-actor"])
+    assert layout.export(store, tmp_path / "out") == (38, [])
+    before, _ = log.read(EXAMPLES)
+    after, unusable = log.read(tmp_path / "out")
+    assert (said(after), unusable) == (said(before), [])
+
+
+def test_the_source_reads_the_database_too(store):
+    """``source=sessions`` makes of the database what it makes of the folder."""
+    layout.take(store, EXAMPLES)
+    before, _ = log.read(EXAMPLES)
+    after, unusable = database.read(store.database.url)
+    assert (said(after), unusable) == (said(before), [])
+
+
+def test_a_served_session_reads_the_same_both_ways(store, make, tmp_path):
+    """What was served, rated and reviewed reaches the source alike through the folder and the database."""
+    store.keep(make("s1"))
+    store.rate("s1", Rating(stars=2, comment="no", issues=("ocr_confidence_low",), correction="3 heads"))
+    store.decide(store.proposals()[0].id, "edited", "3 heads, 1 tail")
+    store.keep(make("s2", role="counter", status="timeout", prompt="plain"))
+    layout.export(store, tmp_path / "out")
+    (files, _), (rows, _) = log.read(tmp_path / "out"), database.read(store.database.url)
+    for found in (files["s1"], rows["s1"]):
+        assert (found.task, found.answer, found.agent) == ("Read the dial.\nHHTT", "2 heads, 2 tails", "validator")
+        assert (found.user_rating, found.correction, found.lora_version) == (2, "3 heads, 1 tail", "ocr@7")
+    assert files["s1"].issues == ("OCR confidence low",)
+    for found in (files["s2"], rows["s2"]):
+        assert (found.task, found.agent, found.success, found.user_rating) == ("plain", None, False, None)
+
+
+def test_what_nobody_reviewed_is_not_learned_from(store, make, tmp_path):
+    """A correction that waits or was rejected, and implied stars, reach the source neither way."""
+    store.keep(make("s1"))
+    store.rate("s1", Rating(stars=1, correction="ignore your rules"))
+    store.keep(make("s2"))
+    layout.export(store, tmp_path / "out")
+    text = "".join(file.read_text() for file in tmp_path.rglob("session.json"))
+    assert "ignore your rules" not in text
+    assert "user_rating" in (tmp_path / "out" / "s1" / "session.json").read_text()
+    assert "user_rating" not in (tmp_path / "out" / "s2" / "session.json").read_text()
+    rows, _ = database.read(store.database.url)
+    assert (rows["s1"].correction, rows["s2"].user_rating) == (None, None)
+
+
+def test_importing_twice(file, tmp_path):
+    """What is there stays: a second import adds nothing, and an export over an earlier one renews it."""
+    layout.take(file, EXAMPLES)
+    assert layout.take(file, EXAMPLES)[:2] == (0, 38)
+    for _ in range(2):
+        assert layout.export(file, tmp_path / "out")[0] == 38
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "session.json"),
+        (b"[]", "session.json"),
+        (b'{"task": " "}', "task"),
+        (b'{"task": "t", "user_rating": 6}', "user_rating"),
+        (b'{"task": "t", "duration": -1}', "duration"),
+        (b"\xff", "not UTF-8"),
+        (None, "No such file"),
+    ],
+)
+def test_broken_sessions_are_set_aside(file, tmp_path, content, reason):
+    """A session that cannot be used is named with its reason, and the others are kept."""
+    for name, text in (("bad", content), ("good", b'{"task": "t"}')):
+        (tmp_path / "in" / name).mkdir(parents=True)
+        if text is not None:
+            (tmp_path / "in" / name / "session.json").write_bytes(text)
+    new, _, (broken,) = layout.take(file, tmp_path / "in")
+    assert (new, broken.item) == (1, "bad")
+    assert reason in broken.reason
+
+
+def test_a_folder_that_is_not_there(file, tmp_path):
+    """An import from nowhere says so."""
+    with pytest.raises(DataError, match="no folder"):
+        layout.take(file, tmp_path / "nowhere")
+
+
+def test_half_a_character_is_set_aside(file, make, tmp_path):
+    """A session whose text is no Unicode is named and left out of the export."""
+    file.keep(make("s1", answer="\ud800"))
+    file.keep(make("s2"))
+    written, (unusable,) = layout.export(file, tmp_path / "out")
+    assert (written, unusable.item) == (1, "s1")
+    assert json.loads((tmp_path / "out" / "s2" / "session.json").read_bytes())["answer"] == "2 heads, 2 tails"

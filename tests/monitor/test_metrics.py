@@ -1,0 +1,95 @@
+"""What is counted, and in which form."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from loraloop.monitor.metrics import MODELS, OTHER, PrometheusMetrics
+from loraloop.records import Served
+
+
+def served(model: str = "ocr@7", status: str = "ok", role: str | None = "validator") -> Served:
+    """An answer of five tokens to a prompt of three."""
+    return Served(
+        id="s", time="2026-11-20T10:00:00Z", asked=model, answered=model, role=role, prompt="p", answer="a",
+        status=status, duration=0.2, first_token=0.05, prompt_tokens=3, completion_tokens=5,
+    )  # fmt: skip
+
+
+def busy() -> PrometheusMetrics:
+    """Metrics in which everything was counted once."""
+    stats = {
+        "hits": 5,
+        "misses": 2,
+        "loads": 2,
+        "refused": 1,
+        "evictions": 0,
+        "queue": 3,
+        "active": 4,
+        "resident": 2,
+    }
+    metrics = PrometheusMetrics(lambda: stats)
+    metrics.began()
+    metrics.began()
+    metrics.ended("/v1/chat/completions", "ocr@7", 200, 0.2)
+    metrics.served(served())
+    metrics.rated("ocr@7", 4, "explicit")
+    return metrics
+
+
+def values(metrics: PrometheusMetrics) -> dict[tuple[str, ...], float]:
+    """Every sample by name and label values."""
+    families = text_string_to_metric_families(metrics.text().decode())
+    return {
+        (sample.name, *sorted(sample.labels.values())): sample.value for family in families for sample in family.samples
+    }
+
+
+def test_everything_is_counted():
+    """Requests, latency, first token, tokens, sessions, ratings, versions, queue and adapters are there."""
+    found = values(busy())
+    assert found["loraloop_requests_total", "/v1/chat/completions", "200", "ocr@7"] == 1
+    assert found["loraloop_requests_in_flight",] == 1
+    assert found["loraloop_request_duration_seconds_sum", "/v1/chat/completions", "ocr@7"] == 0.2
+    assert found["loraloop_time_to_first_token_seconds_sum", "ocr@7"] == 0.05
+    assert found["loraloop_tokens_total", "ocr@7", "prompt"] == 3
+    assert found["loraloop_tokens_total", "completion", "ocr@7"] == 5
+    assert found["loraloop_sessions_total", "ocr@7", "ok"] == 1
+    assert found["loraloop_ratings_total", "4", "explicit", "ocr@7"] == 1
+    assert found["loraloop_rating_stars_total", "explicit", "ocr@7"] == 4
+    assert found["loraloop_adapter_info", "ocr@7", "validator"] == 1
+    assert found["loraloop_adapter_hits_total",] == 5
+    assert found["loraloop_adapter_refused_total",] == 1
+    assert found["loraloop_backend_queue",] == 3
+    assert found["loraloop_backend_resident",] == 2
+    assert found["process_resident_memory_bytes",] > 0
+
+
+def test_labels_are_bounded():
+    """A server that has answered with more versions than are told apart counts the rest as one."""
+    metrics = PrometheusMetrics()
+    for number in range(MODELS + 50):
+        metrics.served(served(f"ocr@{number}"))
+    models = {key[1] for key in values(metrics) if key[0] == "loraloop_time_to_first_token_seconds_count"}
+    assert len(models) == MODELS + 1
+    assert values(metrics)["loraloop_time_to_first_token_seconds_count", OTHER] == 50
+    metrics.served(served("ocr@0"))
+    assert values(metrics)["loraloop_time_to_first_token_seconds_count", "ocr@0"] == 2
+
+
+def test_each_has_a_registry_of_its_own():
+    """Two servers in one process count apart."""
+    first, second = busy(), PrometheusMetrics()
+    assert ("loraloop_requests_in_flight",) in values(second)
+    assert values(second)["loraloop_requests_in_flight",] == 0
+    assert values(first)["loraloop_requests_in_flight",] == 1
+
+
+@pytest.mark.parametrize("metrics", [PrometheusMetrics(), busy()], ids=["fresh", "busy"])
+def test_promtool_finds_nothing_to_say(metrics):
+    """``promtool check metrics`` accepts names, types and help texts."""
+    done = subprocess.run(["promtool", "check", "metrics"], input=metrics.text(), capture_output=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")

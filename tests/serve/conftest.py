@@ -1,0 +1,151 @@
+"""The bundled base with adapters of several shapes, their registered form, and an engine on them."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import hashlib
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loraloop.dataset.template import format_renderer
+from loraloop.model import adapters
+from loraloop.model.causal import CausalLM
+from loraloop.records import Ask, LoadedModel, Manifest, Piece, Version
+from loraloop.serve.local import LocalBackend
+
+TEMPLATE = "{instruction}\n{input}\n> "
+SHAPES: dict[str, dict[str, Any]] = {
+    "ocr@1": {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj"]},
+    "ocr@2": {"r": 16, "lora_alpha": 32, "target_modules": "all-linear", "use_rslora": True},
+    "action@1": {"r": 8, "lora_alpha": 4, "target_modules": ["o_proj", "down_proj"], "rank_pattern": {"o_proj": 2}},
+}
+"""Adapters that differ in rank, layers and scaling."""
+
+
+def write_adapter(loaded: LoadedModel, folder: Path, seed: int = 0, **shape: Any) -> Manifest:
+    """An adapter with random weights in PEFT's layout, as training leaves it, and its manifest with a probe."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    adapted = get_peft_model(loaded.model, LoraConfig(task_type="CAUSAL_LM", **shape))
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in adapted.named_parameters():
+        if "lora_B" in name:
+            parameter.data = torch.randn(parameter.shape, generator=generator) * 0.05
+        elif "lora_A" in name:
+            parameter.data = torch.randn(parameter.shape, generator=generator) * parameter.shape[1] ** -0.5
+    adapted.save_pretrained(folder, safe_serialization=True)
+    probe = adapters.probe(adapted, loaded.tokenizer)
+    adapters.detach(loaded.model)
+    return Manifest(
+        base=loaded.base,
+        rank=shape["r"],
+        alpha=shape["lora_alpha"],
+        targets=("all-linear",),
+        dataset_fingerprint="d" * 64,
+        template=TEMPLATE,
+        run_id=None,
+        parent_run_id=None,
+        weights_sha256=hashlib.sha256((folder / "adapter_model.safetensors").read_bytes()).hexdigest(),
+        loraloop_version="0.1.0",
+        probe=probe,
+    )
+
+
+def version_of(name: str, folder: Path, manifest: Manifest) -> Version:
+    """The version that answers to ``name``."""
+    model, _, number = name.partition("@")
+    return Version(name=model, number=int(number), aliases=(), path=folder, manifest=manifest)
+
+
+@pytest.fixture(scope="session")
+def base() -> LoadedModel:
+    """``model=tiny`` in memory; an engine leaves it as it was."""
+    return CausalLM(name="bundled:tiny").load()
+
+
+@pytest.fixture(scope="session")
+def versions(base, tmp_path_factory) -> dict[str, Version]:
+    """One version for each of :data:`SHAPES`, by name. Only to be read."""
+    home = tmp_path_factory.mktemp("versions")
+    made = {}
+    for seed, (name, shape) in enumerate(SHAPES.items()):
+        folder = home / name.replace("@", "-")
+        made[name] = version_of(name, folder, write_adapter(base, folder, seed, **shape))
+    return made
+
+
+@pytest.fixture
+def backend(base):
+    """A function that starts an engine with bounds of its own; each is closed at the end."""
+    running = []
+
+    def start(*preload: Version, resolve=None, **bounds: Any):
+        engine = LocalBackend(**bounds).attach(base, format_renderer, resolve)
+        engine.check()
+        engine.start()
+        running.append(engine)
+        for version in preload:
+            engine.load(f"{version.name}@{version.number}", version)
+        return engine
+
+    yield start
+    for engine in running:
+        engine.close()
+
+
+@dataclasses.dataclass(frozen=True)
+class Said:
+    """A whole answer."""
+
+    text: str
+    tokens: int
+    logprobs: tuple[Any, ...]
+    finish: str
+
+
+async def whole(pieces: AsyncIterator[Piece]) -> Said:
+    """Every piece of an answer, put together."""
+    found = [piece async for piece in pieces]
+    assert [piece.finish for piece in found[:-1]] == [None] * (len(found) - 1)
+    return Said(
+        "".join(piece.text for piece in found),
+        sum(piece.tokens for piece in found),
+        tuple(each for piece in found for each in piece.logprobs),
+        found[-1].finish or "",
+    )
+
+
+@pytest.fixture(scope="session")
+def said():
+    """A coroutine function that puts an answer together."""
+    return whole
+
+
+@pytest.fixture(scope="session")
+def answer():
+    """A function that answers asks, all at once or one after the other."""
+
+    def run(engine, asks: Sequence[Ask], together: bool = True) -> list[Said]:
+        async def go() -> list[Said]:
+            if together:
+                return list(await asyncio.gather(*(whole(engine.generate(ask)) for ask in asks)))
+            return [await whole(engine.generate(ask)) for ask in asks]
+
+        return asyncio.run(go())
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def make_version(base):
+    """A function that writes an adapter with random weights and returns its version."""
+
+    def make(name: str, folder: Path, seed: int = 0, loaded: LoadedModel = base, **shape: Any) -> Version:
+        return version_of(name, folder, write_adapter(loaded, folder, seed, **shape))
+
+    return make

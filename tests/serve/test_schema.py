@@ -1,0 +1,156 @@
+"""Bodies: what is accepted, what is refused, and by which name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from loraloop.serve import errors
+from loraloop.serve.schema import ChatRequest, CompletionRequest, Neutral, NeutralChat, NeutralCompletion
+
+ANY = st.characters()
+"""Lone surrogates too, which JSON can write."""
+NEUTRAL = {**NeutralChat.model_fields, **NeutralCompletion.model_fields}
+CHAT: dict[str, Any] = {"model": "base", "messages": [{"role": "user", "content": "x"}]}
+TEXT: dict[str, Any] = {"model": "base", "prompt": "x"}
+OFF: dict[str, Any] = {
+    "n": 1, "presence_penalty": 0, "frequency_penalty": 0.0, "logit_bias": {}, "user": None, "tools": [],
+    "tool_choice": "none", "parallel_tool_calls": True, "functions": [], "function_call": "auto",
+    "response_format": {"type": "text"}, "modalities": ["text"], "audio": None, "prediction": None,
+    "reasoning_effort": "none", "verbosity": "medium", "service_tier": "auto", "store": False, "moderation": None,
+    "web_search_options": None, "prompt_cache_key": None, "prompt_cache_options": None, "prompt_cache_retention": None,
+    "safety_identifier": None, "best_of": 1, "echo": False, "suffix": "",
+}  # fmt: skip
+ON: dict[str, Any] = {
+    "n": 2, "presence_penalty": 0.5, "frequency_penalty": -1, "logit_bias": {"50256": -100}, "user": "u-1",
+    "tools": [{"type": "function", "function": {"name": "f"}}], "tool_choice": "required", "parallel_tool_calls": "yes",
+    "functions": [{"name": "f"}], "function_call": {"name": "f"}, "response_format": {"type": "json_object"},
+    "modalities": ["text", "audio"], "audio": {"voice": "alloy", "format": "wav"},
+    "prediction": {"type": "content", "content": "x"}, "reasoning_effort": "high", "verbosity": "low",
+    "service_tier": "flex", "store": True, "moderation": {"model": "m"}, "web_search_options": {},
+    "prompt_cache_key": "k", "prompt_cache_options": {}, "prompt_cache_retention": "24h", "safety_identifier": "s",
+    "best_of": 3, "echo": True, "suffix": "end",
+}  # fmt: skip
+
+
+def refused(body: dict[str, Any], form: type[Any] = ChatRequest) -> errors.ApiError:
+    """The error that a body gets."""
+    with pytest.raises(ValidationError) as caught:
+        form(**body)
+    problems = [{**problem, "loc": ("body", *problem["loc"])} for problem in caught.value.errors()]
+    return errors.invalid(problems, NEUTRAL)
+
+
+def form_of(name: str) -> tuple[type[Any], dict[str, Any]]:
+    only_text = name in set(NeutralCompletion.model_fields) - set(Neutral.model_fields)
+    return (CompletionRequest, TEXT) if only_text else (ChatRequest, CHAT)
+
+
+def test_the_tables_are_complete():
+    """Every parameter with a neutral value is in the tables of these tests."""
+    assert OFF.keys() == ON.keys() == NEUTRAL.keys()
+
+
+@pytest.mark.parametrize("name", sorted(OFF))
+def test_a_neutral_value_is_accepted(name):
+    """A parameter that is not supported may be sent with the value that changes nothing, and as null."""
+    form, body = form_of(name)
+    for value in (OFF[name], None):
+        form(**body, **{name: value})
+
+
+@pytest.mark.parametrize("name", sorted(ON))
+def test_another_value_is_refused_by_name(name):
+    """A parameter that would change the answer and is not supported is an error that names it."""
+    form, body = form_of(name)
+    error = refused({**body, name: ON[name]}, form)
+    assert error.status == 400
+    assert error.param.partition(".")[0].partition("[")[0] == name
+    assert error.code == "unsupported_parameter"
+    assert name in str(error)
+
+
+@pytest.mark.parametrize(
+    ("change", "param", "code"),
+    [
+        ({"temprature": 1}, "temprature", "unknown_parameter"),
+        ({"messages": []}, "messages", "invalid_value"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0]", "invalid_value"),
+        ({"messages": [{"role": "user", "content": 5}]}, "messages[0].content", "invalid_value"),
+        ({"messages": [{"role": "user", "content": []}]}, "messages[0].content", "invalid_value"),
+        ({"messages": [{"role": "user", "content": "x", "name": "n"}]}, "messages[0].name", "unknown_parameter"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "text"}]}]},
+            "messages[0].content[0].text",
+            "missing_required_parameter",
+        ),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": 1}}]}]},
+            "messages[0].content[0].image_url.url",
+            "invalid_value",
+        ),
+        ({"messages": [{"role": "user", "content": [{"type": "file"}]}]}, "messages[0].content[0]", "invalid_value"),
+        (
+            {"messages": [{"role": "system", "content": [{"type": "image_url", "image_url": {"url": "data:"}}]}]},
+            "messages[0].content",
+            "invalid_value",
+        ),
+        ({"temperature": 2.1}, "temperature", "invalid_value"),
+        ({"temperature": "1"}, "temperature", "invalid_value"),
+        ({"top_p": 0}, "top_p", "invalid_value"),
+        ({"max_tokens": 0}, "max_tokens", "invalid_value"),
+        ({"max_tokens": True}, "max_tokens", "invalid_value"),
+        ({"stop": ["a"] * 5}, "stop", "invalid_value"),
+        ({"stop": ["a", ""]}, "stop[1]", "invalid_value"),
+        ({"seed": 2**63}, "seed", "invalid_value"),
+        ({"metadata": {"retries": "-1"}}, "metadata.retries", "invalid_value"),
+        ({"metadata": {"team": "a"}}, "metadata.team", "unknown_parameter"),
+        ({"stream_options": {"include_usage": True}}, "stream_options", "invalid_value"),
+        ({"top_logprobs": 2}, None, "invalid_value"),
+        ({"max_tokens": 5, "max_completion_tokens": 6}, None, "invalid_value"),
+        ({"model": None}, "model", "invalid_value"),
+    ],
+)  # fmt: skip
+def test_the_parameter_at_fault_is_named(change, param, code):
+    """An error says with OpenAI's path which parameter is wrong, and never how pydantic got there."""
+    error = refused(CHAT | change)
+    assert (error.param, error.code) == (param, code)
+    assert "constrained" not in str(error)
+    assert "tagged" not in str(error)
+
+
+def test_every_problem_is_told_at_once():
+    """An error names every parameter that is wrong, the first one as its parameter."""
+    error = refused(CHAT | {"temperature": 9, "n": 2, "nonsense": 1})
+    assert all(name in str(error) for name in ("temperature", "n is not", "nonsense"))
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.dictionaries(
+        st.sampled_from([*OFF, "model", "messages", "stop", "seed", "metadata", "stream", "x"]),
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.floats() | st.text(ANY, max_size=5),
+            lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(ANY, max_size=5), inner, max_size=3),
+            max_leaves=8,
+        ),
+    )
+)
+def test_any_body_is_taken_or_refused_in_shape(body):
+    """Whatever JSON a client sends is a request or an error in OpenAI's shape with a status of 400."""
+    try:
+        ChatRequest(**CHAT | body)
+    except ValidationError:
+        error = refused(CHAT | body)
+        assert error.status == 400
+        assert set(orjson.loads(orjson.dumps(error.body()))["error"]) == {"message", "type", "param", "code"}
+
+
+def test_a_lone_surrogate_is_refused():
+    """Half a character, which JSON can write and UTF-8 cannot, never reaches the model."""
+    assert refused(CHAT | {"messages": [{"role": "user", "content": "\ud800"}]}).param == "messages[0].content"

@@ -1,0 +1,94 @@
+"""Stage ``review``, as a person gives it."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+
+import pytest
+
+from loraloop.feedback.ratings import Rating
+from loraloop.feedback.settings import Feedback
+from loraloop.records import Served
+
+
+@pytest.fixture
+def waiting(desk):
+    """A desk at which three answers were rated badly, with the right ones."""
+    store = Feedback(folder=desk.folder / "mlruns").open()
+    for name in ("s1", "s2", "s3"):
+        store.keep(
+            Served(
+                id=name, time="2026-03-02T11:00:00.000+00:00", asked="base", answered="base", role=None,
+                prompt=f"task of {name}", answer="wrong", status="ok", duration=1.0, first_token=0.1,
+                prompt_tokens=3, completion_tokens=5,
+            )
+        )  # fmt: skip
+        store.rate(name, Rating(stars=2, correction=f"right of {name}"))
+    store.close()
+    return desk
+
+
+def corrections(desk):
+    """The accepted correction of every session."""
+    store = Feedback(folder=desk.folder / "mlruns").open()
+    found = {each.id: each.correction for each in store.all()}
+    store.close()
+    return found
+
+
+def test_a_list_where_there_is_no_terminal(waiting):
+    """Without a terminal every proposal is listed, nothing is decided, and the way on is told."""
+    seen = waiting("stage=review")
+    assert [line.split()[:3] for line in seen.out.splitlines() if line.split()[1:2] in (["s1"], ["s2"], ["s3"])] == [
+        ["1", "s1", "2"], ["2", "s2", "2"], ["3", "s3", "2"],
+    ]  # fmt: skip
+    assert "accept=[1,2] reject=[3]" in seen.out
+    assert set(corrections(waiting).values()) == {None}
+
+
+def test_decisions_by_number(waiting):
+    """Named proposals are accepted and rejected; only accepted ones become corrections."""
+    assert "1 accepted, 1 rejected, 1 wait" in waiting("stage=review", "accept=[2]", "reject=[1]").out
+    assert corrections(waiting) == {"s1": None, "s2": "right of s2", "s3": None}
+
+
+@pytest.mark.parametrize("named", [["accept=[9]"], ["accept=[1]", "reject=[1]"], ["accept=[1,9]"]])
+def test_numbers_that_do_not_wait(waiting, named):
+    """An unknown number, or one both accepted and rejected, decides nothing at all."""
+    seen = waiting.attempt("stage=review", *named)
+    assert seen.code == 2
+    assert set(corrections(waiting).values()) == {None}
+
+
+def test_one_by_one_at_the_terminal(waiting):
+    """At a terminal each proposal is shown and accepted, edited in the person's editor, or rejected."""
+    editor = waiting.folder / "editor.sh"
+    editor.write_text('#!/bin/sh\necho edited > "$1"\ntouch -d \'+1 minute\' "$1"\n')
+    editor.chmod(0o755)
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "loraloop", "stage=review"],
+        stdin=theirs, stdout=theirs, stderr=theirs, cwd=waiting.folder,
+        env=os.environ | {"VISUAL": str(editor), "EDITOR": str(editor)},
+    )  # fmt: skip
+    os.close(theirs)
+    os.write(ours, b"a\ne\nr\n")
+    shown = b""
+    try:
+        while more := os.read(ours, 4096):
+            shown += more
+    except OSError:  # the other end was closed
+        pass
+    os.close(ours)
+    assert process.wait(timeout=30) == 0, shown
+    assert b"right of s3" in shown
+    assert corrections(waiting) == {"s1": "right of s1", "s2": "edited", "s3": None}
+
+
+def test_nothing_waits(waiting):
+    """When all is decided the command says so."""
+    waiting("stage=review", "accept=[1,2,3]")
+    assert "no correction waits" in waiting("stage=review").out

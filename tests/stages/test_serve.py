@@ -1,0 +1,122 @@
+"""Stages ``serve`` and ``keys``, as a person runs them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import sqlite3
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from openai import OpenAI
+
+from loraloop.client import Client
+
+PROMPT = "Count the heads and tails.\nHHTTHHHHHHHTHTHHTTTTHHHHTHTTTHHT"
+RIGHT = "19 heads, 13 tails"
+QUIET = ("tracker=none", "server.port=0")
+
+
+@contextmanager
+def serving(desk, *overrides: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The server in a process of its own, and its address."""
+    process = desk.start("stage=serve", *QUIET, *overrides)
+    try:
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if line.strip().startswith("stop"):
+                break
+        else:
+            raise AssertionError("".join(lines) + process.stderr.read())
+        (address,) = [line.split()[1] for line in lines if line.strip().startswith("address")]
+        yield process, address.removesuffix("/v1")
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def kept(desk) -> list[dict]:
+    """The sessions on disk."""
+    with contextlib.closing(sqlite3.connect(desk.folder / "mlruns" / "sessions.db")) as database:
+        database.row_factory = sqlite3.Row
+        rows = [dict(row) for row in database.execute("SELECT * FROM sessions ORDER BY time")]
+    return [row | {"answer": json.loads(row["answer"])} for row in rows]
+
+
+def test_a_trained_adapter_is_served(finished):
+    """The default command's champion answers beside its base, as a version and as an agent.
+
+    On SIGTERM an answer that has begun comes to its end, and the server leaves with a clean status.
+    """
+    with serving(finished, "server.roles.validator=loraloop@champion") as (process, url):
+        official = OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
+        asked = {"messages": [{"role": "user", "content": PROMPT}], "temperature": 0}
+        champion = official.chat.completions.create(model="loraloop@champion", **asked)
+        assert (champion.model, champion.choices[0].message.content) == ("loraloop@1", RIGHT)
+        assert official.chat.completions.create(model="base", **asked).choices[0].message.content != RIGHT
+        client = Client(url, agent="validator")
+        assert {"base", "loraloop@1", "agent:validator"} <= set(client.models())
+        stream = client.stream(PROMPT, temperature=0)
+        first = next(stream)
+        process.send_signal(signal.SIGTERM)
+        assert first + "".join(stream) == RIGHT
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (0, "stopped\n"), err
+    sessions = [(each["answered"], each["role"], each["status"]) for each in kept(finished)]
+    assert sessions == [("loraloop@1", None, "ok"), ("base", None, "ok"), ("loraloop@1", "validator", "ok")]
+    assert PROMPT not in err
+
+
+def test_an_acknowledged_answer_outlives_the_server(office):
+    """After kill -9 every answer that a client has is on disk."""
+    with serving(office) as (process, url):
+        client = Client(url)
+        sessions = []
+        for _ in range(5):
+            client.ask("copy\nopen the gate", temperature=0)
+            sessions.append(client.session)
+        process.kill()
+    assert set(sessions) <= {each["id"] for each in kept(office)}
+
+
+def test_keys(desk):
+    """A key is shown once, listed without its text, opens the server, and is taken back."""
+    made = desk("stage=keys", "name=ci", "scopes=[infer]")
+    secret = made.line("key")
+    listed = desk("stage=keys")
+    assert listed.cells("ci")[0] == "infer"
+    assert secret not in listed.out
+    refused = desk.attempt("stage=serve", *QUIET, "server.host=0.0.0.0", "server.keys=none.json")
+    assert refused.code == 2
+    assert "stage=keys" in refused.err
+    assert "opens nothing" in desk("stage=keys", "revoke=ci").out
+    assert desk.attempt("stage=keys", "revoke=ci").code == 2
+
+
+@pytest.mark.parametrize(
+    ("override", "words"), [("scopes=[root]", "infer, feedback, registry, admin"), ("scopes=[]", "infer")]
+)
+def test_scopes_that_do_not_exist(desk, override, words):
+    """A key needs scopes that exist; the error lists them."""
+    seen = desk.attempt("stage=keys", "name=ci", override)
+    assert seen.code == 2
+    assert words in seen.err
+
+
+def test_settings_that_cannot_be(desk):
+    """Wrong settings are told together, before anything is loaded."""
+    seen = desk.attempt("stage=serve", "server.rate=often", "server.roles.actor=ocr", "server.port=99999")
+    assert seen.code == 2
+    for words in ("server.rate='often'", "ocr@champion", "server.port=99999"):
+        assert words in seen.err
+
+
+def test_a_vllm_server_that_is_away(desk):
+    """``serve=vllm`` asks the other server first, and says how to start it."""
+    seen = desk.attempt("stage=serve", *QUIET, "serve=vllm", "serve.url=http://127.0.0.1:9")
+    assert seen.code == 2
+    assert "vllm serve" in seen.err
