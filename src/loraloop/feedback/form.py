@@ -192,6 +192,7 @@ class Form:
             given={"rating": "", "comment": "", "issues": [], "correction": ""} | given,
             problem=problem,
             issues=ISSUES,
+            reviewed=self._store.reviewed,
             longest_comment=LONGEST_COMMENT,
             longest_correction=LONGEST_CORRECTION,
             csrf=self._store.links.token(logged.id, nonce),

@@ -17,7 +17,8 @@ GOOD = 5
 def propose(store: Store) -> None:
     """Propose for every badly rated session what its best sibling answered.
 
-    What users wrote on the rating page waits in the store already. A proposal that was rejected does not come back.
+    What users wrote on the rating page waits in the store already. A proposal that was rejected does not come back, and
+    those of a session that has a correction by now do not wait (:meth:`Store.proposals`).
     """
     store.propose((session, "sibling", text) for session, text in list(_siblings(store.all())))
 
@@ -30,7 +31,7 @@ def _siblings(sessions: Iterable[Logged]) -> Iterator[tuple[str, str]]:
     for group in kin.values():
         good = sorted((each for each in group if _stars(each) >= GOOD and each.answer), key=_merit)
         for each in group:
-            if _stars(each) >= BAD or each.correction is not None:
+            if _stars(each) >= BAD:
                 continue
             other = next((one.answer for one in good if _key(one.answer or "") != _key(each.answer or "")), None)
             if other is not None:

@@ -55,7 +55,7 @@ class Store:
 
     def __init__(self, database: Database, links: Links, *, reviewed: bool = True, rated: Rated | None = None) -> None:
         self.database, self.links = database, links
-        self._reviewed, self._rated = reviewed, rated
+        self.reviewed, self._rated = reviewed, rated
         # SQLite's writers poll for their turn; threads of one process can wait for it.
         self._writing = threading.Lock()
 
@@ -94,7 +94,7 @@ class Store:
             with self._writing, self.database.write() as connection:
                 _rate(connection, session, "explicit", rating)
                 if rating.correction:
-                    status = "proposed" if self._reviewed else "accepted"
+                    status = "proposed" if self.reviewed else "accepted"
                     _correct(connection, session, "user", status, rating.correction)
         except IntegrityError as error:
             if self.session(session).rating is None:
