@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from hydra.errors import HydraException
 from hydra.plugins.sweeper import Sweeper
-from omegaconf import OmegaConf
+from omegaconf import OmegaConf, read_write
 
 if TYPE_CHECKING:
     from hydra.core.config_loader import ConfigLoader
@@ -46,7 +46,8 @@ class OptunaSweeper(Sweeper):
 
         self.hydra_context, self.config = hydra_context, config
         # A pattern with a time in it would name another folder for every launch.
-        OmegaConf.update(config, "hydra.sweep.dir", str(config.hydra.sweep.dir))
+        with read_write(config.hydra.sweep):
+            config.hydra.sweep.dir = str(config.hydra.sweep.dir)
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
