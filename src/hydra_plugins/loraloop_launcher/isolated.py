@@ -18,8 +18,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 if TYPE_CHECKING:
     from multiprocessing.context import ForkServerProcess
 
-PRELOADED = ["loraloop.__main__", "torch", "trl.trainer.sft_trainer", "peft", "mlflow", "datasets"]
-"""Imported once by the server that the jobs are forked from: a fresh process takes seconds for them."""
+PRELOADED = ["hydra_plugins.loraloop_launcher._preload"]
 
 
 class IsolatedLauncher(Launcher):
@@ -66,7 +65,7 @@ class IsolatedLauncher(Launcher):
     def _config(self, overrides: list[str], number: int) -> DictConfig:
         config = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
         with open_dict(config):
-            config.hydra.job.id = number
+            config.hydra.job.id = str(number)
             config.hydra.job.num = number
         return config
 

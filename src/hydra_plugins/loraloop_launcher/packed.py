@@ -47,7 +47,7 @@ class PackedLauncher(Launcher):
         """A job up to the point where its stage is built and checked; that stage is its return value."""
         config = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
         with open_dict(config):
-            config.hydra.job.id = number
+            config.hydra.job.id = str(number)
             config.hydra.job.num = number
         return run_job(
             hydra_context=self.hydra_context,
