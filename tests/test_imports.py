@@ -14,10 +14,11 @@ HEAVY = {
     "matplotlib", "bitsandbytes", "sacrebleu", "PIL", "scipy", "sklearn", "accelerate", "tokenizers", "ray",
     "detect_secrets",
 }  # fmt: skip
+# _preload imports the libraries that isolated jobs are forked with, in a process of its own.
 PARTS = sorted(
     path
     for path in (ROOT / "src").rglob("*.py")
-    if path.name != "__main__.py"
+    if path.name not in {"__main__.py", "_preload.py"}
 )  # fmt: skip
 
 

@@ -41,7 +41,7 @@ def traces(desk):
         ("loar=r8", "loar=r8: there is no key loar (did you mean lora?); the top level has "),
         ("lora=r9", "lora=r9: there is no lora named 'r9'"),
         ("+experiment=ocr", "+experiment=ocr: there is no experiment named 'ocr'"),
-        ("stage=trian", "stage=trian: there is no stage named 'trian' (did you mean pretrain?); there are ab, collect, "),
+        ("stage=trian", "stage=trian: there is no stage named 'trian' (did you mean pretrain?); there are ab, "),
         ("lora.r=abc", "lora.r='abc': input should be a valid integer"),
         ("lora.dropout=1.5", "lora.dropout=1.5: input should be less than 1"),
         ("+trainer.epoch=2", "trainer.epoch is not a key of trainer (did you mean epochs?); it has epochs, "),
