@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Iterator
@@ -27,27 +28,36 @@ def images(tmp_path_factory):
     return made
 
 
-def worker() -> psutil.Process:
-    """The one child of this process that reads pages, as soon as it is there."""
-    while True:
-        for child in psutil.Process().children():
+def workers() -> set[psutil.Process]:
+    """The children of this process that read pages."""
+    found = set()
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
             if "loraloop.ocr.worker" in child.cmdline():
-                return child
+                found.add(child)
+    return found
+
+
+def worker(before: set[psutil.Process]) -> psutil.Process:
+    """The one that was not there before, as soon as it is there: other tests may have left theirs."""
+    while not (new := workers() - before):
+        pass
+    return new.pop()
 
 
 def test_a_killed_worker_costs_its_page_alone(images):
     """SIGKILL takes the page that was being read; a new worker reads the others, and nothing outlives the reading."""
-    killed: list[psutil.Process] = []
+    before, killed = workers(), []
 
     def handed_out() -> Iterator[Path]:
         for image in images:
             yield image
             if not killed:  # asked for the next image, the pool has handed the first one out
-                killed.append(worker())
+                killed.append(worker(before))
                 os.kill(killed[0].pid, signal.SIGKILL)
 
     pages = list(Tesseract(cache=None, workers=1).read(handed_out()))
     assert [page.status for page in pages] == ["quarantined", "ok", "ok", "ok"]
     assert pages[0].reason.startswith("the worker died (exit status -9)")
     assert [page.text for page in pages] == ["", TEXT, TEXT, TEXT]
-    assert not [child for child in psutil.Process().children() if child.cmdline()[-2:-1] == ["loraloop.ocr.worker"]]
+    assert not workers() - before
