@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 
 import optuna
@@ -98,6 +99,17 @@ def test_plots_and_results_are_kept_with_the_sweep(swept):
     assert parent.data.metrics["best/value"] == pytest.approx(best.value)
     results = yaml.safe_load(next(swept.folder.glob("mlruns/jobs/*/optimization_results.yaml")).read_text())
     assert (results["best_params"], results["best_value"]) == (best.params, best.value)
+
+
+def test_a_winner_that_reigns_already_is_not_held_against_itself(swept, tmp_path):
+    """After the winner was promoted, the report says that it is the champion, and no version is added."""
+    shutil.copytree(swept.folder / "mlruns", tmp_path / "mlruns", ignore=shutil.ignore_patterns("jobs"))
+    desk = type(swept)(tmp_path)
+    desk("stage=promote", "version=1")
+    seen = desk("stage=sweep_report", "study=rank_alpha_lr", "gate.metric=loss", "tracker.system_metrics=false")
+    assert "passed: it is the reigning champion" in seen.out
+    assert len(desk.versions()) == 1
+    assert desk.aliases()["champion"] == 1
 
 
 def test_a_report_of_an_unknown_study_names_those_that_there_are(swept, desk):

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from loraloop.records import Manifest, Score, Version
 
 RANDOM_BASE = Decision(False, "a base with random weights is for benchmarks and never registered", {})
+REIGNING = Decision(True, "it is the reigning champion, trained again to the same weights", {})
 Rescore = Callable[["Version"], "Score | None"]
 """Scores an earlier version on the candidate's held-out rows; ``None`` if that cannot be done."""
 
@@ -57,7 +58,7 @@ def admit(
     champion = registry.champion()
     version = registry.register(adapter, manifest, run)
     if champion is not None and champion.number == version.number:
-        return Verdict(version, Decision(True, "it is the reigning champion, trained again to the same weights", {}))
+        return Verdict(version, REIGNING)
     decision = _decide(gate, scores, champion, rescore)
     registry.record("gate", version.number, decision.reason, dict(decision.numbers))
     if decision.passed:
@@ -81,7 +82,10 @@ def nominate(
     """
     if manifest.base.weights == "random":
         return Verdict(None, RANDOM_BASE)
-    decision = _decide(gate, scores, registry.champion(), rescore)
+    champion = registry.champion()
+    if champion is not None and champion.manifest.weights_sha256 == manifest.weights_sha256:
+        return Verdict(replace(champion, created=False), REIGNING)
+    decision = _decide(gate, scores, champion, rescore)
     version = registry.register(adapter, manifest, run) if decision.passed else None
     if version:
         registry.record("gate", version.number, decision.reason, dict(decision.numbers))
