@@ -7,6 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "src" / "loraloop"
 FLOOR_0 = {"", "records", "errors", "extras", "part", "atomic", "protocols", "tables", "suggest"}
+FLOOR_0 |= {"durations", "sequential"}
 FLOOR_2 = {"build", "stages", "usage"}
 FLOOR_3 = {"__main__"}
 MODULES = sorted(ROOT.rglob("*.py"))

@@ -11,12 +11,16 @@ from loraloop.records import (
     Ask,
     Collection,
     Dataset,
+    Decision,
     Estimate,
     Example,
     LoadedModel,
     Manifest,
+    Outcome,
     Page,
     Piece,
+    Rollout,
+    Ruling,
     Served,
     Training,
     Version,
@@ -24,6 +28,7 @@ from loraloop.records import (
 
 if TYPE_CHECKING:
     from peft import PeftModel
+    from sqlalchemy.engine import Connection
     from transformers import PretrainedConfig
 
     from loraloop.lora import Lora
@@ -343,6 +348,74 @@ class Metrics(Protocol):
 
     def text(self) -> bytes:
         """Everything that was counted, in Prometheus' text format."""
+        ...
+
+
+class Trigger(Protocol):
+    """A rule by which ratings call for a new adapter."""
+
+    @property
+    def threshold(self) -> float:
+        """Stars; an average below is what it looks for."""
+        ...
+
+    def decide(self, outcomes: Sequence[Outcome], since: str, now: str) -> Decision:
+        """Whether to train again (``passed``), and why or why not yet.
+
+        Args:
+            outcomes: The sessions that the reigning version answered since ``since``, oldest first.
+            since: ISO 8601, UTC, when it began to reign.
+            now: ISO 8601, UTC.
+        """
+        ...
+
+
+class Canary(Protocol):
+    """A rule by which a new version wins or loses against the stable one that serves at the same time."""
+
+    @property
+    def share(self) -> float:
+        """Of the conversations that the new version answers."""
+        ...
+
+    @property
+    def least_rating(self) -> float | None:
+        """Stars below which it never promotes; ``None`` where it compares with the stable version alone."""
+        ...
+
+    def decide(self, rollout: Rollout, outcomes: Sequence[Outcome], now: str) -> Ruling:
+        """What to do with a rollout.
+
+        Args:
+            rollout: The rollout.
+            outcomes: Every session of it, of both versions, oldest first.
+            now: ISO 8601, UTC.
+        """
+        ...
+
+
+class Alerts(Protocol):
+    """Anything that tells people."""
+
+    def send(self, title: str, text: str) -> None:
+        """Tell them; where that fails, the log says so and the caller goes on."""
+        ...
+
+
+class Database(Protocol):
+    """A database whose transactions are durable; the connections are SQLAlchemy's."""
+
+    @property
+    def name(self) -> str:
+        """As people may read it, without a password."""
+        ...
+
+    def read(self) -> AbstractContextManager[Connection]:
+        """A connection to read."""
+        ...
+
+    def write(self) -> AbstractContextManager[Connection]:
+        """One transaction, on disk when the block ends, undone if it raises."""
         ...
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -327,6 +328,9 @@ class Served:
         duration: From the request to the last token.
         first_token: From the request to the first token.
         retries: Which repetition of the same task this was; 0 for the first.
+        conversation: What the client says its request is part of; a rollout answers all of it with one version.
+        client: Who asked: what the request says of its user, else the name of the key.
+        rollout: Under which rollout ``answered`` was chosen.
     """
 
     id: str
@@ -342,6 +346,72 @@ class Served:
     prompt_tokens: int
     completion_tokens: int
     retries: int = 0
+    conversation: str | None = None
+    client: str | None = None
+    rollout: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What one served session says about the version that answered it: what the loop decides on.
+
+    Attributes:
+        time: ISO 8601, UTC, when the request came.
+        conversation: Sessions of one conversation are not independent of each other; a session on its own is its own.
+        rater: Who rated, or would have; ``None`` where nobody knows.
+        answered: ``base`` or an immutable version such as ``ocr@7``.
+        rollout: Under which rollout ``answered`` was chosen.
+        success: Whether it came to its end; ``None`` if the client left, which says nothing.
+        stars: What a person gave, 1 to 5.
+        duration: Seconds.
+    """
+
+    session: str
+    time: str
+    conversation: str
+    rater: str | None
+    answered: str
+    rollout: str | None = None
+    success: bool | None = None
+    stars: int | None = None
+    duration: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollout:
+    """A canary: a share of conversations is answered by a new version, the others by the stable one (promise L5).
+
+    Attributes:
+        model: The registered model that both are versions of.
+        share: Of the conversations that the canary answers, in 0..1.
+        began: ISO 8601, UTC.
+    """
+
+    id: str
+    role: str
+    model: str
+    stable: int
+    canary: int
+    share: float
+    began: str
+
+    def version(self, conversation: str) -> int:
+        """The version that answers ``conversation``: always the same one, whoever asks and on whichever server."""
+        digest = hashlib.sha256(f"{self.id}|{conversation}".encode()).digest()
+        return self.canary if int.from_bytes(digest[:8], "big") < self.share * 2**64 else self.stable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ruling:
+    """What a canary's rule says, with the reason in one sentence and the numbers that it was taken on.
+
+    ``wait``: go on as it is. ``stop``: end without a promotion (too little data, inconclusive at the cap, or an
+    assignment that is not as it was meant), which somebody should look at.
+    """
+
+    action: Literal["promote", "rollback", "wait", "stop"]
+    reason: str
+    numbers: FrozenMap
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,34 @@
+"""Spans of time as people write them: ``90s``, ``30m``, ``4h``, ``7d``."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+PATTERN = re.compile(r"(\d{1,6}(?:\.\d{1,3})?)([smhd])")
+
+
+def span(text: str) -> timedelta:
+    """The span that ``text`` writes.
+
+    Raises:
+        ValueError: It is none, or zero.
+    """
+    match = PATTERN.fullmatch(text)
+    found = timedelta(**{UNITS[match[2]]: float(match[1])}) if match else timedelta(0)
+    if not found:
+        raise ValueError("write a number and its unit, s, m, h or d, such as 30m or 4h")
+    return found
+
+
+def _is_span(text: str) -> str:
+    span(text)
+    return text
+
+
+Span = Annotated[str, AfterValidator(_is_span)]
+"""A key's type: a text that :func:`span` reads."""
