@@ -10,6 +10,7 @@ import pytest
 from loraloop.errors import DataError
 from loraloop.feedback import layout
 from loraloop.feedback.ratings import Rating
+from loraloop.feedback.settings import Feedback
 from loraloop.source.sessions import database, log, targets
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "sessions"
@@ -54,8 +55,13 @@ def test_a_served_session_reads_the_same_both_ways(store, make, tmp_path):
     layout.export(store, tmp_path / "out")
     (files, _), (rows, _) = log.read(tmp_path / "out"), database.read(store.database.url)
     for found in (files["s1"], rows["s1"]):
-        assert (found.task, found.answer, found.agent) == ("Read the dial.\nHHTT", "2 heads, 2 tails", "validator")
+        assert (found.instruction, found.task) == ("Read the dial.", "HHTT")
+        assert (found.answer, found.agent) == ("2 heads, 2 tails", "validator")
         assert (found.user_rating, found.correction, found.lora_version) == (2, "3 heads, 1 tail", "ocr@7")
+    layout.take(other := Feedback(folder=tmp_path / "copy").open(), tmp_path / "out")
+    assert [other.session(name).prompt for name in ("s1", "s2")] == [
+        store.session(name).prompt for name in ("s1", "s2")
+    ]
     assert files["s1"].issues == ("OCR confidence low",)
     for found in (files["s2"], rows["s2"]):
         assert (found.task, found.agent, found.success, found.user_rating) == ("plain", None, False, None)

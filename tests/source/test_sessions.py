@@ -395,3 +395,22 @@ def test_the_yaml_files_hold_the_parts_own_defaults() -> None:
     assert Sessions(**plain) == Sessions()
     assert set(plain) == set(Sessions.__dataclass_fields__)
     assert Sessions(**plans) == Sessions(pairs=True, agents=("coordinator",))
+
+
+def test_what_was_served_is_asked_again_to_the_letter(tmp_path: Path) -> None:
+    """A served prompt's lines, case and spaces reach the example as they were; what makes tasks equal ignores them."""
+    task = "Count  the\n\theads:\nHHTT"
+    log(tmp_path, "bad", task=task, instruction="Be\nbrief.", user_rating=1, answer="1", correction="2")
+    example = only(tmp_path)
+    assert (example.instruction, example.input, example.origin) == (
+        "Be\nbrief.",
+        task,
+        "be brief. count the heads: hhtt",
+    )
+
+
+def test_tasks_under_other_instructions_are_others(tmp_path: Path) -> None:
+    """A good answer to the same words under another instruction is no sibling."""
+    log(tmp_path, "bad", instruction="Count.", user_rating=1, answer="1")
+    log(tmp_path, "good", instruction="Name.", user_rating=5, answer="two")
+    assert "no other answer rated 5" in {one.item: one.reason for one in collect(tmp_path).quarantined}["bad"]

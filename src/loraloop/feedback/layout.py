@@ -36,6 +36,7 @@ class Document(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     task: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+    instruction: str | None = None
     agent: str | None = None
     answer: str | None = None
     iterations: list[JsonValue] | None = None
@@ -61,7 +62,7 @@ class Document(BaseModel):
             asked=version,
             answered=version,
             role=self.agent,
-            prompt=self.task,
+            prompt=self._prompt,
             answer=self.answer,
             iterations=self.iterations,
             status={True: "ok", False: "error", None: None}[self.success],
@@ -70,6 +71,12 @@ class Document(BaseModel):
             correction=self.correction,
         )
 
+    @property
+    def _prompt(self) -> str | list[dict[str, str]]:
+        if not self.instruction:
+            return self.task
+        return [{"role": "system", "content": self.instruction}, {"role": "user", "content": self.task}]
+
 
 def document(logged: Logged) -> dict[str, Any]:
     """A session as its ``session.json`` says it; what people have not said is left out.
@@ -77,9 +84,12 @@ def document(logged: Logged) -> dict[str, Any]:
     Implied ratings stay in the store: ``user_rating`` is what a person gave.
     """
     rating = logged.rating
+    told = "\n".join(text for role, text in logged.turns if role == "system")
+    said = "\n".join(text for role, text in logged.turns if role != "system")
     values = {
         "agent": logged.role if logged.role in AGENTS else None,
-        "task": logged.task,
+        "task": said or told,
+        "instruction": told if told and said else None,
         "iterations": logged.iterations,
         "answer": logged.answer,
         "user_rating": rating and rating.stars,

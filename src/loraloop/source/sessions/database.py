@@ -86,9 +86,10 @@ def read(url: URL) -> tuple[dict[str, Session], list[Quarantined]]:
 
 
 def _document(row: dict[str, Any]) -> dict[str, Any]:
-    prompt = row["prompt"]
+    instruction, task = _parted(row["prompt"])
     return {
-        "task": prompt if isinstance(prompt, str) else "\n".join(turn["content"] for turn in prompt),
+        "task": task,
+        "instruction": instruction,
         "iterations": row["iterations"],
         "user_rating": row["stars"],
         "feedback_comment": row["comment"],
@@ -101,3 +102,12 @@ def _document(row: dict[str, Any]) -> dict[str, Any]:
         "correction": row["correction"],
         "created": row["time"],
     }
+
+
+def _parted(prompt: str | list[dict[str, str]]) -> tuple[str, str]:
+    """System messages as the instruction and the others as the input, as a server makes its prompt of them."""
+    if isinstance(prompt, str):
+        return "", prompt
+    told = [turn["content"] for turn in prompt if turn["role"] == "system"]
+    said = [turn["content"] for turn in prompt if turn["role"] != "system"]
+    return ("\n".join(told), "\n".join(said)) if said else ("", "\n".join(told))

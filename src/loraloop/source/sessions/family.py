@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from loraloop.source.sessions.log import Session
-from loraloop.source.sessions.text import answer, collapse, task_key
+from loraloop.source.sessions.text import answer, asked, collapse
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ def families(sessions: Mapping[str, Session], low: int, high: int) -> dict[str, 
     """The family of every session, by id; ratings below ``low`` are bad, ``high`` or more good."""
     kin: dict[tuple[str | None, str], dict[str, Session]] = defaultdict(dict)
     for name, session in sessions.items():
-        kin[session.agent, task_key(session.task)][name] = session
+        kin[session.agent, asked(session)][name] = session
     return {name: family for group in kin.values() for family in [_family(group, low, high)] for name in group}
 
 

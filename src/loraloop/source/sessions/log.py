@@ -59,12 +59,14 @@ class Session(_Logged):
     """One session as logged; only ``task`` is required.
 
     Attributes:
+        instruction: What the system was told before the task, where a server kept it.
         answer: The text or plan that the agent gave, where the calls are not the answer.
         correction: The answer that a person wrote instead on review.
         duration: Seconds.
     """
 
     task: NonEmpty
+    instruction: str = ""
     iterations: tuple[Iteration, ...] | None = None
     user_rating: Rating | None = None
     feedback_comment: str | None = None

@@ -19,7 +19,7 @@ from loraloop.source.sessions import database
 from loraloop.source.sessions.family import Family, families
 from loraloop.source.sessions.log import Agent, Rating, Session, read
 from loraloop.source.sessions.targets import lacking, target
-from loraloop.source.sessions.text import answer, collapse, situation, task_key
+from loraloop.source.sessions.text import answer, asked, collapse, situation
 
 _log = logging.getLogger(__name__)
 _SHOWN_IDS = 20
@@ -174,11 +174,12 @@ def _verdict(
 ) -> Verdict:
     examples = tuple(
         Example(
+            instruction=session.instruction,
             input=situation(session),
             output=output,
             task=session.agent or "session",
             rejected=rejected,
-            origin=task_key(session.task),
+            origin=asked(session),
             provenance=Provenance(source="sessions", session_id=name),
         )
         for output in outputs

@@ -27,11 +27,19 @@ def task_key(task: str) -> str:
     return collapse(task).casefold().rstrip(" .!?")
 
 
+def asked(session: Session) -> str:
+    """The :func:`task_key` of everything that was asked."""
+    return task_key(f"{session.instruction}\n{session.task}")
+
+
 def situation(session: Session) -> str:
     """The task and, on a second line, the screens up to the first call, repeats left out.
 
-    Later screens show what the calls did, which is not known when the answer is due.
+    Later screens show what the calls did, which is not known when the answer is due. A task without screens is what a
+    server was asked, and stays as it is, lines and all: the adapter is to answer the same prompt again.
     """
+    if not session.steps:
+        return session.task
     acted = next((nth for nth, step in enumerate(session.steps) if step.calls), len(session.steps))
     seen = (collapse(step.screenshot_summary or "") for step in session.steps[: acted + 1])
     screens = " > ".join(text for text, _ in groupby(filter(None, seen)))

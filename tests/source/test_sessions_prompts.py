@@ -1,0 +1,47 @@
+"""What is learned from a served session is asked as it was served."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from loraloop.dataset.template import format_renderer
+from loraloop.serve.engine import prompt
+from loraloop.source.sessions import database
+from loraloop.source.sessions.log import Session
+from loraloop.source.sessions.text import situation
+
+TEMPLATES = (
+    "{instruction}\n{input}\n> ",
+    "Below is a task.\n\n### Instruction:\n{instruction}\n\n### Input:\n{input}\n> ",
+)
+CONVERSATIONS = (
+    [("system", "Count the heads and tails."), ("user", "HHTT\nHTHT")],
+    [("system", "a"), ("system", "b"), ("user", "c  d"), ("assistant", "e"), ("user", "f")],
+)
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+@pytest.mark.parametrize("turns", CONVERSATIONS)
+def test_training_asks_as_serving_did(template: str, turns: list[tuple[str, str]]) -> None:
+    """An example of a served conversation is trained with the very prompt that the server made of it."""
+    messages = [{"role": role, "content": content} for role, content in turns]
+    row: dict[str, Any] = dict.fromkeys(
+        (
+            "iterations",
+            "stars",
+            "comment",
+            "issues",
+            "answered",
+            "status",
+            "duration",
+            "role",
+            "answer",
+            "correction",
+            "time",
+        )
+    )
+    session = Session.model_validate(database._document({**row, "prompt": messages}))
+    render = format_renderer(template)
+    assert render(session.instruction, situation(session)) == prompt.instruction(render, template, messages)
