@@ -1,9 +1,9 @@
-"""Spans of time as people write them: ``90s``, ``30m``, ``4h``, ``7d``."""
+"""Spans of time as people write them, ``90s``, ``30m``, ``4h``, ``7d``, and moments as records do, in ISO 8601."""
 
 from __future__ import annotations
 
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 from pydantic import AfterValidator
@@ -23,6 +23,16 @@ def span(text: str) -> timedelta:
     if not found:
         raise ValueError("write a number and its unit, s, m, h or d, such as 30m or 4h")
     return found
+
+
+def moment(text: str) -> datetime:
+    """The moment that an ISO 8601 ``text`` names; without a zone it is UTC's.
+
+    Raises:
+        ValueError: It names none.
+    """
+    found = datetime.fromisoformat(text)
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def _is_span(text: str) -> str:

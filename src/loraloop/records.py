@@ -376,6 +376,12 @@ class Outcome:
     stars: int | None = None
     duration: float | None = None
 
+    @property
+    def version(self) -> int:
+        """Number of the version that answered; 0, which no version has, where it was none."""
+        found = self.answered.rpartition("@")[2]
+        return int(found) if found.isdecimal() else 0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rollout:

@@ -1,0 +1,78 @@
+"""The seed's rule: the canary's latest sessions are healthy, or it fails."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from pydantic import Field, model_validator
+
+from loraloop.part import part
+from loraloop.records import Outcome, Rollout, Ruling
+
+
+@part
+class Plain:
+    """Promotes when the canary's last sessions succeed and are rated well enough, else rolls back.
+
+    It takes no account of chance or of the stable version: ``benchmarks/canary.py`` shows how often it is wrong.
+
+    Attributes:
+        share: Of the conversations that the canary answers.
+        min_success: Success rate that has to be exceeded.
+        min_rating: Mean stars that have to be exceeded.
+        window: Latest sessions of the canary that count.
+        min_sessions: Sessions of the canary before anything is decided.
+    """
+
+    share: Annotated[float, Field(gt=0, lt=1)] = 0.15
+    min_success: Annotated[float, Field(ge=0, lt=1)] = 0.95
+    min_rating: Annotated[float, Field(ge=1, lt=5)] = 3.5
+    window: Annotated[int, Field(ge=1)] = 20
+    min_sessions: Annotated[int, Field(ge=1)] = 10
+
+    @model_validator(mode="after")
+    def _fits(self) -> Plain:
+        if self.min_sessions > self.window:
+            raise ValueError(f"min_sessions={self.min_sessions} is more than window={self.window} can hold; lower it")
+        return self
+
+    @property
+    def least_rating(self) -> float | None:
+        """It promotes above ``min_rating``."""
+        return self.min_rating
+
+    def healthy(self, success: ArrayLike, stars: ArrayLike) -> NDArray[np.bool_]:
+        """Whether success rates and mean ratings, one of each per rollout, are high enough."""
+        return np.asarray((np.asarray(success) > self.min_success) & (np.asarray(stars) > self.min_rating))
+
+    def decide(self, rollout: Rollout, outcomes: Sequence[Outcome], now: str) -> Ruling:
+        """What to do with a rollout, and why."""
+        answered = [each for each in outcomes if each.version == rollout.canary][-self.window :]
+        ended = [each.success for each in answered if each.success is not None]
+        stars = [each.stars for each in answered if each.stars is not None]
+        numbers: dict[str, Any] = {
+            "sessions": len(answered),
+            "ended": len(ended),
+            "ratings": len(stars),
+            "success": float(np.mean(ended)) if ended else None,
+            "stars": float(np.mean(stars)) if stars else None,
+            "min_success": self.min_success,
+            "min_rating": self.min_rating,
+        }
+        if len(answered) < self.min_sessions:
+            short = f"{len(answered)} sessions of version {rollout.canary}; canary.min_sessions={self.min_sessions}"
+            return Ruling(action="wait", reason=short, numbers=numbers)
+        if not ended or not stars:
+            missing = "rated" if ended else "came to its end"
+            return Ruling(action="wait", reason=f"none of the last {len(answered)} sessions {missing}", numbers=numbers)
+        success, rating = float(np.mean(ended)), float(np.mean(stars))
+        found = (
+            f"the last {len(answered)} sessions of version {rollout.canary}: success {success:.1%} "
+            f"{'>' if success > self.min_success else 'is not above'} {self.min_success:.1%}, rating {rating:.2f} "
+            f"{'>' if rating > self.min_rating else 'is not above'} {self.min_rating:g} ({len(stars)} rated)"
+        )
+        action: Literal["promote", "rollback"] = "promote" if self.healthy(success, rating) else "rollback"
+        return Ruling(action=action, reason=found, numbers=numbers)

@@ -1,0 +1,1 @@
+"""Rules by which ratings call for a new adapter."""

@@ -1,0 +1,55 @@
+"""The seed's rule: the average of the latest ratings is low."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Annotated
+
+from pydantic import Field
+
+from loraloop.part import part
+from loraloop.records import Decision, Outcome
+from loraloop.trigger.ratings import count, person, shortage
+
+
+@part
+class Plain:
+    """Fires when the last sessions hold enough ratings and these average below the threshold.
+
+    It is looked at every few hours and takes no account of chance: ``benchmarks/trigger.py`` shows how often it fires
+    for nothing.
+
+    Attributes:
+        threshold: Stars.
+        window: Latest sessions that count.
+        min_ratings: Fewest ratings among them.
+        min_raters: Fewest people who gave them; who is not known is a person in each conversation.
+        per_rater: Most ratings of one person that count, the first ones; ``None`` is any number.
+    """
+
+    threshold: Annotated[float, Field(gt=1, le=5)] = 3.8
+    window: Annotated[int, Field(ge=1)] = 50
+    min_ratings: Annotated[int, Field(ge=1)] = 10
+    min_raters: Annotated[int, Field(ge=1)] = 1
+    per_rater: Annotated[int, Field(ge=1)] | None = None
+
+    def decide(self, outcomes: Sequence[Outcome], since: str, now: str) -> Decision:
+        """Whether to train again, and why or why not yet."""
+        counts, stars = Counter[str](), []
+        for each in outcomes[-self.window :]:
+            if each.stars is not None:
+                counts[person(each)] += 1
+                if self.per_rater is None or counts[person(each)] <= self.per_rater:
+                    stars.append(each.stars)
+        mean = sum(stars) / len(stars) if stars else None
+        numbers = {"ratings": len(stars), "raters": len(counts), "mean": mean, "threshold": self.threshold}
+        window = f"among the last {min(self.window, len(outcomes))} sessions"
+        short = shortage(len(stars), len(counts), self.min_ratings, self.min_raters)
+        if short is not None or mean is None:
+            return Decision(False, f"{short} ({window})", numbers)
+        low = mean < self.threshold
+        given = count(len(stars), len(counts))
+        return Decision(
+            low, f"mean rating {mean:.2f} is {'' if low else 'not '}below {self.threshold:g}: {given} {window}", numbers
+        )

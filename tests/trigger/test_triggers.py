@@ -1,0 +1,253 @@
+"""Both triggers: what each has to keep to, and what is its own."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from loraloop.protocols import Trigger
+from loraloop.records import Decision, Outcome
+from loraloop.simulation.crowd import Crowd, Quality
+from loraloop.trigger.plain import Plain
+from loraloop.trigger.sequential import Sequential
+
+SINCE = datetime(2026, 3, 2, tzinfo=UTC)
+NOW = SINCE + timedelta(days=1)
+
+
+def outcome(number: int, stars: int | None, rater: str | None = None, talk: str | None = None) -> Outcome:
+    """A session a second after the other, each a conversation and a rater of its own unless told otherwise."""
+    time = (SINCE + timedelta(seconds=number + 1)).isoformat()
+    return Outcome(
+        session=f"s{number}",
+        time=time,
+        conversation=talk or f"s{number}",
+        rater=rater or f"r{number}",
+        answered="ocr@7",
+        stars=stars,
+    )
+
+
+def unknown(number: int, stars: int, talk: str) -> Outcome:
+    """A session of which nobody knows who rated it."""
+    time = (SINCE + timedelta(seconds=number + 1)).isoformat()
+    return Outcome(session=f"s{number}", time=time, conversation=talk, rater=None, answered="ocr@7", stars=stars)
+
+
+def decide(rule: Trigger, outcomes: list[Outcome], now: datetime = NOW) -> Decision:
+    return rule.decide(outcomes, SINCE.isoformat(), now.isoformat())
+
+
+rated = st.tuples(st.one_of(st.none(), st.integers(1, 5)), st.integers(0, 6), st.integers(0, 9))
+histories = st.lists(rated, max_size=60).map(
+    lambda rows: [outcome(i, stars, f"r{r}", f"t{t}-{r}") for i, (stars, r, t) in enumerate(rows)]
+)
+
+
+@pytest.mark.parametrize("kind", [Plain, Sequential], ids=["plain", "sequential"])
+class TestEveryTrigger:
+    """What a trigger has to keep to."""
+
+    def test_poor_ratings_fire(self, kind):
+        """Forty ratings of two stars, of as many people, fire; the reason and the numbers say the mean."""
+        decision = decide(kind(), [outcome(i, 2) for i in range(40)])
+        assert decision.passed
+        assert decision.reason.startswith("mean rating 2.00")
+        assert (decision.numbers["ratings"], decision.numbers["raters"]) == (40, 40)
+        assert (decision.numbers["mean"], decision.numbers["threshold"]) == (2.0, 3.8)
+
+    def test_good_ratings_do_not_fire(self, kind):
+        """Forty ratings of four and five stars do not fire."""
+        decision = decide(kind(), [outcome(i, 4 + i % 2) for i in range(40)])
+        assert not decision.passed
+        assert "4.50" in decision.reason
+
+    def test_no_ratings_at_all(self, kind):
+        """Sessions that nobody rated are no ratings, and the reason names the key."""
+        decision = decide(kind(), [outcome(i, None) for i in range(40)])
+        assert not decision.passed
+        assert decision.reason.startswith("0 ratings of 0 raters; trigger.min_ratings=10")
+        assert decision.numbers["mean"] is None
+
+    def test_no_sessions_at_all(self, kind):
+        """A version that has answered nobody is not retrained."""
+        assert not decide(kind(), []).passed
+
+    def test_too_few_ratings(self, kind):
+        """Nine ratings do not fire however poor they are; ten do."""
+        rows = [outcome(i, 1) for i in range(10)]
+        assert decide(kind(), rows[:9]).reason.startswith("9 ratings of 9 raters; trigger.min_ratings=10")
+        assert decide(kind(), rows).passed
+
+    def test_too_few_people(self, kind):
+        """Two people cannot fire a rule that asks for three, and the reason names the key."""
+        rows = [outcome(i, 1, rater=f"r{i % 2}") for i in range(30)]
+        decision = decide(kind(min_raters=3), rows)
+        assert not decision.passed
+        assert decision.reason.startswith("30 ratings of 2 raters; trigger.min_raters=3")
+        assert decide(kind(min_raters=3), [*rows, outcome(30, 1, rater="r2")]).passed
+
+    def test_one_person_counts_only_so_often(self, kind):
+        """A hundred bad ratings of one person among contented ones weigh as many as the cap allows."""
+        rows = [outcome(i, 5) for i in range(20)] + [outcome(i, 1, rater="angry") for i in range(20, 44)]
+        assert decide(kind(per_rater=None), rows).passed
+        decision = decide(kind(per_rater=2), rows)
+        assert not decision.passed
+        assert decision.numbers["ratings"] == 22
+
+    def test_somebody_unknown_is_one_person_in_a_conversation(self, kind):
+        """Ratings without a name are of one rater in each conversation."""
+        same = [unknown(i, 1, talk="t") for i in range(12)]
+        others = [unknown(i, 1, talk=f"t{i}") for i in range(12)]
+        assert decide(kind(), same).numbers["raters"] == 1
+        assert decide(kind(), others).numbers["raters"] == 12
+
+    def test_a_name_is_not_mistaken_for_a_conversation(self, kind):
+        """Somebody called like a conversation is not its unknown rater."""
+        rows = [unknown(0, 1, talk="t"), outcome(1, 1, rater="t"), outcome(2, 1, rater="conversation t")]
+        assert decide(kind(), rows).numbers["raters"] == 3
+
+    @given(histories)
+    def test_numbers_go_into_a_ledger(self, kind, outcomes):
+        """Whatever the history, the numbers are finite JSON and the reason is one line."""
+        decision = decide(kind(), outcomes)
+        json.dumps(decision.numbers, allow_nan=False)
+        assert decision.reason
+        assert "\n" not in decision.reason
+
+    @given(histories, st.integers(1, 5))
+    def test_more_bad_ratings_never_turn_it_off(self, kind, outcomes, more):
+        """Where it fires, one-star ratings of further people leave it firing."""
+        if decide(kind(), outcomes).passed:
+            worse = [outcome(len(outcomes) + i, 1, f"new{i}") for i in range(more)]
+            assert decide(kind(), [*outcomes, *worse]).passed
+
+    @given(histories, st.integers(0, 59))
+    def test_a_worse_rating_never_turns_it_off(self, kind, outcomes, place):
+        """Where it fires, it also does with any one rating lowered to one star."""
+        if outcomes and outcomes[place % len(outcomes)].stars is not None and decide(kind(), outcomes).passed:
+            place %= len(outcomes)
+            lower = [*outcomes[:place], replace(outcomes[place], stars=1), *outcomes[place + 1 :]]
+            assert decide(kind(), lower).passed
+
+    @given(histories)
+    def test_asking_again_gives_the_same(self, kind, outcomes):
+        """A decision depends on nothing but what it is given."""
+        rule = kind()
+        assert decide(rule, outcomes) == decide(rule, outcomes)
+
+    @pytest.mark.parametrize("threshold", [1.0, 5.1, math.nan])
+    def test_a_threshold_off_the_scale(self, kind, threshold):
+        """A threshold that no rating, or every one, is below is refused."""
+        with pytest.raises(ValidationError, match="threshold"):
+            kind(threshold=threshold)
+
+
+class TestPlain:
+    """The seed's rule."""
+
+    def test_only_the_last_sessions_count(self):
+        """Fifty good sessions make forty bad ones before them forgotten."""
+        bad = [outcome(i, 1) for i in range(40)]
+        good = [outcome(i, 5) for i in range(40, 90)]
+        assert decide(Plain(), bad).passed
+        assert not decide(Plain(), [*bad, *good]).passed
+        assert decide(Plain(window=90), [*bad, *good]).passed
+
+    def test_the_threshold_itself_does_not_fire(self):
+        """An average of exactly the threshold is not below it."""
+        assert not decide(Plain(threshold=4), [outcome(i, 4) for i in range(10)]).passed
+
+
+class TestSequential:
+    """The default rule."""
+
+    def test_a_few_poor_ratings_may_be_chance(self):
+        """Ten ratings that average 3.5 fire the plain rule, not this one, and its bound says why."""
+        rows = [outcome(i, stars) for i, stars in enumerate((1, 5, 5, 4, 2, 5, 4, 3, 5, 1))]
+        decision = decide(Sequential(), rows)
+        assert decide(Plain(), rows).passed
+        assert not decision.passed
+        assert decision.numbers["upper"] > 3.8
+        assert "is not shown to be below 3.8: 10 ratings of 10 raters since 2026-03-02 00:00" in decision.reason
+
+    @settings(max_examples=40)
+    @given(histories)
+    def test_it_fires_where_the_upper_bound_is_below(self, outcomes):
+        """It fires exactly if there are enough ratings and the upper end of its bounds is below the threshold."""
+        decision = decide(Sequential(), outcomes)
+        enough = decision.numbers["ratings"] >= 10 and decision.numbers["raters"] >= 3
+        assert decision.passed == (enough and decision.numbers["upper"] < 3.8)
+        assert 1 <= decision.numbers["lower"] <= decision.numbers["upper"] <= 5
+
+    def test_a_conversation_is_one_opinion(self):
+        """Twelve bad ratings of one person in one conversation are a single opinion."""
+        rows = [outcome(i, 1, rater="r", talk="t") for i in range(12)]
+        assert decide(Sequential(), rows).numbers["ratings"] == 1
+
+    @given(histories, st.randoms(use_true_random=False))
+    def test_the_order_within_a_window_does_not_matter(self, outcomes, rng):
+        """Without a cap, the same ratings in another order decide the same."""
+        rule = Sequential(per_rater=None)
+        one, other = decide(rule, outcomes), decide(rule, rng.sample(outcomes, len(outcomes)))
+        assert one.passed == other.passed
+        assert one.numbers["upper"] == pytest.approx(other.numbers["upper"], abs=1e-6)
+
+    def test_each_window_begins_anew(self):
+        """A good first week does not outweigh a poor second one; the window's beginning is told."""
+        good = [outcome(i, 5) for i in range(500)]
+        poor = [outcome(7 * 86400 + i, 2) for i in range(30)]
+        later = decide(Sequential(), [*good, *poor], SINCE + timedelta(days=8))
+        assert later.passed
+        assert later.numbers["window_began"] == "2026-03-09T00:00:00+00:00"
+        assert not decide(Sequential(window="30d"), [*good, *poor], SINCE + timedelta(days=8)).passed
+
+    def test_what_comes_later_is_not_seen(self):
+        """Sessions after the moment of the decision, as a replay holds them, do not count."""
+        rows = [outcome(i, 1) for i in range(30)]
+        assert decide(Sequential(), rows, SINCE + timedelta(seconds=15)).numbers["ratings"] == 15
+
+    def test_times_without_a_zone_are_utc(self):
+        """A store that leaves the zone out means UTC."""
+        rows = [outcome(i, 1) for i in range(30)]
+        bare = Sequential().decide(rows, "2026-03-02T00:00:00", "2026-03-03T00:00:00")
+        assert bare == decide(Sequential(), rows)
+
+    @pytest.mark.parametrize("window", ["7", "7 days", "0d", ""])
+    def test_a_window_without_a_unit(self, window):
+        """A window is a number with its unit."""
+        with pytest.raises(ValidationError, match="30m or 4h"):
+            Sequential(window=window)
+
+    def test_weeks_of_simulated_ratings(self):
+        """Asked after each of 12 ratings a tick: at most 5% of weeks fire at the threshold, over 95% at 3.45."""
+        crowd, rule, weeks = Crowd(sessions=12), Sequential(), 400
+        rng = np.random.default_rng(23)
+
+        def fired(mean: float) -> float:
+            visits = crowd.visit(weeks, 42, rng)
+            quality = Quality(success=0.9, stars=mean)
+            stars = crowd.answer(visits, quality, quality, np.zeros(visits.mood.shape, dtype=bool)).stars
+            return float(rule.fires(stars.reshape(weeks, -1)).any(axis=1).mean())
+
+        assert fired(4.1) < 0.01
+        assert fired(3.8) < 0.05 + 3 * (0.05 * 0.95 / weeks) ** 0.5
+        assert fired(3.45) > 0.95
+
+    def test_a_decision_is_that_of_the_simulation(self):
+        """The parts that benchmarks call on whole arrays say after every session what a decision says."""
+        stars = np.random.default_rng(29).integers(1, 5, size=60)
+        rule = Sequential(min_ratings=1, min_raters=1)
+        rows = [outcome(i, int(given)) for i, given in enumerate(stars)]
+        found = [decide(rule, rows[: i + 1]).passed for i in range(60)]
+        assert found == rule.fires(stars).tolist()
+        assert any(found)
+        assert not all(found)
