@@ -22,6 +22,9 @@ class Client:
         key: Its key, where it asks for one.
         adapter: What answers: ``base``, ``ocr@7``, ``ocr@champion``.
         agent: A role instead, such as ``validator``; the server knows which adapter that is.
+        user: Who asks, as the server's sessions name it.
+        conversation: What the requests are part of; while the server tries a new version on a share of conversations,
+            one version answers all of it. It may be set anew at any time, as may ``user``.
         timeout: Seconds for one request.
     """
 
@@ -32,12 +35,15 @@ class Client:
         *,
         adapter: str | None = None,
         agent: str | None = None,
+        user: str | None = None,
+        conversation: str | None = None,
         timeout: float = 120.0,
     ) -> None:
         from openai import OpenAI
 
         self.openai = OpenAI(base_url=f"{url.rstrip('/')}/v1", api_key=key or "none", timeout=timeout)
         self.model = BASE
+        self.user, self.conversation = user, conversation
         self.session: str | None = None
         self.answered: str | None = None
         self.link: str | None = None
@@ -74,13 +80,22 @@ class Client:
                 if chunk.choices and chunk.choices[0].delta.content:
                     yield chunk.choices[0].delta.content
 
-    def rate(self, rating: int, comment: str = "", issues: Sequence[str] = (), *, session: str | None = None) -> None:
+    def rate(
+        self,
+        rating: int,
+        comment: str = "",
+        issues: Sequence[str] = (),
+        correction: str = "",
+        *,
+        session: str | None = None,
+    ) -> None:
         """Rate an answer of a loraloop server; the key needs the scope ``feedback``.
 
         Args:
             rating: 1 to 5 stars.
             comment: In words.
             issues: What went wrong, such as ``wrong_action_selected``.
+            correction: What the answer should have been.
             session: Which answer; the last one if it is not given.
 
         Raises:
@@ -90,6 +105,7 @@ class Client:
         if rated is None:
             raise ConfigError("there is no answer to rate: ask first, or give session=ID (a vLLM server names none)")
         body = {"session": rated, "rating": rating, "comment": comment, "issues": list(issues)}
+        body |= {"correction": correction} if correction else {}
         self.openai.post("/feedback", body=body, cast_to=object)
 
     def models(self) -> list[str]:
@@ -98,8 +114,11 @@ class Client:
 
     def _body(self, messages: Messages, retries: int, settings: Mapping[str, Any]) -> dict[str, Any]:
         turns = [{"role": "user", "content": messages}] if isinstance(messages, str) else list(messages)
-        again = {"metadata": {"retries": str(retries)}} if retries else {}
-        return {"model": self.model, "messages": turns, **again, **settings}
+        metadata = {"retries": str(retries)} if retries else {}
+        metadata |= {"conversation": self.conversation} if self.conversation else {}
+        told: dict[str, Any] = {"user": self.user} if self.user else {}
+        told |= {"metadata": metadata} if metadata else {}
+        return {"model": self.model, "messages": turns, **told, **settings}
 
     def _remember(self, headers: Mapping[str, str]) -> None:
         """Which session the answer is; a vLLM server names none."""

@@ -19,21 +19,21 @@ NEUTRAL = {**NeutralChat.model_fields, **NeutralCompletion.model_fields}
 CHAT: dict[str, Any] = {"model": "base", "messages": [{"role": "user", "content": "x"}]}
 TEXT: dict[str, Any] = {"model": "base", "prompt": "x"}
 OFF: dict[str, Any] = {
-    "n": 1, "presence_penalty": 0, "frequency_penalty": 0.0, "logit_bias": {}, "user": None, "tools": [],
+    "n": 1, "presence_penalty": 0, "frequency_penalty": 0.0, "logit_bias": {}, "tools": [],
     "tool_choice": "none", "parallel_tool_calls": True, "functions": [], "function_call": "auto",
     "response_format": {"type": "text"}, "modalities": ["text"], "audio": None, "prediction": None,
     "reasoning_effort": "none", "verbosity": "medium", "service_tier": "auto", "store": False, "moderation": None,
     "web_search_options": None, "prompt_cache_key": None, "prompt_cache_options": None, "prompt_cache_retention": None,
-    "safety_identifier": None, "best_of": 1, "echo": False, "suffix": "",
+    "best_of": 1, "echo": False, "suffix": "",
 }  # fmt: skip
 ON: dict[str, Any] = {
-    "n": 2, "presence_penalty": 0.5, "frequency_penalty": -1, "logit_bias": {"50256": -100}, "user": "u-1",
+    "n": 2, "presence_penalty": 0.5, "frequency_penalty": -1, "logit_bias": {"50256": -100},
     "tools": [{"type": "function", "function": {"name": "f"}}], "tool_choice": "required", "parallel_tool_calls": "yes",
     "functions": [{"name": "f"}], "function_call": {"name": "f"}, "response_format": {"type": "json_object"},
     "modalities": ["text", "audio"], "audio": {"voice": "alloy", "format": "wav"},
     "prediction": {"type": "content", "content": "x"}, "reasoning_effort": "high", "verbosity": "low",
     "service_tier": "flex", "store": True, "moderation": {"model": "m"}, "web_search_options": {},
-    "prompt_cache_key": "k", "prompt_cache_options": {}, "prompt_cache_retention": "24h", "safety_identifier": "s",
+    "prompt_cache_key": "k", "prompt_cache_options": {}, "prompt_cache_retention": "24h",
     "best_of": 3, "echo": True, "suffix": "end",
 }  # fmt: skip
 
@@ -110,6 +110,14 @@ def test_another_value_is_refused_by_name(name):
         ({"seed": 2**63}, "seed", "invalid_value"),
         ({"metadata": {"retries": "-1"}}, "metadata.retries", "invalid_value"),
         ({"metadata": {"team": "a"}}, "metadata.team", "unknown_parameter"),
+        ({"metadata": {"conversation": ""}}, "metadata.conversation", "invalid_value"),
+        ({"metadata": {"conversation": 7}}, "metadata.conversation", "invalid_value"),
+        ({"metadata": {"conversation": "c" * 257}}, "metadata.conversation", "invalid_value"),
+        ({"metadata": {"conversation": "a\nb"}}, "metadata.conversation", "invalid_value"),
+        ({"user": "u" * 257}, "user", "invalid_value"),
+        ({"user": "a\0b"}, "user", "invalid_value"),
+        ({"user": "\ud800"}, "user", "invalid_value"),
+        ({"safety_identifier": ""}, "safety_identifier", "invalid_value"),
         ({"stream_options": {"include_usage": True}}, "stream_options", "invalid_value"),
         ({"top_logprobs": 2}, None, "invalid_value"),
         ({"max_tokens": 5, "max_completion_tokens": 6}, None, "invalid_value"),
@@ -122,6 +130,16 @@ def test_the_parameter_at_fault_is_named(change, param, code):
     assert (error.param, error.code) == (param, code)
     assert "constrained" not in str(error)
     assert "tagged" not in str(error)
+
+
+@pytest.mark.parametrize(("form", "body"), [(ChatRequest, CHAT), (CompletionRequest, TEXT)])
+def test_who_asks_and_in_which_conversation(form, body):
+    """Both APIs take a conversation, and who asks by either of two names; without them a request says nothing."""
+    told = form(**body, user="u-1", safety_identifier="s-1", metadata={"conversation": "c" * 256})
+    assert (told.client, told.conversation) == ("u-1", "c" * 256)
+    assert form(**body, safety_identifier="s-1").client == "s-1"
+    silent = form(**body, user=None, metadata={"retries": "1"})
+    assert (silent.client, silent.conversation) == (None, None)
 
 
 def test_every_problem_is_told_at_once():

@@ -40,7 +40,7 @@ def address(url: str | None, folder: Path) -> URL:
 
 
 class Database:
-    """One database of sessions; its tables are made where they are missing.
+    """One database of sessions; its tables are made where they are missing, and those of version 1 brought up to date.
 
     SQLite runs in WAL mode with ``synchronous=FULL``: a commit has been synced when it returns (SQLite, "PRAGMA
     synchronous"). PostgreSQL is told ``synchronous_commit=on`` for the same reason.
@@ -100,6 +100,8 @@ class Database:
             found = connection.scalar(sa.select(schema.facts.c.version))
             if found is None:
                 connection.execute(schema.facts.insert().values(version=schema.VERSION))
+            elif found == 1:
+                schema.upgrade(connection)
             elif found != schema.VERSION:
                 raise ConfigError(
                     f"{self.name} holds tables of version {found}, and this loraloop reads version {schema.VERSION}: "

@@ -30,6 +30,9 @@ def _key(label: str) -> str:
 _WORDS = {_key(label): word for word, label in ISSUES.items()}
 
 
+Label = Annotated[str, StringConstraints(max_length=256, pattern=r"^[^\x00]+$")]
+
+
 class Document(BaseModel):
     """What of a ``session.json`` is kept."""
 
@@ -48,6 +51,9 @@ class Document(BaseModel):
     success: bool | None = None
     duration: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     created: str | None = None
+    conversation: Label | None = None
+    client: Label | None = None
+    rollout: Label | None = None
 
     def logged(self, session: str) -> Logged:
         """The session of that id."""
@@ -67,6 +73,9 @@ class Document(BaseModel):
             iterations=self.iterations,
             status={True: "ok", False: "error", None: None}[self.success],
             duration=self.duration,
+            conversation=self.conversation,
+            client=self.client,
+            rollout=self.rollout,
             rating=rating,
             correction=self.correction,
         )
@@ -100,6 +109,9 @@ def document(logged: Logged) -> dict[str, Any]:
         "success": logged.success,
         "duration": logged.duration,
         "created": logged.time,
+        "conversation": logged.conversation,
+        "client": logged.client,
+        "rollout": logged.rollout,
     }
     return {name: value for name, value in values.items() if value is not None}
 

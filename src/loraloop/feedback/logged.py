@@ -22,6 +22,9 @@ class Logged:
         iterations: Screens and tool calls, of a session that was imported.
         status: ``ok``, ``error``, ``timeout`` or ``cancelled``.
         duration: Seconds.
+        conversation: What the client said that it is part of.
+        client: Who asked.
+        rollout: Under which rollout the version was chosen.
         rating: What a person gave; its ``correction`` is in the table of corrections alone.
         implied: The stars that its course implies.
         correction: What it should have answered, as a person accepted or edited it.
@@ -38,6 +41,9 @@ class Logged:
     status: str | None = None
     duration: float | None = None
     retries: int = 0
+    conversation: str | None = None
+    client: str | None = None
+    rollout: str | None = None
     rating: Rating | None = None
     implied: int | None = None
     correction: str | None = None

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sqlalchemy as sa
+from sqlalchemy.engine import Connection
 
-VERSION = 1
-"""Of the tables; a database with another one is not touched."""
+VERSION = 2
+"""Of the tables; an earlier one is brought up to it in place, a later one is not touched."""
 
 metadata = sa.MetaData()
 
@@ -18,7 +19,7 @@ sessions = sa.Table(
     sa.Column("id", sa.String, primary_key=True),
     sa.Column("time", sa.String, index=True, comment="ISO 8601, UTC"),
     sa.Column("asked", sa.String, comment="the model as the client named it"),
-    sa.Column("answered", sa.String, index=True, comment="base or an immutable version"),
+    sa.Column("answered", sa.String, comment="base or an immutable version"),
     sa.Column("role", sa.String),
     sa.Column("prompt", sa.JSON, nullable=False),
     sa.Column("answer", sa.JSON(none_as_null=True)),
@@ -29,6 +30,11 @@ sessions = sa.Table(
     sa.Column("prompt_tokens", sa.Integer),
     sa.Column("completion_tokens", sa.Integer),
     sa.Column("retries", sa.Integer, nullable=False, default=0),
+    sa.Column("conversation", sa.String, comment="what the client says that it is part of"),
+    sa.Column("client", sa.String, comment="who asked"),
+    sa.Column("rollout", sa.String, comment="under which rollout the version was chosen"),
+    sa.Index("ix_sessions_answered_time", "answered", "time"),
+    sa.Index("ix_sessions_rollout_time", "rollout", "time"),
 )
 
 ratings = sa.Table(
@@ -54,3 +60,13 @@ corrections = sa.Table(
     sa.Column("time", sa.String, nullable=False, comment="of the proposal"),
     sa.Column("decided", sa.String, comment="when it was reviewed"),
 )
+
+
+def upgrade(connection: Connection) -> None:
+    """Bring the tables of version 1 to version 2: columns that say nothing of earlier sessions, and indexes."""
+    for name in ("conversation", "client", "rollout"):
+        connection.exec_driver_sql(f"ALTER TABLE sessions ADD COLUMN {name} VARCHAR")
+    connection.exec_driver_sql("DROP INDEX IF EXISTS ix_sessions_answered")
+    for index in sessions.indexes:
+        index.create(connection, checkfirst=True)
+    connection.execute(facts.update().values(version=VERSION))

@@ -18,12 +18,15 @@ from loraloop.feedback.links import Links
 from loraloop.feedback.logged import Logged, Proposal
 from loraloop.feedback.ratings import Rating, implied, plain
 from loraloop.feedback.schema import corrections, ratings, sessions
-from loraloop.records import Served
+from loraloop.records import Outcome, Served
 
 Rated = Callable[[str, int, str], None]
 """Told of every rating that was kept: what had answered, the stars, and ``explicit`` or ``implicit``."""
 Verdict = Literal["accepted", "edited", "rejected"]
 GOOD = ("accepted", "edited")
+OUTCOME = [
+    sessions.c[name] for name in ("id", "time", "conversation", "client", "answered", "rollout", "status", "duration")
+]
 
 
 class UnknownSessionError(DataError):
@@ -121,6 +124,46 @@ class Store:
         """Every session, or those that a version answered, in the order of their ids."""
         with self.database.read() as connection:
             return list(_select(connection, *([sessions.c.answered == answered] if answered else [])))
+
+    def outcomes(
+        self,
+        *,
+        answered: str | None = None,
+        rollout: str | None = None,
+        since: str | None = None,
+        limit: int | None = None,
+    ) -> list[Outcome]:
+        """What sessions say about the versions that answered them, oldest first, with the stars that people gave.
+
+        Sessions of which nobody knows when they were or what answered (imported ones) are left out.
+
+        Args:
+            answered: Of this version alone.
+            rollout: Of this rollout alone.
+            since: ISO 8601; in UTC where it names no zone. Of requests that came then or later.
+            limit: Of the latest so many.
+
+        Raises:
+            ValueError: ``since`` is no time.
+        """
+        conditions: list[sa.ColumnElement[bool]] = [sessions.c.time.is_not(None), sessions.c.answered.is_not(None)]
+        if answered is not None:
+            conditions.append(sessions.c.answered == answered)
+        if rollout is not None:
+            conditions.append(sessions.c.rollout == rollout)
+        if since is not None:
+            conditions.append(sessions.c.time >= _stamp(since))
+        given = (ratings.c.session == sessions.c.id) & (ratings.c.kind == "explicit")
+        newest = (
+            sa.select(*OUTCOME, ratings.c.stars)
+            .select_from(sessions.outerjoin(ratings, given))
+            .where(*conditions)
+            .order_by(sessions.c.time.desc(), sessions.c.id.desc())
+            .limit(limit)
+        )
+        with self.database.read() as connection:
+            rows = connection.execute(newest).all()
+        return [_outcome(row) for row in reversed(rows)]
 
     def latest(self, count: int) -> list[Logged]:
         """The latest sessions, the newest first."""
@@ -221,6 +264,27 @@ def _logged(row: Row[Any]) -> Logged:
     if row.stars is not None:
         rating = Rating(stars=row.stars, comment=row.comment, issues=tuple(row.issues))
     return Logged(**own, rating=rating, implied=row.implied, correction=row.text)
+
+
+def _outcome(row: Row[Any]) -> Outcome:
+    return Outcome(
+        session=row.id,
+        time=row.time,
+        conversation=row.conversation or row.id,
+        rater=row.client,
+        answered=row.answered,
+        rollout=row.rollout,
+        success=None if row.status in (None, "cancelled") else row.status == "ok",
+        stars=row.stars,
+        duration=row.duration,
+    )
+
+
+def _stamp(time: str) -> str:
+    """``time`` as sessions are stamped: so written, times are in the order of their texts."""
+    moment = datetime.fromisoformat(time)
+    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    return moment.isoformat(timespec="milliseconds")
 
 
 def _now() -> str:

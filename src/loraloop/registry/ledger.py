@@ -104,14 +104,9 @@ class Ledger:
         Raises:
             RegistryError: ``at`` is not a time, or the ledger is damaged.
         """
-        try:
-            moment = datetime.fromisoformat(at)
-        except ValueError as error:
-            raise RegistryError(f"at={at!r} is not an ISO 8601 time; write 2026-01-31T18:00:00+00:00") from error
-        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        version = None
+        then, version = moment(at), None
         for entry in self.entries():
-            if datetime.fromisoformat(entry.time) > moment:
+            if datetime.fromisoformat(entry.time) > then:
                 break
             version = entry.version if entry.alias == alias else version
         return version
@@ -179,6 +174,19 @@ class Ledger:
 
         self.path.parent.mkdir(parents=True, exist_ok=True)
         return FileLock(self.path.with_name(f".{self.path.name}.lock"), timeout=60)
+
+
+def moment(at: str) -> datetime:
+    """The ISO 8601 time ``at``, which is UTC where it names no zone.
+
+    Raises:
+        RegistryError: It is none.
+    """
+    try:
+        found = datetime.fromisoformat(at)
+    except ValueError as error:
+        raise RegistryError(f"at={at!r} is not an ISO 8601 time; write 2026-01-31T18:00:00+00:00") from error
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def _digest(entry: Entry) -> str:

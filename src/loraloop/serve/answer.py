@@ -30,6 +30,8 @@ class Task:
         prompt: As the client wrote it, images and recordings as the text that was read.
         tokens: Of the rendered prompt.
         began: Monotonic time at which the request came.
+        conversation: What the client says that it is part of.
+        client: Who asks.
     """
 
     id: str
@@ -40,6 +42,8 @@ class Task:
     tokens: int
     retries: int
     began: float
+    conversation: str | None = None
+    client: str | None = None
     created: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
@@ -134,4 +138,7 @@ class Answer:
             prompt_tokens=task.tokens,
             completion_tokens=self.tokens,
             retries=task.retries,
+            conversation=task.conversation,
+            client=task.client,
+            rollout=task.route.rollout,
         )

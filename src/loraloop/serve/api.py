@@ -30,6 +30,7 @@ from loraloop.serve.service import Service
 if TYPE_CHECKING:
     from loraloop.protocols import Backend, Metrics, Ocr, Sessions
     from loraloop.serve.names import Versions
+    from loraloop.serve.rollouts import Ask
     from loraloop.serve.server import Server
     from loraloop.serve.speech import Recogniser
 
@@ -45,6 +46,7 @@ def create_app(
     routers: Iterable[APIRouter] = (),
     ocr: Ocr | None = None,
     speech: Recogniser | None = None,
+    rollouts: Ask | None = None,
 ) -> FastAPI:
     """The application; it starts the backend when it starts and closes it when it ends.
 
@@ -57,6 +59,7 @@ def create_app(
         routers: More routes; each says with :func:`loraloop.serve.guard.needs` which scopes open it.
         ocr: Reads images in messages; without it they are refused.
         speech: Hears recordings in messages; without it they are refused.
+        rollouts: Tells which new versions are tried on a share of conversations.
     """
 
     @asynccontextmanager
@@ -68,7 +71,7 @@ def create_app(
             await asyncio.to_thread(backend.close)
 
     app = FastAPI(title="loraloop", version=__version__, lifespan=lifespan, redoc_url=None)
-    router = Router(versions, settings.roles, settings.alias_seconds)
+    router = Router(versions, settings.roles, settings.alias_seconds, rollouts=rollouts)
     _answers(app, Service(backend, sessions, router, settings, metrics, Reader(settings, ocr, speech)))
     _adapters(app, Adapters(backend, router))
     _state(app, backend, metrics)
@@ -132,7 +135,7 @@ def _state(app: FastAPI, backend: Backend, metrics: Metrics) -> None:
     @app.get("/metrics", openapi_extra=needs("registry"), response_class=Response, tags=["state"])
     async def prometheus() -> Response:
         """Counts in Prometheus' text format."""
-        return Response(metrics.text(), media_type=METRICS)
+        return Response(await asyncio.to_thread(metrics.text), media_type=METRICS)
 
 
 def _document(app: FastAPI) -> None:

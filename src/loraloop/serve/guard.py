@@ -96,6 +96,7 @@ class Guard:
         if free:
             _same_machine(headers.get(b"host", b"").decode("latin1"))
         key = self._keys.find(_secret(headers)) if keys else None
+        scope["state"]["key"] = key and key.name
         client = scope.get("client") or ("",)
         await self._count(f"key {key.name}" if key else f"address {client[0]}")
         if scopes == []:

@@ -42,7 +42,18 @@ class Versions:
             raise UnknownVersionError("a model is base, NAME@VERSION, NAME@ALIAS, agent:ROLE or one that was loaded")
         full, at = self.names.get(match["name"], match["name"]), match["at"]
         version = self.resolve(f"models:/{full}/{int(at)}" if at.isdecimal() else f"models:/{full}@{at}")
-        return f"{self._short(full)}@{version.number}", version
+        return self.name(full, version.number), version
+
+    def name(self, model: str, number: int) -> str:
+        """The name of a version of a registered model that never means another one."""
+        return f"{next((short for short, long in self.names.items() if long == model), model)}@{number}"
+
+    def aliased(self, name: str) -> str | None:
+        """The registered model whose alias ``name`` is; ``None`` where a name always means the same version."""
+        match = NAME.fullmatch(name)
+        if match is None or name in self._folders or match["at"].isdecimal():
+            return None
+        return self.names.get(match["name"], match["name"])
 
     def version(self, name: str) -> Version:
         """The version alone."""
@@ -68,6 +79,3 @@ class Versions:
     def forget(self, name: str) -> None:
         """Let go of a folder's adapter."""
         self._folders.pop(name, None)
-
-    def _short(self, full: str) -> str:
-        return next((short for short, long in self.names.items() if long == full), full)

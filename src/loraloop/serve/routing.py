@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from loraloop.errors import LoraloopError, UnknownVersionError
 from loraloop.serve.errors import ApiError
 from loraloop.serve.names import BASE, Versions
+from loraloop.serve.rollouts import Ask, Rollouts
 
 AGENT = "agent:"
 RETRY = "recovery"
@@ -22,11 +23,25 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where a request goes: ``base`` or an immutable version, and the role that asked."""
+    """Where a request goes.
+
+    Attributes:
+        answered: ``base`` or an immutable version.
+        role: The agent role that asked.
+        rollout: The rollout that chose ``answered``.
+        stable: What answers where ``answered``, a rollout's new version, cannot.
+    """
 
     asked: str
     answered: str
     role: str | None = None
+    rollout: str | None = None
+    stable: str | None = None
+
+    @property
+    def back(self) -> Route:
+        """The way to the stable version, which is no part of the rollout."""
+        return Route(self.asked, self.stable or self.answered, self.role)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,33 +65,52 @@ class Router:
         roles: The name behind each agent role.
         seconds: How long an alias is believed.
         pins: Names that were given by hand to versions.
+        rollouts: Tells the rollouts in progress; asked, like the registry, at most once per ``seconds``.
     """
 
     versions: Versions
     roles: Mapping[str, str]
     seconds: float = 1.0
     pins: dict[str, str] = field(default_factory=dict)
+    rollouts: Ask | None = None
     _known: OrderedDict[str, _Known] = field(default_factory=OrderedDict)
     _looking: dict[str, asyncio.Task[_Known]] = field(default_factory=dict)
+    _rollouts: Rollouts = field(init=False)
 
-    async def route(self, asked: str, retries: int = 0) -> Route:
+    def __post_init__(self) -> None:
+        self._rollouts = Rollouts(self.rollouts, self.seconds)
+
+    async def route(self, asked: str, retries: int = 0, conversation: str | None = None) -> Route:
         """The version that answers for ``asked``.
 
         Args:
             asked: ``base``, ``ocr@7``, ``ocr@champion``, ``agent:validator`` or a name that was loaded by hand.
             retries: How often the task was tried before; an agent's later tries go to the role ``recovery``.
+            conversation: By which a rollout chooses between its versions; without one the stable version answers.
 
         Raises:
             ApiError: There is no such model, or the registry cannot be asked.
         """
         if not asked.startswith(AGENT):
-            return Route(asked, await self.version(asked))
+            return await self._split(Route(asked, await self.version(asked)), asked, conversation)
         role = asked.removeprefix(AGENT)
         if role not in self.roles:
             roles = ", ".join(f"{AGENT}{name}" for name in self.roles) or "none"
             raise unknown(asked, f"the roles are {roles}")
         name = self.roles[RETRY if retries and RETRY in self.roles else role]
-        return Route(asked, await self.version(name), role)
+        return await self._split(Route(asked, await self.version(name), role), name, conversation)
+
+    async def _split(self, route: Route, name: str, conversation: str | None) -> Route:
+        """What a rollout makes of a route that ``name`` led to: only an alias is free to mean another version."""
+        model = None if name in self.pins else self.versions.aliased(name)
+        if model is None or conversation is None:
+            return route
+        rollout = await self._rollouts.of(model, int(route.answered.rpartition("@")[2]))
+        if rollout is None:
+            return route
+        chosen = self.versions.name(model, rollout.version(conversation))
+        stable = None if chosen == route.answered else route.answered
+        return Route(route.asked, chosen, route.role, rollout.id, stable)
 
     async def version(self, name: str) -> str:
         """The immutable version behind a name.

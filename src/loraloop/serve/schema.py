@@ -20,6 +20,7 @@ def _whole(text: str) -> str:
 
 
 Unicode = Annotated[str, AfterValidator(_whole)]
+Label = Annotated[Unicode, Field(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Stop = Annotated[Unicode, Field(min_length=1, max_length=200)]
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Nothing = Annotated[list[Any], Field(max_length=0)]
@@ -111,9 +112,14 @@ class StreamOptions(_Strict):
 
 
 class Metadata(_Strict):
-    """What a request says about itself. ``retries``: how often this task was tried before, in decimal digits."""
+    """What a request says about itself.
+
+    ``retries``: how often this task was tried before, in decimal digits. ``conversation``: what the request is part of;
+    while a new version is tried on a share of conversations, one version answers all of it.
+    """
 
     retries: Annotated[str, Field(pattern=r"^[0-9]{1,3}$")] | None = None
+    conversation: Label | None = None
 
 
 class TextFormat(_Strict):
@@ -129,7 +135,6 @@ class Neutral(_Strict):
     presence_penalty: Literal[0] | None = None
     frequency_penalty: Literal[0] | None = None
     logit_bias: Empty | None = None
-    user: None = None
 
 
 class NeutralChat(Neutral):
@@ -153,7 +158,6 @@ class NeutralChat(Neutral):
     prompt_cache_key: None = None
     prompt_cache_options: None = None
     prompt_cache_retention: None = None
-    safety_identifier: None = None
 
 
 class NeutralCompletion(Neutral):
@@ -177,6 +181,8 @@ class Sampling(Neutral):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     metadata: Metadata | None = None
+    user: Label | None = None
+    safety_identifier: Label | None = None
 
     @field_validator("stream_options")
     @classmethod
@@ -194,6 +200,16 @@ class Sampling(Neutral):
     def retries(self) -> int:
         """How often the same task was tried before."""
         return int((self.metadata and self.metadata.retries) or 0)
+
+    @property
+    def conversation(self) -> str | None:
+        """What the request is part of."""
+        return self.metadata.conversation if self.metadata else None
+
+    @property
+    def client(self) -> str | None:
+        """Who asks, by one of the API's two names for it."""
+        return self.user or self.safety_identifier
 
     @property
     def counted(self) -> bool:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import uuid
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 from fastapi import Request
 from fastapi.responses import Response
 
-from loraloop.errors import BusyError, LoraloopError, ModelError
+from loraloop.errors import BusyError, LoraloopError, ModelError, RegistryError
 from loraloop.records import Ask
 from loraloop.serve import shapes
 from loraloop.serve.answer import Answer, Task
@@ -34,6 +36,15 @@ SEEDS = 2**63 - 1
 """The API's seeds have a sign; generators take none."""
 LONGEST_TOKEN = 128
 """Characters; a text that is longer than so many for each token it may have is not even counted."""
+logger = logging.getLogger(__name__)
+
+
+class Rendered(NamedTuple):
+    """A prompt as the model gets it, how many tokens it has, and how many are left for the answer."""
+
+    text: str
+    tokens: int
+    room: int
 
 
 @dataclass
@@ -64,38 +75,62 @@ class Service:
 
     async def _answer(self, request: Request, body: ChatRequest | CompletionRequest, form: shapes.Form) -> Any:
         request.state.model = UNKNOWN
-        route = await self.router.route(body.model, body.retries)
-        request.state.model = route.answered
-        task = await self._task(request, body, route)
-        answer = Answer(task, self.backend, self.sessions, self.metrics)
-        headers = {"x-loraloop-session": task.id, "x-loraloop-rate": task.link}
+        session = uuid.uuid4().hex
+        route = await self.router.route(body.model, body.retries, body.conversation or session)
+        prompt: Any = await self.reader.conversation(body.messages) if isinstance(body, ChatRequest) else body.text
         try:
-            await answer.begin()
+            answer = await self._begun(request, body, route, prompt, session)
+        except (ModelError, RegistryError) as error:
+            if route.stable is None:
+                raise
+            logger.error("%s (rollout %s) cannot answer: %s", route.answered, route.rollout, error)
+            answer = await self._begun(request, body, route.back, prompt, uuid.uuid4().hex)
+        headers = {"x-loraloop-session": answer.task.id, "x-loraloop-rate": answer.task.link}
+        if answer.task.route.rollout is not None:
+            headers["x-loraloop-rollout"] = answer.task.route.rollout
+        async with _kept(answer):
             if body.stream:
                 return EventStream(_events(form, answer, body), answer.close, headers)
-            return await _whole(form, answer, headers, told=task.ask.logprobs is not None)
-        except asyncio.CancelledError:
-            await answer.close("cancelled")
-            raise
-        except Exception as error:
-            if answer.begun or not isinstance(error, BusyError):  # who was turned away was not served
-                await answer.close("error")
-            raise
+            return await _whole(form, answer, headers, told=answer.task.ask.logprobs is not None)
 
-    async def _task(self, request: Request, body: ChatRequest | CompletionRequest, route: Route) -> Task:
+    async def _begun(
+        self, request: Request, body: ChatRequest | CompletionRequest, route: Route, prompt: Any, session: str
+    ) -> Answer:
+        """An answer whose first piece is there; a version that cannot answer leaves a session that says so."""
+        request.state.model = route.answered
+        rendered, fault = Rendered("", 0, 1), None
+        try:
+            rendered = await asyncio.to_thread(self._render, body, prompt, route.answered)
+        except RegistryError as error:  # the template is the version's: without the one there is not the other
+            fault = error
+        task = Task(
+            id=session,
+            link=self.sessions.link(session),
+            route=route,
+            prompt=prompt,
+            ask=self._ask(body, route.answered, rendered),
+            tokens=rendered.tokens,
+            retries=body.retries,
+            began=request.state.began,
+            conversation=body.conversation,
+            client=body.client or request.state.key,
+        )
+        answer = Answer(task, self.backend, self.sessions, self.metrics)
+        async with _kept(answer):
+            if fault is not None:
+                raise fault
+            await answer.begin()
+        return answer
+
+    def _ask(self, body: ChatRequest | CompletionRequest, model: str, rendered: Rendered) -> Ask:
         if isinstance(body, ChatRequest):
-            prompt: Any = await self.reader.conversation(body.messages)
             logprobs = (body.top_logprobs or 0) if body.logprobs else None
-            asked, field_ = body.max_completion_tokens or body.max_tokens, "messages"
         else:
-            prompt, logprobs, field_ = body.text, body.logprobs, "prompt"
-            asked = body.max_tokens or min(DEFAULT_COMPLETION_TOKENS, self.settings.max_tokens)
-        session = uuid.uuid4().hex
-        text, tokens, limit, link = await asyncio.to_thread(self._render, prompt, route.answered, session, field_)
-        ask = Ask(
-            model=route.answered,
-            prompt=text,
-            max_tokens=self._room(asked, tokens, limit, field_),
+            logprobs = body.logprobs
+        return Ask(
+            model=model,
+            prompt=rendered.text,
+            max_tokens=rendered.room,
             temperature=1.0 if body.temperature is None else body.temperature,
             top_p=1.0 if body.top_p is None else body.top_p,
             top_k=max(0, body.top_k or 0),
@@ -104,12 +139,12 @@ class Service:
             logprobs=logprobs,
             deadline=self.settings.deadline_seconds,
         )
-        began = request.state.began
-        return Task(
-            id=session, link=link, route=route, prompt=prompt, ask=ask, tokens=tokens, retries=body.retries, began=began
-        )
 
-    def _render(self, prompt: Any, model: str, session: str, param: str) -> tuple[str, int, int, str]:
+    def _render(self, body: ChatRequest | CompletionRequest, prompt: Any, model: str) -> Rendered:
+        if isinstance(body, ChatRequest):
+            asked, param = body.max_completion_tokens or body.max_tokens, "messages"
+        else:
+            asked, param = body.max_tokens or min(DEFAULT_COMPLETION_TOKENS, self.settings.max_tokens), "prompt"
         limit = self.backend.limit()
         size = len(prompt) if isinstance(prompt, str) else sum(len(turn["content"]) for turn in prompt)
         if size > LONGEST_TOKEN * limit:
@@ -118,7 +153,8 @@ class Service:
             text = prompt if isinstance(prompt, str) else self.backend.render(prompt, model)
         except ModelError as error:
             raise ApiError(400, str(error), param=param, code="invalid_value") from error
-        return text, self.backend.tokens(text), limit, self.sessions.link(session)
+        tokens = self.backend.tokens(text)
+        return Rendered(text, tokens, self._room(asked, tokens, limit, param))
 
     def _room(self, asked: int | None, tokens: int, limit: int, param: str) -> int:
         """How many tokens the answer may have."""
@@ -128,6 +164,20 @@ class Service:
         if tokens >= limit or tokens + (asked or 0) > limit:
             raise _too_long(f"{tokens} tokens" + (f" beside max_tokens={asked}" if asked else ""), limit, param)
         return asked or min(self.settings.max_tokens, limit - tokens)
+
+
+@asynccontextmanager
+async def _kept(answer: Answer) -> AsyncIterator[None]:
+    """Whatever ends the block early ends the answer, which is kept as it is."""
+    try:
+        yield
+    except asyncio.CancelledError:
+        await answer.close("cancelled")
+        raise
+    except Exception as error:
+        if answer.begun or not isinstance(error, BusyError):  # who was turned away was not served
+            await answer.close("error")
+        raise
 
 
 async def _whole(form: shapes.Form, answer: Answer, headers: dict[str, str], *, told: bool) -> Response:

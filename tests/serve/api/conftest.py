@@ -191,6 +191,7 @@ def opened(
     routers: Any = (),
     ocr: Any = None,
     speech: Any = None,
+    rollouts: Any = None,
     **settings: Any,
 ):
     """A server with settings of its own."""
@@ -206,7 +207,8 @@ def opened(
     server = Server(**values | settings)
     registry, sessions, echo = Shelf(home), sessions or Memory(), backend or Echo()
     metrics = PrometheusMetrics(echo.stats)
-    app = create_app(echo, sessions, Versions(registry.resolve, server.names), server, metrics, routers, ocr, speech)
+    versions = Versions(registry.resolve, server.names)
+    app = create_app(echo, sessions, versions, server, metrics, routers, ocr, speech, rollouts)
     with running(app, server) as url, httpx2.Client(base_url=url, timeout=20) as http:
         yield House(url, http, echo, sessions, registry, metrics, app)
 
