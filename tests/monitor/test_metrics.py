@@ -7,8 +7,25 @@ import subprocess
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from loraloop.monitor.metrics import MODELS, OTHER, PrometheusMetrics
+from loraloop.errors import StoreError
+from loraloop.monitor.metrics import LOOP, MODELS, OTHER, PrometheusMetrics
 from loraloop.records import Served
+
+TOLD = [
+    ("loraloop_loop_cycles_total", {"role": "validator", "outcome": "promoted"}, 2.0),
+    ("loraloop_loop_cycles_total", {"role": "validator", "outcome": "rolled_back"}, 1.0),
+    ("loraloop_loop_state", {"role": "validator", "state": "canary"}, 1.0),
+    ("loraloop_loop_decisions_total", {"role": "validator", "decision": "rollout"}, 3.0),
+    ("loraloop_loop_tick_timestamp_seconds", {"role": "validator"}, 1.8e9),
+    ("loraloop_canary_share", {"role": "validator"}, 0.15),
+    ("loraloop_canary_sessions", {"role": "validator", "arm": "stable"}, 85.0),
+    ("loraloop_canary_sessions", {"role": "validator", "arm": "canary"}, 15.0),
+    ("loraloop_canary_success_ratio", {"role": "validator", "arm": "canary"}, 0.98),
+    ("loraloop_canary_stars", {"role": "validator", "arm": "canary"}, 4.2),
+    ("loraloop_canary_failing", {"role": "validator"}, 0.0),
+    ("loraloop_ledger_intact", {"model": "loraloop-ocr"}, 1.0),
+]
+"""What a loop tells, once of each kind."""
 
 
 def served(model: str = "ocr@7", status: str = "ok", role: str | None = "validator") -> Served:
@@ -31,7 +48,7 @@ def busy() -> PrometheusMetrics:
         "active": 4,
         "resident": 2,
     }
-    metrics = PrometheusMetrics(lambda: stats)
+    metrics = PrometheusMetrics(lambda: stats, lambda: TOLD)
     metrics.began()
     metrics.began()
     metrics.ended("/v1/chat/completions", "ocr@7", 200, 0.2)
@@ -66,6 +83,51 @@ def test_everything_is_counted():
     assert found["loraloop_backend_queue",] == 3
     assert found["loraloop_backend_resident",] == 2
     assert found["process_resident_memory_bytes",] > 0
+
+
+def test_the_loop_is_told():
+    """Every figure of the loop is in the scrape with its labels, under the name that it came by."""
+    found = values(busy())
+    for name, labels, value in TOLD:
+        assert found[(name, *sorted(labels.values()))] == value
+    assert {name for name, _, _ in TOLD} == set(LOOP)
+
+
+def test_the_share_of_versions_can_be_told():
+    """The sessions of each version are counted apart, also of two that serve a role at the same time."""
+    metrics = PrometheusMetrics()
+    for number in range(20):
+        metrics.served(served("ocr@8" if number < 3 else "ocr@7", "ok" if number else "error"))
+    found = values(metrics)
+    assert found["loraloop_sessions_total", "error", "ocr@8"] == 1
+    assert found["loraloop_sessions_total", "ocr@8", "ok"] == 2
+    assert found["loraloop_sessions_total", "ocr@7", "ok"] == 17
+
+
+def test_a_loop_that_cannot_tell(caplog):
+    """A scrape goes on without the loop's figures, which is logged and counted."""
+
+    def away():
+        raise StoreError("the database is locked")
+
+    metrics = PrometheusMetrics(loop=away)
+    metrics.served(served())
+    values(metrics)
+    found = values(metrics)
+    assert found["loraloop_sessions_total", "ocr@7", "ok"] == 1
+    assert found["loraloop_loop_scrape_failures_total",] >= 1
+    assert "the database is locked" in caplog.text
+    assert not any(key[0] in LOOP for key in found)
+
+
+def test_what_the_loop_tells_is_bounded():
+    """Names that are not the loop's are left out, labels are those of the name, and each has so many sets at most."""
+    many = [("loraloop_canary_share", {"role": f"r{number}"}, 0.1) for number in range(MODELS + 50)]
+    others = [("loraloop_secrets", {"role": "a"}, 1.0), ("loraloop_canary_failing", {"role": "a", "id": "b"}, 1.0)]
+    found = values(PrometheusMetrics(loop=lambda: many + others))
+    assert sum(key[0] == "loraloop_canary_share" for key in found) == MODELS
+    assert not any(key[0] == "loraloop_secrets" for key in found)
+    assert found["loraloop_canary_failing", "a"] == 1
 
 
 def test_labels_are_bounded():

@@ -6,11 +6,12 @@ further one is counted as ``other``, so that a long-lived server's metrics stay 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from prometheus_client import Metric
+    from prometheus_client import Counter, Metric
 
     from loraloop.records import Served
 
@@ -33,7 +34,23 @@ LEVELS = {
 }
 """What it may measure."""
 
+LOOP = {
+    "loraloop_loop_cycles_total": ("Trips through the loop that are over", ("role", "outcome")),
+    "loraloop_loop_state": ("1 for the state that the loop is in", ("role", "state")),
+    "loraloop_loop_decisions_total": ("Decisions taken", ("role", "decision")),
+    "loraloop_loop_tick_timestamp_seconds": ("When the loop was last looked at", ("role",)),
+    "loraloop_canary_share": ("Share of conversations that a new version answers", ("role",)),
+    "loraloop_canary_sessions": ("Sessions of the running rollout", ("role", "arm")),
+    "loraloop_canary_success_ratio": ("Share of its sessions that came to their end", ("role", "arm")),
+    "loraloop_canary_stars": ("Mean of the stars that people gave in it", ("role", "arm")),
+    "loraloop_canary_failing": ("1 if the rule points at a rollback or a stop", ("role",)),
+    "loraloop_ledger_intact": ("1 if the ledger's chain of hashes holds", ("model",)),
+}
+"""What the loop may tell, with the labels of each."""
+
 Stats = Callable[[], Mapping[str, float]]
+Loop = Callable[[], Iterable[tuple[str, Mapping[str, str], float]]]
+logger = logging.getLogger(__name__)
 
 
 class PrometheusMetrics:
@@ -41,9 +58,10 @@ class PrometheusMetrics:
 
     Args:
         stats: The backend's own figures, asked for at every scrape; names are those of :data:`COUNTS`, :data:`LEVELS`.
+        loop: The loop's figures, asked for at every scrape; names and labels are those of :data:`LOOP`.
     """
 
-    def __init__(self, stats: Stats | None = None) -> None:
+    def __init__(self, stats: Stats | None = None, loop: Loop | None = None) -> None:
         from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, metrics
 
         # A second series beside each counter, which nothing here reads.
@@ -67,6 +85,9 @@ class PrometheusMetrics:
         ProcessCollector(registry=self.registry)
         if stats is not None:
             self.registry.register(_Backend(stats))
+        if loop is not None:
+            failed = Counter("loop_scrape_failures", "Scrapes without the loop's figures", **every)
+            self.registry.register(_Loop(loop, failed))
 
     def began(self) -> None:
         """A request came."""
@@ -113,7 +134,15 @@ class PrometheusMetrics:
         if len(self._models) >= MODELS:
             return OTHER
         self._models.add(name)
+        self._count_from_zero(name)
         return name
+
+    def _count_from_zero(self, name: str) -> None:
+        """Show what was not counted yet: Prometheus takes a series that begins at 1 for no increase."""
+        for kind in ("explicit", "implicit"):
+            self._stars.labels(name, kind)
+            for stars in range(1, 6):
+                self._ratings.labels(name, str(stars), kind)
 
 
 class _Backend:
@@ -132,3 +161,34 @@ class _Backend:
         for name, text in LEVELS.items():
             if name in values:
                 yield GaugeMetricFamily(f"loraloop_backend_{name}", text, value=values[name])
+
+
+class _Loop:
+    """Asks the loop at every scrape; one that cannot tell takes nothing else from the scrape."""
+
+    def __init__(self, loop: Loop, failed: Counter) -> None:
+        self._loop, self._failed = loop, failed
+
+    def collect(self) -> Iterator[Metric]:
+        """The families that have a value now, each with a bounded number of label sets."""
+        try:
+            told = list(self._loop())
+        except Exception as error:  # a scrape tells what there is
+            self._failed.inc()
+            logger.error("the loop's figures cannot be told: %s", error)
+            return
+        families = _families()
+        for name, labels, value in told:
+            if name in families and len(families[name].samples) < MODELS:
+                families[name].add_metric([str(labels.get(key, "")) for key in LOOP[name][1]], value)
+        yield from (family for family in families.values() if family.samples)
+
+
+def _families() -> dict[str, Any]:
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+    made: dict[str, Any] = {}
+    for name, (text, labels) in LOOP.items():
+        kind = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
+        made[name] = kind(name, text, labels=labels)
+    return made

@@ -1,0 +1,2 @@
+-- Run once, on an empty volume: sessions and the loop are in `loraloop`, MLflow has a database of its own.
+CREATE DATABASE mlflow;
