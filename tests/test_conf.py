@@ -39,6 +39,8 @@ def composed(path: Path) -> DictConfig:
     """The whole configuration with ``path`` as its group's choice."""
     group = group_of(path)
     override = [] if group == "." else [f"{'' if group in groups() else '+'}{group}={path.stem}"]
+    if group == "policy":  # it chooses the rules among a stage's own groups
+        override = ["stage=tick", f"policy={path.stem}"]
     if group.startswith("hydra/sweeper/"):
         override.insert(0, "hydra/sweeper=optuna")
     GlobalHydra.instance().clear()

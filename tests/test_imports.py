@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 HEAVY = {
     "torch", "transformers", "trl", "peft", "mlflow", "optuna", "datasets", "cv2", "pandas", "pyarrow",
     "matplotlib", "bitsandbytes", "sacrebleu", "PIL", "scipy", "sklearn", "accelerate", "tokenizers", "ray",
-    "detect_secrets",
+    "detect_secrets", "apprise",
 }  # fmt: skip
 # _preload imports the libraries that isolated jobs are forked with, in a process of its own.
 PARTS = sorted(

@@ -222,8 +222,15 @@ class Registry(Protocol):
         """
         ...
 
-    def promote(self, number: int, alias: str, reason: str) -> Version:
-        """Point ``alias`` at a version and write it, with the reason, into the ledger."""
+    def promote(
+        self,
+        number: int,
+        alias: str,
+        reason: str,
+        event: str = "promote",
+        numbers: Mapping[str, Any] | None = None,
+    ) -> Version:
+        """Point ``alias`` at a version and write it, as ``event`` with reason and numbers, into the ledger."""
         ...
 
     def resolve(self, reference: str) -> Version:

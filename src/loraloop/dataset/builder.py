@@ -74,7 +74,7 @@ class DatasetBuilder:
             ConfigError: ``template`` is ``chat`` and there is no tokenizer with a chat template.
             DataError: Fewer than ``min_rows`` rows, or fewer than two groups of them, are usable.
         """
-        rows, unusable = self._render(collection.examples, tokenizer)
+        rows, unusable = self.render(collection.examples, tokenizer)
         quarantined = (*collection.quarantined, *unusable)
         if len(rows) < self.min_rows:
             raise DataError(_too_few(len(rows), self.min_rows, quarantined))
@@ -90,9 +90,14 @@ class DatasetBuilder:
         """Write ``dataset`` to ``export``, if that is set; see :func:`loraloop.dataset.exports.export`."""
         return None if self.export is None else exports.export(dataset, self.export)
 
-    def _render(
+    def render(
         self, examples: Iterable[Example], tokenizer: PreTrainedTokenizerBase | None
     ) -> tuple[list[Row], list[Quarantined]]:
+        """Every example as the model will see it, and those that leave nothing to ask or to learn.
+
+        Raises:
+            ConfigError: ``template`` is ``chat`` and there is no tokenizer with a chat template.
+        """
         render = chat_renderer(tokenizer) if self.template == CHAT else format_renderer(self.template)
         rows, unusable = [], []
         for number, example in enumerate(examples, 1):

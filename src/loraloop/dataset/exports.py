@@ -76,6 +76,16 @@ def export(dataset: Dataset, path: Path) -> Path:
     return path
 
 
+def save(examples: Iterable[Example], path: Path) -> Path:
+    """Write examples that are on no side of a split; :func:`load` reads them back.
+
+    Raises:
+        DataError: It cannot be written; an earlier file stays as it was.
+    """
+    tables.write(path, [_flat(example, "", layout(path)) for example in examples])
+    return path
+
+
 def load(path: Path) -> tuple[Example, ...]:
     """The examples of an export, in its order; empty cells of optional columns are ``None``.
 

@@ -92,15 +92,29 @@ class MlflowRegistry:
                 self._point(client, "register", number, "candidate", f"content {content[:12]}", {"run": run})
             return self._version(client, self.name, number, created)
 
-    def promote(self, number: int, alias: str, reason: str) -> Version:
+    def promote(
+        self,
+        number: int,
+        alias: str,
+        reason: str,
+        event: str = "promote",
+        numbers: Mapping[str, Any] | None = None,
+    ) -> Version:
         """Point ``alias`` at a version and write it, with the reason, into the ledger.
+
+        Args:
+            number: The version.
+            alias: What points at it from now on.
+            reason: Why, in a sentence.
+            event: What the ledger calls it; ``rollback`` gives the alias back to an earlier version.
+            numbers: What it was decided on.
 
         Raises:
             RegistryError: There is no such version, its weights are altered, or MLflow does not allow the alias.
         """
         self.resolve(str(number))
         with self._locked(), self._client() as client:
-            self._point(client, "promote", number, alias, reason, {})
+            self._point(client, event, number, alias, reason, numbers or {})
             return self._version(client, self.name, number, created=False)
 
     def resolve(self, reference: str) -> Version:

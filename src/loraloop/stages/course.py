@@ -77,11 +77,26 @@ class Course:
         return shared.once(self.job, "skeleton", ("model",), self.model.skeleton)
 
     @contextmanager
-    def running(self, rows: Dataset, estimate: Estimate) -> Iterator[Run]:
-        """The tracked run that spans training and evaluation, with its parameters and data logged."""
+    def running(
+        self,
+        rows: Dataset,
+        estimate: Estimate,
+        name: str | None = None,
+        parent: str | None = None,
+        resume: str | None = None,
+    ) -> Iterator[Run]:
+        """The tracked run that spans training and evaluation, with its parameters and data logged.
+
+        Args:
+            rows: What is trained on and held out.
+            estimate: What is to be expected.
+            name: Of the run; else the choices that made it.
+            parent: The run under which it is nested; else that of the sweep.
+            resume: A run that was interrupted, to go on with.
+        """
         job = self.job
-        parent = job.trial.parent if job.trial else None
-        with self.tracker.start(_name(job), parent) as run:
+        parent = parent or (job.trial.parent if job.trial else None)
+        with self.tracker.start(name or _name(job), parent, resume) as run:
             if job.trial:
                 job.trial.note(run=run.id, folder=str(job.output))
                 run.tags({"trial": str(job.trial.number)})
@@ -105,17 +120,12 @@ class Course:
         self, run: Run, rows: Dataset, loaded: LoadedModel, base: Score, trained: PeftModel, training: Training
     ) -> Values:
         """Last leg: evaluate, keep, register and ask the gate; a sweep does the latter two for its best trial alone."""
-        score = self.evaluation.score(
-            trained, loaded.tokenizer, rows.validation, self.source.correct, "evaluate adapter"
-        )
-        self.evaluation.agree(trained, loaded.tokenizer, rows.validation)
-        manifest = self._manifest(run, loaded, rows, trained, training.adapter)
-        _log_result(run, self.job, self.evaluation, base, score, training, manifest)
+        score, manifest = self.measure(run, rows, loaded, base, trained, training)
         verdict = None
         if self.job.trial is None:
 
             def rescore(champion: Version) -> Score | None:
-                return self._rescore(champion, trained, loaded, rows)
+                return self.rescore(champion, trained, loaded, rows)
 
             verdict = admission.admit(
                 self.registry, self.gate, training.adapter, manifest, (score, base), run.id, rescore
@@ -126,6 +136,33 @@ class Course:
         if self.job.trial:
             self.job.trial.finish(values)
         return values
+
+    def measure(
+        self, run: Run, rows: Dataset, loaded: LoadedModel, base: Score, trained: PeftModel, training: Training
+    ) -> tuple[Score, Manifest]:
+        """Evaluate the adapter and keep it with its scores and its manifest; nothing is registered."""
+        score = self.evaluation.score(
+            trained, loaded.tokenizer, rows.validation, self.source.correct, "evaluate adapter"
+        )
+        self.evaluation.agree(trained, loaded.tokenizer, rows.validation)
+        manifest = self._manifest(run, loaded, rows, trained, training.adapter)
+        _log_result(run, self.job, self.evaluation, base, score, training, manifest)
+        return score, manifest
+
+    def rescore(self, champion: Version, trained: PeftModel, loaded: LoadedModel, rows: Dataset) -> Score | None:
+        """How an earlier version does on the same held-out rows; ``None`` if it is of another base."""
+        from loraloop.errors import ModelError
+        from loraloop.model import adapters
+        from loraloop.registry import manifest as manifests
+
+        try:
+            manifests.verify_adapter(loaded.base, champion.manifest)
+        except ModelError:
+            return None
+        with adapters.instead(trained, champion.path) as model:
+            return self.evaluation.score(
+                model, loaded.tokenizer, rows.validation, self.source.correct, "evaluate champion"
+            )
 
     @property
     def _objectives(self) -> list[str]:
@@ -160,20 +197,6 @@ class Course:
             loraloop_version=__version__,
             probe=adapters.probe(trained, loaded.tokenizer),
         )
-
-    def _rescore(self, champion: Version, trained: PeftModel, loaded: LoadedModel, rows: Dataset) -> Score | None:
-        from loraloop.errors import ModelError
-        from loraloop.model import adapters
-        from loraloop.registry import manifest as manifests
-
-        try:
-            manifests.verify_adapter(loaded.base, champion.manifest)
-        except ModelError:
-            return None
-        with adapters.instead(trained, champion.path) as model:
-            return self.evaluation.score(
-                model, loaded.tokenizer, rows.validation, self.source.correct, "evaluate champion"
-            )
 
 
 def _require_known(objectives: list[str]) -> None:

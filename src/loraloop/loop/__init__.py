@@ -1,0 +1,1 @@
+"""The loop's state, in the database of sessions, and what its steps are made of."""

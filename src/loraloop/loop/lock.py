@@ -1,0 +1,79 @@
+"""Claims that one process has at a time and that fall with it, however it ends."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from loraloop.protocols import Database
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+
+@contextmanager
+def claim(database: Database, name: str, seconds: float) -> Iterator[bool]:
+    """Hold ``name``: the operating system's lock on a file beside a SQLite database, or an advisory lock of PostgreSQL.
+
+    Args:
+        database: Whose users take turns.
+        name: What they take turns at.
+        seconds: How long to wait for it.
+
+    Yields:
+        Whether it is held.
+    """
+    with database.read() as connection:
+        url, kind = connection.engine.url, connection.dialect.name
+        if kind == "postgresql":
+            with _row(connection, name, seconds) as free:
+                yield free
+            return
+    with _file(Path(str(url.database)), name, seconds) as free:
+        yield free
+
+
+@contextmanager
+def _file(database: Path, name: str, seconds: float) -> Iterator[bool]:
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(database.with_name(f".{database.name}.{re.sub(r'[^A-Za-z0-9_.-]', '_', name)}.lock"))
+    try:
+        lock.acquire(timeout=seconds)
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _row(connection: Connection, name: str, seconds: float) -> Iterator[bool]:
+    key = {"key": int.from_bytes(hashlib.sha256(f"loraloop {name}".encode()).digest()[:8], "big", signed=True)}
+    if seconds:
+        connection.execute(
+            sa.text("SELECT set_config('lock_timeout', :wait, true)"), {"wait": f"{1e3 * seconds:.0f}ms"}
+        )
+        try:
+            connection.execute(sa.text("SELECT pg_advisory_lock(:key)"), key)
+            free = True
+        except sa.exc.OperationalError:  # it was not to be had in that time
+            connection.rollback()
+            free = False
+    else:
+        free = bool(connection.scalar(sa.text("SELECT pg_try_advisory_lock(:key)"), key))
+    connection.commit()  # the lock belongs to the connection; a transaction that stays open would hold up vacuuming
+    try:
+        yield free
+    finally:
+        if free:
+            connection.execute(sa.text("SELECT pg_advisory_unlock(:key)"), key)
+            connection.commit()

@@ -1,0 +1,97 @@
+"""The part: everything that decides the way from a rating to a promotion or a rollback."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, SkipValidation, field_validator, model_validator
+
+from loraloop.durations import Span
+from loraloop.part import part
+from loraloop.protocols import Canary, Trigger
+
+Role = Annotated[str, Field(pattern=r"^\w[\w.-]*$", max_length=100)]
+
+
+@part
+class Mix:
+    """What a retraining set is made of, in shares that add up to 1.
+
+    Attributes:
+        corrective: Of badly rated sessions with the answers that they should have had.
+        earlier: Of what the adapter was trained on before, so that it is not forgotten.
+        rows: Of the whole set. Corrective examples are repeated as often as their share asks, earlier ones never:
+            where there are too few of these, the set is smaller.
+    """
+
+    corrective: Annotated[float, Field(gt=0, le=1)] = 0.2
+    earlier: Annotated[float, Field(ge=0, lt=1)] = 0.8
+    rows: Annotated[int, Field(ge=1)] = 2500
+
+    @model_validator(mode="after")
+    def _whole(self) -> Mix:
+        total = self.corrective + self.earlier
+        if not math.isclose(total, 1, abs_tol=1e-6):
+            raise ValueError(
+                f"corrective={self.corrective:g} and earlier={self.earlier:g} add up to {total:g}, and shares add up "
+                f"to 1: write earlier={max(0.0, 1 - self.corrective):g}"
+            )
+        return self
+
+
+@part
+class Policy:
+    """The rules of the loop.
+
+    Attributes:
+        name: What the ledger calls this policy.
+        roles: Agent roles (``server.roles``) that the loop tends.
+        every: Time between two ticks.
+        trigger: When to train again.
+        canary: When a new version wins or loses against the one that reigns.
+        cooldown: Least time between two retrainings of a role.
+        daily_cap: Most retrainings of a role in 24 hours.
+        below: Stars; sessions rated below it are learned from.
+        min_corrective: Fewest such sessions with a target; fewer are not trained on.
+        mix: What the training set is made of.
+        golden: JSONL file that candidates are measured on; ``None``: held-out rows of ``source``, drawn once per role.
+        golden_rows: How many of them.
+        max_forgetting: Largest share of the golden rows that the champion answers right and a candidate may answer
+            wrong, and largest drop of the share of right answers in any slice.
+    """
+
+    name: Annotated[str, Field(min_length=1, max_length=100)] = "default"
+    roles: Annotated[tuple[Role, ...], Field(min_length=1)]
+    every: Span = "4h"
+    trigger: SkipValidation[Trigger]
+    canary: SkipValidation[Canary]
+    cooldown: Span = "24h"
+    daily_cap: Annotated[int, Field(ge=1)] = 2
+    below: Annotated[int, Field(ge=2, le=5)] = 4
+    min_corrective: Annotated[int, Field(ge=1)] = 5
+    mix: Mix = Field(default_factory=Mix)
+    golden: Path | None = None
+    golden_rows: Annotated[int, Field(ge=1)] = 200
+    max_forgetting: Annotated[float, Field(ge=0, le=1)] = 0.1
+
+    @field_validator("roles")
+    @classmethod
+    def _each_once(cls, roles: tuple[str, ...]) -> tuple[str, ...]:
+        twice = sorted({role for role in roles if roles.count(role) > 1})
+        if twice:
+            raise ValueError(f"{', '.join(twice)} stands there twice: name each role once")
+        return roles
+
+    @model_validator(mode="after")
+    def _promotes_what_would_not_trigger(self) -> Policy:
+        """A version that wins at a rating below the trigger's would be retrained as soon as it reigns."""
+        least, threshold = self.canary.least_rating, self.trigger.threshold
+        if least is not None and least < threshold:
+            raise ValueError(
+                f"canary promotes from {least:g} stars on and trigger looks for an average below {threshold:g}: a "
+                "version would be promoted at a rating that triggers at once; write "
+                f"canary.min_rating={threshold:g} or more, or lower the trigger's threshold to {least:g} or less"
+            )
+        return self

@@ -1,0 +1,257 @@
+"""The loop itself: what a role's cycle does next, from what is in the database, on disk and in the registry."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from loraloop.durations import span
+from loraloop.errors import ConfigError, DataError, ModelError, RegistryError, StoreError, TrackingError, TrainingError
+from loraloop.loop.cycle import ENDS, RETRAIN, Cycle, Decided
+from loraloop.loop.store import MovedError
+from loraloop.loop.telling import Telling
+from loraloop.stages.lessons import Teacher
+from loraloop.stages.rollouts import Rollouts
+
+if TYPE_CHECKING:
+    from loraloop.feedback.store import Store
+    from loraloop.policy import Policy
+    from loraloop.protocols import Alerts
+    from loraloop.registry.mlflow import MlflowRegistry
+    from loraloop.stages.line import Line
+    from loraloop.stages.retraining import Retraining
+
+_log = logging.getLogger(__name__)
+
+ATTEMPTS = 3
+"""How often a training is begun that never comes to an end, such as one that the system kills for its memory."""
+DAY = timedelta(days=1)
+
+
+@dataclass(kw_only=True)
+class Loop(Rollouts):
+    """Takes the cycle of a role as far as it can go now.
+
+    Every step is found from the state in the database, does its work where doing it twice makes no difference, and ends
+    with one transaction; so a process that ends anywhere is followed by one that goes on.
+
+    Attributes:
+        folder: Home of the cycles' folders.
+    """
+
+    folder: Path
+    teacher: Teacher
+    retraining: Retraining
+
+    def check(self, lines: Sequence[Line]) -> None:
+        """Look at ledgers and golden sets before anything moves.
+
+        Raises:
+            ConfigError: A ledger was altered, which people are told, or a golden set.
+        """
+        problems: list[str] = []
+        for line in lines:
+            try:
+                line.registry.history()
+            except RegistryError as error:
+                self.loop.ticked(line.role, line.model, intact=False)
+                self.alerts.send(f"loraloop {line.role}: the ledger is broken", str(error))
+                problems.append(str(error))
+                continue
+            try:
+                self.teacher.check(line)
+            except ConfigError as error:
+                problems += error.problems
+        if problems:
+            raise ConfigError(*problems)
+
+    def tend(self, line: Line) -> Cycle | None:
+        """Go on with the role's cycle, or begin one if the trigger asks for it; the cycle, if there is one.
+
+        Raises:
+            StoreError: The database cannot be used; the next call goes on.
+            RegistryError: The registry cannot be used, likewise.
+            TrackingError: The tracker cannot be used, likewise.
+        """
+        with self.loop.claim(f"tick {line.role}") as free:
+            if not free:
+                self.say(line.role, "another tick is at work on this role: left to it")
+                return None
+            telling = self.telling(line)
+            telling.tell()
+            try:
+                cycle = self.loop.open(line.role) or self._trigger(line)
+                while cycle is not None and cycle.state not in ENDS:
+                    before, cycle = cycle, self._step(line, cycle, telling)
+                    telling.enter()
+                    if cycle.state == before.state:
+                        break
+            except MovedError as error:  # by hand, as a rollback
+                self.say(line.role, str(error))
+                cycle = self.loop.open(line.role)
+            telling.tell()
+            self.loop.ticked(line.role, line.model, intact=True)
+            return cycle
+
+    def _trigger(self, line: Line) -> Cycle | None:
+        champion = line.champion()
+        now, since = self.loop.now(), self._since(line, champion.number)
+        outcomes = self.store.outcomes(answered=line.session(champion.number), since=since)
+        verdict = self.policy.trigger.decide(outcomes, since, now)
+        if not verdict.passed:
+            self.say(line.role, f"nothing to do: {verdict.reason}")
+            return None
+        if held := self._held(line.role, now):
+            self.say(line.role, f"nothing to do: {held}, although {verdict.reason}")
+            return None
+        numbers = {**verdict.numbers, "since": since}
+        decided = Decided(event="trigger", version=champion.number, reason=verdict.reason, numbers=numbers)
+        cycle = self.loop.begin(line.role, line.model, champion.number, self.policy.name, decided)
+        self.say(line.role, f"trigger: {verdict.reason}")
+        return cycle
+
+    def _since(self, line: Line, champion: int) -> str:
+        """From when on ratings speak: since it reigns, and after what an adapter was trained on already."""
+        cycles = [each for each in self.loop.cycles(line.role) if each.attempts and each.state != "failed"]
+        return max([line.since(champion), *(each.began for each in cycles if each.champion == champion)])
+
+    def _held(self, role: str, now: str) -> str | None:
+        """Why no retraining may begin now, if so."""
+        began = [datetime.fromisoformat(each.began) for each in self.loop.cycles(role) if each.kind == RETRAIN]
+        moment = datetime.fromisoformat(now)
+        if began and moment - began[-1] < span(self.policy.cooldown):
+            return f"the last retraining began at {began[-1]:%Y-%m-%d %H:%M} (policy.cooldown={self.policy.cooldown})"
+        today = sum(moment - each < DAY for each in began)
+        if today >= self.policy.daily_cap:
+            return f"{today} retrainings began in 24 hours (policy.daily_cap={self.policy.daily_cap})"
+        return None
+
+    def _step(self, line: Line, cycle: Cycle, telling: Telling) -> Cycle:
+        champion = line.champion()
+        if champion.number != cycle.champion and cycle.state != "promoting":
+            reason = f"the champion was moved by hand from {cycle.champion} to {champion.number}"
+            self.retraining.abandon(cycle, reason)
+            return self._stop(line, cycle, reason)
+        steps: Mapping[str, Callable[[Line, Cycle], Cycle]] = {
+            "triggered": self._triggered,
+            "trained": self._trained,
+            "registered": self._registered,
+            "canary": self._canary,
+        }
+        if cycle.state == "prepared":
+            telling.tell()  # the training's run is nested under the cycle's, which that makes
+            return self._prepared(line, self.loop.cycle(cycle.id))
+        if cycle.state == "promoting":
+            telling.enter()  # this moves the alias
+            return self._promoting(line, cycle)
+        return steps[cycle.state](line, cycle)
+
+    def _triggered(self, line: Line, cycle: Cycle) -> Cycle:
+        tokenizer = self.retraining.model.skeleton().tokenizer
+        try:
+            lessons = self.teacher.prepare(self.home(cycle), line.role, line.mine, tokenizer)
+            self._require_measurable(len(lessons.golden))
+        except DataError as error:
+            return self._end(line, cycle, "refused", "refuse", str(error))
+        facts = lessons.facts
+        reason = (
+            f"{len(lessons.corrective)} corrective rows of {facts['sessions']} sessions and {len(lessons.earlier)} "
+            f"earlier ones, measured on {len(lessons.golden)} golden rows"
+        )
+        return self._go(line, cycle, "prepared", "corrective", reason, cycle.champion, facts)
+
+    def _require_measurable(self, rows: int) -> None:
+        needed = self.retraining.gate.min_rows
+        if rows < needed:
+            raise DataError(
+                f"the golden set has {rows} rows, and a verdict needs gate.min_rows={needed}: collect more from "
+                "`source` and name them with policy.golden=FILE, or lower gate.min_rows"
+            )
+
+    def _prepared(self, line: Line, cycle: Cycle) -> Cycle:
+        from loraloop.stages import lessons
+
+        if cycle.attempts >= ATTEMPTS:
+            reason = f"the training was begun {cycle.attempts} times and never came to its end: see the system's log"
+            self.retraining.abandon(cycle, reason)
+            return self._end(line, cycle, "failed", "fail", reason)
+        home = self.home(cycle)
+        cycle = self.loop.note(cycle, attempts=cycle.attempts + 1)
+        try:
+            self.retraining.train(cycle, home, lessons.read(home), line.registry, line.champion())
+        except (StoreError, RegistryError, TrackingError):
+            raise
+        except (ConfigError, DataError, ModelError, TrainingError) as error:
+            return self._end(line, cycle, "failed", "fail", str(error))
+        except Exception as error:  # whatever a library raises: out of memory, most of all
+            _log.exception("the training of %s failed", cycle.id)
+            return self._end(line, cycle, "failed", "fail", f"{type(error).__name__}: {error}")
+        result = self.retraining.result(home)
+        figures = result["figures"]
+        reason = f"{figures['rows']} rows, {figures['steps']} steps in {figures['seconds']:.0f} s"
+        return self._go(line, cycle, "trained", "train", reason, cycle.champion, figures | {"run": result["run"]})
+
+    def _trained(self, line: Line, cycle: Cycle) -> Cycle:
+        home = self.home(cycle)
+        verdict = self.retraining.decide(home)
+        if not verdict.passed:
+            gate = Decided(event="gate", version=None, reason=verdict.reason, numbers=verdict.numbers)
+            return self._end(line, cycle, "refused", "refuse", f"the gate: {verdict.reason}", gate)
+        version = line.registry.register(*self.retraining.adapter(home), self.retraining.result(home)["run"])
+        if seen := self._seen(line, cycle, version.number):
+            reason = f"the training made version {version.number} again: {seen}"
+            return self._end(line, cycle, "refused", "refuse", reason)
+        return self._go(
+            line, cycle, "registered", "gate", verdict.reason, version.number, verdict.numbers, candidate=version.number
+        )
+
+    def _seen(self, line: Line, cycle: Cycle, number: int) -> str | None:
+        """What became of a version before, if it is not a new one."""
+        if number == cycle.champion:
+            return "it is the champion"
+        for entry in reversed(line.registry.history()):
+            if entry.version == number and entry.numbers.get("cycle") not in (None, cycle.id):
+                return f"{entry.event}, {entry.reason} ({entry.time:.16})"
+        return None
+
+    def _go(
+        self,
+        line: Line,
+        cycle: Cycle,
+        state: str,
+        event: str,
+        reason: str,
+        version: int,
+        numbers: Mapping[str, Any],
+        **changes: Any,
+    ) -> Cycle:
+        decided = Decided(event=event, version=version, reason=reason, numbers=numbers)
+        made = self.loop.advance(cycle, state, decided, **changes)
+        self.say(line.role, f"{event}: {reason}")
+        return made
+
+    def home(self, cycle: Cycle) -> Path:
+        """The cycle's folder."""
+        return self.folder / cycle.id
+
+
+def loop(policy: Policy, retraining: Retraining, store: Store, registry: MlflowRegistry, alerts: Alerts) -> Loop:
+    """The loop with its parts in hand; its base model stays in memory from one tick to the next."""
+    from loraloop.loop.store import LoopStore
+
+    folder = registry.folder / "loop"
+    teacher = Teacher(policy, folder, store, retraining.source, retraining.ocr, retraining.dataset, retraining.job.seed)
+    return Loop(
+        policy=policy,
+        folder=folder,
+        loop=LoopStore(store.database),
+        store=store,
+        teacher=teacher,
+        retraining=retraining,
+        tracker=retraining.tracker,
+        alerts=alerts,
+    )

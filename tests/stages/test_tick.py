@@ -1,0 +1,366 @@
+"""Stages ``tick``, ``rollout`` and ``rollback``: what a person sees of the loop, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loraloop.feedback.ratings import Rating
+from loraloop.feedback.settings import Feedback
+from loraloop.loop.cycle import Decided
+from loraloop.loop.store import LoopStore
+from loraloop.records import Example, Served
+from loraloop.registry.mlflow import MlflowRegistry
+from loraloop.source.flips import Flips
+
+MODEL = "loraloop-ocr"
+SMALL = ("source.runs=4", "evaluation.max_new_tokens=4", "gate.metric=loss", "gate.margin=0")
+TICK = (
+    "stage=tick", "policy=seed", *SMALL, "trainer.max_steps=4", "policy.mix.rows=40", "policy.golden_rows=20",
+    "policy.max_forgetting=1", "tracker=none",
+)  # fmt: skip
+TRAIN = (f"registry.name={MODEL}", *SMALL, "tracker=none")
+WORLD = (
+    (*TRAIN, "trainer.max_steps=1"),
+    ("stage=promote", f"registry.name={MODEL}", "version=1"),
+    (*TRAIN, "trainer.max_steps=2", "gate.margin=0.9"),
+)
+"""Version 1 reigns; version 2 is a candidate that the gate refused."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder with two versions and a store of sessions."""
+
+    give: Any
+    folder: Path
+
+    def tick(self, *more: str) -> str:
+        """What a tick prints."""
+        return str(self.give(*TICK, *more).out)
+
+    def refused(self, *arguments: str) -> str:
+        """What a command that changes nothing says."""
+        before = self.traces()
+        seen = self.give.attempt(*arguments)
+        assert seen.code == 2, seen
+        assert self.traces() == before
+        return str(seen.err)
+
+    def traces(self) -> tuple[Any, ...]:
+        """Everything that a tick moves."""
+        cycles = self.loop.cycles("validator")
+        return self.registry.ledger.entries(), cycles, self.loop.rollouts()
+
+    @property
+    def registry(self) -> MlflowRegistry:
+        """That of the role's model."""
+        return MlflowRegistry(name=MODEL, folder=self.folder / "mlruns")
+
+    @property
+    def loop(self) -> LoopStore:
+        """The loop's state."""
+        return LoopStore(self.store.database)
+
+    @property
+    def store(self) -> Any:
+        """The sessions."""
+        return Feedback(folder=self.folder / "mlruns", review="none").open()
+
+    def events(self) -> list[str]:
+        """What the loop wrote into the ledger."""
+        return [entry.event for entry in self.registry.history() if "decision" in entry.numbers]
+
+    def serve(
+        self, count: int, answered: str, stars: int, rollout: str | None = None, *, corrected: bool = True,
+        examples: tuple[Example, ...] = (),
+    ) -> None:  # fmt: skip
+        """Sessions that were answered and rated, and perhaps corrected."""
+        store = self.store
+        asked = examples or Flips(runs=1, per_run=count, seed=7).collect(None).examples
+        for number, example in enumerate(asked[:count]):
+            name = f"{answered}-{rollout}-{stars}-{number}"
+            prompt = [{"role": "user", "content": f"{example.instruction}\n{example.input}"}]
+            store.keep(
+                Served(
+                    id=name, time=datetime.now(UTC).isoformat(timespec="milliseconds"), asked="agent:validator",
+                    answered=answered, role="validator", prompt=prompt, answer="?", status="ok", duration=1.0,
+                    first_token=0.1, prompt_tokens=9, completion_tokens=9, conversation=name, client=f"c{number}",
+                    rollout=rollout,
+                )
+            )  # fmt: skip
+            store.rate(name, Rating(stars=stars, comment="", issues=(), correction=example.output if corrected else ""))
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory, office: Any) -> Path:
+    """Two versions, made once; only to be copied."""
+    folder = tmp_path_factory.mktemp("world")
+    for command in WORLD:
+        type(office)(folder)(*command)
+    return folder
+
+
+@pytest.fixture
+def place(world: Path, desk: Any) -> Place:
+    """A copy of the two versions."""
+    shutil.copytree(world / "mlruns", desk.folder / "mlruns", ignore=shutil.ignore_patterns("jobs"))
+    return Place(desk, desk.folder)
+
+
+@pytest.fixture
+def unhappy(place: Place) -> Place:
+    """Sixteen sessions of the champion, rated badly and corrected."""
+    place.serve(16, "ocr@1", 2)
+    return place
+
+
+@pytest.fixture(scope="module")
+def gated(world: Path, tmp_path_factory: pytest.TempPathFactory, office: Any) -> tuple[Place, str]:
+    """A cycle that the gate ended, and what the tick printed. Only to be read."""
+    folder = tmp_path_factory.mktemp("gated")
+    shutil.copytree(world / "mlruns", folder / "mlruns", ignore=shutil.ignore_patterns("jobs"))
+    place = Place(type(office)(folder), folder)
+    place.serve(16, "ocr@1", 2)
+    tracked = [each for each in TICK if each != "tracker=none"]
+    return place, place.give(*tracked, "tracker.system_metrics=false", "gate.margin=0.99").out
+
+
+@pytest.fixture
+def rolling(place: Place) -> Place:
+    """A running rollout of version 2."""
+    seen = place.give("stage=rollout", "role=validator", "version=2", "policy=seed", "tracker=none")
+    assert seen.out == "validator: rollout: version 2 answers 15% of the conversations, version 1 the others"
+    return place
+
+
+def test_without_ratings_there_is_nothing_to_do(place):
+    """A tick without ratings says that there is nothing to do and why, and changes nothing."""
+    before = place.traces()
+    assert place.tick().startswith("validator: nothing to do: 0 ratings of 0 raters")
+    assert place.traces() == before
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("policy.roles=[validatr]", "there is no role validatr (did you mean validator?)"),
+        ("policy.roles=[actor]", "actor has no champion: loraloop-action has no version under the alias champion"),
+        ("server.roles.validator=ocr@1", "the loop moves the alias champion, which this role does not follow"),
+        ("server.roles.actor=ocr@champion", "actor and validator are both answered by loraloop-ocr: tend one"),
+        ("policy.golden=nowhere.jsonl", "policy.golden=nowhere.jsonl does not exist"),
+    ],
+)
+def test_what_cannot_be_tended_is_refused_before_anything_moves(unhappy, override, said):
+    """A role without a line, a champion or a golden set is refused, with the way out, before anything moves."""
+    more = ["policy.roles=[validator,actor]"] if "actor=ocr" in override else []
+    assert said in unhappy.refused(*TICK, override, *more)
+
+
+def test_a_damaged_champion_stops_the_tick_before_anything_moves(unhappy):
+    """A champion whose weights were altered is refused by name; no cycle begins."""
+    with (unhappy.registry.champion().path / "adapter_model.safetensors").open("r+b") as stream:
+        stream.seek(-1, 2)
+        stream.write(b"\x55")
+    assert "it was altered or cut short" in unhappy.refused(*TICK)
+
+
+def test_an_altered_ledger_stops_the_tick_and_people_are_told(unhappy):
+    """A ledger whose chain does not hold is an alert and a metric, and no cycle begins on it."""
+    path = unhappy.registry.ledger.path
+    path.write_text(path.read_text().replace('"version":1', '"version":2', 1))
+    seen = unhappy.give.attempt(*TICK)
+    assert (seen.code, unhappy.loop.cycles("validator")) == (2, [])
+    assert "the ledger was altered after it was written" in seen.err
+    assert "WARNING: loraloop validator: the ledger is broken" in seen.err
+    assert ("loraloop_ledger_intact", {"model": MODEL}, 0.0) in unhappy.loop.stats()
+
+
+def test_too_few_corrections_end_the_cycle_and_the_next_tick_waits(place):
+    """Bad ratings without corrections end in a refusal that says what to do; the cooldown keeps the next tick quiet."""
+    place.serve(16, "ocr@1", 2, corrected=False)
+    assert "refuse: 0 sessions of validator rated below 4 have an answer to learn from" in place.tick()
+    assert place.loop.cycles("validator")[-1].state == "refused"
+    assert "nothing to do: the last retraining began" in place.tick()
+    capped = place.tick("policy.cooldown=0.001s", "policy.daily_cap=1")
+    assert "nothing to do: 1 retrainings began in 24 hours (policy.daily_cap=1)" in capped
+    assert place.events() == ["trigger", "refuse"]
+
+
+def test_golden_rows_that_are_trained_on_are_refused_by_name(place):
+    """A correction of a golden question ends the cycle: row and session are named, with a way out."""
+    examples = Flips(runs=1, per_run=16, seed=7).collect(None).examples
+    rows = [{"input": each.input, "output": each.output, "instruction": each.instruction} for each in examples[2:4]]
+    golden = place.folder / "golden.jsonl"
+    golden.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    place.serve(16, "ocr@1", 2)
+    out = place.tick(f"policy.golden={golden}")
+    assert f"2 golden rows of {golden} would also be trained on: row 1 (session ocr@1-None-2-2), row 2" in out
+    assert "policy.golden=FILE" in out
+
+
+def test_a_training_that_fails_is_told_and_not_begun_again(unhappy):
+    """A training that fails ends the cycle with an alert; the next tick does not begin another one."""
+    seen = unhappy.give(*TICK, "trainer.max_length=8")
+    assert "validator: fail: " in seen.out
+    assert "WARNING: loraloop validator: fail: " in seen.err
+    assert unhappy.loop.cycles("validator")[-1].state == "failed"
+    assert "policy.cooldown=24h" in unhappy.tick()
+    assert unhappy.events() == ["trigger", "corrective", "fail"]
+
+
+def test_a_training_that_never_ends_is_given_up(unhappy):
+    """A training that was begun three times without coming to an end is not begun a fourth time."""
+    cycle = unhappy.loop.begin("validator", MODEL, 1, "seed")
+    unhappy.loop.note(unhappy.loop.advance(cycle, "prepared"), attempts=3)
+    assert "fail: the training was begun 3 times and never came to its end" in unhappy.tick()
+    assert unhappy.loop.cycles("validator")[-1].state == "failed"
+
+
+def test_what_was_rolled_back_is_not_tried_again(unhappy):
+    """The same lessons train the same weights; a version that was rolled back once gets no second rollout."""
+    assert "rollout: version 3 answers 15% of the conversations" in unhappy.tick()
+    unhappy.give("stage=rollback", "role=validator", "tracker=none")
+    unhappy.serve(16, "ocr@1", 1, corrected=False)
+    out = unhappy.tick("policy.cooldown=0.001s")
+    assert "refuse: the training made version 3 again: rollback, the rollout of version 3 was ended: by hand" in out
+    assert unhappy.loop.rollouts() == []
+    assert unhappy.events() == [
+        "trigger", "corrective", "train", "gate", "rollout", "rollback", "trigger", "corrective", "train", "refuse",
+    ]  # fmt: skip
+
+
+def test_a_candidate_that_does_not_beat_the_champion_is_refused(gated):
+    """The gate measures on the golden rows, against base and champion; what it refuses is never registered."""
+    place, out = gated
+    assert "validator: refuse: the gate: loss" in out
+    assert "forgets 0.000 of the golden rows" in out
+    assert len(place.give.versions(MODEL)) == 2
+    gate = next(entry for entry in place.registry.history() if entry.event == "gate" and "cycle" in entry.numbers)
+    assert {"base", "champion", "candidate", "forgetting", "drops"} <= gate.numbers.keys()
+
+
+def test_a_cycle_is_a_run_with_its_training_below(gated):
+    """A cycle is one finished run with every decision as a tag and its numbers as metrics; its training is nested."""
+    cycle, training = gated[0].give.runs()
+    assert (cycle.info.run_name, training.info.run_name) == (f"loop-{(name := _cycle(gated))}", f"train-{name}")
+    assert {cycle.info.status, training.info.status} == {"FINISHED"}
+    assert training.data.tags["mlflow.parentRunId"] == cycle.info.run_id
+    assert [cycle.data.tags[key] for key in ("loop.role", "loop.policy", "loop.state")] == [
+        "validator", "seed", "refused",
+    ]  # fmt: skip
+    assert cycle.data.tags["decision.1-trigger"].startswith("mean rating 2.00 is below 3.8")
+    assert {"decision.2-corrective", "decision.3-train", "decision.4-gate", "decision.5-refuse"} <= {*cycle.data.tags}
+    assert cycle.data.metrics["gate/forgetting"] == 0
+    assert training.data.params["policy.name"] == "seed"
+    assert not [key for key in training.data.params if key.startswith(("alerts", "feedback"))]
+
+
+def _cycle(gated: tuple[Place, str]) -> str:
+    return str(gated[0].loop.cycles("validator")[0].id)
+
+
+def test_ratings_that_were_learned_from_do_not_trigger_again(gated, desk):
+    """After a training that came to nothing it takes new ratings to begin another one, not the cooldown alone."""
+    shutil.copytree(gated[0].folder / "mlruns", desk.folder / "mlruns")
+    place = Place(desk, desk.folder)
+    assert "nothing to do: 0 ratings of 0 raters" in place.tick("policy.cooldown=0.001s")
+
+
+def test_a_golden_set_is_frozen(gated, desk):
+    """The golden set is drawn once, its hash is in the ledger, and an altered one is refused before anything moves."""
+    shutil.copytree(gated[0].folder / "mlruns", desk.folder / "mlruns")
+    golden = desk.folder / "mlruns" / "loop" / "golden" / "validator.jsonl"
+    assert len(golden.read_text().splitlines()) == 20
+    golden.write_text(golden.read_text().replace("H", "T", 1))
+    said = Place(desk, desk.folder).refused(*TICK, "policy.cooldown=0.001s")
+    assert "is not the one that validator's versions were measured on" in said
+    assert "policy.golden=FILE" in said
+
+
+def test_a_retraining_learns_in_the_shares_of_the_mix(gated):
+    """Corrected sessions fill their share by repetition, earlier examples the rest; none of them is a golden row."""
+    (facts,) = gated[0].folder.glob("mlruns/loop/validator-1-*/set/facts.json")
+    assert {"corrective": 8, "earlier": 32, "golden": 20}.items() <= json.loads(facts.read_text()).items()
+    sides = {side: facts.with_name(f"{side}.jsonl").read_text() for side in ("corrective", "earlier", "golden")}
+    asked = {side: {json.loads(line)["input"] for line in text.splitlines()} for side, text in sides.items()}
+    assert not asked["golden"] & (asked["earlier"] | asked["corrective"])
+
+
+def test_a_version_chosen_by_hand_is_judged_by_ticks(rolling):
+    """A rollout begun by hand waits while there is too little data, and is promoted when its users are happy."""
+    assert "the rollout of version 2 goes on: 0 sessions" in rolling.tick()
+    (rollout,) = rolling.loop.rollouts()
+    rolling.serve(12, "ocr@2", 5, rollout.id)
+    out = rolling.tick()
+    assert "validator: promote: the last 12 sessions of version 2" in out
+    assert "validator: version 2 is the champion" in out
+    assert rolling.give.aliases(MODEL) == {"candidate": 2, "canary": 2, "champion": 2}
+    assert rolling.events() == ["rollout", "promote"]
+    assert rolling.loop.rollouts() == []
+
+
+def test_a_canary_that_fails_is_rolled_back_with_an_alert(rolling):
+    """A canary whose users are unhappy gets no session any more, the champion stays, and people are told."""
+    (rollout,) = rolling.loop.rollouts()
+    rolling.serve(12, "ocr@2", 1, rollout.id)
+    seen = rolling.give(*TICK)
+    assert "validator: rollback: " in seen.out
+    assert "WARNING: loraloop validator: rollback: " in seen.err
+    assert rolling.loop.rollouts() == []
+    assert rolling.give.aliases(MODEL)["champion"] == 1
+    assert ("loraloop_canary_failing", {"role": "validator"}, 1.0) in rolling.loop.stats()
+
+
+def test_a_champion_moved_by_hand_ends_the_rollout(rolling):
+    """A champion that was moved during a rollout ends it, as the comparison has lost its other side."""
+    rolling.give("stage=promote", f"registry.name={MODEL}", "version=2")
+    assert "stop: the champion was moved by hand from 1 to 2" in rolling.tick()
+    assert rolling.loop.rollouts() == []
+    assert rolling.loop.cycles("validator")[-1].state == "stopped"
+
+
+def test_a_second_rollout_is_refused(rolling):
+    """A role with a rollout gets no second one, and the champion is no candidate."""
+    hand = ("stage=rollout", "role=validator", "policy=seed", "tracker=none")
+    assert "validator has a cycle already that is not over" in rolling.give.attempt(*hand, "version=2").err
+    assert "version=1 of loraloop-ocr is the champion already" in rolling.give.attempt(*hand, "version=1").err
+
+
+def test_a_rollback_by_hand_ends_the_rollout_first_and_then_goes_back(rolling):
+    """By hand, at once: the running rollout ends; once more, the version before reigns; and then there is none left."""
+    back = ("stage=rollback", "role=validator", "tracker=none")
+    assert "validator: rollback: the rollout of version 2 was ended: by hand" in rolling.give(*back).out
+    assert rolling.loop.rollouts() == []
+    rolling.give("stage=promote", f"registry.name={MODEL}", "version=2")
+    assert "version 1 reigns again instead of 2: too slow" in rolling.give(*back, "reason='too slow'").out
+    assert rolling.give.aliases(MODEL)["champion"] == 1
+    last = rolling.registry.history()[-1]
+    assert (last.event, last.alias, last.version, last.numbers["from"]) == ("rollback", "champion", 1, 2)
+    assert "validator has nothing to go back to" in rolling.give.attempt(*back).err
+
+
+def test_a_rollback_lets_a_promotion_end_that_has_begun(rolling):
+    """A promotion that a process left half done is completed and then taken back: the ledger has both."""
+    cycle = rolling.loop.open("validator")
+    won = Decided(event="promote", version=2, reason="it won", numbers={"from": 1}, alias="champion")
+    rolling.loop.advance(cycle, "promoting", won)
+    out = rolling.give("stage=rollback", "role=validator", "tracker=none").out
+    assert "version 2 is the champion" in out
+    assert "version 1 reigns again instead of 2" in out
+    assert rolling.events() == ["rollout", "promote", "rollback"]
+    assert (rolling.give.aliases(MODEL)["champion"], rolling.loop.open("validator")) == (1, None)
+
+
+def test_a_rollback_leaves_a_damaged_champion(place):
+    """A champion whose file is gone can still be rolled back to a sound version."""
+    place.give("stage=promote", f"registry.name={MODEL}", "version=2")
+    shutil.rmtree(place.registry.champion().path)
+    place.give("stage=rollback", "role=validator", "tracker=none")
+    assert place.registry.champion().number == 1
