@@ -1,0 +1,128 @@
+"""How often the trigger's rules fire in a week, for nothing and for a reason, by the code that serves.
+
+    python benchmarks/trigger.py [--weeks 2000] [--seed 2026] [--out benchmarks/results/trigger.json]
+
+12 rated sessions every 4 hours for 7 days, the rule asked at every tick, at true mean ratings from fine to poor; the
+threshold is 3.8 stars. Intervals are Wilson's, 95%.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from machine import describe
+
+from canary import wilson
+from loraloop.simulation.crowd import Answers, Crowd, Quality, Visits, chances
+from loraloop.trigger.plain import Plain
+from loraloop.trigger.sequential import Sequential
+
+HOURS, TICKS, SESSIONS = 4, 42, 12
+CHUNK = 500
+MEANS = (4.40, 4.10, 3.90, 3.80, 3.60, 3.45, 3.00)
+CROWDS = {
+    "independent": Crowd(sessions=SESSIONS),
+    "conversations of 4, ICC 0.3": Crowd(sessions=SESSIONS, talk=4, talk_icc=0.3),
+    "30 raters, ICC 0.1": Crowd(sessions=SESSIONS, raters=30, rater_icc=0.1),
+    "6 raters, ICC 0.1": Crowd(sessions=SESSIONS, raters=6, rater_icc=0.1),
+    "drift of -0.3 around the mean": Crowd(sessions=SESSIONS, drift=-0.3),
+}
+
+
+def opinions(visits: Visits, answers: Answers, most: int | None) -> np.ndarray:
+    """Runs x sessions: at the last session of a conversation its mean, for a person's first ``most``; else NaN."""
+    runs, ticks, size = visits.talk.shape
+    place = (np.arange(runs * ticks).reshape(runs, ticks, 1) * size + visits.talk).ravel()
+    total = np.bincount(place, answers.stars.ravel())[place].reshape(runs, -1)
+    length = np.bincount(place)[place].reshape(runs, -1)
+    last = np.pad(np.diff(visits.talk, axis=2) > 0, ((0, 0), (0, 0), (0, 1)), constant_values=True).reshape(runs, -1)
+    kept = np.where(last, total / length, np.nan)
+    return kept if most is None else np.where(earlier(visits.rater.reshape(runs, -1), last) < most, kept, np.nan)
+
+
+def earlier(rater: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """How many opinions each person had before."""
+    order = np.argsort(rater, axis=1, kind="stable")
+    sorted_rater = np.take_along_axis(rater, order, 1)
+    before = np.cumsum(np.take_along_axis(counts, order, 1), axis=1) - np.take_along_axis(counts, order, 1)
+    first = np.pad(np.diff(sorted_rater, axis=1) != 0, ((0, 0), (1, 0)), constant_values=True)
+    begins = np.maximum.accumulate(np.where(first, before, 0), axis=1)
+    found = np.empty_like(before)
+    np.put_along_axis(found, order, before - begins, 1)
+    return found
+
+
+def sequential(rule: Sequential, visits: Visits, answers: Answers) -> np.ndarray:
+    stars = opinions(visits, answers, rule.per_rater)
+    enough = np.cumsum(~np.isnan(stars), axis=1) >= rule.min_ratings
+    return (rule.fires(stars) & enough)[:, SESSIONS - 1 :: SESSIONS]
+
+
+def plain(rule: Plain, answers: Answers) -> np.ndarray:
+    stars = answers.stars.reshape(len(answers.stars), -1)
+    added = np.pad(np.cumsum(stars, axis=1, dtype=float), ((0, 0), (1, 0)))
+    until = np.arange(1, TICKS + 1) * SESSIONS
+    since = np.maximum(until - rule.window, 0)
+    return ((added[:, until] - added[:, since]) / (until - since) < rule.threshold) & (
+        until - since >= rule.min_ratings
+    )
+
+
+def summary(fires: np.ndarray) -> dict[str, Any]:
+    fired = fires.any(axis=1)
+    hours = HOURS * (fires.argmax(axis=1)[fired] + 1)
+    share = {"share": round(float(fired.mean()), 4), "interval": wilson(int(fired.sum()), len(fired))}
+    return {**share, "median_hours": float(np.median(hours)) if fired.any() else None}
+
+
+def cell(crowd: Crowd, mean: float, weeks: int, rng: np.random.Generator) -> dict[str, Any]:
+    quality, rules = Quality(success=0.95, stars=mean - crowd.drift / 2), (Sequential(), Plain())
+    found: dict[str, list[np.ndarray]] = {"sequential": [], "plain": []}
+    for begin in range(0, weeks, CHUNK):
+        visits = crowd.visit(min(CHUNK, weeks - begin), TICKS, rng)
+        answers = crowd.answer(visits, quality, quality, np.zeros(visits.mood.shape, dtype=bool))
+        found["sequential"].append(sequential(rules[0], visits, answers))
+        found["plain"].append(plain(rules[1], answers))
+    return {name: summary(np.concatenate(parts)) for name, parts in found.items()}
+
+
+def show(row: dict[str, Any]) -> str:
+    low, high = row["interval"]
+    hours = "-" if row["median_hours"] is None else f"{row['median_hours']:.0f}"
+    return f"{100 * row['share']:5.1f} [{100 * low:4.1f}, {100 * high:5.1f}] {hours:>6}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--weeks", type=int, default=2000)
+    parser.add_argument("--seed", type=int, default=2026)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "trigger.json")
+    arguments = parser.parse_args()
+    began, cells = time.perf_counter(), []
+    rng = np.random.default_rng(arguments.seed)
+    for people, crowd in CROWDS.items():
+        print(f"\n{people}\n{'mean':>6} {'sd':>6}   sequential: fired %    hours  plain: fired %        hours")
+        for mean in MEANS:
+            stars = np.arange(1, 6)
+            sd = float(np.sqrt(chances(mean) @ stars**2 - mean**2))
+            rules = cell(crowd, mean, arguments.weeks, rng)
+            cells.append({"people": people, "mean": mean, "sd": round(sd, 3), **rules})
+            print(f"{mean:6.2f} {sd:6.2f}   {show(rules['sequential'])}  {show(rules['plain'])}", flush=True)
+    report = {
+        **describe("numpy", "scipy"),
+        "weeks": arguments.weeks,
+        "seed": arguments.seed,
+        "seconds": round(time.perf_counter() - began, 1),
+        "cells": cells,
+    }
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(json.dumps(report, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Made-up users and recorded ones, shown to the loop's rules tick by tick."""

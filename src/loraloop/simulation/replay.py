@@ -1,0 +1,98 @@
+"""Recorded sessions, shown to rules as they came in."""
+
+from __future__ import annotations
+
+import hashlib
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+
+from loraloop.durations import moment
+from loraloop.records import Outcome, Rollout
+from loraloop.simulation.story import Rules, Story, ticks
+
+
+def replay(
+    rules: Rules, outcomes: Sequence[Outcome], every: timedelta, cooldown: timedelta, rollouts: Sequence[Rollout]
+) -> Story:
+    """Ask ``rules`` what they would have done with recorded sessions.
+
+    A version is looked at from its first session outside of its own rollout on, and anew, after the cooldown, when it
+    fired; the base, which nothing replaces, is not.
+
+    Args:
+        rules: The rules.
+        outcomes: Sessions, oldest first.
+        every: Time between two ticks.
+        cooldown: Least time between two firings.
+        rollouts: Those among the sessions.
+    """
+    story = Story(rules, moment(outcomes[0].time))
+    for rollout in rollouts:
+        _rollout(story, rollout, [each for each in outcomes if each.rollout == rollout.id], every)
+    tried = {(rollout.id, f"{rollout.role}@{rollout.canary}") for rollout in rollouts}
+    reigns: dict[str, list[Outcome]] = defaultdict(list)
+    for each in outcomes:
+        if each.version and (each.rollout, each.answered) not in tried:
+            reigns[each.answered].append(each)
+    for version, served in reigns.items():
+        _reign(story, version, served, every, cooldown)
+    story.events.sort(key=lambda event: event.time)
+    return story
+
+
+def rollouts(outcomes: Sequence[Outcome], share: float) -> list[Rollout]:
+    """The rollouts that sessions were part of.
+
+    Assignment is a hash (:meth:`loraloop.records.Rollout.version`): the canary is the version whose conversations have
+    the lower ones, and the share lies between the two. Where these overlap, the newer version is the canary.
+
+    Args:
+        outcomes: Sessions, oldest first.
+        share: Of a rollout whose conversations do not tell that it was another one.
+    """
+    found: dict[str, list[Outcome]] = defaultdict(list)
+    for each in outcomes:
+        if each.rollout is not None:
+            found[each.rollout].append(each)
+    return [rollout for name, served in found.items() for rollout in _rebuilt(name, served, share)]
+
+
+def _rebuilt(name: str, served: Sequence[Outcome], share: float) -> Iterator[Rollout]:
+    places: dict[int, list[float]] = defaultdict(list)
+    for each in served:
+        if each.version:
+            places[each.version].append(_place(name, each.conversation))
+    if len(places) != 2:
+        return
+    stable, canary = sorted(places)
+    if max(places[stable]) < min(places[canary]):
+        stable, canary = canary, stable
+    highest, lowest = max(places[canary]), min(places[stable])
+    if highest < lowest and not highest <= share <= lowest:
+        share = (highest + lowest) / 2
+    role = served[0].answered.rpartition("@")[0]
+    yield Rollout(id=name, role=role, model=role, stable=stable, canary=canary, share=share, began=served[0].time)
+
+
+def _place(rollout: str, conversation: str) -> float:
+    """Where in 0..1 the assignment puts a conversation."""
+    return int.from_bytes(hashlib.sha256(f"{rollout}|{conversation}".encode()).digest()[:8], "big") / 2**64
+
+
+def _rollout(story: Story, rollout: Rollout, served: Sequence[Outcome], every: timedelta) -> None:
+    times = [moment(each.time) for each in served]
+    for now in ticks(times[0], times[-1], every):
+        if story.rule(now, rollout, served[: bisect_right(times, now)]).action != "wait":
+            return
+    story.leave(now, rollout)
+
+
+def _reign(story: Story, version: str, served: Sequence[Outcome], every: timedelta, cooldown: timedelta) -> None:
+    times = [moment(each.time) for each in served]
+    since = rested = times[0]
+    for now in ticks(times[0], times[-1], every):
+        seen = served[bisect_left(times, since) : bisect_right(times, now)]
+        if now >= rested and story.look(now, version, seen, since):
+            since, rested = now, now + cooldown
