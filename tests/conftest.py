@@ -205,6 +205,14 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Desk:
 
 
 @pytest.fixture(scope="session")
+def looped(tmp_path_factory: pytest.TempPathFactory) -> Desk:
+    """The demonstration of the loop with little training, which half of the conversations try. Only to be read."""
+    size = ["source.runs=30", "weak_steps=5", "trainer.max_steps=150", "evaluation.max_rows=40", "gate.margin=0.01"]
+    less = ["policy.golden_rows=100", "canary.share=0.5", "tracker.system_metrics=false", "folder=mlruns"]
+    return _once(tmp_path_factory, "looped", [["stage=demo_loop", *size, *less]])
+
+
+@pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """URL of a real PostgreSQL server, shared by the parallel workers and stopped with the last."""
     base = tmp_path_factory.getbasetemp()

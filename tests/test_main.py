@@ -174,6 +174,14 @@ def test_a_persons_own_class_needs_its_prefix_allowed(desk, groups):
     assert "my_sources" not in sys.modules
 
 
+def test_a_command_made_of_a_jobs_overrides_finds_a_persons_own_groups(desk, groups, monkeypatch):
+    """What a job says of its overrides composes again, own groups included, whichever way they were added."""
+    jobs = []
+    monkeypatch.setattr("loraloop.build.Call.__call__", lambda call: jobs.append(call.job))
+    desk(*groups, "stage=preview", "lora=r3")
+    assert yaml.safe_load(desk("--cfg", "job", *jobs[0].overrides).out)["lora"]["r"] == 3
+
+
 def test_a_mistake_beside_a_persons_own_choice_is_blamed_alone(desk, groups):
     """A mistyped key is the only problem where the choice beside it comes from a person's own folder."""
     (problem,) = problems(desk.attempt(*groups, "source=squares", "lora.droput=1"))

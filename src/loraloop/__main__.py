@@ -7,7 +7,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -129,10 +129,21 @@ def prepare(config: DictConfig) -> Call:
         cast("dict[str, Any]", OmegaConf.to_container(config, resolve=True)),
         Path(runtime.runtime.output_dir),
         {str(group): str(choice) for group, choice in runtime.runtime.choices.items() if "/" not in str(group)},
-        tuple(str(override) for override in runtime.overrides.task),
+        (*_own_groups(), *(str(override) for override in runtime.overrides.task)),
         Path(runtime.sweep.dir) if runtime.mode == RunMode.MULTIRUN else None,
         _trial(),
     )
+
+
+def _own_groups() -> Iterator[str]:
+    """The override that adds a person's own folders of groups, however they were added, for a command made of a job."""
+    from hydra.core.hydra_config import HydraConfig
+
+    sources = HydraConfig.get().runtime.config_sources
+    own = [each for each in sources if each.provider == "command-line" or "searchpath" in each.provider]
+    if own:
+        folders = ",".join(f"'{each.schema}://{each.path}'" for each in own)
+        yield f"hydra.searchpath=[{folders}]"
 
 
 def _trial() -> Trial | None:
@@ -165,7 +176,7 @@ def _explain(arguments: Sequence[str], error: Exception) -> ConfigError:
     if not faults:
         return ConfigError(suggest.first_line(error))
     keys = _keys([_values(override, flags.multirun)[0] for override in overrides])
-    own = [Path(found) for override in overrides for found in re.findall(r"file://([^,\]\s]+)", override)]
+    own = [Path(found) for override in overrides for found in re.findall(r"file://([^,'\]\s]+)", override)]
     return ConfigError(*(suggest.sentence(written, cause, [CONF, *own], keys) for written, cause in faults))
 
 

@@ -10,10 +10,15 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import httpx2
 import pytest
 from openai import OpenAI
 
 from loraloop.client import Client
+from loraloop.feedback.settings import Feedback
+from loraloop.loop.cycle import Decided
+from loraloop.loop.store import LoopStore
+from loraloop.stages.serve import _tick
 
 PROMPT = "Count the heads and tails.\nHHTTHHHHHHHTHTHHTTTTHHHHTHTTTHHT"
 RIGHT = "19 heads, 13 tails"
@@ -120,3 +125,50 @@ def test_a_vllm_server_that_is_away(desk):
     seen = desk.attempt("stage=serve", *QUIET, "serve=vllm", "serve.url=http://127.0.0.1:9")
     assert seen.code == 2
     assert "vllm serve" in seen.err
+
+
+def test_a_rollout_goes_to_the_server(finished):
+    """A rollout in the database splits the traffic of a running server, and its end ends that.
+
+    Its version is none that the registry knows: each conversation that it gets is answered by the stable one, and the
+    failure is kept.
+    """
+    with serving(finished, "server.roles.validator=loraloop@champion", "server.alias_seconds=0") as (_, url):
+        client = Client(url, agent="validator", user="ann", conversation="talk")
+        client.ask(PROMPT, temperature=0)
+        store = Feedback(folder=finished.folder / "mlruns").open()
+        loop = LoopStore(store.database)
+        cycle = loop.choose("validator", "loraloop", 1, 2, "default")
+        decided = Decided(event="rollout", version=2, reason="chosen by hand")
+        cycle = loop.roll_out(cycle, 1.0, decided)
+        client.ask(PROMPT, temperature=0)
+        metrics = httpx2.get(f"{url}/metrics").text
+        loop.advance(cycle, "stopped")
+        client.ask(PROMPT, temperature=0)
+        found = [(each.answered, each.rollout, each.success, each.rater) for each in store.outcomes()]
+        store.close()
+    answered = ("loraloop@1", None, True, "ann")
+    assert found == [answered, ("loraloop@2", cycle.rollout, False, "ann"), answered, answered]
+    assert 'loraloop_canary_share{role="validator"} 1.0' in metrics
+
+
+def test_the_loop_goes_on_beside_the_server(office):
+    """With a schedule the loop's step is taken with the server's own settings; that it fails ends no answer."""
+    with serving(office, "schedule.every=1s", "serve.max_batch=2", "server.max_tokens=20") as (process, url):
+        said = []
+        for line in process.stderr:
+            said.append(line)
+            if "scheduled command ended" in line:
+                break
+        Client(url).ask("copy\nopen the gate", temperature=0)
+        process.send_signal(signal.SIGTERM)
+        out, _ = process.communicate(timeout=60)
+    assert (process.returncode, out) == (0, "stopped\n")
+    assert any("scheduled: loraloop: validator has no champion" in line for line in said), said
+
+
+def test_the_tick_gets_what_the_server_got():
+    """The scheduled command has the server's settings, but for what only the server has."""
+    kept = ["hydra.searchpath=['file:///own']", "server.port=0", "folder=runs/a b", "+x=1", "policy=seed"]
+    command = _tick(["stage=serve", "schedule.every=4h", "++schedule.every=4h", "hydra.verbose=true", *kept])
+    assert command[1:] == ["-m", "loraloop", "stage=tick", *kept]

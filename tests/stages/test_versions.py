@@ -1,4 +1,4 @@
-"""Stages on the registry: ``register``, ``promote``, ``publish``, ``ledger``."""
+"""Stages on the registry: ``register``, ``promote``, ``publish``."""
 
 from __future__ import annotations
 
@@ -71,21 +71,3 @@ def test_a_published_folder_is_the_champion_with_a_card(finished):
     assert f"{score:.4f}" in (folder / "README.md").read_text()
     PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(causal.BUNDLED / "tiny"), folder)
     finished("stage=publish", "publish=folder", "publish.path=shared")  # an equal copy is left as it is
-
-
-def test_the_ledger_tells_the_whole_story(finished):
-    """stage=ledger lists registration, verdict and promotion of version 1 in their order."""
-    seen = finished("stage=ledger")
-    entries = [json.loads(line) for line in (finished.folder / "mlruns/loraloop.ledger.jsonl").read_text().splitlines()]
-    assert all(entry["time"] in seen.out for entry in entries)
-    events = [line.split()[1:3] for line in seen.out.splitlines() if line.strip().startswith("20")]
-    assert events == [["register", "1"], ["gate", "1"], ["promote", "1"]]
-
-
-def test_an_altered_ledger_is_noticed(finished):
-    """stage=ledger refuses a ledger in which an entry was changed, and names its line."""
-    ledger = finished.folder / "mlruns" / "loraloop.ledger.jsonl"
-    ledger.write_text(ledger.read_text().replace('"version":1', '"version":2', 1))
-    seen = finished.attempt("stage=ledger")
-    assert seen.code == 1
-    assert "line 1" in seen.err

@@ -9,17 +9,21 @@ from loraloop.errors import ConfigError
 from loraloop.stages.ab import ab
 from loraloop.stages.collect import collect
 from loraloop.stages.compare import compare
+from loraloop.stages.demo_loop import demo_loop
 from loraloop.stages.evaluate import evaluate
 from loraloop.stages.experiment import experiment
 from loraloop.stages.feedback import feedback
+from loraloop.stages.ledger import ledger
 from loraloop.stages.ocr_bench import ocr_bench
 from loraloop.stages.pretrain import pretrain
 from loraloop.stages.preview import preview
 from loraloop.stages.read import read
 from loraloop.stages.review import review
 from loraloop.stages.serve import keys, serve
+from loraloop.stages.simulate import simulate
 from loraloop.stages.sweep_report import sweep_report
-from loraloop.stages.versions import ledger, promote, publish, register
+from loraloop.stages.tick import rollback, rollout, tick
+from loraloop.stages.versions import promote, publish, register
 from loraloop.suggest import nearest
 
 Stage = Callable[..., Any]
@@ -36,11 +40,16 @@ STAGES: dict[str, Stage] = {
         promote,
         publish,
         ledger,
+        demo_loop,
         serve,
         keys,
         feedback,
         review,
         ab,
+        simulate,
+        tick,
+        rollout,
+        rollback,
         pretrain,
         sweep_report,
         ocr_bench,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from loraloop.records import Job
     from loraloop.serve.local import LocalBackend
     from loraloop.serve.names import Versions
+    from loraloop.serve.schedule import Schedule
     from loraloop.serve.server import Server
     from loraloop.serve.speech import Recogniser
     from loraloop.serve.vllm import VllmBackend
@@ -31,16 +33,19 @@ def serve(
     ocr: Ocr,
     registry: Registry,
     feedback: Feedback,
+    schedule: Schedule,
 ) -> None:
     """Serve base and adapters until SIGTERM or Ctrl+C; answers that have begun get ``server.drain_seconds`` to end.
 
-    With ``serve=vllm`` the base is that server's, and ``model`` is not loaded here.
+    With ``serve=vllm`` the base is that server's, and ``model`` is not loaded here. With ``schedule.every`` the loop
+    goes a step further (``stage=tick``) every so often, in a process of its own.
 
     Raises:
         ModelError: The base or the speech model cannot be loaded.
     """
     from loraloop.dataset.template import format_renderer
     from loraloop.feedback.form import router
+    from loraloop.loop.store import LoopStore
     from loraloop.monitor.metrics import PrometheusMetrics
     from loraloop.serve import run
     from loraloop.serve.api import create_app
@@ -51,12 +56,15 @@ def serve(
     loaded = model.load() if isinstance(serve, LocalBackend) else None
     backend = serve.attach(loaded, format_renderer, versions.version)  # type: ignore[arg-type]
     backend.check()
-    metrics = PrometheusMetrics(backend.stats)
+    metrics = PrometheusMetrics(backend.stats, lambda: loop.stats())
     sessions = feedback.open(metrics.rated)
-    app = create_app(backend, sessions, versions, server, metrics, [router(sessions)], ocr, _recogniser(server))
+    loop = LoopStore(sessions.database)
+    heard, rating = _recogniser(server), router(sessions)
+    app = create_app(backend, sessions, versions, server, metrics, [rating], ocr, heard, loop.rollouts)
     with closing(sessions), server.listen() as listening, _ended_by_signals():
         _announce(server, run.address(server.host, listening.getsockname()[1]), versions)
-        run.server(app, server).run(sockets=[listening])
+        with schedule.running(_tick(job.overrides)):
+            run.server(app, server).run(sockets=[listening])
     print("stopped")
 
 
@@ -79,6 +87,14 @@ def keys(job: Job, name: str | None, scopes: str | Sequence[str], revoke: str | 
         raise ConfigError(f"scopes={wanted}: take some of {', '.join(SCOPES)}, such as scopes=[infer,feedback]")
     secret = kept.add(str(name), wanted)
     console.facts(f"key {name} (it is not shown again)", {"key": secret, "scopes": ", ".join(wanted)})
+
+
+def _tick(overrides: Sequence[str]) -> list[str]:
+    """The command that takes the loop a step further, with the settings that the server was given."""
+    own = ("stage=", "schedule.", "hydra.", "hydra/")
+    groups = "hydra.searchpath="
+    given = [each for each in overrides if each.startswith(groups) or not each.lstrip("+~").startswith(own)]
+    return [sys.executable, "-m", "loraloop", "stage=tick", *given]
 
 
 def _recogniser(server: Server) -> Recogniser | None:

@@ -1,4 +1,4 @@
-"""Stages on the registry: ``register``, ``promote``, ``publish``, ``ledger``."""
+"""Stages on the registry: ``register``, ``promote``, ``publish``."""
 
 from __future__ import annotations
 
@@ -60,19 +60,3 @@ def publish(job: Job, adapter: str, publish: Publisher, tracker: Tracker, regist
     where = publish.publish(version, {name: value for name, value in final.items() if "/" not in name})
     registry.record("publish", version.number, f"published to {where}", {})
     console.facts(f"{version.name} version {version.number}", {"published to": where})
-
-
-def ledger(job: Job, role: str, at: str | None, registry: Registry) -> None:
-    """Print the ledger, or which version had the alias ``role`` at a time."""
-    if at is not None:
-        number = registry.serving(role, str(at))
-        answer = f"version {number}" if number is not None else "no version"
-        print(f"{answer} was {role} at {at}")
-        return
-    rows = [
-        [entry.time, entry.event, str(entry.version or ""), entry.alias or "", entry.reason]
-        for entry in registry.history()
-    ]
-    console.table(
-        "ledger (its chain of hashes is intact)", ["time", "event", "version", "alias", "reason"], rows, numbers=False
-    )

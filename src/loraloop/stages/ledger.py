@@ -1,0 +1,145 @@
+"""Stage ``ledger``: every decision that was taken, and which version served a role at a time, and why."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+from loraloop.errors import ConfigError
+from loraloop.stages import console
+from loraloop.suggest import nearest
+
+if TYPE_CHECKING:
+    from loraloop.protocols import Registry
+    from loraloop.records import Job
+    from loraloop.registry.ledger import Entry
+
+ALIASES = ("candidate", "canary", "champion")
+NAMED = frozenset({"decision", "role", "policy", "cycle", "rollout"})
+"""What an entry's numbers say of the loop, beside the numbers that it decided on."""
+
+
+def ledger(
+    job: Job,
+    role: str,
+    at: str | None,
+    verify: bool,
+    roles: dict[str, str],
+    names: dict[str, str],
+    registry: Registry,
+) -> None:
+    """Print the ledger, whether it is as it was written, or which version served a role at a time, and why.
+
+    Args:
+        job: Of the stage.
+        role: An agent role, or an alias of the registry's own model.
+        at: ISO 8601; UTC where it names no zone.
+        verify: Only check the chain of hashes.
+        roles: What answers for each agent role.
+        names: Short names of registered models.
+        registry: Whose model is that of an alias; a role has its own.
+
+    Raises:
+        ConfigError: There is no such role or alias.
+        RegistryError: The ledger was altered; the message names the first line that does not hold.
+    """
+    alias, model, answers = role, None, roles.get(role)
+    if answers is not None:
+        short, _, alias = answers.partition("@")
+        if not alias:
+            print(f"{answers} answers for {role} (server.roles.{role}): no version serves it")
+            return
+        model = names.get(short, short)
+        registry = dataclasses.replace(cast("Any", registry), name=model)
+    entries = registry.history()
+    if verify:
+        _hold(role, entries)
+    elif at is not None:
+        _tell(role, alias, model, str(at), entries, roles)
+    else:
+        _list(entries)
+
+
+def _hold(role: str, entries: Sequence[Entry]) -> None:
+    """That the chain holds, and its end: what was cut off there, only somebody who noted the hash can tell."""
+    values = {"entries": f"{len(entries)} hold, each continues the one before it"}
+    if entries:
+        values["last"] = f"{entries[-1].time} {entries[-1].event}, sha256 {entries[-1].sha256}"
+    console.facts(f"ledger of {role}", values)
+
+
+def _tell(
+    role: str, alias: str, model: str | None, at: str, entries: Sequence[Entry], roles: Mapping[str, str]
+) -> None:
+    from loraloop.registry.ledger import moment
+    from loraloop.registry.reign import reign
+
+    then = moment(at)
+    time = then.isoformat()
+    own = f"{model} " if model else ""
+    if alias.isdecimal():
+        print(f"{own}version {alias} was {role} at {time} if server.roles.{role}={roles[role]} was set then")
+        return
+    known = {*ALIASES, *(entry.alias for entry in entries if entry.alias)}
+    if model is None and alias not in known:
+        raise ConfigError(
+            f"role={role} is neither an agent role nor an alias{nearest(role, [*roles, *known])}; "
+            f"there are {', '.join([*roles, *sorted(known)])}"
+        )
+    found = reign(entries, alias, then)
+    if found is None or found.version is None:
+        print(f"no version was {role} at {time}")
+        return
+    title = f"{own}version {found.version} was {role} at {time}"
+    console.facts(
+        title, {"since": found.entry.time} | _why(found.why) | (_beside(found.canary) if found.canary else {})
+    )
+
+
+def _why(entry: Entry) -> dict[str, str]:
+    """The decision of an entry, as facts."""
+    numbers = {name: value for name, value in entry.numbers.items() if name not in NAMED}
+    told = {
+        "why": f"{entry.event}: {entry.reason}",
+        "numbers": ", ".join(
+            f"{name} {_short(value)}" for name, value in console.flatten(numbers).items() if value != "None"
+        ),
+        "policy": str(entry.numbers.get("policy") or ""),
+        "decision": str(entry.numbers.get("decision") or ""),
+    }
+    return {name: value for name, value in told.items() if value}
+
+
+def _beside(entry: Entry) -> dict[str, str]:
+    """The rollout that an entry began, as a fact."""
+    share = entry.numbers.get("share")
+    of = f" to {share:.0%} of conversations" if isinstance(share, float) else ""
+    return {"canary": f"version {entry.version}{of}, since {entry.time}: {entry.reason}"}
+
+
+def _list(entries: Sequence[Entry]) -> None:
+    """The whole ledger, with the policy where there is one, and the role where there are several."""
+    columns = {
+        "time": [entry.time.replace("+00:00", "Z") for entry in entries],
+        "event": [entry.event for entry in entries],
+        "version": [str(entry.version or "") for entry in entries],
+        "alias": [entry.alias or "" for entry in entries],
+        "role": [str(entry.numbers.get("role") or "") for entry in entries],
+        "policy": [str(entry.numbers.get("policy") or "") for entry in entries],
+        "reason": [entry.reason for entry in entries],
+    }
+    if not any(columns["policy"]):
+        del columns["policy"]
+    if len({*columns["role"]} - {""}) < 2:
+        del columns["role"]
+    title = "ledger (its chain of hashes is intact)"
+    console.table(title, list(columns), list(zip(*columns.values(), strict=True)), numbers=False)
+
+
+def _short(value: str) -> str:
+    """A fraction with the digits that a person reads; whole numbers and ids as they are."""
+    try:
+        return f"{float(value):.4g}" if "." in value else value
+    except ValueError:
+        return value

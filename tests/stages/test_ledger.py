@@ -1,0 +1,150 @@
+"""Stage ``ledger``: what served when, and why."""
+
+from __future__ import annotations
+
+import json
+import socket
+
+import pytest
+
+from loraloop.registry.ledger import Entry, Ledger
+
+FACTS = {"decision": "validator-1/4-rollout", "role": "validator", "policy": "default", "cycle": "validator-1"}
+
+
+@pytest.fixture
+def story(desk) -> list[Entry]:
+    """The ledger of the validator's model: version 1 reigns, version 2 is tried beside it and wins."""
+    ledger = Ledger(desk.folder / "mlruns" / "loraloop-ocr.ledger.jsonl")
+    ledger.append("register", 1, "content 0123456789ab", alias="candidate")
+    ledger.append("promote", 1, "it beats the base", alias="champion", numbers={"margin": 0.0312345, "run": "12e4567"})
+    ledger.append("trigger", 1, "average 3.41 of 60 ratings", numbers=FACTS)
+    tried = FACTS | {"rollout": "r1", "share": 0.15}
+    ledger.append("rollout", 2, "better on the golden set", alias="canary", numbers=tried)
+    ledger.append(
+        "promote", 2, "both bounds clear the margins", alias="champion", numbers=tried | {"stars": {"low": 0.11}}
+    )
+    return ledger.entries()
+
+
+def test_which_version_served_a_role_and_why(desk, story):
+    """A role leads to its own model's ledger; the answer holds the reason, the numbers, the policy and the decision."""
+    seen = desk("stage=ledger", "role=validator", f"at={story[4].time}")
+    assert seen.out.startswith(f"loraloop-ocr version 2 was validator at {story[4].time}")
+    assert seen.line("since") == story[4].time
+    assert seen.line("why") == "promote: both bounds clear the margins"
+    assert seen.line("numbers") == "share 0.15, stars.low 0.11"
+    assert (seen.line("policy"), seen.line("decision")) == ("default", "validator-1/4-rollout")
+    assert "canary" not in seen.out
+
+
+def test_what_was_tried_beside_it(desk, story):
+    """While a rollout ran, the answer names the new version, its share and why it was tried."""
+    seen = desk("stage=ledger", "role=validator", f"at={story[3].time}")
+    assert seen.out.startswith("loraloop-ocr version 1 was validator at ")
+    assert seen.line("why") == "promote: it beats the base"
+    assert seen.line("numbers") == "margin 0.03123, run 12e4567"
+    assert seen.line("canary") == (
+        f"version 2 to 15% of conversations, since {story[3].time}: better on the golden set"
+    )
+    assert "policy" not in seen.out, "nothing says under which one a person promoted it"
+
+
+def test_times_without_a_zone_are_utc(desk, story):
+    """A time without a zone is read as UTC and shown with it; one with a zone is that moment."""
+    plain, zone = story[4].time.split("+")
+    assert zone == "00:00"
+    seen = desk("stage=ledger", "role=validator", f"at={plain}")
+    assert seen.out.startswith(f"loraloop-ocr version 2 was validator at {plain}+00:00")
+    assert desk("stage=ledger", "role=validator", "at=2020-01-01T00:00").out == (
+        "no version was validator at 2020-01-01T00:00:00+00:00"
+    )
+    wrong = desk.attempt("stage=ledger", "role=validator", "at=yesterday")
+    assert (wrong.code, "write 2026-" in wrong.err) == (1, True)
+
+
+def test_roles_and_names_are_the_servers(desk, story):
+    """A role's model and alias are those of server.roles and server.names; a server that runs is in nobody's way."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        roles = ["server.roles.actor=eye@canary", "+server.names.eye=loraloop-ocr"]
+        port = f"server.port={taken.getsockname()[1]}"
+        seen = desk("stage=ledger", "role=actor", *roles, port, f"at={story[4].time}")
+    assert seen.out.startswith("loraloop-ocr version 2 was actor at ")
+    assert seen.line("why") == "rollout: better on the golden set"
+
+
+@pytest.mark.parametrize(
+    ("answers", "words"),
+    [
+        ("ocr@3", "loraloop-ocr version 3 was validator at 2026-11-20T10:00:00+00:00 if server.roles.validator=ocr@3 "),
+        ("base", "base answers for validator (server.roles.validator): no version serves it"),
+    ],
+)
+def test_a_role_without_an_alias(desk, story, answers, words):
+    """A role that leads to one version, or to the base, is in no ledger, and the answer says so."""
+    seen = desk("stage=ledger", "role=validator", f"server.roles.validator={answers}", "at=2026-11-20T10:00")
+    assert seen.out.startswith(words)
+
+
+def test_a_role_that_does_not_exist(desk, story):
+    """What is neither a role nor an alias is refused with those that there are and the nearest of them."""
+    seen = desk.attempt("stage=ledger", "role=validater", "at=2026-11-20T10:00")
+    assert seen.code == 2
+    assert "did you mean validator" in seen.err
+    assert "actor" in seen.err
+    assert desk("stage=ledger", "role=champion", "at=2026-11-20T10:00").out.startswith("no version was champion at ")
+
+
+def test_the_whole_ledger(desk, story):
+    """The table of a ledger that the loop wrote has a column for the policy, and one for the role if there are two."""
+    rows = _rows(desk("stage=ledger", "role=validator"))
+    assert rows[2:4] == [["trigger", "1", "default", "average"], ["rollout", "2", "canary", "default"]]
+    other = FACTS | {"role": "reader"}
+    Ledger(desk.folder / "mlruns" / "loraloop-ocr.ledger.jsonl").append("trigger", 2, "average 3.5", numbers=other)
+    rows = _rows(desk("stage=ledger", "role=validator"))
+    assert rows[3:] == [
+        ["rollout", "2", "canary", "validator"],
+        ["promote", "2", "champion", "validator"],
+        ["trigger", "2", "reader", "default"],
+    ]
+
+
+def _rows(seen) -> list[list[str]]:
+    return [line.split()[1:5] for line in seen.out.splitlines() if line.strip().startswith("20")]
+
+
+def test_a_time_of_the_table_can_be_asked_for(desk, story):
+    """A time as the table shows it, given as at=, is the moment of that entry."""
+    lines = desk("stage=ledger", "role=validator").out.splitlines()
+    shown = [line.split()[0] for line in lines if line.strip().startswith("20")]
+    assert shown == [entry.time.replace("+00:00", "Z") for entry in story]
+    seen = desk("stage=ledger", "role=validator", f"at={shown[4]}")
+    assert seen.line("since") == story[4].time
+
+
+def test_the_ledger_tells_the_whole_story(finished):
+    """stage=ledger lists registration, verdict and promotion of version 1 in their order, without empty columns."""
+    seen = finished("stage=ledger")
+    entries = [json.loads(line) for line in (finished.folder / "mlruns/loraloop.ledger.jsonl").read_text().splitlines()]
+    assert all(entry["time"].replace("+00:00", "Z") in seen.out for entry in entries)
+    events = [line.split()[1:3] for line in seen.out.splitlines() if line.strip().startswith("20")]
+    assert events == [["register", "1"], ["gate", "1"], ["promote", "1"]]
+    assert "policy" not in seen.out
+
+
+def test_a_ledger_that_holds(desk, story):
+    """verify=true says how many entries hold, and the last one's hash, by which a cut-off end is noticed."""
+    seen = desk("stage=ledger", "role=validator", "verify=true")
+    assert seen.line("entries").startswith("5 hold")
+    assert seen.line("last") == f"{story[4].time} promote, sha256 {story[4].sha256}"
+    assert desk("stage=ledger", "verify=true").line("entries").startswith("0 hold")
+
+
+@pytest.mark.parametrize("asked", [["verify=true"], [], ["at=2026-11-20T10:00"]])
+def test_an_altered_ledger_is_noticed(desk, story, asked):
+    """Every question to a ledger in which an entry was changed is refused, and names the first line that is wrong."""
+    ledger = desk.folder / "mlruns" / "loraloop-ocr.ledger.jsonl"
+    ledger.write_text(ledger.read_text().replace("average 3.41", "average 4.41"))
+    seen = desk.attempt("stage=ledger", "role=validator", *asked)
+    assert (seen.code, seen.out) == (1, "")
+    assert "line 3 " in seen.err
