@@ -98,6 +98,8 @@ def job(config: DictConfig) -> Any:
         call = prepare(config)
         with console.of(call.job):
             result = call()
+    except BrokenPipeError:
+        _hang_up()
     except LoraloopError as error:
         if runtime.mode == RunMode.RUN and not runtime.verbose:
             _fail(error)  # Hydra would first print a line of its own

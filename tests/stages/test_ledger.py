@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
+import sys
 
 import pytest
 
@@ -96,25 +98,19 @@ def test_a_role_that_does_not_exist(desk, story):
 
 
 def test_the_whole_ledger(desk, story):
-    """The table of a ledger that the loop wrote has a column for the policy, and one for the role if there are two."""
-    rows = _rows(desk("stage=ledger", "role=validator"))
-    assert rows[2:4] == [["trigger", "1", "default", "average"], ["rollout", "2", "canary", "default"]]
-    other = FACTS | {"role": "reader"}
-    Ledger(desk.folder / "mlruns" / "loraloop-ocr.ledger.jsonl").append("trigger", 2, "average 3.5", numbers=other)
-    rows = _rows(desk("stage=ledger", "role=validator"))
-    assert rows[3:] == [
-        ["rollout", "2", "canary", "validator"],
-        ["promote", "2", "champion", "validator"],
-        ["trigger", "2", "reader", "default"],
+    """Every entry is a line with time, event, version and alias, role and policy where it has them, and its reason."""
+    lines = desk("stage=ledger", "role=validator").out.splitlines()
+    assert lines[0] == "5 entries; each continues the one before it"
+    assert [line.partition(" ")[2] for line in lines if line.startswith("20")][2:] == [
+        "trigger version 1 (validator, policy default)",
+        "rollout version 2 -> canary (validator, policy default)",
+        "promote version 2 -> champion (validator, policy default)",
     ]
+    assert [line.strip() for line in lines if line.startswith("    ")] == [entry.reason for entry in story]
 
 
-def _rows(seen) -> list[list[str]]:
-    return [line.split()[1:5] for line in seen.out.splitlines() if line.strip().startswith("20")]
-
-
-def test_a_time_of_the_table_can_be_asked_for(desk, story):
-    """A time as the table shows it, given as at=, is the moment of that entry."""
+def test_a_time_of_the_ledger_can_be_asked_for(desk, story):
+    """A time as the ledger shows it, given as at=, is the moment of that entry."""
     lines = desk("stage=ledger", "role=validator").out.splitlines()
     shown = [line.split()[0] for line in lines if line.strip().startswith("20")]
     assert shown == [entry.time.replace("+00:00", "Z") for entry in story]
@@ -123,12 +119,12 @@ def test_a_time_of_the_table_can_be_asked_for(desk, story):
 
 
 def test_the_ledger_tells_the_whole_story(finished):
-    """stage=ledger lists registration, verdict and promotion of version 1 in their order, without empty columns."""
+    """stage=ledger lists registration, verdict and promotion of version 1 in their order."""
     seen = finished("stage=ledger")
     entries = [json.loads(line) for line in (finished.folder / "mlruns/loraloop.ledger.jsonl").read_text().splitlines()]
     assert all(entry["time"].replace("+00:00", "Z") in seen.out for entry in entries)
-    events = [line.split()[1:3] for line in seen.out.splitlines() if line.strip().startswith("20")]
-    assert events == [["register", "1"], ["gate", "1"], ["promote", "1"]]
+    events = [line.split()[1:4] for line in seen.out.splitlines() if line.startswith("20")]
+    assert events == [["register", "version", "1"], ["gate", "version", "1"], ["promote", "version", "1"]]
     assert "policy" not in seen.out
 
 
@@ -148,3 +144,13 @@ def test_an_altered_ledger_is_noticed(desk, story, asked):
     seen = desk.attempt("stage=ledger", "role=validator", *asked)
     assert (seen.code, seen.out) == (1, "")
     assert "line 3 " in seen.err
+
+
+def test_a_reader_that_has_seen_enough(desk):
+    """``loraloop stage=ledger | head -1`` prints one line, and nothing on standard error."""
+    ledger = Ledger(desk.folder / "mlruns" / "loraloop.ledger.jsonl")
+    for number in range(100):
+        ledger.append("note", None, f"{number} " + "x" * 2000)
+    command = f"{sys.executable} -m loraloop stage=ledger | head -1"
+    done = subprocess.run(["sh", "-c", command], cwd=desk.folder, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("100 entries; each continues the one before it\n", "")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from loraloop.registry.ledger import Entry
 
 ALIASES = ("candidate", "canary", "champion")
+WIDTH = 120
+INDENT = " " * 4
 NAMED = frozenset({"decision", "role", "policy", "cycle", "rollout"})
 """What an entry's numbers say of the loop, beside the numbers that it decided on."""
 
@@ -119,22 +123,19 @@ def _beside(entry: Entry) -> dict[str, str]:
 
 
 def _list(entries: Sequence[Entry]) -> None:
-    """The whole ledger, with the policy where there is one, and the role where there are several."""
-    columns = {
-        "time": [entry.time.replace("+00:00", "Z") for entry in entries],
-        "event": [entry.event for entry in entries],
-        "version": [str(entry.version or "") for entry in entries],
-        "alias": [entry.alias or "" for entry in entries],
-        "role": [str(entry.numbers.get("role") or "") for entry in entries],
-        "policy": [str(entry.numbers.get("policy") or "") for entry in entries],
-        "reason": [entry.reason for entry in entries],
-    }
-    if not any(columns["policy"]):
-        del columns["policy"]
-    if len({*columns["role"]} - {""}) < 2:
-        del columns["role"]
-    title = "ledger (its chain of hashes is intact)"
-    console.table(title, list(columns), list(zip(*columns.values(), strict=True)), numbers=False)
+    """The whole ledger, as a log: what happened on one line, why below it."""
+    print(f"{len(entries)} entries; each continues the one before it")
+    width = min(shutil.get_terminal_size().columns, WIDTH)
+    for entry in entries:
+        role, policy = (entry.numbers.get(name) for name in ("role", "policy"))
+        head = [
+            entry.event,
+            f"version {entry.version}" if entry.version else "",
+            f"-> {entry.alias}" if entry.alias else "",
+            f"({role}, policy {policy})" if role and policy else "",
+        ]
+        print(entry.time.replace("+00:00", "Z"), " ".join(filter(None, head)))
+        print(textwrap.fill(entry.reason, width, initial_indent=INDENT, subsequent_indent=INDENT))
 
 
 def _short(value: str) -> str:
