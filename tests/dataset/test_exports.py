@@ -135,9 +135,10 @@ def test_the_folder_is_written_without_a_progress_bar(tmp_path, capfd):
     """Nothing is printed, and the user's choice about progress bars is as it was."""
     import datasets
 
+    before = datasets.are_progress_bars_disabled()
     export(dataset([full(1)], [full(2)]), tmp_path / "folder")
     assert capfd.readouterr() == ("", "")
-    assert not datasets.are_progress_bars_disabled()
+    assert datasets.are_progress_bars_disabled() == before
 
 
 def test_an_existing_folder_is_never_overwritten(tmp_path):
