@@ -22,6 +22,7 @@ from machine import describe
 from loraloop.canary.plain import Plain
 from loraloop.canary.sequential import ACTIONS, Sequential
 from loraloop.canary.tally import Arm, Sample
+from loraloop.durations import span
 from loraloop.simulation.crowd import Answers, Crowd, Quality, Visits
 
 EVERY = timedelta(hours=4)
@@ -29,12 +30,15 @@ TICKS = 126
 CHUNK = 200
 HEADER = f"{'':34} promoted %           rolled back %        inconclusive %       ticks  sessions, p95"
 HIGH, LOW = Quality(success=0.985, stars=4.25), Quality(success=0.93, stars=3.70)
+LEFT = "as good, 5% left"
+"""As good as the stable version, but that clients leave one in twenty of its sessions before they end: the margin."""
 CANDIDATES = {
     "high": {
         "broken": Quality(success=0.50, stars=2.00),
         "worse": Quality(success=0.93, stars=3.88),
         "at the success margin": Quality(success=0.935, stars=4.25),
         "at the star margin": Quality(success=0.985, stars=4.00),
+        LEFT: HIGH,
         "same": HIGH,
         "better": Quality(success=0.995, stars=4.50),
     },
@@ -43,6 +47,7 @@ CANDIDATES = {
         "worse": Quality(success=0.86, stars=3.30),
         "at the success margin": Quality(success=0.88, stars=3.70),
         "at the star margin": Quality(success=0.93, stars=3.45),
+        LEFT: LOW,
         "same": LOW,
         "better": Quality(success=0.96, stars=3.98),
     },
@@ -62,6 +67,7 @@ class Ticks:
 
     stable: Arm
     canary: Arm
+    ended: np.ndarray
     success: np.ndarray
     stars: np.ndarray
 
@@ -71,18 +77,19 @@ def assign(visits: Visits, share: float, rng: np.random.Generator) -> np.ndarray
     return np.take_along_axis(rng.random(visits.talk.shape, dtype=np.float32) < share, visits.talk, -1)
 
 
-def tally(visits: Visits, answers: Answers, canary: np.ndarray, window: int) -> Ticks:
+def tally(visits: Visits, answers: Answers, canary: np.ndarray, left: np.ndarray, window: int) -> Ticks:
     runs, ticks, size = canary.shape
     place = (np.arange(runs * ticks).reshape(runs, ticks, 1) * size + visits.talk).ravel()
 
     def sums(values: np.ndarray) -> np.ndarray:
         return np.bincount(place, values.ravel(), runs * ticks * size).reshape(runs, ticks, size)
 
-    rated = ~np.isnan(answers.stars)
+    rated = ~np.isnan(answers.stars) & ~left
     side = sums(canary) > 0
-    length, count = sums(np.ones(canary.shape)), sums(rated)
+    length, count, ended = sums(np.ones(canary.shape)), sums(rated), sums(~left)
     means = {
-        "success": (sums(answers.success) / np.maximum(length, 1), length > 0),
+        "completed": (ended / np.maximum(length, 1), length > 0),
+        "success": (sums(answers.success & ~left) / np.maximum(ended, 1), ended > 0),
         "stars": (sums(np.where(rated, answers.stars, 0)) / np.maximum(count, 1), count > 0),
     }
 
@@ -95,11 +102,11 @@ def tally(visits: Visits, answers: Answers, canary: np.ndarray, window: int) -> 
         sizes = (length * mine, (length > 0) & mine)
         return Arm(*(each.sum(axis=2, dtype=float).cumsum(axis=1) for each in sizes), **samples)
 
-    return Ticks(arm(~side), arm(side), *latest(answers, canary, window))
+    return Ticks(arm(~side), arm(side), *latest(answers, canary, left, window))
 
 
-def latest(answers: Answers, canary: np.ndarray, window: int) -> list[np.ndarray]:
-    """Success rate and mean rating of the canary's last ``window`` sessions after every tick."""
+def latest(answers: Answers, canary: np.ndarray, left: np.ndarray, window: int) -> list[np.ndarray]:
+    """Of the canary's last ``window`` sessions after every tick: how many ended, their success rate, mean rating."""
     runs = len(canary)
     mine = canary.reshape(runs, -1)
     first = np.argsort(~mine, axis=1, kind="stable")
@@ -111,15 +118,16 @@ def latest(answers: Answers, canary: np.ndarray, window: int) -> list[np.ndarray
         added = np.pad(added, ((0, 0), (1, 0)))
         return np.take_along_axis(added, until, 1) - np.take_along_axis(added, since, 1)
 
-    rated = ~np.isnan(answers.stars)
+    rated = ~np.isnan(answers.stars) & ~left
+    ended = within(1.0 - left)
     with np.errstate(invalid="ignore"):
         stars = within(np.where(rated, answers.stars, 0)) / within(rated.astype(float))
-        return [within(answers.success.astype(float)) / within(np.ones(canary.shape)), stars]
+        return [ended, within((answers.success & ~left).astype(float)) / ended, stars]
 
 
 def at(arm: Arm, tick: int) -> Arm:
-    success, stars = (Sample(*(each[:, tick] for each in sample)) for sample in (arm.success, arm.stars))
-    return Arm(arm.sessions[:, tick], arm.conversations[:, tick], success, stars)
+    samples = (Sample(*(each[:, tick] for each in sample)) for sample in (arm.completed, arm.success, arm.stars))
+    return Arm(arm.sessions[:, tick], arm.conversations[:, tick], *samples)
 
 
 def sequential(rule: Sequential, ticks: Ticks) -> np.ndarray:
@@ -128,10 +136,11 @@ def sequential(rule: Sequential, ticks: Ticks) -> np.ndarray:
 
 
 def plain(rule: Plain, ticks: Ticks) -> np.ndarray:
-    ready = (ticks.canary.sessions >= rule.min_sessions) & ~np.isnan(ticks.stars)
+    ready = (ticks.ended >= rule.min_sessions) & ~np.isnan(ticks.stars)
     healthy = rule.healthy(ticks.success, ticks.stars)
-    chosen = [ACTIONS.index("promote"), ACTIONS.index("rollback")]
-    return np.select([ready & healthy, ready], chosen, ACTIONS.index("wait"))
+    capped = np.arange(1, TICKS + 1) * EVERY >= span(rule.max_age)
+    chosen = [ACTIONS.index(action) for action in ("promote", "rollback", "stop")]
+    return np.select([ready & healthy, ready, capped], chosen, ACTIONS.index("wait"))
 
 
 def ends(actions: np.ndarray, ticks: Ticks) -> list[np.ndarray]:
@@ -160,14 +169,17 @@ def summary(found: list[np.ndarray]) -> dict[str, Any]:
     return row
 
 
-def cell(crowd: Crowd, stable: Quality, candidate: Quality, rollouts: int, rng: np.random.Generator) -> dict[str, Any]:
+def cell(
+    crowd: Crowd, stable: Quality, candidate: Quality, leave: float, rollouts: int, rng: np.random.Generator
+) -> dict[str, Any]:
     rule, seed_rule = Sequential(), Plain()
     found: dict[str, list[list[np.ndarray]]] = {"sequential": [], "plain": []}
     for begin in range(0, rollouts, CHUNK):
         runs = min(CHUNK, rollouts - begin)
         visits = crowd.visit(runs, TICKS, rng)
         canary = assign(visits, rule.share, rng)
-        ticks = tally(visits, crowd.answer(visits, stable, candidate, canary), canary, seed_rule.window)
+        left = canary & (rng.random(canary.shape, dtype=np.float32) < leave)
+        ticks = tally(visits, crowd.answer(visits, stable, candidate, canary), canary, left, seed_rule.window)
         found["sequential"].append(ends(sequential(rule, ticks), ticks))
         found["plain"].append(ends(plain(seed_rule, ticks), ticks))
     return {name: summary([np.concatenate(each) for each in zip(*parts, strict=True)]) for name, parts in found.items()}
@@ -198,7 +210,8 @@ def main() -> None:
             print(f"\n{people}, {base} base ({stable.success:g}, {stable.stars:g} stars)")
             print(HEADER)
             for name, candidate in CANDIDATES[base].items():
-                rules = cell(CROWDS[people], stable, candidate, arguments.rollouts, rng)
+                leave = 0.05 if name == LEFT else 0.0
+                rules = cell(CROWDS[people], stable, candidate, leave, arguments.rollouts, rng)
                 cells.append({"people": people, "base": base, "candidate": name, **rules})
                 for rule, row in rules.items():
                     print(f"{name:22} {rule:10}  {show(row)}", flush=True)

@@ -59,8 +59,11 @@ def earlier(rater: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 def sequential(rule: Sequential, visits: Visits, answers: Answers) -> np.ndarray:
     stars = opinions(visits, answers, rule.per_rater)
+    rater = visits.rater.reshape(len(stars), -1)
+    until = range(SESSIONS, stars.shape[1] + 1, SESSIONS)
     enough = np.cumsum(~np.isnan(stars), axis=1) >= rule.min_ratings
-    return (rule.fires(stars) & enough)[:, SESSIONS - 1 :: SESSIONS]
+    fires = np.stack([rule.fires(stars[:, :end], rater[:, :end]) for end in until], axis=1)
+    return fires & enough[:, SESSIONS - 1 :: SESSIONS]
 
 
 def plain(rule: Plain, answers: Answers) -> np.ndarray:

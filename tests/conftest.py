@@ -20,10 +20,13 @@ from typing import Any
 
 import pytest
 from filelock import FileLock
+from hypothesis import settings
 
 from loraloop.__main__ import main
 
 ROOT = Path(__file__).parents[1]
+settings.register_profile("loraloop", deadline=None)  # no timed assertions: machines are noisy
+settings.load_profile("loraloop")
 SWEEP = ("-m", "sweeps=rank_alpha_lr", "gate.metric=loss")
 SMALL = ("source.runs=4", "trainer.max_steps=4", "evaluation.max_rows=16", "tracker.system_metrics=false")
 """128 flips, four steps, 16 answers: every stage of a run without its quality."""

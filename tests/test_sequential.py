@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from loraloop.sequential import BETS, ceiling, evidence, mismatch, radius
+from loraloop.sequential import BETS, agreed, ceiling, evidence, mismatch, radius
 
 units = st.lists(st.floats(0, 1), min_size=1, max_size=30)
 means = st.floats(0.01, 0.99)
@@ -81,6 +81,17 @@ def test_one_more_low_value_is_never_less_evidence(values, mean, share):
     """A further value below the mean in question does not lower the evidence."""
     before, after = evidence([*values, mean * share], mean)[-2:]
     assert after >= before - 1e-9
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.integers(0, 3)), min_size=1, max_size=20), means)
+def test_agreed_evidence_is_the_least_without_a_person(rows, mean):
+    """It is the least of the evidence of all and of all but each person; nobody's values are evidence of 1."""
+    values, people = (np.array(each) for each in zip(*rows, strict=True))
+    rest = [values[people != person] for person in {-1, *people.tolist()}]
+    least = min(evidence(each, mean)[-1] if len(each) else 0.0 for each in rest)
+    assert agreed(values, people, mean) == pytest.approx(least, abs=1e-9)
+    assert agreed([values, values], [people, people], mean) == pytest.approx([least] * 2, abs=1e-9)
+    assert ceiling(values, 0.05, people) >= ceiling(values, 0.05) - 1e-8
 
 
 @given(st.lists(units, min_size=1, max_size=5), means)

@@ -363,6 +363,7 @@ class Outcome:
         rollout: Under which rollout ``answered`` was chosen.
         success: Whether it came to its end; ``None`` if the client left, which says nothing.
         stars: What a person gave, 1 to 5.
+        rated: ISO 8601, UTC, when they gave it; ``None`` where nobody knows, which is taken for ``time``.
         duration: Seconds.
     """
 
@@ -374,13 +375,14 @@ class Outcome:
     rollout: str | None = None
     success: bool | None = None
     stars: int | None = None
+    rated: str | None = None
     duration: float | None = None
 
     @property
     def version(self) -> int:
         """Number of the version that answered; 0, which no version has, where it was none."""
         found = self.answered.rpartition("@")[2]
-        return int(found) if found.isdecimal() else 0
+        return int(found) if found.isdecimal() and len(found) < 19 else 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

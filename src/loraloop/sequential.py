@@ -44,10 +44,10 @@ def evidence(values: ArrayLike, mean: ArrayLike, bets: Sequence[float] = BETS) -
     """Logarithm of the evidence that the mean of values in 0..1 is below ``mean``, after each of them.
 
     The capital of someone who bets at fair odds against a mean of at least ``mean`` (Waudby-Smith and Ramdas 2024,
-    "Estimating means of bounded random variables by betting"), a mixture over fixed stakes. It is exact: it asks
-    nothing of the distribution but the range, and no constant mean, only that each expectation given the past is at
-    least ``mean``. The stakes are fixed, so that the order of the values does not matter in the end and a lower value
-    never means less evidence.
+    "Estimating means of bounded random variables by betting"), a mixture over fixed stakes. Where each expectation,
+    given the values before, is at least ``mean``, the capital ever reaches ``1/alpha`` with a probability of at most
+    ``alpha``, exactly; beyond that and the range, nothing is asked of the distribution. The stakes are fixed, so that
+    the order of the values does not matter in the end and a lower value never means less evidence.
 
     Args:
         values: Along the last axis; NaN is no observation.
@@ -58,19 +58,46 @@ def evidence(values: ArrayLike, mean: ArrayLike, bets: Sequence[float] = BETS) -
     mean = np.asarray(mean, dtype=float)[..., None]
     gain = np.where(np.isnan(values), 0.0, mean - values)
     with np.errstate(divide="ignore"):
-        logs = np.stack([np.cumsum(np.log1p(bet * gain), axis=-1) for bet in bets])
+        return _mixture(np.stack([np.cumsum(np.log1p(bet * gain), axis=-1) for bet in bets]))
+
+
+def agreed(values: ArrayLike, people: ArrayLike, mean: ArrayLike, bets: Sequence[float] = BETS) -> Array:
+    """What is left of :func:`evidence` after the last value without the person on whom it rests most.
+
+    The least of the evidence of all values and of those that remain without each one of the people; never more than
+    that of all, so that it is wrong at most as often.
+
+    Args:
+        values: Along the last axis; NaN is no observation.
+        people: Whose each value is, counted from 0; of the shape of ``values``.
+        mean: Above 0, at most 1; of the shape of ``values`` without the last axis, or one for all.
+        bets: Stakes in (0, 1].
+    """
+    values, people = np.asarray(values, dtype=float), np.asarray(people)
+    gain = np.where(np.isnan(values), 0.0, np.asarray(mean, dtype=float)[..., None] - values)
+    rows, size = values.shape[:-1], int(people.max()) + 1
+    place = np.arange(np.prod(rows, dtype=int)).reshape(*rows, 1) * size + people
+    sums = (np.bincount(place.ravel(), np.log1p(bet * gain).ravel(), np.prod(rows, dtype=int) * size) for bet in bets)
+    each = np.stack([found.reshape(*rows, size) for found in sums])
+    total = each.sum(axis=-1, keepdims=True)
+    return np.asarray(_mixture(np.concatenate([total, total - each], axis=-1)).min(axis=-1))
+
+
+def _mixture(logs: Array) -> Array:
+    """Logarithm of the mean, along the first axis, of what ``logs`` are the logarithms of."""
     most = logs.max(axis=0)
     safe = np.where(np.isfinite(most), most, 0.0)
     with np.errstate(divide="ignore"):
         return np.asarray(safe + np.log(np.mean(np.exp(logs - safe), axis=0)))
 
 
-def ceiling(values: ArrayLike, alpha: float) -> Array:
+def ceiling(values: ArrayLike, alpha: float, people: ArrayLike | None = None) -> Array:
     """Upper confidence sequence of the mean of values in 0..1, at the last of them: means above it are refuted.
 
     Args:
         values: Along the last axis; NaN is no observation.
         alpha: Probability of ever being too low.
+        people: Whose each value is, as of :func:`agreed`: what is refuted is so without any one of them, too.
     """
     values = np.asarray(values, dtype=float)
     low, high = np.zeros(values.shape[:-1]), np.ones(values.shape[:-1])
@@ -78,7 +105,8 @@ def ceiling(values: ArrayLike, alpha: float) -> Array:
         return high
     for _ in range(30):  # halvings: to 1e-9 of the range
         middle = (low + high) / 2
-        refuted = evidence(values, middle)[..., -1] >= -np.log(alpha)
+        found = evidence(values, middle)[..., -1] if people is None else agreed(values, people, middle)
+        refuted = found >= -np.log(alpha)
         low, high = np.where(refuted, low, middle), np.where(refuted, middle, high)
     return high
 

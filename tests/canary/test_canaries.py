@@ -104,9 +104,24 @@ class TestEveryCanary:
         assert "rat" in ruling.reason
 
     def test_without_an_end_nothing_passes(self, kind):
-        """Sessions that the client left say nothing about success."""
-        left = [replace(each, success=None) for each in served(7, 300)]
-        assert decide(kind(), [*served(6, 1700), *left]).action == "wait"
+        """A version whose sessions the clients leave is not promoted, however well the few that end are rated."""
+        for every in (300, 10):
+            left = [replace(each, success=None) if i % every else each for i, each in enumerate(served(7, 300))]
+            assert decide(kind(), [*served(6, 1700), *left]).action != "promote"
+
+    def test_at_the_highest_age_nobody_waits(self, kind):
+        """A rollout that nobody meets, or nobody rates, ends at its highest age, so that another can begin."""
+        for rows in ([], [*served(6, 50), *served(7, 5)], [*served(6, 500), *served(7, 90, stars=(None,))]):
+            assert decide(kind(), rows, timedelta(days=20, hours=23)).action == "wait"
+            ruling = decide(kind(), rows, timedelta(days=21))
+            assert ruling.action == "stop"
+            assert ruling.reason.startswith("ended without a promotion at canary.max_age=21d: ")
+
+    @given(st.text(max_size=40), st.text(max_size=40))
+    def test_whatever_a_log_says_of_time_and_version(self, kind, time, answered):
+        """A session with a time or a version that nobody can read is never an error."""
+        odd = replace(outcome("odd", 7), time=time, rated=time, answered=answered)
+        assert decide(kind(), [*served(6, 50), odd, *served(7, 5)]).action == "wait"
 
     @given(sessions)
     def test_numbers_go_into_a_ledger(self, kind, outcomes):
@@ -145,6 +160,13 @@ class TestPlain:
         """Failures before the last twenty sessions are forgotten."""
         assert decide(Plain(), served(7, 30, failing=10)).action == "promote"
 
+    def test_sessions_that_clients_left_are_none(self):
+        """Nineteen that the client left and one success do not make the ten that have to end."""
+        left = [replace(each, success=None) for each in served(7, 19)]
+        ruling = decide(Plain(), [*left, *served(7, 1)])
+        assert ruling.action == "wait"
+        assert ruling.reason == ("1 sessions of version 7, 19 more that the client left; canary.min_sessions=10")
+
     def test_more_sessions_than_the_window_holds(self):
         """A minimum that the window cannot hold would wait for ever."""
         with pytest.raises(ValidationError, match="min_sessions=30 is more than window=20"):
@@ -171,7 +193,8 @@ class TestSequential:
         assert ruling.numbers["stars"]["lower"] > -0.25
         assert ruling.numbers["success"]["difference"] == pytest.approx(0.99 - 1670 / 1700)
         assert ruling.numbers["canary"] == {
-            "sessions": 300, "conversations": 300, "rated_conversations": 300, "success": 0.99, "stars": 4.4,
+            "sessions": 300, "conversations": 300, "rated_conversations": 300, "completed": 1, "success": 0.99,
+            "stars": 4.4,
         }  # fmt: skip
         assert (ruling.numbers["alpha"], ruling.numbers["age_hours"]) == (0.05, 24)
         assert ruling.numbers["mismatch_p"] > 0.1
@@ -182,7 +205,7 @@ class TestSequential:
         rows = [outcome(f"{version}-{i}", version, stars=given) for version, each in ((6, stable), (7, canary))
                 for i, given in enumerate(each)]  # fmt: skip
         found = decide(Sequential(), rows).numbers["stars"]
-        for end, best, worst, alpha, side in (("lower", 5, 1, 0.05, -1), ("upper", 1, 5, 0.025, 1)):
+        for end, best, worst, alpha, side in (("lower", 5, 1, 0.05, -1), ("upper", 1, 5, 0.05 / 3, 1)):
             against, own = [*stable, best], [*canary, worst]
             error = np.var(against, ddof=1) / len(against) + np.var(own, ddof=1) / len(own)
             bound = np.mean(own) - np.mean(against) + side * radius(error, 0.25, alpha)
@@ -194,6 +217,30 @@ class TestSequential:
         assert ruling.action == "rollback"
         assert ruling.reason.startswith("worse: rating 2.00 against 4.40 (at most -")
         assert "success" not in ruling.reason
+
+    def test_a_version_that_clients_leave_is_rolled_back(self):
+        """Where clients leave a third of the canary's sessions, however good the others are, completion is named."""
+        left = [replace(each, success=None) if i % 3 == 0 else each for i, each in enumerate(served(7, 300))]
+        ruling = decide(Sequential(), [*served(6, 1700), *left])
+        assert ruling.action == "rollback"
+        assert ruling.reason.startswith("worse: completion 66.7% against 100.0% (at most -")
+        assert ruling.numbers["canary"]["success"] == 1
+
+    def test_completion_is_told_where_it_matters(self):
+        """Where clients leave some of either version's sessions, a promotion tells of completion, too."""
+        left = [replace(each, success=None) if i % 50 == 0 else each for i, each in enumerate(served(6, 1700))]
+        ruling = decide(Sequential(), [*left, *served(7, 300)])
+        assert ruling.action == "promote"
+        assert ruling.reason.startswith("not worse by more than the margins: completion 100.0% against 98.0% (at least")
+
+    def test_completion_has_to_be_shown(self):
+        """Where clients leave as many of both, but too few came to show that, nothing is promoted yet."""
+        rows = [*served(6, 1700), *served(7, 300)]
+        left = [replace(each, success=None) if i % 10 == 0 else each for i, each in enumerate(rows)]
+        ruling = decide(Sequential(), left)
+        assert ruling.numbers["success"]["lower"] > -0.05
+        assert ruling.action == "wait"
+        assert ruling.reason.startswith("undecided: completion 90.0% against 90.0% (-5.6 to ")
 
     def test_worse_within_the_margins_is_rolled_back(self):
         """A version known to be worse, but by less than the margins, is not promoted."""
@@ -223,6 +270,20 @@ class TestSequential:
         ruling = decide(Sequential(), [*served(6, 40), *served(7, 8), *both, *stray])
         assert ruling.numbers["other_sessions"] == 4
         assert ruling.numbers["canary"]["conversations"] == 8
+
+    def test_conversations_that_met_both_end_it(self):
+        """Where more than a few conversations crossed over, what is left is a choice of them: it ends, and says why."""
+        clean = [*served(6, 1700), *served(7, 300)]
+
+        def both(count: int) -> list[Outcome]:
+            return [outcome(f"{v}x{i}", v, v == 6, 5, f"both {i}") for i in range(count) for v in (6, 7)]
+
+        assert decide(Sequential(), [*clean, *both(3)]).action == "promote"
+        assert decide(Sequential(), [*served(6, 170), *served(7, 30), *both(2)]).action == "wait"
+        ruling = decide(Sequential(), [*clean, *both(4)])
+        assert ruling.action == "stop"
+        assert ruling.reason.startswith("4 conversations met more than one version, 300 the canary alone: ")
+        assert ruling.numbers["crossed_conversations"] == 4
 
     def test_an_uneven_assignment_stops(self):
         """Half of the conversations where 15% were meant end the rollout, whatever the answers were like."""
@@ -298,7 +359,7 @@ class TestSequential:
     @given(st.lists(sessions, min_size=2, max_size=5))
     def test_many_rollouts_are_judged_like_one(self, histories):
         """Rollouts judged together, as in the benchmark, are judged as each alone, as in production."""
-        rule, found = Sequential(min_sessions=2), [arms(ROLLOUT, outcomes)[:2] for outcomes in histories]
+        rule, found = Sequential(min_sessions=2), [arms(ROLLOUT, outcomes) for outcomes in histories]
         stable, canary = (_together([pair[side] for pair in found]) for side in (0, 1))
         together = rule.judge(stable, canary, timedelta(days=1)).action
         assert [ACTIONS[action] for action in together] == [decide(rule, each).action for each in histories]
@@ -334,7 +395,10 @@ def test_one_observation_has_no_known_error():
     assert Sample.of([]).error[0] == np.inf
 
 
-@pytest.mark.parametrize(("answered", "found"), [("ocr@7", 7), ("base", 0), ("ocr@champion", 0), ("a@b@12", 12)])
+@pytest.mark.parametrize(
+    ("answered", "found"),
+    [("ocr@7", 7), ("base", 0), ("ocr@champion", 0), ("a@b@12", 12), pytest.param("ocr@" + "9" * 5000, 0, id="long")],
+)
 def test_a_versions_number_is_read_from_its_name(answered, found):
     """Immutable versions have a number; nothing else is mistaken for one."""
     assert replace(outcome("s", 1), answered=answered).version == found
@@ -344,7 +408,7 @@ def _arm(count: int, failing: int) -> Arm:
     size = np.array([float(count)])
     success = np.array([float(count - failing)])
     stars = Sample(size, 4 * size, 17 * size)
-    return Arm(size, size, Sample(size, success, success), stars)
+    return Arm(size, size, Sample(size, size, size), Sample(size, success, success), stars)
 
 
 def _together(found: list[Arm]) -> Arm:
@@ -352,7 +416,7 @@ def _together(found: list[Arm]) -> Arm:
         return Sample(*(np.concatenate(each) for each in zip(*(getattr(arm, name) for arm in found), strict=True)))
 
     sizes = (np.concatenate([getattr(arm, name) for arm in found]) for name in ("sessions", "conversations"))
-    return Arm(*sizes, join("success"), join("stars"))
+    return Arm(*sizes, join("completed"), join("success"), join("stars"))
 
 
 def _drawn(rng: np.random.Generator, runs: int, ticks: int, size: int, success: float, stars: float) -> Arm:
@@ -364,9 +428,9 @@ def _drawn(rng: np.random.Generator, runs: int, ticks: int, size: int, success: 
     def sample(values: np.ndarray) -> Sample:
         return Sample(count, values.sum(axis=2).cumsum(axis=1), (values**2).sum(axis=2).cumsum(axis=1))
 
-    return Arm(count, count, sample(right), sample(given))
+    return Arm(count, count, Sample(count, count, count), sample(right), sample(given))
 
 
 def _at(arm: Arm, tick: int) -> Arm:
-    success, stars = (Sample(*(each[:, tick] for each in sample)) for sample in (arm.success, arm.stars))
-    return Arm(arm.sessions[:, tick], arm.conversations[:, tick], success, stars)
+    samples = (Sample(*(each[:, tick] for each in sample)) for sample in (arm.completed, arm.success, arm.stars))
+    return Arm(arm.sessions[:, tick], arm.conversations[:, tick], *samples)

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from loraloop.feedback import layout
 from loraloop.feedback.ratings import Rating
-from loraloop.feedback.store import _stamp
+from loraloop.feedback.schema import sessions
+from loraloop.feedback.store import stamp
 from loraloop.records import Outcome
 
 DAY = "2026-03-02T11:{:02}:00.000+00:00"
@@ -47,6 +48,8 @@ def test_every_session_is_an_outcome(filled):
     assert ids(found) == ["s0", "s1", "s2", "s3", "s4", "s5"]
     assert [each.success for each in found] == [True, False, False, True, None, True]
     assert [each.stars for each in found] == [2, None, None, 5, None, None]
+    assert [each.rated is None for each in found] == [False, True, True, False, True, True]
+    assert found[0].rated > found[5].time
     assert [each.conversation for each in found] == ["a", "a", "b", "s3", "c", "b"]
     assert [each.rater for each in found] == ["ann", "ann", "bob", None, "ann", "bob"]
     assert found[2] == Outcome(
@@ -78,8 +81,8 @@ def test_some_of_them(filled, asked, found):
 def test_stamps_are_in_the_order_of_time(moment, later):
     """However a time is written, its stamp sorts as text where it sorts as a time, to the millisecond."""
     first, second = (each.replace(tzinfo=UTC) for each in (moment, moment + later))
-    assert (_stamp(first.isoformat()) <= _stamp(second.isoformat())) == (first <= second)
-    assert _stamp(second.isoformat()) == second.isoformat(timespec="milliseconds")
+    assert (stamp(first.isoformat()) <= stamp(second.isoformat())) == (first <= second)
+    assert stamp(second.isoformat()) == second.isoformat(timespec="milliseconds")
 
 
 @pytest.mark.parametrize("by", ["answered", "rollout"])
@@ -130,3 +133,40 @@ def test_labels_that_no_server_gave(file, tmp_path, label):
     new, _, (broken,) = layout.take(file, tmp_path / "in")
     assert (new, broken.item) == (0, "bad")
     assert "conversation" in broken.reason
+
+
+def imported(store, folder, **files):
+    """Outcomes of sessions that are read from ``session.json`` files."""
+    for name, more in files.items():
+        (folder / "in" / name).mkdir(parents=True)
+        (folder / "in" / name / "session.json").write_text(
+            f'{{"task": "t", "lora_version": "ocr@7", "user_rating": 1, {more}}}'
+        )
+    layout.take(store, folder / "in")
+    return store.outcomes()
+
+
+def test_imported_times_are_the_stores(file, tmp_path):
+    """Whatever zone a log names, its times come into UTC; one that does not say when it was rated was so at once."""
+    found = imported(
+        file, tmp_path,
+        east='"created": "2026-03-02T01:00:00+05:00", "rated": "2026-03-02T01:00:00"',
+        utc='"created": "2026-03-01T19:30"',
+    )  # fmt: skip
+    assert [(each.session, each.time, each.rated) for each in found] == [
+        ("utc", "2026-03-01T19:30:00.000+00:00", "2026-03-01T19:30:00.000+00:00"),
+        ("east", "2026-03-01T20:00:00.000+00:00", "2026-03-02T01:00:00.000+00:00"),
+    ]
+
+
+def test_times_that_were_imported_as_they_came(file, tmp_path):
+    """A time that an earlier version kept unread is left out where it is none, and in UTC where it is one."""
+    imported(file, tmp_path, odd='"created": "2026-03-01T19:30"', east='"created": "2026-03-01T19:30"',
+             utc='"created": "2026-03-01T19:30"')  # fmt: skip
+    with file.database.write() as connection:
+        for name, time in (("odd", "yesterday"), ("east", "2026-03-01T20:00:00+05:00")):
+            connection.execute(sessions.update().where(sessions.c.id == name).values(time=time))
+    assert [(each.session, each.time) for each in file.outcomes()] == [
+        ("east", "2026-03-01T15:00:00.000+00:00"),
+        ("utc", "2026-03-01T19:30:00.000+00:00"),
+    ]

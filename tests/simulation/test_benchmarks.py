@@ -34,8 +34,11 @@ def benchmark(request, monkeypatch):
     return module
 
 
-def outcomes(visits: Visits, answers: Answers, canary: np.ndarray, run: int) -> list[Outcome]:
-    """One run's sessions as the store would give them."""
+def outcomes(
+    visits: Visits, answers: Answers, canary: np.ndarray, run: int, left: np.ndarray | None = None
+) -> list[Outcome]:
+    """One run's sessions as the store would give them; nobody rates one that was ``left``."""
+    gone = np.zeros(canary.shape, dtype=bool) if left is None else left
     _, ticks, size = canary.shape
     return [
         Outcome(
@@ -45,8 +48,10 @@ def outcomes(visits: Visits, answers: Answers, canary: np.ndarray, run: int) -> 
             rater=f"r{visits.rater[run, tick, place]}",
             answered=f"ocr@{2 if canary[run, tick, place] else 1}",
             rollout="r",
-            success=bool(answers.success[run, tick, place]),
-            stars=int(stars) if np.isfinite(stars := answers.stars[run, tick, place]) else None,
+            success=None if gone[run, tick, place] else bool(answers.success[run, tick, place]),
+            stars=int(stars)
+            if np.isfinite(stars := answers.stars[run, tick, place]) and not gone[run, tick, place]
+            else None,
         )
         for tick in range(ticks)
         for place in range(size)
@@ -63,7 +68,8 @@ def test_rollouts(benchmark, candidate, monkeypatch):
     visits = crowd.visit(runs, ticks, rng)
     canary = benchmark.assign(visits, 0.15, rng)
     answers = crowd.answer(visits, Quality(success=0.95, stars=4), candidate, canary)
-    found = benchmark.tally(visits, answers, canary, PlainCanary().window)
+    left = canary & (rng.random(canary.shape) < 0.2)
+    found = benchmark.tally(visits, answers, canary, left, PlainCanary().window)
     at_once = {
         SequentialCanary(): benchmark.sequential(SequentialCanary(), found),
         PlainCanary(): benchmark.plain(PlainCanary(), found),
@@ -71,7 +77,7 @@ def test_rollouts(benchmark, candidate, monkeypatch):
     rollout = Rollout(id="r", role="v", model="m", stable=1, canary=2, share=0.15, began=BEGAN.isoformat())
     for rule, actions in at_once.items():
         for run in range(runs):
-            rows = outcomes(visits, answers, canary, run)
+            rows = outcomes(visits, answers, canary, run, left)
             for tick in range(ticks):
                 seen = rows[: (tick + 1) * crowd.sessions]
                 ruling = rule.decide(rollout, seen, (BEGAN + (tick + 1) * EVERY).isoformat())
@@ -94,8 +100,8 @@ def test_weeks(benchmark):
     for rule, fires in at_once.items():
         for run in range(runs):
             rows = outcomes(visits, answers, nobody, run)
-            for tick in range(0, ticks, 3):
-                seen, now = rows[: (tick + 1) * crowd.sessions], BEGAN + (tick + 1) * EVERY - EVERY / 100
+            for tick in range(2, ticks, 3):
+                seen, now = rows[: (tick + 1) * crowd.sessions], BEGAN + (tick + 1) * EVERY
                 decision = rule.decide(seen, BEGAN.isoformat(), now.isoformat())
                 assert decision.passed == fires[run, tick], (rule, run, tick)
         assert len(set(fires.ravel())) == 2

@@ -91,6 +91,18 @@ def test_between_two_retrainings_there_is_a_pause():
     assert closest(5 * DAY) >= 5 * DAY > closest(EVERY)
 
 
+def test_evidence_begins_with_the_last_retraining():
+    """After a rollout that was lost, ratings count since its retraining began; after one that won, since it reigns."""
+    lost = play(candidate=Quality(success=0.5, stars=2))
+    fired, after = lost.events[0].time, next(look for look in lost.looks if look[0] > lost.events[1].time)
+    assert [event.kind for event in lost.events[:2]] == ["trigger", "rollback"]
+    assert after[2].numbers["window_began"] == fired.isoformat()
+    assert after[2].numbers["ratings"] > 40
+    won = play()
+    after = next(look for look in won.looks if look[0] > won.events[1].time)
+    assert after[2].numbers["window_began"] == won.events[1].time.isoformat()
+
+
 def test_a_rollout_without_an_end_is_told():
     """A rollout that is still going on when the time is over is told, with what is known of it."""
     story = play(days=1.5, stable=Quality(success=0.985, stars=3), candidate=Quality(success=0.985, stars=3))
@@ -181,6 +193,25 @@ def test_a_recorded_rollout_is_decided_again():
     story = replay(SOUND, outcomes, EVERY, DAY, rollouts(outcomes, 0.15))
     assert [(event.kind, event.subject) for event in story.events] == [("rollback", "ocr@7 for @6")]
     assert {version for _, version, _ in story.looks} == {"ocr@6"}
+
+
+def test_a_rating_is_known_when_it_was_given():
+    """A recording whose ratings came three days late fires three days later."""
+    early = recorded()[:48]
+    late = [replace(each, rated=(datetime.fromisoformat(each.time) + 3 * DAY).isoformat()) for each in early]
+    first, then = (replay(SOUND, each, EVERY, 9 * DAY, []).events for each in (early, late))
+    assert [event.kind for event in (*first, *then)] == ["trigger", "trigger"]
+    assert then[0].time == first[0].time + 3 * DAY
+
+
+def test_a_late_rating_is_not_known_to_a_rollout_before():
+    """A replayed rollout is not judged by ratings that nobody had given yet."""
+    outcomes = [replace(each, success=True) for each in recorded(stars=5, days=20)]
+    found, last = rollouts(outcomes, 0.15), (BEGAN + 20 * DAY).isoformat()
+    late = [replace(each, rated=last) for each in outcomes]
+    first, then = (replay(SOUND, each, EVERY, DAY, found).events for each in (outcomes, late))
+    assert first[0].kind == then[0].kind == "rollback"
+    assert first[0].time < BEGAN + 20 * DAY <= then[0].time
 
 
 def test_the_base_is_not_retrained():

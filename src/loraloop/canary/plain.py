@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import Field, model_validator
 
+from loraloop.durations import Span, moment, span
 from loraloop.part import part
 from loraloop.records import Outcome, Rollout, Ruling
 
@@ -24,7 +25,8 @@ class Plain:
         min_success: Success rate that has to be exceeded.
         min_rating: Mean stars that have to be exceeded.
         window: Latest sessions of the canary that count.
-        min_sessions: Sessions of the canary before anything is decided.
+        min_sessions: Of these, sessions that came to an end before anything is decided.
+        max_age: Time after which it ends undecided.
     """
 
     share: Annotated[float, Field(gt=0, lt=1)] = 0.15
@@ -32,6 +34,7 @@ class Plain:
     min_rating: Annotated[float, Field(ge=1, lt=5)] = 3.5
     window: Annotated[int, Field(ge=1)] = 20
     min_sessions: Annotated[int, Field(ge=1)] = 10
+    max_age: Span = "21d"
 
     @model_validator(mode="after")
     def _fits(self) -> Plain:
@@ -62,12 +65,17 @@ class Plain:
             "min_success": self.min_success,
             "min_rating": self.min_rating,
         }
-        if len(answered) < self.min_sessions:
-            short = f"{len(answered)} sessions of version {rollout.canary}; canary.min_sessions={self.min_sessions}"
-            return Ruling(action="wait", reason=short, numbers=numbers)
-        if not ended or not stars:
-            missing = "rated" if ended else "came to its end"
-            return Ruling(action="wait", reason=f"none of the last {len(answered)} sessions {missing}", numbers=numbers)
+        short = None
+        if len(ended) < self.min_sessions:
+            left = f", {len(answered) - len(ended)} more that the client left" * (len(ended) < len(answered))
+            short = f"{len(ended)} sessions of version {rollout.canary}{left}; canary.min_sessions={self.min_sessions}"
+        elif not stars:
+            short = f"none of the last {len(answered)} sessions rated"
+        if short is not None:
+            if moment(now) - moment(rollout.began) < span(self.max_age):
+                return Ruling(action="wait", reason=short, numbers=numbers)
+            capped = f"ended without a promotion at canary.max_age={self.max_age}: {short}"
+            return Ruling(action="stop", reason=capped, numbers=numbers)
         success, rating = float(np.mean(ended)), float(np.mean(stars))
         found = (
             f"the last {len(answered)} sessions of version {rollout.canary}: success {success:.1%} "

@@ -19,6 +19,7 @@ class Measure(NamedTuple):
 
 
 MEASURES = (
+    Measure("completed", "completion", "{:.1%}", "points", 100, 1),
     Measure("success", "success", "{:.1%}", "points", 100, 1),
     Measure("stars", "rating", "{:.2f}", "stars", 1, 2),
 )
@@ -26,7 +27,7 @@ MEASURES = (
 
 def promoted(numbers: FrozenMap) -> str:
     """Why it won."""
-    clauses = [_against(numbers, measure, "lower") for measure in MEASURES]
+    clauses = [_against(numbers, measure, "lower") for measure in _telling(numbers)]
     return f"not worse by more than the margins: {'; '.join(clauses)}; {_sizes(numbers)}"
 
 
@@ -46,6 +47,15 @@ def uneven(numbers: FrozenMap, level: float) -> str:
     )
 
 
+def crossed(numbers: FrozenMap) -> str:
+    """Why what is left of its arms cannot be compared."""
+    count, arm = numbers["crossed_conversations"], numbers["canary"]["conversations"]
+    return (
+        f"{count} conversations met more than one version, {arm} the canary alone: an assignment is for a whole "
+        "conversation, and without those that crossed over the versions cannot be compared"
+    )
+
+
 def few(numbers: FrozenMap, least: int) -> str:
     """That there is too little data."""
     return f"{numbers['canary']['sessions']} sessions of the canary; canary.min_sessions={least}"
@@ -53,7 +63,13 @@ def few(numbers: FrozenMap, least: int) -> str:
 
 def open_yet(numbers: FrozenMap) -> str:
     """What is known while nothing is proven."""
-    return f"undecided: {'; '.join(_between(numbers, measure) for measure in MEASURES)}; {_sizes(numbers)}"
+    return f"undecided: {'; '.join(_between(numbers, measure) for measure in _telling(numbers))}; {_sizes(numbers)}"
+
+
+def _telling(numbers: FrozenMap) -> list[Measure]:
+    """The measures without completion, where every session came to an end."""
+    every = all(numbers[arm]["completed"] in (None, 1) for arm in ("canary", "stable"))
+    return [measure for measure in MEASURES if measure.key != "completed" or not every]
 
 
 def _against(numbers: FrozenMap, measure: Measure, bound: str) -> str:

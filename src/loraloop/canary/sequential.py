@@ -8,11 +8,11 @@ from datetime import timedelta
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from pydantic import Field, model_validator
 
 from loraloop.canary import reasons
-from loraloop.canary.tally import Arm, Array, Sample, arms
+from loraloop.canary.tally import Arm, Array, Sample, Tally, arms
 from loraloop.durations import Span, moment, span
 from loraloop.part import part
 from loraloop.records import FrozenMap, Outcome, Rollout, Ruling
@@ -20,8 +20,11 @@ from loraloop.sequential import mismatch, radius
 
 Action = Literal["promote", "rollback", "wait", "stop"]
 ACTIONS: tuple[Action, ...] = ("wait", "promote", "rollback", "stop")
-SUCCESS, STARS = (0.0, 1.0), (1.0, 5.0)
+SHARE, STARS = (0.0, 1.0), (1.0, 5.0)
 """Ends of the scales."""
+CROSSED, STRAY = 0.01, 3
+"""Share of the canary's conversations, and their number, from which on those that met both versions end a rollout: left
+out, they could hide as many points, and a rollout's assignment, which is kept, makes none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,7 @@ class Judgement:
     """What :meth:`Sequential.judge` found, an entry for every rollout."""
 
     action: NDArray[np.int64]
+    completed: Difference
     success: Difference
     stars: Difference
     mismatch: Array
@@ -47,19 +51,22 @@ class Judgement:
 class Sequential:
     """Promotes what is proven not to be worse by more than the margins; rolls back what is proven to be worse.
 
-    The unit of analysis is the conversation, which is what was assigned: its mean is one observation of success and one
-    of stars. Promotion asks for both lower bounds, each at ``alpha``, so that it is wrong at most with ``alpha`` where
-    either margin is reached (an intersection-union test, Berger 1982). A rollback needs one upper bound below zero,
-    each at half of ``alpha``. Where both hold, a version known to be worse but within the margins, it is rolled back.
+    The unit of analysis is the conversation, which is what was assigned: its mean is one observation of each measure.
+    These are the share of its sessions that came to an end at all, rather than to be left by the client; of these, the
+    share that succeeded; and the stars. Promotion asks for all lower bounds, each at ``alpha``, so that it is wrong
+    with a probability of about ``alpha`` at most where any margin is reached (an intersection-union test, Berger 1982;
+    the bounds are asymptotic). A rollback needs one upper bound below zero, each at a third of ``alpha``. Where both
+    hold, a version known to be worse but within the margins, it is rolled back.
 
-    The bounds are about the people who came: with few of them, each with habits of their own, others might differ.
+    The bounds are about the mean of conversation means of the people who came and, for the stars, who rated: with few
+    of them, each with habits of their own, others might differ.
 
     For each bound, every arm gets one made-up conversation at the end of the scale that speaks against the claim: no
     failures in a few conversations are not a variance of zero (after Agresti and Caffo 2000, who add to both ends).
 
     Attributes:
         share: Of the conversations that the canary answers.
-        success_margin: By how much its success rate may be lower at most.
+        success_margin: By how much its success rate, and the share of sessions that end at all, may be lower at most.
         stars_margin: By how many stars its rating may be lower at most.
         alpha: Probability of a wrong promotion at a margin, and of a rollback of a version that is as good.
         min_sessions: Sessions of the canary before anything is decided.
@@ -91,7 +98,9 @@ class Sequential:
         """None: it compares with the stable version alone."""
         return None
 
-    def judge(self, stable: Arm, canary: Arm, age: timedelta, share: float | None = None) -> Judgement:
+    def judge(
+        self, stable: Arm, canary: Arm, age: timedelta, share: float | None = None, crossed: ArrayLike = 0
+    ) -> Judgement:
         """Judge any number of rollouts of the same age at once.
 
         Args:
@@ -99,32 +108,36 @@ class Sequential:
             canary: The canaries.
             age: Of the rollouts.
             share: Under which they were assigned; this rule's own if not given.
+            crossed: How many conversations met both arms.
         """
-        success = self._difference(stable.success, canary.success, self.success_margin, SUCCESS)
+        completed = self._difference(stable.completed, canary.completed, self.success_margin, SHARE)
+        success = self._difference(stable.success, canary.success, self.success_margin, SHARE)
         stars = self._difference(stable.stars, canary.stars, self.stars_margin, STARS)
         everyone = stable.conversations + canary.conversations
         uneven = mismatch(canary.conversations, everyone, self.share if share is None else share)
-        worse = (success.upper < 0) | (stars.upper < 0)
-        fine = (success.lower > -self.success_margin) & (stars.lower > -self.stars_margin)
+        unclear = _unclear(crossed, canary.conversations)
+        worse = (completed.upper < 0) | (success.upper < 0) | (stars.upper < 0)
+        ended = np.minimum(completed.lower, success.lower)
+        fine = (ended > -self.success_margin) & (stars.lower > -self.stars_margin)
         capped = (canary.sessions >= self.max_sessions) | (age >= span(self.max_age))
         enough = canary.sessions >= self.min_sessions
-        cases = [uneven >= -np.log(self.mismatch_alpha), enough & worse, enough & fine, capped]
+        cases = [(uneven >= -np.log(self.mismatch_alpha)) | unclear, enough & worse, enough & fine, capped]
         chosen = [ACTIONS.index(action) for action in ("stop", "rollback", "promote", "stop")]
-        return Judgement(np.select(cases, chosen, ACTIONS.index("wait")), success, stars, uneven)
+        return Judgement(np.select(cases, chosen, ACTIONS.index("wait")), completed, success, stars, uneven)
 
     def decide(self, rollout: Rollout, outcomes: Sequence[Outcome], now: str) -> Ruling:
         """What to do with a rollout, and why."""
-        stable, canary, others = arms(rollout, outcomes)
+        tally = arms(rollout, outcomes)
         age = moment(now) - moment(rollout.began)
-        found = self.judge(stable, canary, age, rollout.share)
+        found = self.judge(tally.stable, tally.canary, age, rollout.share, tally.crossed)
         action = ACTIONS[int(found.action[0])]
-        numbers = self._numbers(stable, canary, found, rollout.share, others) | {"age_hours": age / timedelta(hours=1)}
+        numbers = self._numbers(tally, found, rollout.share) | {"age_hours": age / timedelta(hours=1)}
         return Ruling(action=action, reason=self._reason(action, numbers), numbers=numbers)
 
     def _difference(self, stable: Sample, canary: Sample, margin: float, scale: tuple[float, float]) -> Difference:
         worst, best = scale
         lower = self._bound(stable.also(best), canary.also(worst), margin, self.alpha, -1)
-        upper = self._bound(stable.also(worst), canary.also(best), margin, self.alpha / 2, +1)
+        upper = self._bound(stable.also(worst), canary.also(best), margin, self.alpha / 3, +1)
         nothing = (stable.n == 0) | (canary.n == 0)
         return Difference(
             value=canary.mean - stable.mean,
@@ -136,16 +149,18 @@ class Sequential:
         reach = radius(stable.error + canary.error, margin, alpha)
         return np.asarray(canary.mean - stable.mean + side * reach)
 
-    def _numbers(self, stable: Arm, canary: Arm, found: Judgement, share: float, others: int) -> dict[str, Any]:
+    def _numbers(self, tally: Tally, found: Judgement, share: float) -> dict[str, Any]:
         numbers: dict[str, Any] = {
             "alpha": self.alpha,
             "share": share,
-            "stable": _side(stable),
-            "canary": _side(canary),
-            "other_sessions": others,
+            "stable": _side(tally.stable),
+            "canary": _side(tally.canary),
+            "crossed_conversations": tally.crossed,
+            "other_sessions": tally.others,
             "mismatch_p": float(min(1.0, np.exp(-found.mismatch[0]))),
         }
         for name, each, margin in (
+            ("completed", found.completed, self.success_margin),
             ("success", found.success, self.success_margin),
             ("stars", found.stars, self.stars_margin),
         ):
@@ -160,6 +175,8 @@ class Sequential:
             return reasons.rolled_back(numbers)
         if numbers["mismatch_p"] <= self.mismatch_alpha:
             return reasons.uneven(numbers, self.mismatch_alpha)
+        if action == "stop" and _unclear(numbers["crossed_conversations"], numbers["canary"]["conversations"]):
+            return reasons.crossed(numbers)
         few = numbers["canary"]["sessions"] < self.min_sessions
         found = reasons.few(numbers, self.min_sessions) if few else reasons.open_yet(numbers)
         if action == "wait":
@@ -168,11 +185,18 @@ class Sequential:
         return f"ended without a promotion at canary.{cap}={getattr(self, cap)}: {found}"
 
 
+def _unclear(crossed: ArrayLike, clean: ArrayLike) -> NDArray[np.bool_]:
+    """Whether so many conversations met both versions that those that met the canary alone are a choice of them."""
+    crossed = np.asarray(crossed)
+    return np.asarray((crossed >= STRAY) & (crossed > CROSSED * (np.asarray(clean) + crossed)))
+
+
 def _side(arm: Arm) -> dict[str, Any]:
     return {
         "sessions": int(arm.sessions[0]),
         "conversations": int(arm.conversations[0]),
         "rated_conversations": int(arm.stars.n[0]),
+        "completed": _finite(arm.completed.mean[0]),
         "success": _finite(arm.success.mean[0]),
         "stars": _finite(arm.stars.mean[0]),
     }

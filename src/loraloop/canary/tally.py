@@ -48,30 +48,54 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """What one version did in rollouts: sessions, conversations, and a mean of each conversation."""
+    """What one version did in rollouts: sessions, conversations, and a mean of each conversation.
+
+    Attributes:
+        completed: Shares of a conversation's sessions that came to an end, a good or a bad one.
+        success: Shares of those that came to a good one.
+        stars: Mean ratings.
+    """
 
     sessions: Array
     conversations: Array
+    completed: Sample
     success: Sample
     stars: Sample
 
 
-def arms(rollout: Rollout, outcomes: Sequence[Outcome]) -> tuple[Arm, Arm, int]:
-    """The stable arm, the canary's, and how many sessions belong to neither.
+class Tally(NamedTuple):
+    """What a rollout's sessions add up to.
+
+    Attributes:
+        crossed: Conversations that met both versions, or one of them and something else.
+        others: Sessions that belong to neither arm.
+    """
+
+    stable: Arm
+    canary: Arm
+    crossed: int
+    others: int
+
+
+def arms(rollout: Rollout, outcomes: Sequence[Outcome]) -> Tally:
+    """The stable arm and the canary's, and what is in neither.
 
     Sessions of one conversation resemble each other, and the conversation is what was assigned: its mean is one
-    observation. A conversation that met both versions compares nothing; it is left out, like sessions that something
-    else answered.
+    observation. A conversation that met both versions compares nothing; it is left out and counted, and sessions that
+    something else answered are left out.
     """
     talks: dict[str, dict[int, list[Outcome]]] = defaultdict(lambda: defaultdict(list))
     for each in outcomes:
         talks[each.conversation][each.version].append(each)
     sides: dict[int, list[list[Outcome]]] = {rollout.stable: [], rollout.canary: []}
+    crossed = 0
     for versions in talks.values():
         if len(versions) == 1 and (side := next(iter(versions))) in sides:
             sides[side].append(versions[side])
+        elif len(versions) > 1 and not versions.keys().isdisjoint(sides):
+            crossed += 1
     stable, canary = (_arm(sides[version]) for version in (rollout.stable, rollout.canary))
-    return stable, canary, len(outcomes) - int(stable.sessions[0] + canary.sessions[0])
+    return Tally(stable, canary, crossed, len(outcomes) - int(stable.sessions[0] + canary.sessions[0]))
 
 
 def _arm(talks: Sequence[Sequence[Outcome]]) -> Arm:
@@ -80,6 +104,7 @@ def _arm(talks: Sequence[Sequence[Outcome]]) -> Arm:
     return Arm(
         sessions=np.array([float(sum(map(len, talks)))]),
         conversations=np.array([float(len(talks))]),
+        completed=Sample.of(float(np.mean([each.success is not None for each in talk])) for talk in talks),
         success=Sample.of(float(np.mean(each)) for each in ended if each),
         stars=Sample.of(float(np.mean(each)) for each in rated if each),
     )

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StringConstraints, ValidationError
 
 from loraloop import atomic
 from loraloop.errors import DataError
 from loraloop.feedback.logged import Logged
 from loraloop.feedback.ratings import ISSUES, Rating
-from loraloop.feedback.store import Store
+from loraloop.feedback.store import Store, stamp
 from loraloop.records import Quarantined
 
 AGENTS = frozenset({"validator", "actor", "coordinator", "recovery"})
@@ -30,6 +30,7 @@ def _key(label: str) -> str:
 _WORDS = {_key(label): word for word, label in ISSUES.items()}
 
 
+Stamp = Annotated[str, AfterValidator(stamp)]
 Label = Annotated[str, StringConstraints(max_length=256, pattern=r"^[^\x00]+$")]
 
 
@@ -50,7 +51,8 @@ class Document(BaseModel):
     lora_version: str | int | None = None
     success: bool | None = None
     duration: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
-    created: str | None = None
+    created: Stamp | None = None
+    rated: Stamp | None = None
     conversation: Label | None = None
     client: Label | None = None
     rollout: Label | None = None
@@ -76,6 +78,7 @@ class Document(BaseModel):
             conversation=self.conversation,
             client=self.client,
             rollout=self.rollout,
+            rated=self.rated,
             rating=rating,
             correction=self.correction,
         )
@@ -102,6 +105,7 @@ def document(logged: Logged) -> dict[str, Any]:
         "iterations": logged.iterations,
         "answer": logged.answer,
         "user_rating": rating and rating.stars,
+        "rated": logged.rated,
         "feedback_comment": rating and rating.comment,
         "what_went_wrong": rating and [ISSUES.get(issue, issue) for issue in rating.issues],
         "correction": logged.correction,

@@ -25,6 +25,7 @@ class Logged:
         conversation: What the client said that it is part of.
         client: Who asked.
         rollout: Under which rollout the version was chosen.
+        rated: ISO 8601, UTC, when a person rated it.
         rating: What a person gave; its ``correction`` is in the table of corrections alone.
         implied: The stars that its course implies.
         correction: What it should have answered, as a person accepted or edited it.
@@ -44,6 +45,7 @@ class Logged:
     conversation: str | None = None
     client: str | None = None
     rollout: str | None = None
+    rated: str | None = None
     rating: Rating | None = None
     implied: int | None = None
     correction: str | None = None

@@ -135,7 +135,8 @@ class Store:
     ) -> list[Outcome]:
         """What sessions say about the versions that answered them, oldest first, with the stars that people gave.
 
-        Sessions of which nobody knows when they were or what answered (imported ones) are left out.
+        Sessions of which nobody knows when they were or what answered (imported ones) are left out, as are those whose
+        time, which earlier versions imported as it came, cannot be read.
 
         Args:
             answered: Of this version alone.
@@ -152,10 +153,10 @@ class Store:
         if rollout is not None:
             conditions.append(sessions.c.rollout == rollout)
         if since is not None:
-            conditions.append(sessions.c.time >= _stamp(since))
+            conditions.append(sessions.c.time >= stamp(since))
         given = (ratings.c.session == sessions.c.id) & (ratings.c.kind == "explicit")
         newest = (
-            sa.select(*OUTCOME, ratings.c.stars)
+            sa.select(*OUTCOME, ratings.c.stars, ratings.c.time.label("rated"))
             .select_from(sessions.outerjoin(ratings, given))
             .where(*conditions)
             .order_by(sessions.c.time.desc(), sessions.c.id.desc())
@@ -163,7 +164,7 @@ class Store:
         )
         with self.database.read() as connection:
             rows = connection.execute(newest).all()
-        return [_outcome(row) for row in reversed(rows)]
+        return sorted(_outcomes(reversed(rows)), key=lambda each: each.time)
 
     def latest(self, count: int) -> list[Logged]:
         """The latest sessions, the newest first."""
@@ -179,7 +180,7 @@ class Store:
             with self._writing, self.database.write() as connection:
                 connection.execute(sessions.insert(), names)
                 if logged.rating is not None:
-                    _rate(connection, logged.id, "explicit", logged.rating)
+                    _rate(connection, logged.id, "explicit", logged.rating, logged.rated or logged.time)
                 if logged.correction is not None:
                     _correct(connection, logged.id, "review", "accepted", logged.correction)
         except IntegrityError:
@@ -228,9 +229,9 @@ class Store:
             self._rated(answered, stars, kind)
 
 
-def _rate(connection: Connection, session: str, kind: str, rating: Rating) -> None:
+def _rate(connection: Connection, session: str, kind: str, rating: Rating, time: str | None = None) -> None:
     values = {"stars": rating.stars, "comment": rating.comment, "issues": list(rating.issues)}
-    connection.execute(ratings.insert().values(session=session, kind=kind, time=_now(), **values))
+    connection.execute(ratings.insert().values(session=session, kind=kind, time=time or _now(), **values))
 
 
 def _correct(connection: Connection, session: str, source: str, status: str, text: str) -> None:
@@ -252,7 +253,13 @@ def _select(connection: Connection, *conditions: sa.ColumnElement[bool]) -> Iter
         .outerjoin(corrections, (corrections.c.session == sessions.c.id) & corrections.c.id.in_(last))
     )
     asked = sa.select(
-        sessions, given.c.stars, given.c.comment, given.c.issues, course.c.stars.label("implied"), corrections.c.text
+        sessions,
+        given.c.stars,
+        given.c.comment,
+        given.c.issues,
+        given.c.time.label("rated"),
+        course.c.stars.label("implied"),
+        corrections.c.text,
     )
     for row in connection.execute(asked.select_from(joined).where(*conditions).order_by(sessions.c.id)):
         yield _logged(row)
@@ -263,27 +270,43 @@ def _logged(row: Row[Any]) -> Logged:
     rating = None
     if row.stars is not None:
         rating = Rating(stars=row.stars, comment=row.comment, issues=tuple(row.issues))
-    return Logged(**own, rating=rating, implied=row.implied, correction=row.text)
+    return Logged(**own, rated=row.rated, rating=rating, implied=row.implied, correction=row.text)
 
 
-def _outcome(row: Row[Any]) -> Outcome:
+def _outcomes(rows: Iterable[Any]) -> Iterator[Outcome]:
+    for row in rows:
+        try:
+            yield _outcome(row, stamp(row.time))
+        except ValueError:
+            continue
+
+
+def _outcome(row: Row[Any], time: str) -> Outcome:
     return Outcome(
         session=row.id,
-        time=row.time,
+        time=time,
         conversation=row.conversation or row.id,
         rater=row.client,
         answered=row.answered,
         rollout=row.rollout,
         success=None if row.status in (None, "cancelled") else row.status == "ok",
         stars=row.stars,
+        rated=row.rated,
         duration=row.duration,
     )
 
 
-def _stamp(time: str) -> str:
-    """``time`` as sessions are stamped: so written, times are in the order of their texts."""
-    moment = datetime.fromisoformat(time)
-    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+def stamp(time: str) -> str:
+    """``time`` as sessions are stamped: so written, times are in the order of their texts.
+
+    Raises:
+        ValueError: It is no time of ISO 8601.
+    """
+    try:
+        moment = datetime.fromisoformat(time)
+        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise ValueError(f"{time!r} is no time: write it as ISO 8601 does, 2026-03-02T11:00:00Z") from None
     return moment.isoformat(timespec="milliseconds")
 
 

@@ -6,7 +6,8 @@ import hashlib
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 
 from loraloop.durations import moment
 from loraloop.records import Outcome, Rollout
@@ -18,8 +19,9 @@ def replay(
 ) -> Story:
     """Ask ``rules`` what they would have done with recorded sessions.
 
-    A version is looked at from its first session outside of its own rollout on, and anew, after the cooldown, when it
-    fired; the base, which nothing replaces, is not.
+    A version is looked at from its first session outside of its own rollout on, and when it fired with what came since,
+    after the cooldown; the base, which nothing replaces, is not. At each tick only those sessions and ratings are known
+    that had come by then.
 
     Args:
         rules: The rules.
@@ -81,18 +83,34 @@ def _place(rollout: str, conversation: str) -> float:
     return int.from_bytes(hashlib.sha256(f"{rollout}|{conversation}".encode()).digest()[:8], "big") / 2**64
 
 
+class _Record:
+    """Sessions as they and their ratings came in."""
+
+    def __init__(self, served: Sequence[Outcome]) -> None:
+        self._served = served
+        self._times = [moment(each.time) for each in served]
+        self._rated = [moment(each.rated or each.time) for each in served]
+        self.first, self.last = self._times[0], max(*self._times, *self._rated)
+
+    def until(self, now: datetime, since: datetime | None = None) -> list[Outcome]:
+        """What was known of the sessions from ``since`` to ``now``."""
+        begin = 0 if since is None else bisect_left(self._times, since)
+        end = bisect_right(self._times, now)
+        known = zip(self._served[begin:end], self._rated[begin:end], strict=True)
+        return [each if rated <= now else replace(each, stars=None, rated=None) for each, rated in known]
+
+
 def _rollout(story: Story, rollout: Rollout, served: Sequence[Outcome], every: timedelta) -> None:
-    times = [moment(each.time) for each in served]
-    for now in ticks(times[0], times[-1], every):
-        if story.rule(now, rollout, served[: bisect_right(times, now)]).action != "wait":
+    record = _Record(served)
+    for now in ticks(record.first, record.last, every):
+        if story.rule(now, rollout, record.until(now)).action != "wait":
             return
     story.leave(now, rollout)
 
 
 def _reign(story: Story, version: str, served: Sequence[Outcome], every: timedelta, cooldown: timedelta) -> None:
-    times = [moment(each.time) for each in served]
-    since = rested = times[0]
-    for now in ticks(times[0], times[-1], every):
-        seen = served[bisect_left(times, since) : bisect_right(times, now)]
-        if now >= rested and story.look(now, version, seen, since):
+    record = _Record(served)
+    since = rested = record.first
+    for now in ticks(record.first, record.last, every):
+        if now >= rested and story.look(now, version, record.until(now, since), since):
             since, rested = now, now + cooldown

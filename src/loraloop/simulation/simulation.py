@@ -9,6 +9,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
+from loraloop.durations import moment
 from loraloop.part import part
 from loraloop.records import Outcome, Rollout
 from loraloop.simulation.crowd import Answers, Crowd, Quality, Visits
@@ -64,7 +65,7 @@ class _Service:
         self.story, self._cooldown = story, cooldown
         self.rollout: Rollout | None = None
         self._reigning, self._newest = 1, 1
-        self._since = self._trained = BEGAN
+        self._reigns = self._trained = BEGAN
         self._seen: list[Outcome] = []
 
     def version(self, conversation: str) -> int:
@@ -78,7 +79,9 @@ class _Service:
             self._look(now)
 
     def _look(self, now: datetime) -> None:
-        if self.story.look(now, f"{ROLE}@{self._reigning}", self._seen, self._since):
+        """Ask about what the reigning version did since it reigns and since a retraining last began."""
+        since = max(self._reigns, self._trained)
+        if self.story.look(now, f"{ROLE}@{self._reigning}", self._seen, since):
             self._newest += 1
             self._trained, self._seen = now, []
             self.rollout = Rollout(
@@ -96,8 +99,11 @@ class _Service:
         if ruling.action == "wait":
             return
         if ruling.action == "promote":
-            self._reigning = rollout.canary
-        self.rollout, self._seen, self._since = None, [], now
+            self._reigning, self._reigns = rollout.canary, now
+        name = f"{ROLE}@{self._reigning}"
+        since = max(self._reigns, self._trained)
+        self._seen = [each for each in self._seen if each.answered == name and moment(each.time) >= since]
+        self.rollout = None
 
 
 def _served(

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from loraloop.part import part
 from loraloop.records import Decision, Outcome
-from loraloop.trigger.ratings import count, person, shortage
+from loraloop.trigger.ratings import count, in_order, person, shortage
 
 
 @part
@@ -37,11 +37,10 @@ class Plain:
     def decide(self, outcomes: Sequence[Outcome], since: str, now: str) -> Decision:
         """Whether to train again, and why or why not yet."""
         counts, stars = Counter[str](), []
-        for each in outcomes[-self.window :]:
-            if each.stars is not None:
-                counts[person(each)] += 1
-                if self.per_rater is None or counts[person(each)] <= self.per_rater:
-                    stars.append(each.stars)
+        for _, each, given in in_order(outcomes[-self.window :]):
+            counts[person(each)] += 1
+            if self.per_rater is None or counts[person(each)] <= self.per_rater:
+                stars.append(given)
         mean = sum(stars) / len(stars) if stars else None
         numbers = {"ratings": len(stars), "raters": len(counts), "mean": mean, "threshold": self.threshold}
         window = f"among the last {min(self.window, len(outcomes))} sessions"
@@ -49,7 +48,9 @@ class Plain:
         if short is not None or mean is None:
             return Decision(False, f"{short} ({window})", numbers)
         low = mean < self.threshold
-        given = count(len(stars), len(counts))
+        people = count(len(stars), len(counts))
         return Decision(
-            low, f"mean rating {mean:.2f} is {'' if low else 'not '}below {self.threshold:g}: {given} {window}", numbers
+            low,
+            f"mean rating {mean:.2f} is {'' if low else 'not '}below {self.threshold:g}: {people} {window}",
+            numbers,
         )

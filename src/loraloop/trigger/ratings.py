@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
+from loraloop.durations import moment
 from loraloop.records import Outcome
 
 
@@ -17,21 +19,40 @@ class Opinion:
     stars: float
 
 
-def opinions(outcomes: Iterable[Outcome], most: int | None) -> list[Opinion]:
-    """Each person's first ``most`` opinions, one for each conversation, in the order in which these began.
+def in_order(outcomes: Iterable[Outcome]) -> list[tuple[datetime, Outcome, int]]:
+    """When ratings were given, what for, and the stars, oldest first.
+
+    In the order of the sessions, a late rating would change what was bet on already. Where nobody can tell when it was
+    given, the rating is left out.
+    """
+    found = []
+    for each in outcomes:
+        if each.stars is not None:
+            try:
+                found.append((moment(each.rated or each.time), each, each.stars))
+            except ValueError:
+                continue
+    return sorted(found, key=lambda rating: rating[0])
+
+
+def opinions(ratings: Iterable[tuple[datetime, Outcome, int]], most: int | None) -> list[Opinion]:
+    """Each person's first ``most`` opinions, one for each conversation, in the order in which these were first given.
 
     Ratings of one conversation resemble each other and are one opinion. Who is not known is somebody of their own in
     each conversation.
+
+    Args:
+        ratings: As :func:`in_order` gives them.
+        most: Of a person; ``None`` is any number.
     """
     given: dict[tuple[str, str], list[int]] = {}
-    for each in outcomes:
-        if each.stars is not None:
-            given.setdefault((person(each), each.conversation), []).append(each.stars)
+    for _, each, stars in ratings:
+        given.setdefault((person(each), each.conversation), []).append(stars)
     found, counts = [], Counter[str]()
-    for (rater, _), stars in given.items():
+    for (rater, _), all_stars in given.items():
         counts[rater] += 1
         if most is None or counts[rater] <= most:
-            found.append(Opinion(rater, sum(stars) / len(stars)))
+            found.append(Opinion(rater, sum(all_stars) / len(all_stars)))
     return found
 
 

@@ -12,9 +12,9 @@ from pydantic import Field
 
 from loraloop.durations import Span, moment, span
 from loraloop.part import part
-from loraloop.records import Decision, Outcome
-from loraloop.sequential import ceiling, evidence
-from loraloop.trigger.ratings import count, opinions, raters, shortage
+from loraloop.records import Decision, FrozenMap, Outcome
+from loraloop.sequential import agreed, ceiling
+from loraloop.trigger.ratings import Opinion, count, in_order, opinions, raters, shortage
 
 LEAST, RANGE = 1.0, 4.0
 """Of the stars."""
@@ -22,14 +22,18 @@ LEAST, RANGE = 1.0, 4.0
 
 @part
 class Sequential:
-    """Fires when the mean rating is below the threshold beyond reasonable doubt.
+    """Fires when the mean rating is below the threshold beyond reasonable doubt, whoever of the raters is left out.
 
-    The doubt is that of a bet (:func:`loraloop.sequential.evidence`): while people are on the mean at least as content
-    as the threshold, it fires with a probability of at most ``alpha`` in a window, at whatever times it is asked, and
-    whatever the ratings' distribution or drift. One person's ratings of one conversation are one observation, and only
-    the first ``per_rater`` of a person count: nobody can retrain a model alone. What is bounded is the doubt about how
-    content these people are, not about who they are: a few raters with a mood of their own speak for themselves.
-    Windows follow each other from when the version began to reign, so that a good past does not outweigh a later drop.
+    The doubt is that of a bet (:func:`loraloop.sequential.evidence`): while the expectation of each opinion, given
+    those before it, is at least the threshold, it fires with a probability of at most ``alpha`` in a window, however
+    often it is asked. One person's ratings of one conversation are one opinion, only the first ``per_rater`` of a
+    person count, and it has to fire without any one of them, too (:func:`loraloop.sequential.agreed`): nobody under one
+    name can retrain a model alone. What is bounded is the doubt about how content these people are, not about who they
+    are: a few raters with a mood of their own speak for themselves.
+
+    Ratings count when they are given, not when their sessions were. Windows follow each other from ``since`` on, so
+    that a good past does not outweigh a later drop; the one before the present one is looked at as well, so that the
+    ratings that came between its last look and its end are judged.
 
     Attributes:
         threshold: Stars.
@@ -47,50 +51,59 @@ class Sequential:
     min_raters: Annotated[int, Field(ge=1)] = 3
     per_rater: Annotated[int, Field(ge=1)] | None = 20
 
-    def fires(self, stars: ArrayLike) -> NDArray[np.bool_]:
-        """After each rating whether the mean is shown to be below the threshold; NaN is no rating.
+    def fires(self, stars: ArrayLike, people: ArrayLike) -> NDArray[np.bool_]:
+        """After the last rating, whether the mean is shown to be below the threshold without any one person, too.
 
         Args:
-            stars: Ratings of a window along the last axis.
+            stars: Ratings of a window along the last axis; NaN is no rating.
+            people: Who gave each, counted from 0; of the same shape.
         """
-        below = evidence((np.asarray(stars) - LEAST) / RANGE, (self.threshold - LEAST) / RANGE)
+        below = agreed((np.asarray(stars) - LEAST) / RANGE, people, (self.threshold - LEAST) / RANGE)
         return np.asarray(below >= -np.log(self.alpha))
 
     def decide(self, outcomes: Sequence[Outcome], since: str, now: str) -> Decision:
         """Whether to train again, and why or why not yet."""
-        began = self._began(moment(since), moment(now))
-        rated = (each for each in outcomes if each.stars is not None)
-        found = opinions((each for each in rated if began <= moment(each.time) <= moment(now)), self.per_rater)
+        first, last, length = moment(since), moment(now), span(self.window)
+        present = first + max(0, (last - first) // length) * length
+        ratings = [rating for rating in in_order(outcomes) if rating[0] <= last]
+        found = opinions((rating for rating in ratings if rating[0] >= present), self.per_rater)
+        decision = self._judge(found, present, f"since {present:%Y-%m-%d %H:%M}")
+        if decision.passed or present == first:
+            return decision
+        before = present - length
+        found = opinions((rating for rating in ratings if before <= rating[0] < present), self.per_rater)
+        ended = self._judge(found, before, f"from {before:%Y-%m-%d %H:%M} to {present:%Y-%m-%d %H:%M}")
+        return ended if ended.passed else decision
+
+    def _judge(self, found: Sequence[Opinion], began: datetime, window: str) -> Decision:
         stars, people = np.array([each.stars for each in found]), raters(found)
-        numbers: dict[str, Any] = {
-            "ratings": len(found),
+        _, places = np.unique([each.rater for each in found], return_inverse=True)
+        numbers = self._numbers(stars, places) | {
             "raters": people,
-            "mean": float(stars.mean()) if found else None,
-            "lower": self._lower(stars),
-            "upper": self._upper(stars),
             "threshold": self.threshold,
             "alpha": self.alpha,
             "window_began": began.isoformat(timespec="seconds"),
         }
-        window = f"since {began:%Y-%m-%d %H:%M}"
         short = shortage(len(found), people, self.min_ratings, self.min_raters)
         if short is not None:
             return Decision(False, f"{short} ({window})", numbers)
-        low = bool(self.fires(stars)[-1])
+        low = bool(self.fires(stars, places))
+        return Decision(low, f"{self._reason(low, numbers)}: {count(len(found), people)} {window}", numbers)
+
+    def _numbers(self, stars: NDArray[np.float64], people: NDArray[np.intp]) -> dict[str, Any]:
+        share = (stars - LEAST) / RANGE
+        return {
+            "ratings": len(stars),
+            "mean": float(stars.mean()) if len(stars) else None,
+            "lower": LEAST + RANGE * (1 - float(ceiling(1 - share, self.alpha))),
+            "upper": LEAST + RANGE * float(ceiling(share, self.alpha)),
+            "upper_without_one": LEAST + RANGE * float(ceiling(share, self.alpha, people)),
+        }
+
+    def _reason(self, low: bool, numbers: FrozenMap) -> str:
         sure = f"{100 * (1 - self.alpha):g}% at every look"
-        reason = (
-            f"mean rating {numbers['mean']:.2f}, at most {numbers['upper']:.3f} ({sure}), "
-            f"is {'' if low else 'not shown to be '}below {self.threshold:g}: {count(len(found), people)} {window}"
-        )
-        return Decision(low, reason, numbers)
-
-    def _began(self, since: datetime, now: datetime) -> datetime:
-        """The beginning of the window that ``now`` is in."""
-        length = span(self.window)
-        return since + max(0, (now - since) // length) * length
-
-    def _upper(self, stars: NDArray[np.float64]) -> float:
-        return LEAST + RANGE * float(ceiling((stars - LEAST) / RANGE, self.alpha))
-
-    def _lower(self, stars: NDArray[np.float64]) -> float:
-        return LEAST + RANGE * (1 - float(ceiling(1 - (stars - LEAST) / RANGE, self.alpha)))
+        known = f"mean rating {numbers['mean']:.2f}, at most {numbers['upper']:.3f} ({sure}), is"
+        if not low and numbers["upper"] < self.threshold:
+            without = f"by others than one rater alone (at most {numbers['upper_without_one']:.3f})"
+            return f"{known} not shown to be below {self.threshold:g} {without}"
+        return f"{known} {'' if low else 'not shown to be '}below {self.threshold:g}"
