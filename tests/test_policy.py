@@ -86,7 +86,7 @@ def test_shares_on_the_command_line_get_the_way_out():
     """The error about shares names both values and the one that would fit."""
     _, (problem,) = composed("policy.mix.corrective=0.3")
     assert problem == (
-        "policy.mix: corrective=0.3 and earlier=0.8 add up to 1.1, and shares add up to 1: write earlier=0.7"
+        "policy.mix: corrective=0.3 and earlier=0.8 add up to 1.1, and shares add up to 1: write policy.mix.earlier=0.7"
     )
 
 
@@ -99,4 +99,4 @@ def test_a_role_stands_once():
 def test_spans_are_written_with_their_unit():
     """A cooldown without a unit is refused with an example of one."""
     _, (problem,) = composed("policy.cooldown=24hours")
-    assert problem == "policy.cooldown='24hours': write a number and its unit, s, m, h or d, such as 30m or 4h"
+    assert problem == "policy.cooldown='24hours': write a number above 0 and its unit, s, m, h or d, such as 30m or 4h"

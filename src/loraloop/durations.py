@@ -21,7 +21,7 @@ def span(text: str) -> timedelta:
     match = PATTERN.fullmatch(text)
     found = timedelta(**{UNITS[match[2]]: float(match[1])}) if match else timedelta(0)
     if not found:
-        raise ValueError("write a number and its unit, s, m, h or d, such as 30m or 4h")
+        raise ValueError("write a number above 0 and its unit, s, m, h or d, such as 30m or 4h")
     return found
 
 

@@ -36,7 +36,7 @@ class Mix:
         if not math.isclose(total, 1, abs_tol=1e-6):
             raise ValueError(
                 f"corrective={self.corrective:g} and earlier={self.earlier:g} add up to {total:g}, and shares add up "
-                f"to 1: write earlier={max(0.0, 1 - self.corrective):g}"
+                f"to 1: write policy.mix.earlier={max(0.0, 1 - self.corrective):g}"
             )
         return self
 

@@ -172,3 +172,11 @@ def test_many_threads(store, make):
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda number: store.keep(make(f"s{number:03d}")), range(64)))
     assert [each.id for each in store.all()] == [f"s{number:03d}" for number in range(64)]
+
+
+@pytest.mark.parametrize("prefix", ["cmpl-", "chatcmpl-"])
+def test_an_answers_id_is_its_sessions(store, make, prefix):
+    """What OpenAI's clients call an answer rates its session."""
+    store.keep(make("s1"))
+    assert store.rate(f"{prefix}s1", Rating(stars=2)).id == "s1"
+    assert store.session("s1").rating == Rating(stars=2)

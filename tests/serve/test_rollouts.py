@@ -119,6 +119,13 @@ def test_what_is_pinned_is_never_rerouted(asked):
     assert (found.answered, found.rollout) == ("base" if asked == "base" else "ocr@7", None)
 
 
+def test_other_aliases_of_the_stable_version_keep_it():
+    """Whoever asks for ``ocr@frozen`` gets that version, also where it is the one that reigns and a rollout runs."""
+    world = World([rollout(share=1)])
+    assert {each.answered for each in routes(world.server(), ["a", "b"], "ocr@frozen")} == {"ocr@7"}
+    assert {each.answered for each in routes(world.server(), ["a", "b"], "ocr@champion")} == {"ocr@8"}
+
+
 def test_a_name_loaded_by_hand_may_look_like_an_alias():
     """A folder's adapter that was loaded as ``ocr@champion`` is pinned too."""
     router = World(rollouts=[rollout(share=1.0)]).server()

@@ -42,9 +42,9 @@ def corrections(desk):
 def test_a_list_where_there_is_no_terminal(waiting):
     """Without a terminal every proposal is listed, nothing is decided, and the way on is told."""
     seen = waiting("stage=review")
-    assert [line.split()[:3] for line in seen.out.splitlines() if line.split()[1:2] in (["s1"], ["s2"], ["s3"])] == [
-        ["1", "s1", "2"], ["2", "s2", "2"], ["3", "s3", "2"],
-    ]  # fmt: skip
+    assert [line for line in seen.out.splitlines() if line.startswith("proposal")] == [
+        f"proposal {number} ({number} of 3), session s{number}" for number in (1, 2, 3)
+    ]
     assert "accept=[1,2] reject=[3]" in seen.out
     assert set(corrections(waiting).values()) == {None}
 
@@ -55,7 +55,15 @@ def test_decisions_by_number(waiting):
     assert corrections(waiting) == {"s1": None, "s2": "right of s2", "s3": None}
 
 
-@pytest.mark.parametrize("named", [["accept=[9]"], ["accept=[1]", "reject=[1]"], ["accept=[1,9]"]])
+def test_all_that_wait_at_once(waiting):
+    """``accept=all`` accepts every proposal that waits."""
+    assert "3 accepted, 0 rejected, 0 wait" in waiting("stage=review", "accept=all").out
+    assert corrections(waiting) == {name: f"right of {name}" for name in ("s1", "s2", "s3")}
+
+
+@pytest.mark.parametrize(
+    "named", [["accept=[9]"], ["accept=9"], ["accept=alle"], ["accept=[1]", "reject=[1]"], ["accept=[1,9]"]]
+)
 def test_numbers_that_do_not_wait(waiting, named):
     """An unknown number, or one both accepted and rejected, decides nothing at all."""
     seen = waiting.attempt("stage=review", *named)

@@ -167,6 +167,13 @@ def test_the_loop_goes_on_beside_the_server(office):
     assert any("scheduled: loraloop: validator has no champion" in line for line in said), said
 
 
+def test_the_server_takes_the_policy_of_its_ticks(desk):
+    """What a tick takes, as a policy and its figures, is also understood by the server that is to hand it on."""
+    given = ("policy=seed", "policy.roles=[actor]", "canary.share=0.3", "alerts.urls=json://127.0.0.1")
+    assert desk("stage=serve", "schedule.every=4h", *given, "--cfg", "job").code == 0
+    assert desk("stage=tick", *given, "--cfg", "job").code == 0
+
+
 def test_the_tick_gets_what_the_server_got():
     """The scheduled command has the server's settings, but for what only the server has."""
     kept = ["hydra.searchpath=['file:///own']", "server.port=0", "folder=runs/a b", "+x=1", "policy=seed"]

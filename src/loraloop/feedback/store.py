@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
@@ -24,6 +25,7 @@ Rated = Callable[[str, int, str], None]
 """Told of every rating that was kept: what had answered, the stars, and ``explicit`` or ``implicit``."""
 Verdict = Literal["accepted", "edited", "rejected"]
 GOOD = ("accepted", "edited")
+ANSWER = re.compile(r"^(chat)?cmpl-")
 OUTCOME = [
     sessions.c[name] for name in ("id", "time", "conversation", "client", "answered", "rollout", "status", "duration")
 ]
@@ -93,6 +95,7 @@ class Store:
             StoreError: It could not be kept.
         """
         logged = self.session(session)
+        session = logged.id
         try:
             with self._writing, self.database.write() as connection:
                 _rate(connection, session, "explicit", rating)
@@ -107,15 +110,16 @@ class Store:
         return logged
 
     def session(self, session: str) -> Logged:
-        """One session.
+        """One session, by its id or by that of the answer in OpenAI's shape, ``chatcmpl-...`` or ``cmpl-...``.
 
         Raises:
             UnknownSessionError: There is no such session.
         """
         found = None
         if plain(session):  # what no database can hold is in none
+            own = ANSWER.sub("", session)
             with self.database.read() as connection:
-                found = next(_select(connection, sessions.c.id == session), None)
+                found = next(_select(connection, sessions.c.id.in_({session, own})), None)
         if found is None:
             raise UnknownSessionError(f"there is no session {session!r} in {self.database.name}")
         return found

@@ -22,10 +22,12 @@ class Versions:
     Attributes:
         resolve: The registry's, from ``models:/NAME/N``, ``models:/NAME@ALIAS`` or a folder.
         names: Short names of registered models: ``ocr`` for ``loraloop-ocr``.
+        reigning: The alias of a model's reigning version, which rollouts are about.
     """
 
     resolve: Callable[[str], Version]
     names: Mapping[str, str] = field(default_factory=dict)
+    reigning: str = "champion"
     _folders: dict[str, Version] = field(default_factory=dict)
 
     def find(self, name: str) -> tuple[str, Version]:
@@ -48,10 +50,10 @@ class Versions:
         """The name of a version of a registered model that never means another one."""
         return f"{next((short for short, long in self.names.items() if long == model), model)}@{number}"
 
-    def aliased(self, name: str) -> str | None:
-        """The registered model whose alias ``name`` is; ``None`` where a name always means the same version."""
+    def reigned(self, name: str) -> str | None:
+        """The registered model whose reigning version ``name`` asks for; ``None`` where it asks for something else."""
         match = NAME.fullmatch(name)
-        if match is None or name in self._folders or match["at"].isdecimal():
+        if match is None or name in self._folders or match["at"] != self.reigning:
             return None
         return self.names.get(match["name"], match["name"])
 

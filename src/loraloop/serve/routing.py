@@ -101,8 +101,8 @@ class Router:
         return await self._split(Route(asked, await self.version(name), role), name, conversation)
 
     async def _split(self, route: Route, name: str, conversation: str | None) -> Route:
-        """What a rollout makes of a route that ``name`` led to: only an alias is free to mean another version."""
-        model = None if name in self.pins else self.versions.aliased(name)
+        """What a rollout makes of a route that ``name`` led to: only who reigns may be somebody else for a share."""
+        model = None if name in self.pins else self.versions.reigned(name)
         if model is None or conversation is None:
             return route
         rollout = await self._rollouts.of(model, int(route.answered.rpartition("@")[2]))

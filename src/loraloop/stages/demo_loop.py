@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import textwrap
 import threading
 import time
@@ -62,7 +63,8 @@ class Timeline:
         """Print it."""
         minutes, seconds = divmod(int(time.monotonic() - self.began), 60)
         head = f"{minutes:02d}:{seconds:02d}  {who:<9}  "
-        print(textwrap.fill(head + sentence, WIDTH, subsequent_indent=" " * len(head)), flush=True)
+        width = min(shutil.get_terminal_size().columns, WIDTH)
+        print(textwrap.fill(head + sentence, width, subsequent_indent=" " * len(head)), flush=True)
 
 
 @dataclass(frozen=True)
@@ -226,7 +228,7 @@ def _serving(
     from loraloop.serve.api import create_app
     from loraloop.serve.names import Versions
 
-    versions = Versions(registry.resolve, server.names)
+    versions = Versions(registry.resolve, server.names, registry.serve_alias)
     backend = serve.attach(model.load(), format_renderer, versions.version)
     metrics = PrometheusMetrics(backend.stats, loop.loop.stats)
     app = create_app(backend, store, versions, server, metrics, [router(store)], rollouts=loop.loop.rollouts)
@@ -245,10 +247,10 @@ def _serving(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """A line per request would hide the timeline."""
+    """A line per request would hide the timeline, which also has what alerts say."""
     logger = logging.getLogger("loraloop")
     before = logger.level
-    logger.setLevel(logging.WARNING)
+    logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
@@ -263,6 +265,6 @@ def _conclude(line: Line, every: str) -> None:
         {
             "decisions": f"{again}ledger role={line.role}",
             "what if": f"{again}simulate replay={folder}/sessions.db policy.every={every}",
-            "runs": f"mlflow ui --backend-store-uri sqlite:///{folder}/mlflow.db",
+            "runs": f"mlflow ui --workers 1 --backend-store-uri sqlite:///{folder}/mlflow.db",
         },
     )

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from loraloop.feedback.store import Store
     from loraloop.records import Job
 
+NEWLINE = "\n"
+SUMMED = 74
+"""Characters of what was asked, in a list."""
 LISTED = 20
 SHOWN = 2_000
 """Characters of an answer that are shown before it is rated."""
@@ -113,20 +116,14 @@ def printable(text: str) -> str:
 
 
 def _list(store: Store) -> None:
-    rows = [
-        [
-            logged.id,
-            logged.time or "",
-            logged.answered or "",
-            logged.status or "",
-            str(logged.rating.stars) if logged.rating else "-",
-            str(logged.implied or "-"),
-            printable(logged.task).replace("\n", " ")[:60],
-        ]
-        for logged in store.latest(LISTED)
-    ]
-    columns = ["session", "time", "answered by", "status", "stars", "implied", "asked"]
-    console.table(f"latest sessions in {store.database.name}", columns, rows, numbers=False)
+    """A line for each session, whose id can be copied, and what was asked below it."""
+    print(f"latest sessions in {store.database.name}")
+    for logged in store.latest(LISTED):
+        stars = f"{logged.rating.stars} stars" if logged.rating else "not rated"
+        implied = f"implied {logged.implied}" if logged.implied else ""
+        facts = [(logged.time or "")[:19], logged.answered or "", logged.status or "", stars, implied]
+        print("  ".join([logged.id, *filter(None, facts)]))
+        print(f"    {printable(logged.task).replace(NEWLINE, ' ')[:SUMMED]}")
 
 
 def _export(store: Store, folder: Path) -> None:

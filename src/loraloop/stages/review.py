@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from loraloop.errors import ConfigError
 from loraloop.stages import console
@@ -16,11 +16,14 @@ if TYPE_CHECKING:
     from loraloop.feedback.store import Store
     from loraloop.records import Job
 
+ALL = "all"
 CHOICES = {"a": "accept", "e": "edit", "r": "reject", "s": "skip", "q": "quit"}
 
 
-def review(job: Job, accept: Sequence[int] | None, reject: Sequence[int] | None, feedback: Feedback) -> None:
-    """Decide on proposed corrections: those that are named, or one by one on the terminal.
+def review(
+    job: Job, accept: Sequence[int] | str | None, reject: Sequence[int] | str | None, feedback: Feedback
+) -> None:
+    """Decide on proposed corrections: those that are named, all that wait, or one by one on the terminal.
 
     Raises:
         ConfigError: A proposal that does not wait for review is named.
@@ -29,16 +32,23 @@ def review(job: Job, accept: Sequence[int] | None, reject: Sequence[int] | None,
 
     store = feedback.existing()
     propose(store)
-    if accept or reject:
-        _named(store, list(accept or ()), list(reject or ()))
-        return
     waiting = store.proposals()
+    if accept or reject:
+        _named(store, _chosen(accept, waiting), _chosen(reject, waiting))
+        return
     if not waiting:
         print("no correction waits for review")
     elif sys.stdin.isatty() and sys.stdout.isatty():
         _one_by_one(store, waiting)
     else:
         _list(store, waiting)
+
+
+def _chosen(asked: Sequence[int] | str | None, waiting: Sequence[Proposal]) -> list[Any]:
+    """Numbers as they were given; whether they wait is looked at later."""
+    if asked == ALL:
+        return [proposal.id for proposal in waiting]
+    return list(asked) if isinstance(asked, list) else [asked] if asked else []
 
 
 def _named(store: Store, accept: Sequence[int], reject: Sequence[int]) -> None:
@@ -57,15 +67,9 @@ def _named(store: Store, accept: Sequence[int], reject: Sequence[int]) -> None:
 
 
 def _list(store: Store, waiting: Sequence[Proposal]) -> None:
-    rows = []
-    for each in waiting:
-        logged = store.session(each.session)
-        stars = str(logged.rating.stars) if logged.rating else "-"
-        texts = [printable(text) for text in (logged.task, logged.answer or "", each.text)]
-        rows.append([str(each.id), each.session, stars, each.source, *texts])
-    columns = ["proposal", "session", "stars", "source", "asked", "answered", "correction"]
-    console.table("corrections that wait for review", columns, rows, numbers=False)
-    print("To decide: loraloop stage=review in a terminal, or accept=[1,2] reject=[3].")
+    for number, proposal in enumerate(waiting, 1):
+        _show(store, proposal, f"{number} of {len(waiting)}")
+    print("To decide: loraloop stage=review in a terminal, or accept=[1,2] reject=[3], or accept=all.")
 
 
 def _one_by_one(store: Store, waiting: Sequence[Proposal]) -> None:

@@ -15,8 +15,9 @@ from loraloop.stages import console
 if TYPE_CHECKING:
     from loraloop.feedback.settings import Feedback
     from loraloop.model.causal import CausalLM
-    from loraloop.protocols import Ocr, Registry
+    from loraloop.protocols import Ocr
     from loraloop.records import Job
+    from loraloop.registry.mlflow import MlflowRegistry
     from loraloop.serve.local import LocalBackend
     from loraloop.serve.names import Versions
     from loraloop.serve.schedule import Schedule
@@ -31,7 +32,7 @@ def serve(
     server: Server,
     model: CausalLM,
     ocr: Ocr,
-    registry: Registry,
+    registry: MlflowRegistry,
     feedback: Feedback,
     schedule: Schedule,
 ) -> None:
@@ -52,7 +53,7 @@ def serve(
     from loraloop.serve.local import LocalBackend
     from loraloop.serve.names import Versions
 
-    versions = Versions(registry.resolve, server.names)
+    versions = Versions(registry.resolve, server.names, registry.serve_alias)
     loaded = model.load() if isinstance(serve, LocalBackend) else None
     backend = serve.attach(loaded, format_renderer, versions.version)  # type: ignore[arg-type]
     backend.check()
@@ -62,7 +63,7 @@ def serve(
     heard, rating = _recogniser(server), router(sessions)
     app = create_app(backend, sessions, versions, server, metrics, [rating], ocr, heard, loop.rollouts)
     with closing(sessions), server.listen() as listening, _ended_by_signals():
-        _announce(server, run.address(server.host, listening.getsockname()[1]), versions)
+        _announce(server, run.address(server.host, listening.getsockname()[1]), versions, schedule.every)
         with schedule.running(_tick(job.overrides)):
             run.server(app, server).run(sockets=[listening])
     print("stopped")
@@ -107,7 +108,7 @@ def _recogniser(server: Server) -> Recogniser | None:
     return made
 
 
-def _announce(server: Server, address: str, versions: Versions) -> None:
+def _announce(server: Server, address: str, versions: Versions, every: str | None) -> None:
     from loraloop.serve.keys import Keys
 
     names = [key.name for key in Keys(server.keys).all()]
@@ -119,6 +120,7 @@ def _announce(server: Server, address: str, versions: Versions) -> None:
             "pages": f"{address}/docs, {address}/metrics",
             "agents": "; ".join(f"{role}: {_target(name, versions)}" for role, name in server.roles.items()) or "none",
             "keys": ", ".join(names) or f"none: this machine alone is answered; to make one: {make}",
+            **({"loop": f"a tick every {every}"} if every else {}),
             "stop": "Ctrl+C",
         },
     )

@@ -63,8 +63,11 @@ def _rules(policy: Policy) -> list[Rules]:
     from loraloop.trigger import sequential as sequential_trigger
 
     trigger = plain_trigger.Plain if _variant(policy.trigger) == "sequential" else sequential_trigger.Sequential
-    canary = plain_canary.Plain if _variant(policy.canary) == "sequential" else sequential_canary.Sequential
-    others = trigger(threshold=policy.trigger.threshold), canary(share=policy.canary.share)
+    threshold, share = policy.trigger.threshold, policy.canary.share
+    canary: Canary = sequential_canary.Sequential(share=share)
+    if _variant(policy.canary) == "sequential":  # as in policy=seed: to promote below would trigger at once
+        canary = plain_canary.Plain(share=share, min_rating=threshold)
+    others = trigger(threshold=threshold), canary
     return [
         Rules(f"{_name(policy.trigger, policy.canary)} (policy {policy.name})", policy.trigger, policy.canary),
         Rules(_name(*others), *others),
