@@ -59,6 +59,28 @@ def test_a_service_that_is_away_stops_nothing_and_shows_no_secret(service, caplo
     assert SECRET not in caplog.text
 
 
+def test_a_service_that_hangs_is_left_to_itself(caplog, monkeypatch):
+    """A service that has not answered within the time for all of them is a warning, and the loop goes on."""
+    monkeypatch.setattr("loraloop.alerts.SECONDS", 0.05)
+    over = threading.Event()
+
+    class Hanging(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            over.wait()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Hanging)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    Alerts(urls=f"json://user:{SECRET}@127.0.0.1:{server.server_port}").send("title", "text")
+    assert "alerts.urls: number 1 (json://...) has not answered in time" in caplog.text
+    assert SECRET not in caplog.text
+    over.set()
+    server.shutdown()
+    server.server_close()
+
+
 def test_without_services_the_log_is_told(caplog):
     """No address at all is allowed: the alert is a warning in the log."""
     alerts = Alerts(urls="")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
+import time
 
 from pydantic import Field
 
@@ -11,6 +13,9 @@ from loraloop.errors import ConfigError
 from loraloop.part import part
 
 _log = logging.getLogger(__name__)
+
+SECONDS = 10.0
+"""How long all services together are waited for: the loop goes on without those that hang."""
 
 
 @part
@@ -44,15 +49,34 @@ class Alerts:
             raise ConfigError(*problems)
 
     def send(self, title: str, text: str) -> None:
-        """Tell people; where a service does not take it, the log says so."""
+        """Tell people; where a service does not take it within :data:`SECONDS`, the log says so."""
         _log.warning("%s: %s", title, text)
-        for number, url in enumerate(self._each, 1):
-            if not _sent(url, title, text):
-                _log.error("alerts.urls: number %d (%s) did not take this alert", number, _service(url))
+        sendings = [_Sending(url, title, text) for url in self._each]
+        for each in sendings:
+            each.start()
+        until = time.monotonic() + SECONDS
+        for number, each in enumerate(sendings, 1):
+            each.join(max(0.0, until - time.monotonic()))
+            if each.is_alive():
+                _log.warning("alerts.urls: number %d (%s) has not answered in time", number, _service(each.url))
+            elif not each.taken:
+                _log.error("alerts.urls: number %d (%s) did not take this alert", number, _service(each.url))
 
     @property
     def _each(self) -> tuple[str, ...]:
         return tuple(self.urls.split()) if isinstance(self.urls, str) else self.urls
+
+
+class _Sending(threading.Thread):
+    """One service is sent one alert; apprise limits how long it waits for a byte, not for the last one."""
+
+    def __init__(self, url: str, title: str, text: str) -> None:
+        super().__init__(name="alert", daemon=True)
+        self.url, self.taken = url, False
+        self._alert = (title, text)
+
+    def run(self) -> None:
+        self.taken = _sent(self.url, *self._alert)
 
 
 def _sent(url: str, title: str, text: str) -> bool:

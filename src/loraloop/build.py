@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from loraloop.protocols import Trial
 
 ALLOWED = ("loraloop.",)
+ALONE: Mapping[str, frozenset[str]] = {"rollback": frozenset({"feedback"})}
+"""The parts that a stage cannot do without, where it does what it can without the others: the rest is not checked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +58,9 @@ def prepare(
     """
     problems: list[str] = []
     stage, parts = _parts(config, problems)
+    needed = ALONE.get(str(config["stage"]), parts.keys())
     for name, built in parts.items():
-        problems += _check(built, name)
+        problems += _check(built, name) if name in needed else []
     if problems:
         raise ConfigError(*problems)
     used = {name: config.get(name) for name in parts}

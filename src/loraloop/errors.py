@@ -65,3 +65,7 @@ class RegistryError(LoraloopError):
 
 class UnknownVersionError(RegistryError):
     """There is no version of that name, number or alias."""
+
+
+class ArtefactError(RegistryError):
+    """An adapter's files are gone, or are not what was registered."""

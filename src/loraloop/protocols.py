@@ -233,6 +233,10 @@ class Registry(Protocol):
         """Point ``alias`` at a version and write it, as ``event`` with reason and numbers, into the ledger."""
         ...
 
+    def release(self, alias: str, number: int, reason: str) -> None:
+        """Take an alias away from a version, and write that into the ledger; nothing if it does not point there."""
+        ...
+
     def resolve(self, reference: str) -> Version:
         """A version from ``models:/NAME@ALIAS``, ``models:/NAME/N``, ``@ALIAS`` or ``N``, its weights verified.
 
@@ -247,10 +251,6 @@ class Registry(Protocol):
 
     def record(self, event: str, number: int | None, reason: str, numbers: Mapping[str, Any]) -> None:
         """Append an event (``gate``, ``promote``, ...) to the ledger."""
-        ...
-
-    def serving(self, role: str, at: str) -> int | None:
-        """Which version had the alias ``role`` at the ISO 8601 time ``at``, from the ledger."""
         ...
 
     def history(self) -> Sequence[Any]:

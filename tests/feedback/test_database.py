@@ -126,6 +126,25 @@ def test_a_file_that_is_no_database(tmp_path, content):
     assert (tmp_path / "sessions.db").read_bytes() == content
 
 
+@pytest.mark.parametrize(
+    ("said", "hint"),
+    [
+        ("database or disk is full", "free some space; nothing was half-written"),
+        ("disk I/O error", "free some space; nothing was half-written"),
+        ('could not extend file "base/1": No space left on device', "free some space; nothing was half-written"),
+        ("database disk image is malformed", "restore it from a copy, or name another file with feedback.url"),
+        ("file is not a database", "restore it from a copy, or name another file with feedback.url"),
+        ("unable to open database file", "see that the file and its folder can be read and written, or correct"),
+    ],
+)
+def test_what_an_error_leads_to(file, said, hint):
+    """Only a damaged or foreign file is to be replaced: a disk that is full, or a folder without rights, leaves it."""
+    error = sa.exc.OperationalError("SELECT 1", {}, sqlite3.OperationalError(said))
+    with pytest.raises(StoreError) as told, file.database.explained():
+        raise error
+    assert f"{said}; {hint}" in str(told.value)
+
+
 def test_tables_of_another_version(settings):
     """A database that another loraloop wrote is not touched."""
     store = settings.open()

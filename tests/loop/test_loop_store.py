@@ -36,6 +36,7 @@ def test_a_cycle_begins_with_its_decision(loop):
     (pending,) = loop.untold(MODEL)
     assert pending.decided.numbers == {
         **TRIGGER.numbers, "decision": pending.id, "role": "validator", "policy": "default", "cycle": cycle.id,
+        "decided": cycle.began,
     }  # fmt: skip
 
 
@@ -45,7 +46,7 @@ def test_a_role_has_one_open_cycle(loop):
     with pytest.raises(MovedError, match="validator has a cycle already"):
         begun(loop)
     with pytest.raises(MovedError, match="validator has a cycle already"):
-        loop.choose("validator", MODEL, 1, 2, "default")
+        loop.choose("validator", MODEL, 1, 2, "default", 0.15, ROLLOUT)
     assert begun(loop, "actor", "loraloop-action").number == 1
     loop.advance(cycle, "refused")
     assert begun(loop).number == 2
@@ -108,6 +109,23 @@ def test_a_model_has_one_rollout(loop):
         rolling(loop, role="actor")
     assert loop.open("actor").state == "registered"
     assert len(loop.rollouts()) == 1
+
+
+def test_a_choice_begins_with_its_rollout_or_not_at_all(loop):
+    """A version that a person chose is rolled out in the step that begins its cycle; refused, it leaves no cycle."""
+    cycle = loop.choose("validator", MODEL, 1, 2, "default", 0.15, ROLLOUT)
+    assert (cycle.state, cycle.rollout) == ("canary", loop.rollouts()[0].id)
+    with pytest.raises(MovedError, match="loraloop-ocr has a running rollout already"):
+        loop.choose("actor", MODEL, 1, 2, "default", 0.15, ROLLOUT)
+    assert [each.id for each in loop.unended()] == [cycle.id]
+
+
+def test_a_decision_names_the_policy_in_force(loop):
+    """A cycle that began under one policy goes on under another: each decision names the one that it was taken by."""
+    cycle = begun(loop)
+    LoopStore(loop.database, "strict").advance(cycle, "refused", Decided(event="refuse", version=1, reason="few"))
+    assert [each.decided.numbers["policy"] for each in loop.untold(MODEL)] == ["default", "strict"]
+    assert loop.cycle(cycle.id).policy == "default"
 
 
 def test_a_decision_waits_until_it_is_told_everywhere(loop):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from loraloop.errors import RegistryError
+from loraloop.errors import ArtefactError, RegistryError
 from loraloop.loop.cycle import Decided
 from loraloop.loop.telling import FROM, Telling
 from loraloop.registry.ledger import Ledger
@@ -25,10 +25,13 @@ class Desk:
     ledger: Ledger
     champion: int = 1
     away: bool = False
+    gone: bool = False
     alerts: list[tuple[str, str]] = field(default_factory=list)
 
     def resolve(self, reference: str) -> Any:
         """Enter what was done without an entry, as the registry does when it looks at aliases."""
+        if self.gone:
+            raise ArtefactError("its folder is gone")
         if self.ledger.aliases().get("champion") != self.champion:
             self.ledger.append("observed", self.champion, "moved without an entry", alias="champion")
 
@@ -42,6 +45,11 @@ class Desk:
         """Move the alias."""
         self.champion = number
         self.ledger.append(event, number, reason, alias=alias, numbers=numbers)
+
+    def release(self, alias: str, number: int, reason: str) -> None:
+        """Take an alias away."""
+        if self.ledger.aliases().get(alias) == number:
+            self.ledger.append("release", None, reason, alias=alias)
 
     def history(self) -> list[Any]:
         """Every entry."""
@@ -92,12 +100,26 @@ def test_an_alias_that_was_moved_without_its_entry_gets_it(telling, desk, loop):
 
 
 def test_an_alias_that_somebody_else_moved_stays_there(telling, desk, loop):
-    """A promotion that was decided on against version 1 is not carried out over version 3."""
-    loop.decide("validator", MODEL, "default", PROMOTE)
+    """A promotion that was decided on against version 1 is not carried out over version 3, and all are told that."""
+    name = loop.decide("validator", MODEL, "default", replace(PROMOTE, alert=True))
     desk.champion = 3
     telling.tell()
     assert desk.champion == 3
-    assert desk.events() == [("promote", 1), ("observed", 3)]
+    assert desk.events() == [("promote", 1), ("observed", 3), ("refuse", 2)]
+    said = "the promote of version 2 was not carried out: the alias champion was moved meanwhile, to 3"
+    assert telling.entered(name) == ("refuse", said)
+    assert desk.alerts == [("loraloop validator: refuse", said)]
+    assert loop.untold(MODEL) == []
+
+
+def test_a_version_that_is_gone_holds_nothing_up(telling, desk, loop):
+    """A version whose files are gone is refused in the ledger, no alias moves, and what comes after it is told."""
+    loop.decide("validator", MODEL, "default", PROMOTE)
+    loop.decide("validator", MODEL, "default", Decided(event="stop", version=None, reason="over"))
+    desk.gone = True
+    telling.tell()
+    assert desk.champion == 1
+    assert desk.events() == [("promote", 1), ("refuse", 2), ("stop", None)]
     assert loop.untold(MODEL) == []
 
 

@@ -13,7 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loraloop.errors import RegistryError
-from loraloop.registry.ledger import Ledger
+from loraloop.registry.ledger import Ledger, moment
+from loraloop.registry.reign import reign
+
+
+def serving(ledger: Ledger, alias: str, at: str) -> int | None:
+    """The version that an alias pointed at."""
+    found = reign(ledger.entries(), alias, moment(at))
+    return found.version if found else None
 
 
 @pytest.fixture
@@ -47,20 +54,20 @@ def test_serving_answers_for_any_moment(ledger):
     """At each entry's time and just before it, the ledger names the version that had the role then."""
     times = [datetime.fromisoformat(entry.time) for entry in ledger.entries()]
     just_before = [(time - timedelta(microseconds=1)).isoformat() for time in times]
-    assert ledger.serving("champion", just_before[2]) is None
-    assert ledger.serving("champion", times[2].isoformat()) == 1
-    assert ledger.serving("champion", just_before[4]) == 1
-    assert ledger.serving("champion", times[4].isoformat()) == 2
-    assert ledger.serving("canary", times[4].isoformat()) is None
+    assert serving(ledger, "champion", just_before[2]) is None
+    assert serving(ledger, "champion", times[2].isoformat()) == 1
+    assert serving(ledger, "champion", just_before[4]) == 1
+    assert serving(ledger, "champion", times[4].isoformat()) == 2
+    assert serving(ledger, "canary", times[4].isoformat()) is None
 
 
 def test_times_are_read_in_any_zone(ledger):
     """A time without a zone is UTC, one with a zone is that moment, and anything else is refused."""
     time = datetime.fromisoformat(ledger.entries()[4].time)
-    assert ledger.serving("champion", time.replace(tzinfo=None).isoformat()) == 2
-    assert ledger.serving("champion", f"{(time + timedelta(hours=5)).replace(tzinfo=None).isoformat()}+05:00") == 2
+    assert serving(ledger, "champion", time.replace(tzinfo=None).isoformat()) == 2
+    assert serving(ledger, "champion", f"{(time + timedelta(hours=5)).replace(tzinfo=None).isoformat()}+05:00") == 2
     with pytest.raises(RegistryError, match="not an ISO 8601 time; write 2026"):
-        ledger.serving("champion", "yesterday")
+        serving(ledger, "champion", "yesterday")
 
 
 @pytest.mark.parametrize("change", ["version", "reason", "remove", "swap"])
@@ -105,7 +112,7 @@ def test_time_never_runs_backwards(ledger):
     first = ledger.append("register", 1, "first", alias="candidate")
     ledger.path.write_text(ledger.path.read_text().replace(first.time, future))
     assert ledger.append("register", 2, "second", alias="candidate").time == future
-    assert ledger.serving("candidate", future) == 2
+    assert serving(ledger, "candidate", future) == 2
 
 
 def test_a_full_disk_adds_nothing(ledger):

@@ -13,7 +13,14 @@ from pydantic import ValidationError
 from loraloop.errors import ConfigError, RegistryError
 from loraloop.registry import kept
 from loraloop.registry import manifest as manifests
+from loraloop.registry.ledger import moment
 from loraloop.registry.mlflow import MlflowRegistry
+from loraloop.registry.reign import reign
+
+
+def serving(registry, alias, at):
+    found = reign(registry.history(), alias, moment(at))
+    return found.version if found else None
 
 
 @pytest.fixture
@@ -168,7 +175,7 @@ def test_the_ledger_knows_who_served_when(registry, adapters):
     for number in (1, 2):
         registry.promote(number, "champion", "gate")
         times.append(now())
-    assert [registry.serving("champion", time) for time in times] == [None, 1, 2]
+    assert [serving(registry, "champion", time) for time in times] == [None, 1, 2]
     assert registry.champion().number == 2
     assert [entry.event for entry in registry.history()] == ["register", "register", "promote", "promote"]
 
@@ -179,10 +186,10 @@ def test_a_crash_between_alias_and_ledger_heals(registry, adapters):
         registry.register(*adapter)
     registry.promote(1, "champion", "gate")
     client(registry).set_registered_model_alias(registry.name, "champion", "2")
-    assert registry.serving("champion", now()) == 1
+    assert serving(registry, "champion", now()) == 1
     for _ in range(2):
         assert registry.champion().number == 2
-    assert registry.serving("champion", now()) == 2
+    assert serving(registry, "champion", now()) == 2
     observed = [entry for entry in registry.history() if entry.event == "observed"]
     assert [(entry.alias, entry.version) for entry in observed] == [("champion", 2)]
 
@@ -193,7 +200,7 @@ def test_an_alias_deleted_in_mlflow_serves_no_more(registry, adapters):
     registry.promote(1, "champion", "gate")
     client(registry).delete_registered_model_alias(registry.name, "champion")
     assert registry.champion() is None
-    assert registry.serving("champion", now()) is None
+    assert serving(registry, "champion", now()) is None
 
 
 def test_a_crash_after_the_version_was_made_heals(registry, adapters):
@@ -204,7 +211,23 @@ def test_a_crash_after_the_version_was_made_heals(registry, adapters):
     registry._create(client(registry), content, manifest, None)
     version = registry.register(adapter, manifest)
     assert (version.number, version.created, version.aliases) == (1, True, ("candidate",))
-    assert registry.serving("candidate", now()) == 1
+    assert serving(registry, "candidate", now()) == 1
+
+
+def test_an_alias_that_was_released_points_nowhere(registry, adapters):
+    """A released alias is gone in MLflow and in the ledger, once; one that points elsewhere by now stays."""
+    for adapter in adapters[:2]:
+        registry.register(*adapter)
+    registry.promote(2, "canary", "tried")
+    before = now()
+    registry.release("canary", 1, "over")
+    assert registry.resolve("@canary").number == 2
+    for _ in range(2):
+        registry.release("canary", 2, "over")
+    assert (serving(registry, "canary", before), serving(registry, "canary", now())) == (2, None)
+    assert [entry.event for entry in registry.history()][-2:] == ["promote", "release"]
+    with pytest.raises(RegistryError, match="no such version"):
+        registry.resolve("@canary")
 
 
 @pytest.mark.parametrize("alias", ["latest", "v3", "a b"])

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loraloop.registry.ledger import Entry, Ledger
-from loraloop.registry.reign import Reign, reign
+from loraloop.registry.ledger import Entry
+from loraloop.registry.reign import Reign, decided, reign
 
 START = datetime.fromisoformat("2026-11-20T10:00:00+00:00")
 
@@ -95,16 +95,32 @@ def test_an_alias_that_was_taken_away():
     assert (at(entries, 1).version, at(entries, 1).entry.reason) == (None, "reason 1")
 
 
+def test_a_decision_counts_from_when_it_was_taken():
+    """What was told late began and ended a rollout when it was decided; an alias moves when its entry is written."""
+    early = {"decided": (START + timedelta(minutes=1)).isoformat()}
+    first = ("promote", 1, "champion", {})
+    late = story(first, ("gate", 2, None, {}), ("rollout", 2, "canary", FIRST | early))
+    assert [at(late, minute).canary is not None for minute in (0.9, 1, 2)] == [False, True, True]
+    assert at(late, 1, "canary") is None
+    late = story(first, ("rollout", 2, "canary", FIRST), ("gate", 3, None, {}), ("rollback", 2, None, FIRST | early))
+    assert at(late, 2).canary is None
+    late = story(first, ("gate", 2, None, {}), ("promote", 2, "champion", FIRST | early))
+    assert [at(late, minute).version for minute in (1, 2)] == [1, 2]
+    assert decided(late[2]) == START + timedelta(minutes=1)
+
+
+@pytest.mark.parametrize("said", ["yesterday", 3, None, "2031-01-01T00:00"])
+def test_a_time_of_decision_that_cannot_be(said):
+    """What is no time, or one after the entry was written, leaves the entry's own."""
+    (entry,) = story(("gate", 1, None, {"decided": said}))
+    assert decided(entry) == START
+
+
 @given(st.lists(st.tuples(st.sampled_from([1, 2, None]), st.sampled_from(["champion", "canary", None])), max_size=12))
-def test_it_agrees_with_the_ledger(tmp_path_factory, moves):
-    """At every entry's time, of any story, the version is the one that ``Ledger.serving`` names."""
+def test_the_last_move_of_the_alias_decides(moves):
+    """At every entry's time, of any story, the version is that of the last entry that names the alias."""
     entries = story(*(("promote", version, alias, {}) for version, alias in moves))
-
-    class Told(Ledger):
-        def entries(self):
-            return entries
-
-    ledger = Told(tmp_path_factory.getbasetemp() / "none")
-    for entry in entries:
+    for number, entry in enumerate(entries, 1):
         found = reign(entries, "champion", datetime.fromisoformat(entry.time))
-        assert (found.version if found else None) == ledger.serving("champion", entry.time)
+        named = [version for version, alias in moves[:number] if alias == "champion"]
+        assert (found.version if found else None) == (named[-1] if named else None)

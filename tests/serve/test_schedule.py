@@ -20,20 +20,25 @@ from loraloop.serve.schedule import Clock, Schedule
 SOON = timedelta(milliseconds=10)
 
 
+OVERDUE = "WARNING the scheduled command still runs after its interval"
+
+
 @pytest.fixture
-def lines() -> Iterator[Callable[[], str]]:
-    """A function that waits for the schedule's next line in the log."""
+def lines() -> Iterator[Callable[..., str]]:
+    """A function that waits for the schedule's next line in the log, or its next one about an overdue command."""
     said: queue.Queue[str] = queue.Queue()
+    late: queue.Queue[str] = queue.Queue()
 
     class Handler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            said.put(f"{record.levelname} {record.getMessage()}")
+            line = f"{record.levelname} {record.getMessage()}"
+            (late if line.startswith(OVERDUE) else said).put(line)
 
     logger, handler = logging.getLogger("loraloop.serve.schedule"), Handler()
     level = logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
-    yield lambda: said.get(timeout=30)
+    yield lambda overdue=False: (late if overdue else said).get(timeout=30)
     logger.removeHandler(handler)
     logger.setLevel(level)
 
@@ -75,6 +80,13 @@ os.rmdir({str(tmp_path / "busy")!r})
 """
     with clock(code):
         assert {lines() for _ in range(3)} == {"INFO scheduled: alone"}
+
+
+def test_a_command_that_hangs_is_told(lines):
+    """One that still runs when the next would be due is a warning in the log."""
+    with clock("import time; print('begun'); time.sleep(600)"):
+        assert lines() == "INFO scheduled: begun"
+        assert lines(overdue=True) == f"{OVERDUE} of 0.01 s; none is begun beside it"
 
 
 def test_a_failing_command_is_told_and_tried_again(lines):

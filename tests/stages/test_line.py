@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from loraloop.errors import ConfigError
 from loraloop.registry.ledger import Ledger
 from loraloop.registry.mlflow import MlflowRegistry
+from loraloop.stages import line as lines
 from loraloop.stages.line import Line
 
 
-def line(folder: Path, *moves: tuple[str, int]) -> Line:
+def line(folder: Path, *moves: tuple[str, int | None]) -> Line:
     """A line whose champion was moved so."""
     ledger = Ledger(folder / "loraloop-ocr.ledger.jsonl")
     for event, version in moves:
@@ -34,6 +37,30 @@ def test_what_a_rollback_took_back_does_not_come_again(tmp_path):
     assert reigned.before() == 1
     again = line(tmp_path, ("rollback", 1), ("promote", 4))
     assert again.before() == 1
+
+
+def test_where_nobody_reigns_the_last_that_did_comes_back(tmp_path):
+    """An alias that was taken away goes back to the version that it was taken from, not to the one before that."""
+    made = line(tmp_path, ("promote", 1), ("promote", 2), ("observed", None))
+    assert (made.reigning(), made.before()) == (None, 2)
+    again = line(tmp_path, ("rollback", 2))
+    assert (again.reigning(), again.before()) == (2, 1)
+    assert line(tmp_path / "none", ("observed", None)).before() is None
+
+
+@pytest.mark.parametrize(
+    ("answers", "names", "said"),
+    [
+        ("ocr@champion", {"ocr": "my model"}, r"^server\.names\.ocr=my model: a registered model's name begins with"),
+        ("a b@champion", {}, r"^server\.roles\.validator names 'a b': a registered model's name begins with"),
+        ("base", {}, r"write server\.roles\.validator=NAME@champion, or"),
+        ("ocr@3", {}, r"write server\.roles\.validator=ocr@champion, or"),
+    ],
+)
+def test_what_is_no_line_says_how_to_write_one(answers, names, said):
+    """A name that no model can have, the base and a pinned version are refused in one sentence with the way out."""
+    with pytest.raises(ConfigError, match=said):
+        lines.line("validator", {"validator": answers}, names, MlflowRegistry())
 
 
 def test_a_reign_begins_with_the_entry_that_moved_the_alias(tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,11 @@ from loraloop.feedback.settings import Feedback
 from loraloop.loop.cycle import Decided
 from loraloop.loop.store import LoopStore
 from loraloop.records import Example, Served
+from loraloop.registry import connection
 from loraloop.registry.mlflow import MlflowRegistry
 from loraloop.source.flips import Flips
+from loraloop.stages import rollouts
+from loraloop.trainer import checkpoints
 
 MODEL = "loraloop-ocr"
 SMALL = ("source.runs=4", "evaluation.max_new_tokens=4", "gate.metric=loss", "gate.margin=0")
@@ -26,6 +29,7 @@ TICK = (
     "policy.max_forgetting=1", "tracker=none",
 )  # fmt: skip
 TRAIN = (f"registry.name={MODEL}", *SMALL, "tracker=none")
+ROLLBACK = ("stage=rollback", "role=validator", "tracker=none")
 WORLD = (
     (*TRAIN, "trainer.max_steps=1"),
     ("stage=promote", f"registry.name={MODEL}", "version=1"),
@@ -72,6 +76,11 @@ class Place:
     def store(self) -> Any:
         """The sessions."""
         return Feedback(folder=self.folder / "mlruns", review="none").open()
+
+    def won(self) -> None:
+        """A rollout of version 2 that was won, in a process that ended before it promoted."""
+        won = Decided(event="promote", version=2, reason="it won", numbers={"from": 1}, alias="champion")
+        self.loop.advance(self.loop.open("validator"), "promoting", won)
 
     def events(self) -> list[str]:
         """What the loop wrote into the ledger."""
@@ -178,19 +187,25 @@ def test_an_altered_ledger_stops_the_tick_and_people_are_told(unhappy):
     seen = unhappy.give.attempt(*TICK)
     assert (seen.code, unhappy.loop.cycles("validator")) == (2, [])
     assert "the ledger was altered after it was written" in seen.err
-    assert "WARNING: loraloop validator: the ledger is broken" in seen.err
+    assert "WARNING: loraloop validator: the loop is held up: the ledger is broken" in seen.err
     assert ("loraloop_ledger_intact", {"model": MODEL}, 0.0) in unhappy.loop.stats()
 
 
-def test_too_few_corrections_end_the_cycle_and_the_next_tick_waits(place):
-    """Bad ratings without corrections end in a refusal that says what to do; the cooldown keeps the next tick quiet."""
+def test_too_few_corrections_end_the_cycle_until_there_are_more(place):
+    """Bad ratings without corrections are refused once, with the way out; taking it is all that the next tick needs."""
     place.serve(16, "ocr@1", 2, corrected=False)
-    assert "refuse: 0 sessions of validator rated below 4 have an answer to learn from" in place.tick()
+    few = "0 sessions of validator rated below 4 have an answer to learn from"
+    assert f"refuse: {few}" in place.tick()
     assert place.loop.cycles("validator")[-1].state == "refused"
-    assert "nothing to do: the last retraining began" in place.tick()
+    assert f"nothing to do: {few}" in place.tick()
+    assert place.events() == ["trigger", "refuse"]
+    place.serve(16, "ocr@1", 1)
+    assert "refuse: the gate" in place.tick("policy.daily_cap=1", "gate.margin=0.99")
+    assert "nothing to do: 0 ratings" in place.tick("policy.cooldown=0.001s")
+    place.serve(16, "ocr@1", 3)
+    assert "nothing to do: the last retraining began at" in place.tick()
     capped = place.tick("policy.cooldown=0.001s", "policy.daily_cap=1")
     assert "nothing to do: 1 retrainings began in 24 hours (policy.daily_cap=1)" in capped
-    assert place.events() == ["trigger", "refuse"]
 
 
 def test_golden_rows_that_are_trained_on_are_refused_by_name(place):
@@ -301,7 +316,7 @@ def test_a_version_chosen_by_hand_is_judged_by_ticks(rolling):
     out = rolling.tick()
     assert "validator: promote: the last 12 sessions of version 2" in out
     assert "validator: version 2 is the champion" in out
-    assert rolling.give.aliases(MODEL) == {"candidate": 2, "canary": 2, "champion": 2}
+    assert rolling.give.aliases(MODEL) == {"candidate": 2, "champion": 2}
     assert rolling.events() == ["rollout", "promote"]
     assert rolling.loop.rollouts() == []
 
@@ -339,23 +354,168 @@ def test_a_rollback_by_hand_ends_the_rollout_first_and_then_goes_back(rolling):
     assert "validator: rollback: the rollout of version 2 was ended: by hand" in rolling.give(*back).out
     assert rolling.loop.rollouts() == []
     rolling.give("stage=promote", f"registry.name={MODEL}", "version=2")
-    assert "version 1 reigns again instead of 2: too slow" in rolling.give(*back, "reason='too slow'").out
+    assert "version 1 reigns again instead of 2: too slow" in rolling.give(*back, "version=2", "reason='too slow'").out
     assert rolling.give.aliases(MODEL)["champion"] == 1
     last = rolling.registry.history()[-1]
     assert (last.event, last.alias, last.version, last.numbers["from"]) == ("rollback", "champion", 1, 2)
-    assert "validator has nothing to go back to" in rolling.give.attempt(*back).err
+    assert "validator has nothing to go back to" in rolling.give.attempt(*back, "version=1").err
+    assert "version=2 of loraloop-ocr is neither tried nor" in rolling.give.attempt(*back, "version=2").err
 
 
-def test_a_rollback_lets_a_promotion_end_that_has_begun(rolling):
-    """A promotion that a process left half done is completed and then taken back: the ledger has both."""
-    cycle = rolling.loop.open("validator")
-    won = Decided(event="promote", version=2, reason="it won", numbers={"from": 1}, alias="champion")
-    rolling.loop.advance(cycle, "promoting", won)
+def test_a_rollback_takes_back_a_promotion_that_has_begun(rolling):
+    """A promotion that a process left half done is completed and taken back in one go: the ledger has both."""
+    rolling.won()
     out = rolling.give("stage=rollback", "role=validator", "tracker=none").out
-    assert "version 2 is the champion" in out
-    assert "version 1 reigns again instead of 2" in out
+    assert out == "validator: rollback: the rollout of version 2 was ended: by hand; version 1 reigns again"
     assert rolling.events() == ["rollout", "promote", "rollback"]
     assert (rolling.give.aliases(MODEL)["champion"], rolling.loop.open("validator")) == (1, None)
+    assert rolling.loop.cycles("validator")[-1].state == "rolled_back"
+
+
+def test_a_candidate_that_is_gone_is_not_promoted(rolling):
+    """A canary that won and whose files are gone is rolled back with the reason, and holds up nothing."""
+    (rollout,) = rolling.loop.rollouts()
+    rolling.serve(12, "ocr@2", 5, rollout.id)
+    shutil.rmtree(rolling.registry.resolve("2").path)
+    out = rolling.tick()
+    assert "rollback: it won, and cannot be promoted: loraloop-ocr version 2: its folder" in out
+    assert rolling.loop.rollouts() == []
+    assert "nothing to do" in rolling.tick()
+    assert rolling.events() == ["rollout", "rollback"]
+
+
+@pytest.mark.parametrize("command", [TICK, ROLLBACK], ids=["tick", "rollback"])
+def test_a_promotion_that_cannot_be_carried_out_blocks_nothing(rolling, command):
+    """A candidate that is lost in the midst of its promotion ends as rolled back, by the next tick and by hand."""
+    rolling.won()
+    shutil.rmtree(rolling.registry.resolve("2").path)
+    rolling.give(*command)
+    assert rolling.events() == ["rollout", "refuse", "rollback"]
+    assert (rolling.give.aliases(MODEL)["champion"], rolling.loop.rollouts()) == (1, [])
+    assert rolling.loop.cycles("validator")[-1].state == "rolled_back"
+
+
+def test_a_rollout_is_ended_while_the_registry_is_away(rolling, monkeypatch):
+    """A rollback takes the database alone to end the traffic; the next tick tells the ledger."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    seen = rolling.give(*ROLLBACK, "registry.uri=http://127.0.0.1:9")
+    assert "rollback: the rollout of version 2 was ended: by hand" in seen.out
+    assert "the next tick sees to registry and tracker" in seen.out
+    assert rolling.loop.rollouts() == []
+    rolling.tick()
+    assert rolling.events() == ["rollout", "rollback"]
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["policy.golden=nowhere.jsonl", "policy.roles=[actor,validator]", "server.roles.actor=ocr@champion", "ledger"],
+)
+def test_broken_bookkeeping_does_not_keep_a_failing_canary(rolling, override):
+    """Whatever else is wrong, of this role or another one, a canary that fails is rolled back by the tick."""
+    (rollout,) = rolling.loop.rollouts()
+    rolling.serve(12, "ocr@2", 1, rollout.id)
+    path = rolling.registry.ledger.path
+    if override == "ledger":
+        path.write_text(path.read_text().replace('"version":1', '"version":2', 1))
+    more = [override] if "=" in override else []
+    more += ["policy.roles=[actor,validator]"] if "actor=ocr" in override else []
+    seen = rolling.give.attempt(*TICK, *more)
+    assert seen.code == 2
+    assert "the loop is held up" in seen.err
+    assert "validator: rollback: " in seen.out
+    assert rolling.loop.rollouts() == []
+
+
+def test_broken_bookkeeping_promotes_nothing(rolling):
+    """A canary that wins while the golden set is gone goes on, and is promoted by the tick that finds it again."""
+    (rollout,) = rolling.loop.rollouts()
+    rolling.serve(12, "ocr@2", 5, rollout.id)
+    seen = rolling.give.attempt(*TICK, "policy.golden=nowhere.jsonl")
+    assert "the rollout of version 2 is held up: the last 12 sessions" in seen.out
+    assert "version 2 is the champion" in rolling.tick()
+
+
+def test_two_rollbacks_at_once_take_back_one_version(place):
+    """The second of two rollbacks does not go on to the champion, unless it names the version that it means."""
+    place.give("stage=promote", f"registry.name={MODEL}", "version=2")
+    place.give("stage=rollout", "role=validator", "version=1", "policy=seed", "tracker=none")
+    place.give(*ROLLBACK)
+    assert "another rollback of loraloop-ocr was decided within 10 s" in place.refused(*ROLLBACK)
+    assert place.give.aliases(MODEL)["champion"] == 2
+    place.give(*ROLLBACK, "version=2")
+    assert place.give.aliases(MODEL)["champion"] == 1
+
+
+def test_a_rollback_that_was_interrupted_is_completed_alone(place):
+    """Repeated, a rollback that was decided and not carried out is carried out, and nothing more."""
+    place.give("stage=promote", f"registry.name={MODEL}", "version=2")
+    back = Decided(event="rollback", version=1, reason="1 again", numbers={"from": 2}, alias="champion", alert=True)
+    place.loop.decide("validator", MODEL, "seed", back)
+    assert place.give(*ROLLBACK).out == "validator: rollback: 1 again"
+    assert place.events() == ["rollback"]
+
+
+def test_a_champion_is_taken_back_while_the_tracker_is_away(place):
+    """What a cycle's run has not been told holds up no rollback: the next tick tells it."""
+    place.give("stage=promote", f"registry.name={MODEL}", "version=2")
+    place.loop.begin("validator", MODEL, 2, "seed", Decided(event="trigger", version=2, reason="rated badly"))
+    (place.folder / "tracked").mkdir()
+    (place.folder / "tracked" / "mlflow.db").write_text("no database" * 1000)
+    seen = place.give(*ROLLBACK[:2], "tracker.folder=tracked")
+    assert "version 1 reigns again instead of 2: by hand" in seen.out
+    assert "the next tick sees to registry and tracker, as now" in seen.out
+    assert place.give.aliases(MODEL)["champion"] == 1
+    assert place.events() == ["trigger", "rollback"]
+
+
+def test_a_rollback_says_when_somebody_was_faster(place, monkeypatch):
+    """An alias that is moved while a rollback is decided stays; ledger and person are told that nothing was done."""
+    place.give("stage=promote", f"registry.name={MODEL}", "version=2")
+    decide = LoopStore.decide
+
+    def slow(*args: Any) -> str:
+        connection.connect((place.folder / "mlruns").resolve(), None).delete_registered_model_alias(MODEL, "champion")
+        return decide(*args)
+
+    monkeypatch.setattr(LoopStore, "decide", slow)
+    seen = place.give.attempt(*ROLLBACK)
+    assert (seen.code, seen.out, place.registry.champion()) == (1, "", None)
+    assert "the rollback of version 1 was not carried out: the alias champion was moved meanwhile" in seen.err
+    assert place.events() == ["refuse"]
+    monkeypatch.undo()
+    monkeypatch.setattr(rollouts, "AT_ONCE", timedelta(0))
+    assert "version 2 reigns again: by hand" in place.give(*ROLLBACK).out
+
+
+def test_a_rollout_of_a_role_that_left_is_named_and_can_be_ended(rolling):
+    """A role that is tended no more keeps its rollout in nobody's silence: ticks name it, and a rollback ends it."""
+    gone = ("~server.roles.validator", "policy.roles=[actor]")
+    seen = rolling.give.attempt(*TICK, *gone)
+    assert "validator: the rollout of version 2 is not over, and nobody tends it" in seen.out
+    assert "WARNING: loraloop validator: not tended" in seen.err
+    assert "the rollout of version 2 was ended" in rolling.give(*ROLLBACK, *gone).out
+    assert rolling.loop.rollouts() == []
+    assert rolling.events() == ["rollout", "rollback"]
+
+
+def test_an_alias_does_not_lead_back_to_what_was_rolled_back(rolling):
+    """A version that was rolled back is tried again only by its number: an alias that is still there means another."""
+    rolling.give(*ROLLBACK)
+    again = ("stage=rollout", "role=validator", "policy=seed", "tracker=none")
+    said = rolling.refused(*again)
+    assert "version=@candidate is version 2 of loraloop-ocr, which was rolled back: the rollout of version 2" in said
+    assert "version 2 answers 15%" in rolling.give(*again, "version=2").out
+
+
+def test_a_training_that_gets_on_is_not_given_up(unhappy):
+    """Attempts count from the newest checkpoint on: a training that is stopped often and gets on goes on."""
+    cycle = unhappy.loop.begin("validator", MODEL, 1, "seed")
+    unhappy.loop.note(unhappy.loop.advance(cycle, "prepared"), attempts=3)
+    made = unhappy.folder / "mlruns" / "loop" / cycle.id / "training" / "checkpoints" / "checkpoint-2"
+    made.mkdir(parents=True)
+    checkpoints.seal(made, {})
+    assert "never came to its end" not in unhappy.tick()
+    assert unhappy.loop.cycle(cycle.id).attempts == 1
 
 
 def test_a_rollback_leaves_a_damaged_champion(place):

@@ -115,12 +115,16 @@ class Database:
 
     def _sentence(self, cause: BaseException) -> str:
         said = str(cause).strip().partition("\n")[0].rstrip(".")  # below it PostgreSQL quotes the statement
-        if "is full" in said:
+        if any(sign in said for sign in ("is full", "disk I/O", "No space left")):
             hint = "free some space; nothing was half-written"
         elif "locked" in said or "timeout" in said:
             hint = "another program holds it: end that, or raise feedback.busy_seconds"
+        elif "not a database" in said or "malformed" in said:
+            hint = "restore it from a copy, or name another file with feedback.url"
+        elif self.url.get_backend_name() == "sqlite":
+            hint = "see that the file and its folder can be read and written, or correct feedback.url"
         else:
-            hint = "start the server or correct feedback.url; a damaged or foreign file is moved away"
+            hint = "start the server or correct feedback.url"
         return f"{self.name} cannot be used: {said}; {hint}"
 
 

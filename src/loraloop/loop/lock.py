@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ from loraloop.protocols import Database
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
+
+_log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -37,6 +40,26 @@ def claim(database: Database, name: str, seconds: float) -> Iterator[bool]:
             return
     with _file(Path(str(url.database)), name, seconds) as free:
         yield free
+
+
+@contextmanager
+def turn(folder: Path) -> Iterator[None]:
+    """Work alone in a folder of this machine; whoever else is at work there is waited for, as long as that takes.
+
+    A claim of PostgreSQL falls with its connection, while its process works on: this holds as long as the process.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        _log.warning("another process is at work in %s: waiting for it", folder)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextmanager
@@ -75,5 +98,8 @@ def _row(connection: Connection, name: str, seconds: float) -> Iterator[bool]:
         yield free
     finally:
         if free:
-            connection.execute(sa.text("SELECT pg_advisory_unlock(:key)"), key)
-            connection.commit()
+            try:
+                connection.execute(sa.text("SELECT pg_advisory_unlock(:key)"), key)
+                connection.commit()
+            except sa.exc.SQLAlchemyError:  # the lock fell with the connection: what was done under it is done
+                _log.warning("the connection that held the lock %r was lost", name)

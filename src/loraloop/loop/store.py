@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -21,8 +21,6 @@ from loraloop.loop.schema import cycles, decisions, rollouts, ticks
 from loraloop.protocols import Database
 from loraloop.records import Rollout
 
-DAY = timedelta(days=1)
-
 
 class MovedError(StoreError):
     """Another process took the cycle further meanwhile."""
@@ -33,10 +31,11 @@ class LoopStore:
 
     Args:
         database: That of the sessions; tables are made where they are missing.
+        policy: Name of the policy in force, which every decision carries; ``None``: that of its cycle's beginning.
     """
 
-    def __init__(self, database: Database) -> None:
-        self.database = database
+    def __init__(self, database: Database, policy: str | None = None) -> None:
+        self.database, self.policy = database, policy
         with database.write() as connection:
             schema.make(connection)
 
@@ -71,21 +70,35 @@ class LoopStore:
         with self.database.read() as connection:
             return [_cycle(row) for row in connection.execute(_of(role).order_by(cycles.c.number))]
 
+    def unended(self) -> list[Cycle]:
+        """Every role's cycle that is not over."""
+        with self.database.read() as connection:
+            wanted = sa.select(cycles).where(cycles.c.ended.is_(None)).order_by(cycles.c.role)
+            return [_cycle(row) for row in connection.execute(wanted)]
+
     def begin(self, role: str, model: str, champion: int, policy: str, *decided: Decided) -> Cycle:
         """Begin a retraining.
 
         Raises:
             MovedError: The role has an open cycle.
         """
-        return self._begin(role, model, champion, policy, decided, kind=RETRAIN, state="triggered")
+        with self.database.write() as connection:
+            cycle = self._insert(connection, role, model, champion, policy, kind=RETRAIN, state="triggered")
+            self._decide(connection, cycle, decided, cycle.began)
+            return cycle
 
-    def choose(self, role: str, model: str, champion: int, candidate: int, policy: str) -> Cycle:
-        """Begin a cycle with a version that a person chose; it is registered already.
+    def choose(
+        self, role: str, model: str, champion: int, candidate: int, policy: str, share: float, decided: Decided
+    ) -> Cycle:
+        """Begin a cycle with a version that a person chose, and give it a share of the conversations.
 
         Raises:
-            MovedError: The role has an open cycle.
+            MovedError: The role has an open cycle, or the model a running rollout; nothing was begun.
         """
-        return self._begin(role, model, champion, policy, (), kind=HAND, state="registered", candidate=candidate)
+        values = {"kind": HAND, "state": "registered", "candidate": candidate}
+        with self.database.write() as connection:
+            cycle = self._insert(connection, role, model, champion, policy, **values)
+            return self._roll_out(connection, cycle, share, decided)
 
     def advance(self, cycle: Cycle, state: str, *decided: Decided, **changes: Any) -> Cycle:
         """Take a cycle from the state that it was read in to the next, with the decisions that this follows from.
@@ -113,24 +126,8 @@ class LoopStore:
         Raises:
             MovedError: The cycle moved on, or the model has a running rollout.
         """
-        now = self.now()
-        made = Rollout(
-            id=f"{cycle.id}-canary",
-            role=cycle.role,
-            model=cycle.model,
-            stable=cycle.champion,
-            canary=int(cycle.candidate or 0),
-            share=share,
-            began=now,
-        )
-        try:
-            with self.database.write() as connection:
-                self._update(connection, cycle, state="canary", changed=now, rollout=made.id)
-                connection.execute(rollouts.insert(), asdict(made))
-                self._decide(connection, _read(connection, cycle.id), [decided], now)
-                return _read(connection, cycle.id)
-        except IntegrityError as error:
-            raise MovedError(f"{cycle.model} has a running rollout already: let that end first") from error
+        with self.database.write() as connection:
+            return self._roll_out(connection, cycle, share, decided)
 
     def note(self, cycle: Cycle, **changes: Any) -> Cycle:
         """Keep a fact with a cycle that stays in its state.
@@ -147,13 +144,22 @@ class LoopStore:
         with self.database.write() as connection:
             connection.execute(rollouts.update().where(rollouts.c.id == rollout).values(judged=dict(judged)))
 
-    def decide(self, role: str, model: str, policy: str, decided: Decided) -> None:
-        """Keep a decision that is part of no cycle, such as a rollback by hand."""
+    def decide(self, role: str, model: str, policy: str, decided: Decided) -> str:
+        """Keep a decision that is part of no cycle, such as a rollback by hand; its id."""
         now = self.now()
         with self.database.write() as connection:
             name = f"{role}-{secrets.token_hex(4)}/1-{decided.event}"
             facts = {"decision": name, "role": role, "policy": policy}
             connection.execute(decisions.insert(), _decision(name, role, model, None, decided, facts, now))
+        return name
+
+    def decided(self, model: str, event: str, since: str) -> bool:
+        """Whether such a decision about a model was taken since then."""
+        wanted = sa.select(decisions.c.id).where(
+            decisions.c.model == model, decisions.c.event == event, decisions.c.time >= since
+        )
+        with self.database.read() as connection:
+            return connection.scalar(wanted.limit(1)) is not None
 
     def untold(self, model: str) -> list[Pending]:
         """Decisions about a model that are not told everywhere yet, oldest first."""
@@ -189,21 +195,38 @@ class LoopStore:
         """The time, ISO 8601, UTC."""
         return datetime.now(UTC).isoformat(timespec="milliseconds")
 
-    def _begin(
-        self, role: str, model: str, champion: int, policy: str, decided: Sequence[Decided], **values: Any
+    def _insert(
+        self, connection: Connection, role: str, model: str, champion: int, policy: str, **values: Any
     ) -> Cycle:
         now = self.now()
+        last = connection.scalar(sa.select(sa.func.max(cycles.c.number)).where(cycles.c.role == role)) or 0
+        name = f"{role}-{last + 1}-{secrets.token_hex(3)}"
+        values |= {"id": name, "role": role, "number": last + 1, "model": model, "champion": champion}
+        values |= {"policy": policy, "attempts": 0, "began": now, "changed": now}
         try:
-            with self.database.write() as connection:
-                last = connection.scalar(sa.select(sa.func.max(cycles.c.number)).where(cycles.c.role == role)) or 0
-                name = f"{role}-{last + 1}-{secrets.token_hex(3)}"
-                values |= {"id": name, "role": role, "number": last + 1, "model": model, "champion": champion}
-                connection.execute(cycles.insert().values(policy=policy, attempts=0, began=now, changed=now, **values))
-                cycle = _read(connection, name)
-                self._decide(connection, cycle, decided, now)
+            connection.execute(cycles.insert().values(values))
         except IntegrityError as error:
             raise MovedError(f"{role} has a cycle already that is not over") from error
-        return cycle
+        return _read(connection, name)
+
+    def _roll_out(self, connection: Connection, cycle: Cycle, share: float, decided: Decided) -> Cycle:
+        now = self.now()
+        made = Rollout(
+            id=f"{cycle.id}-canary",
+            role=cycle.role,
+            model=cycle.model,
+            stable=cycle.champion,
+            canary=int(cycle.candidate or 0),
+            share=share,
+            began=now,
+        )
+        self._update(connection, cycle, state="canary", changed=now, rollout=made.id)
+        try:
+            connection.execute(rollouts.insert(), asdict(made))
+        except IntegrityError as error:
+            raise MovedError(f"{cycle.model} has a running rollout already: let that end first") from error
+        self._decide(connection, _read(connection, cycle.id), [decided], now)
+        return _read(connection, cycle.id)
 
     def _update(self, connection: Connection, cycle: Cycle, **values: Any) -> None:
         asked = cycles.update().where(cycles.c.id == cycle.id, cycles.c.state == cycle.state)
@@ -215,7 +238,7 @@ class LoopStore:
         count = connection.scalar(mine) or 0
         for nth, each in enumerate(decided, count + 1):
             name = f"{cycle.id}/{nth}-{each.event}"
-            facts = {"decision": name, "role": cycle.role, "policy": cycle.policy, "cycle": cycle.id}
+            facts = {"decision": name, "role": cycle.role, "policy": self.policy or cycle.policy, "cycle": cycle.id}
             if cycle.rollout:
                 facts["rollout"] = cycle.rollout
             connection.execute(decisions.insert(), _decision(name, cycle.role, cycle.model, cycle.id, each, facts, now))
@@ -240,7 +263,7 @@ def _rollout(row: Row[Any]) -> Rollout:
 def _decision(
     id: str, role: str, model: str, cycle: str | None, decided: Decided, facts: Mapping[str, Any], now: str
 ) -> dict[str, Any]:
-    numbers = {**decided.numbers, **facts}
+    numbers = {**decided.numbers, **facts, "decided": now}
     own = asdict(decided) | {"numbers": numbers}
     return own | {"id": id, "role": role, "model": model, "cycle": cycle, "time": now, "told": [], "done": False}
 

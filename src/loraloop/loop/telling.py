@@ -8,13 +8,18 @@ from contextlib import contextmanager
 from itertools import groupby
 from typing import Any
 
-from loraloop.errors import StoreError, TrackingError
-from loraloop.loop.cycle import Cycle, Pending
+from loraloop.errors import ArtefactError, StoreError, TrackingError, UnknownVersionError
+from loraloop.loop.cycle import Cycle, Decided, Pending
 from loraloop.loop.store import LoopStore
 from loraloop.protocols import Alerts, Registry, Run, Tracker
 
 WAIT_SECONDS = 60
 LEDGER, TRACKER, ALERTS = "ledger", "tracker", "alerts"
+REFUSE = "refuse"
+OVER = ("promote", "rollback", "stop")
+"""Decisions that end the rollout of the version that they are about."""
+TRIED = "canary"
+"""The alias of the version that a rollout is about."""
 FROM = "from"
 """The number that says which version an alias is moved away from."""
 
@@ -24,6 +29,8 @@ class Telling:
 
     The ledger takes a decision exactly once: its id stands in the entry, and is looked for before it is written. Tags
     of a run are the same when they are set twice. An alert may come twice after a crash, and never not at all.
+
+    A decision that cannot be carried out any more goes into the ledger as ``refuse``, and holds up nothing after it.
 
     Args:
         store: Where decisions wait.
@@ -49,7 +56,8 @@ class Telling:
             self._to_ledger(waiting)
             for each in waiting:
                 if each.decided.alert and ALERTS not in each.told:
-                    self.alerts.send(f"loraloop {each.role}: {each.decided.event}", each.decided.reason)
+                    event, reason = self.entered(each.id) or (each.decided.event, each.decided.reason)
+                    self.alerts.send(f"loraloop {each.role}: {event}", reason)
                     self.store.told(each, ALERTS)
             for cycle, group in groupby(waiting, lambda each: each.cycle):
                 self._to_tracker(cycle, list(group))
@@ -63,6 +71,11 @@ class Telling:
         """
         with self._alone() as waiting:
             self._to_ledger(waiting)
+
+    def entered(self, id: str) -> tuple[str, str] | None:
+        """Event and reason with which a decision stands in the ledger, if it does."""
+        found = (each for each in self.registry.history() if each.numbers.get("decision") == id)
+        return next(((each.event, each.reason) for each in found), None)
 
     @contextmanager
     def _alone(self) -> Iterator[list[Pending]]:
@@ -86,18 +99,28 @@ class Telling:
     def _enter(self, pending: Pending) -> None:
         """Carry out what the decision asks of the registry, and write it down."""
         decided = pending.decided
+        if decided.event in OVER and decided.version is not None:
+            self.registry.release(TRIED, decided.version, f"its rollout is over: {decided.event}")
         if decided.alias is None or decided.version is None:
             self.registry.record(decided.event, decided.version, decided.reason, decided.numbers)
             return
-        # Verifies the version, and enters what was done to aliases without an entry.
-        self.registry.resolve(str(decided.version))
+        try:
+            self.registry.resolve(str(decided.version))  # also enters what was done to aliases without an entry
+        except (ArtefactError, UnknownVersionError) as error:
+            self._refuse(decided, str(error))
+            return
         moves = [entry.version for entry in self.registry.history() if entry.alias == decided.alias]
         at = moves[-1] if moves else None
         if at == decided.version:  # it was moved, and the process ended before the entry
             self.registry.record(decided.event, decided.version, decided.reason, decided.numbers)
         elif at == decided.numbers.get(FROM, at):
             self.registry.promote(decided.version, decided.alias, decided.reason, decided.event, decided.numbers)
-        # Else somebody moved it by hand meanwhile: what was decided on is over, and the next step says so.
+        else:  # what it was decided on is over, and the next step says so
+            self._refuse(decided, f"the alias {decided.alias} was moved meanwhile, to {at or 'nowhere'}")
+
+    def _refuse(self, decided: Decided, why: str) -> None:
+        reason = f"the {decided.event} of version {decided.version} was not carried out: {why}"
+        self.registry.record(REFUSE, decided.version, reason, decided.numbers)
 
     def _to_tracker(self, id: str | None, waiting: Sequence[Pending]) -> None:
         if id is not None:

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from loraloop import atomic
-from loraloop.errors import RegistryError
+from loraloop.errors import ArtefactError, RegistryError
 from loraloop.records import Manifest
 from loraloop.registry import manifest as manifests
 
@@ -18,12 +18,12 @@ def load(kept: Path, content: str) -> Manifest:
     """The manifest of a kept adapter, which must still be what was registered as ``content``.
 
     Raises:
-        RegistryError: A file of it was altered, cut short or removed.
+        ArtefactError: A file of it was altered, cut short or removed.
     """
     manifest = manifests.read(kept)
     manifests.verify(kept, manifest)
     if manifests.content_sha256(kept, manifest) != content:
-        raise RegistryError(
+        raise ArtefactError(
             f"{kept} was altered after it was registered ({manifests.CONFIG} or {manifests.MANIFEST} differs); "
             "restore it, or register the adapter again"
         )

@@ -98,19 +98,6 @@ class Ledger:
         last = {entry.alias: entry.version for entry in self.entries() if entry.alias is not None}
         return {alias: version for alias, version in last.items() if version is not None}
 
-    def serving(self, alias: str, at: str) -> int | None:
-        """The version that ``alias`` pointed at, at the ISO 8601 time ``at`` (UTC when it names no zone).
-
-        Raises:
-            RegistryError: ``at`` is not a time, or the ledger is damaged.
-        """
-        then, version = moment(at), None
-        for entry in self.entries():
-            if datetime.fromisoformat(entry.time) > then:
-                break
-            version = entry.version if entry.alias == alias else version
-        return version
-
     def _append(self, facts: dict[str, Any]) -> Entry:
         last = self._last()
         now = datetime.now(UTC).isoformat(timespec="microseconds")

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from loraloop import atomic
-from loraloop.errors import ModelError, RegistryError
+from loraloop.errors import ArtefactError, ModelError
 from loraloop.records import Base, Manifest
 from loraloop.registry import weights
 
@@ -24,17 +24,17 @@ def read(folder: Path) -> Manifest:
     """The manifest beside the weights.
 
     Raises:
-        RegistryError: It is missing or not a manifest.
+        ArtefactError: It is missing or not a manifest.
     """
     path = folder / MANIFEST
     if not path.is_file():
-        raise RegistryError(f"{folder} has no {MANIFEST}, so its base cannot be checked; register it (stage=register)")
+        raise ArtefactError(f"{folder} has no {MANIFEST}, so its base cannot be checked; register it (stage=register)")
     try:
         return TypeAdapter(Manifest).validate_json(path.read_bytes())
     except ValidationError as error:
         problem = error.errors()[0]
         where = ".".join(map(str, problem["loc"])) or MANIFEST
-        raise RegistryError(f"{path} is damaged ({where}: {problem['msg']}); restore it or register again") from error
+        raise ArtefactError(f"{path} is damaged ({where}: {problem['msg']}); restore it or register again") from error
 
 
 def write(folder: Path, manifest: Manifest) -> None:
@@ -47,12 +47,12 @@ def verify(folder: Path, manifest: Manifest) -> None:
     """Check that a folder holds exactly the adapter that the manifest describes, and nothing that runs code.
 
     Raises:
-        RegistryError: A file is missing, truncated, altered, pickled or not finite, or differs from the manifest.
+        ArtefactError: A file is missing, truncated, altered, pickled or not finite, or differs from the manifest.
     """
     _verify_files(folder)
     found = weights.sha256(folder / WEIGHTS)
     if found != manifest.weights_sha256:
-        raise RegistryError(
+        raise ArtefactError(
             f"{folder / WEIGHTS} has SHA-256 {found[:12]}..., the manifest says {manifest.weights_sha256[:12]}...: "
             "it was altered or cut short; restore it, or register the adapter again"
         )
@@ -87,14 +87,14 @@ def content_sha256(folder: Path, manifest: Manifest) -> str:
 
 def _verify_files(folder: Path) -> None:
     if not folder.is_dir():
-        raise RegistryError(f"the adapter folder {folder} does not exist")
+        raise ArtefactError(f"the adapter folder {folder} does not exist")
     missing = [name for name in (CONFIG, WEIGHTS) if not (folder / name).is_file()]
     if missing:
         there = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
-        raise RegistryError(f"{folder} lacks {' and '.join(missing)}; it holds {there}")
+        raise ArtefactError(f"{folder} lacks {' and '.join(missing)}; it holds {there}")
     pickles = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.suffix.lower() in PICKLES)
     if pickles:
-        raise RegistryError(
+        raise ArtefactError(
             f"{folder} holds pickle files, which run code when loaded: {', '.join(pickles)}; remove them, "
             "only safetensors are registered"
         )
@@ -105,7 +105,7 @@ def _verify_config(folder: Path, manifest: Manifest) -> None:
     rules = {"peft_type": "LORA", "r": manifest.rank, "lora_alpha": manifest.alpha}
     wrong = [f"{key}={config.get(key)!r}, not {rule!r}" for key, rule in rules.items() if config.get(key) != rule]
     if wrong:
-        raise RegistryError(f"{folder / CONFIG} differs from the manifest: {', '.join(wrong)}")
+        raise ArtefactError(f"{folder / CONFIG} differs from the manifest: {', '.join(wrong)}")
 
 
 def _verify_tensors(path: Path) -> None:
@@ -113,21 +113,21 @@ def _verify_tensors(path: Path) -> None:
     # PEFT ignores keys with another prefix without a word, and the adapter then answers like its base.
     foreign = [name for name in names if not name.startswith("base_model.model.")]
     if foreign or not any(".lora_A." in name for name in names):
-        raise RegistryError(
+        raise ArtefactError(
             f"{path} holds no LoRA weights in PEFT's layout (found {(foreign or names or ['none'])[0]})"
         )
     broken = weights.not_finite(path)
     if broken:
-        raise RegistryError(f"{path}: {len(broken)} of {len(names)} tensors hold NaN or infinity, first {broken[0]}")
+        raise ArtefactError(f"{path}: {len(broken)} of {len(names)} tensors hold NaN or infinity, first {broken[0]}")
 
 
 def _config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads((folder / CONFIG).read_bytes())
     except ValueError as error:
-        raise RegistryError(f"{folder / CONFIG} is not JSON ({error})") from error
+        raise ArtefactError(f"{folder / CONFIG} is not JSON ({error})") from error
     if not isinstance(config, dict):
-        raise RegistryError(f"{folder / CONFIG} holds {type(config).__name__}, not a JSON object")
+        raise ArtefactError(f"{folder / CONFIG} holds {type(config).__name__}, not a JSON object")
     return config
 
 

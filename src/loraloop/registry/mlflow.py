@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from loraloop.errors import ConfigError, RegistryError, UnknownVersionError
+from loraloop.errors import ArtefactError, ConfigError, RegistryError, UnknownVersionError
 from loraloop.part import part
 from loraloop.records import Manifest, Version
 from loraloop.registry import connection, kept
@@ -117,6 +117,13 @@ class MlflowRegistry:
             self._point(client, event, number, alias, reason, numbers or {})
             return self._version(client, self.name, number, created=False)
 
+    def release(self, alias: str, number: int, reason: str) -> None:
+        """Take an alias away from a version, and write that into the ledger; nothing if it does not point there."""
+        with self._locked(), self._client() as client:
+            if self._aliases(client, self.name).get(alias) == number:
+                client.delete_registered_model_alias(self.name, alias)
+                self.ledger.append("release", None, reason, alias=alias, numbers={"from": number})
+
     def resolve(self, reference: str) -> Version:
         """A version from ``models:/NAME@ALIAS``, ``models:/NAME/N``, ``@ALIAS``, ``N`` or an adapter's folder.
 
@@ -151,10 +158,6 @@ class MlflowRegistry:
         if number:
             with self._client() as client:
                 client.set_model_version_tag(self.name, str(number), event, reason[:5000])
-
-    def serving(self, role: str, at: str) -> int | None:
-        """Which version had the alias ``role`` at the ISO 8601 time ``at``, from the ledger."""
-        return self.ledger.serving(role, at)
 
     def history(self) -> list[Entry]:
         """Every entry of the ledger, oldest first, its chain of hashes verified.
@@ -238,7 +241,7 @@ class MlflowRegistry:
                 if not path.exists():
                     kept.download(path, str(version.source), self.uri, content)
         if not path.exists():
-            raise RegistryError(
+            raise ArtefactError(
                 f"{version.name} version {version.version}: its folder {path} is gone; "
                 "restore it, or register the adapter again"
             )

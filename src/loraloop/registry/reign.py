@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from loraloop.registry.ledger import Entry
+from loraloop.errors import RegistryError
+from loraloop.registry.ledger import Entry, moment
 
 ENDS = frozenset({"promote", "rollback", "stop", "fail"})
 """Events that end the rollout that they name."""
@@ -31,21 +32,32 @@ class Reign:
     canary: Entry | None
 
 
+def decided(entry: Entry) -> datetime:
+    """When an entry's decision was taken: with a registry that was away, that is before it was written down."""
+    written = datetime.fromisoformat(entry.time)
+    try:
+        taken = moment(str(entry.numbers["decided"]))
+    except (KeyError, RegistryError):
+        return written
+    return min(taken, written)
+
+
 def reign(entries: Iterable[Entry], alias: str, at: datetime) -> Reign | None:
     """Which version ``alias`` pointed at then; ``None`` before it first pointed at any.
 
     A rollout is over when an entry says so, or when the alias comes to another version than the one that it was tried
-    against: a server follows the alias.
+    against: a server follows the alias, which moves when the entry is written. Rollouts begin and end when that is
+    decided.
 
     Args:
         entries: Of the ledger, oldest first.
         alias: Such as ``champion``.
-        at: Entries that were written later are not looked at.
+        at: What happened later is not looked at.
     """
     entry = why = canary = None
     for each in entries:
-        if datetime.fromisoformat(each.time) > at:
-            break
+        if (datetime.fromisoformat(each.time) if each.alias == alias else decided(each)) > at:
+            continue
         moved = each.alias == alias and (entry is None or each.version != entry.version)
         if moved:
             entry = why = each

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from loraloop.errors import RegistryError
+from loraloop.errors import ArtefactError
 
 EXPONENT: dict[str, tuple[str, int]] = {
     "F64": ("<u8", 0x7FF0_0000_0000_0000),
@@ -33,7 +33,7 @@ def header(path: Path) -> dict[str, Any]:
     """Name, ``dtype``, ``shape`` and ``data_offsets`` of every tensor.
 
     Raises:
-        RegistryError: The file is truncated or not safetensors.
+        ArtefactError: The file is truncated or not safetensors.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -41,7 +41,7 @@ def header(path: Path) -> dict[str, Any]:
         with safe_open(path, framework="numpy"):
             pass  # opening checks that the header is sound and that the tensors fill the file exactly
     except (SafetensorError, OSError) as error:
-        raise RegistryError(
+        raise ArtefactError(
             f"{path} is truncated or not a safetensors file ({error}); train or copy it again"
         ) from error
     with path.open("rb") as stream:

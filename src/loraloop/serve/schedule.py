@@ -92,10 +92,21 @@ class Clock:
             return
         if child is None:
             return
-        with child:
-            self._log(child.stdout)
+        overdue = threading.Timer(self._every, self._warn)
+        overdue.daemon = True
+        overdue.start()
+        try:
+            with child:
+                self._log(child.stdout)
+        finally:
+            overdue.cancel()
         if child.returncode and not self._stopping.is_set():
             logger.error("the scheduled command ended with status %d; the server goes on", child.returncode)
+
+    def _warn(self) -> None:
+        logger.warning(
+            "the scheduled command still runs after its interval of %g s; none is begun beside it", self._every
+        )
 
     def _begun(self) -> subprocess.Popen[str] | None:
         with self._starting:

@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from loraloop import atomic
 from loraloop.durations import span
-from loraloop.errors import ConfigError, DataError, ModelError, RegistryError, StoreError, TrackingError, TrainingError
+from loraloop.errors import (
+    ConfigError,
+    DataError,
+    LoraloopError,
+    ModelError,
+    RegistryError,
+    StoreError,
+    TrackingError,
+    TrainingError,
+)
+from loraloop.loop.audit import audit
 from loraloop.loop.cycle import ENDS, RETRAIN, Cycle, Decided
 from loraloop.loop.store import MovedError
 from loraloop.loop.telling import Telling
+from loraloop.stages import line as lines
 from loraloop.stages.lessons import Teacher
 from loraloop.stages.rollouts import Rollouts
 
@@ -28,7 +41,9 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 ATTEMPTS = 3
-"""How often a training is begun that never comes to an end, such as one that the system kills for its memory."""
+"""How often a training is begun that gets no further, such as one that the system kills for its memory."""
+REACHED = "reached"
+"""File with the newest checkpoint's step when a training was begun last."""
 DAY = timedelta(days=1)
 
 
@@ -47,27 +62,95 @@ class Loop(Rollouts):
     teacher: Teacher
     retraining: Retraining
 
-    def check(self, lines: Sequence[Line]) -> None:
-        """Look at ledgers and golden sets before anything moves.
+    def tick(self, roles: Mapping[str, str], names: Mapping[str, str], registry: MlflowRegistry) -> None:
+        """One step for every role of the policy; what is wrong about one of them holds up no other.
 
         Raises:
-            ConfigError: A ledger was altered, which people are told, or a golden set.
+            LoraloopError: With what is wrong, after all that could be done.
         """
-        problems: list[str] = []
-        for line in lines:
+        found, errors = self._lines(roles, names, registry)
+        for line in found:
+            problem = errors.get(line.role) or self._problem(line)
             try:
-                line.registry.history()
-            except RegistryError as error:
-                self.loop.ticked(line.role, line.model, intact=False)
-                self.alerts.send(f"loraloop {line.role}: the ledger is broken", str(error))
-                problems.append(str(error))
-                continue
+                if problem is None:
+                    self.tend(line)
+                    continue
+                self.judge(line)
+            except LoraloopError as found_out:
+                problem = problem or found_out
+            errors[line.role] = problem
+        self._name_untended(found)
+        for role, problem in errors.items():
+            self.alerts.send(f"loraloop {role}: the loop is held up", str(problem))
+        if len(errors) == 1:
+            raise next(iter(errors.values()))
+        if errors and all(isinstance(each, ConfigError) for each in errors.values()):
+            raise ConfigError(*map(str, errors.values()))
+        if errors:
+            raise LoraloopError("\n".join(map(str, errors.values())))
+
+    def _lines(
+        self, roles: Mapping[str, str], names: Mapping[str, str], registry: MlflowRegistry
+    ) -> tuple[list[Line], dict[str, LoraloopError]]:
+        """The roles' lines, and what is wrong with the settings of some."""
+        found: list[Line] = []
+        errors: dict[str, LoraloopError] = {}
+        for role in self.policy.roles:
             try:
-                self.teacher.check(line)
+                found.append(lines.line(role, roles, names, registry))
             except ConfigError as error:
-                problems += error.problems
-        if problems:
-            raise ConfigError(*problems)
+                errors[role] = error
+        for line in found:
+            if same := [each.role for each in found if each.model == line.model and each is not line]:
+                errors[line.role] = ConfigError(
+                    f"{line.role} and {', '.join(same)} are both answered by {line.model}: tend one"
+                )
+        return found, errors
+
+    def _problem(self, line: Line) -> LoraloopError | None:
+        """What keeps a role from going on: its ledger, champion, golden set, or a cycle of another model."""
+        cycle = self.loop.open(line.role)
+        if cycle is not None and cycle.model != line.model:
+            return ConfigError(
+                f"{cycle.id} of {line.role} is about {cycle.model}, and server.roles has {line.model} by now: end it "
+                f"with stage=rollback role={line.role}, or give the role its model back"
+            )
+        try:
+            audit(self.loop.database, line.model, line.registry)
+        except RegistryError as error:
+            self.loop.ticked(line.role, line.model, intact=False)
+            return ConfigError(f"the ledger is broken: {error}")
+        try:
+            line.champion()
+            self.teacher.check(line)
+        except ConfigError as error:
+            return error
+        except LoraloopError as error:
+            return ConfigError(f"{line.role}: {error}")
+        return None
+
+    def _name_untended(self, tended: Sequence[Line]) -> None:
+        roles = {line.role for line in tended}
+        for cycle in self.loop.unended():
+            if cycle.role not in roles:
+                what = f"the rollout of version {cycle.candidate}" if cycle.rollout else f"the cycle {cycle.id}"
+                text = f"{what} is not over, and nobody tends it: name the role in policy.roles"
+                text += f", or end it with stage=rollback role={cycle.role}" if cycle.rollout else ""
+                self.say(cycle.role, text)
+                self.alerts.send(f"loraloop {cycle.role}: not tended", text)
+
+    def judge(self, line: Line) -> None:
+        """Let a running rollout lose or end where the loop cannot go on otherwise: that takes the database alone.
+
+        Raises:
+            LoraloopError: What was decided cannot be told; the next call tells it.
+        """
+        with self.loop.claim(f"tick {line.role}") as free:
+            cycle = self.loop.open(line.role) if free else None
+            if cycle is not None and cycle.state == "canary":
+                with suppress(MovedError):  # by hand, as a rollback
+                    self._canary(line, cycle, held=True)
+                self.telling(line).tell()
 
     def tend(self, line: Line) -> Cycle | None:
         """Go on with the role's cycle, or begin one if the trigger asks for it; the cycle, if there is one.
@@ -105,7 +188,7 @@ class Loop(Rollouts):
         if not verdict.passed:
             self.say(line.role, f"nothing to do: {verdict.reason}")
             return None
-        if held := self._held(line.role, now):
+        if held := self._held(line, now):
             self.say(line.role, f"nothing to do: {held}, although {verdict.reason}")
             return None
         numbers = {**verdict.numbers, "since": since}
@@ -119,15 +202,20 @@ class Loop(Rollouts):
         cycles = [each for each in self.loop.cycles(line.role) if each.attempts and each.state != "failed"]
         return max([line.since(champion), *(each.began for each in cycles if each.champion == champion)])
 
-    def _held(self, role: str, now: str) -> str | None:
-        """Why no retraining may begin now, if so."""
-        began = [datetime.fromisoformat(each.began) for each in self.loop.cycles(role) if each.kind == RETRAIN]
-        moment = datetime.fromisoformat(now)
-        if began and moment - began[-1] < span(self.policy.cooldown):
-            return f"the last retraining began at {began[-1]:%Y-%m-%d %H:%M} (policy.cooldown={self.policy.cooldown})"
-        today = sum(moment - each < DAY for each in began)
+    def _held(self, line: Line, now: str) -> str | None:
+        """Why no retraining may begin now, if so; what was refused before its training held nothing up but itself."""
+        moment, cooldown = datetime.fromisoformat(now), span(self.policy.cooldown)
+        cycles = [each for each in self.loop.cycles(line.role) if each.kind == RETRAIN]
+        ages = [(each, moment - datetime.fromisoformat(each.began)) for each in cycles]
+        past = [(each, age) for each, age in ages if age >= timedelta(0)]  # a clock may once have been ahead
+        trained = [(each, age) for each, age in past if each.attempts]
+        if trained and trained[-1][1] < cooldown:
+            return f"the last retraining began at {trained[-1][0].began:.16} (policy.cooldown={self.policy.cooldown})"
+        today = sum(age < DAY for _, age in trained)
         if today >= self.policy.daily_cap:
             return f"{today} retrainings began in 24 hours (policy.daily_cap={self.policy.daily_cap})"
+        if past and past[-1][1] < cooldown and not past[-1][0].attempts:
+            return self.teacher.short(line.role, line.mine)
         return None
 
     def _step(self, line: Line, cycle: Cycle, telling: Telling) -> Cycle:
@@ -175,12 +263,15 @@ class Loop(Rollouts):
     def _prepared(self, line: Line, cycle: Cycle) -> Cycle:
         from loraloop.stages import lessons
 
-        if cycle.attempts >= ATTEMPTS:
-            reason = f"the training was begun {cycle.attempts} times and never came to its end: see the system's log"
+        home = self.home(cycle)
+        reached, known = _reached(home), _marked(home / REACHED)
+        attempts = cycle.attempts if reached <= known else 0  # one that gets on is not given up
+        if attempts >= ATTEMPTS:
+            reason = f"the training was begun {attempts} times and never came to its end: see the system's log"
             self.retraining.abandon(cycle, reason)
             return self._end(line, cycle, "failed", "fail", reason)
-        home = self.home(cycle)
-        cycle = self.loop.note(cycle, attempts=cycle.attempts + 1)
+        cycle = self.loop.note(cycle, attempts=attempts + 1)
+        _mark(home / REACHED, reached)
         try:
             self.retraining.train(cycle, home, lessons.read(home), line.registry, line.champion())
         except (StoreError, RegistryError, TrackingError):
@@ -248,10 +339,27 @@ def loop(policy: Policy, retraining: Retraining, store: Store, registry: MlflowR
     return Loop(
         policy=policy,
         folder=folder,
-        loop=LoopStore(store.database),
+        loop=LoopStore(store.database, policy.name),
         store=store,
         teacher=teacher,
         retraining=retraining,
         tracker=retraining.tracker,
         alerts=alerts,
     )
+
+
+def _reached(home: Path) -> int:
+    """The step of a cycle's newest sound checkpoint."""
+    from loraloop.trainer import checkpoints
+
+    found = [each for each in home.glob("training/checkpoints/checkpoint-*") if checkpoints.fault(each) is None]
+    return max((int(each.name.rpartition("-")[2]) for each in found), default=0)
+
+
+def _marked(path: Path) -> int:
+    return int(path.read_text()) if path.exists() else 0
+
+
+def _mark(path: Path, step: int) -> None:
+    with atomic.write(path) as stream:
+        stream.write(str(step).encode())

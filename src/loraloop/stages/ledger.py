@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
-from loraloop.errors import ConfigError
+from loraloop.errors import ConfigError, RegistryError
 from loraloop.stages import console
+from loraloop.stages.line import registry_of
 from loraloop.suggest import nearest
 
 if TYPE_CHECKING:
-    from loraloop.protocols import Registry
+    from pathlib import Path
+
     from loraloop.records import Job
     from loraloop.registry.ledger import Entry
+    from loraloop.registry.mlflow import MlflowRegistry
 
 ALIASES = ("candidate", "canary", "champion")
 WIDTH = 120
 INDENT = " " * 4
-NAMED = frozenset({"decision", "role", "policy", "cycle", "rollout"})
+NAMED = frozenset({"decision", "decided", "role", "policy", "cycle", "rollout"})
 """What an entry's numbers say of the loop, beside the numbers that it decided on."""
+LATE = timedelta(minutes=1)
+"""A decision that was written down later than that is shown with the time at which it was taken."""
 
 
 def ledger(
@@ -31,7 +36,7 @@ def ledger(
     verify: bool,
     roles: dict[str, str],
     names: dict[str, str],
-    registry: Registry,
+    registry: MlflowRegistry,
 ) -> None:
     """Print the ledger, whether it is as it was written, or which version served a role at a time, and why.
 
@@ -46,7 +51,7 @@ def ledger(
 
     Raises:
         ConfigError: There is no such role or alias.
-        RegistryError: The ledger was altered; the message names the first line that does not hold.
+        RegistryError: There is no ledger, or it was altered; the message names the first line that does not hold.
     """
     alias, model, answers = role, None, roles.get(role)
     if answers is not None:
@@ -55,14 +60,28 @@ def ledger(
             print(f"{answers} answers for {role} (server.roles.{role}): no version serves it")
             return
         model = names.get(short, short)
-        registry = dataclasses.replace(cast("Any", registry), name=model)
+        registry = registry_of(role, short, names, registry)
     entries = registry.history()
+    if at is not None and not verify:
+        _tell(role, alias, model, str(at), entries, roles)
+        return
+    _demand(registry.ledger.path)
     if verify:
         _hold(role, entries)
-    elif at is not None:
-        _tell(role, alias, model, str(at), entries, roles)
     else:
         _list(entries)
+
+
+def _demand(path: Path) -> None:
+    """Refuse a ledger that there is not: nothing was altered in it, and nothing was ever written."""
+    if path.exists():
+        return
+    kind = ".ledger.jsonl"
+    others = [file.name.removesuffix(kind) for file in sorted(path.parent.glob(f"*{kind}"))]
+    raise RegistryError(
+        f"there is no ledger {path}: nothing was registered under that name"
+        + (f"; there are those of {', '.join(others)} (registry.name=NAME, or role=ROLE)" if others else " yet")
+    )
 
 
 def _hold(role: str, entries: Sequence[Entry]) -> None:
@@ -106,6 +125,7 @@ def _why(entry: Entry) -> dict[str, str]:
     numbers = {name: value for name, value in entry.numbers.items() if name not in NAMED}
     told = {
         "why": f"{entry.event}: {entry.reason}",
+        "decided": _earlier(entry),
         "numbers": ", ".join(
             f"{name} {_short(value)}" for name, value in console.flatten(numbers).items() if value != "None"
         ),
@@ -119,7 +139,15 @@ def _beside(entry: Entry) -> dict[str, str]:
     """The rollout that an entry began, as a fact."""
     share = entry.numbers.get("share")
     of = f" to {share:.0%} of conversations" if isinstance(share, float) else ""
-    return {"canary": f"version {entry.version}{of}, since {entry.time}: {entry.reason}"}
+    return {"canary": f"version {entry.version}{of}, since {_earlier(entry) or entry.time}: {entry.reason}"}
+
+
+def _earlier(entry: Entry) -> str:
+    """When an entry's decision was taken, where that was noticeably before it was written down."""
+    from loraloop.registry.reign import decided
+
+    taken = decided(entry)
+    return taken.isoformat() if datetime.fromisoformat(entry.time) - taken > LATE else ""
 
 
 def _list(entries: Sequence[Entry]) -> None:
@@ -133,6 +161,7 @@ def _list(entries: Sequence[Entry]) -> None:
             f"version {entry.version}" if entry.version else "",
             f"-> {entry.alias}" if entry.alias else "",
             f"({role}, policy {policy})" if role and policy else "",
+            f"decided {earlier.replace('+00:00', 'Z')}" if (earlier := _earlier(entry)) else "",
         ]
         print(entry.time.replace("+00:00", "Z"), " ".join(filter(None, head)))
         print(textwrap.fill(entry.reason, width, initial_indent=INDENT, subsequent_indent=INDENT))

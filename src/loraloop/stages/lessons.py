@@ -94,7 +94,7 @@ class Teacher:
         return self.policy.golden or self.folder / "golden" / f"{role}.jsonl"
 
     def check(self, line: Line) -> None:
-        """Refuse a golden set that is missing, or was altered since a candidate was measured on it.
+        """Refuse a golden set that is missing or no file of examples, or was altered since a candidate met it.
 
         Raises:
             ConfigError: It is; the message says how to go on.
@@ -105,13 +105,20 @@ class Teacher:
         known = [
             entry.numbers["golden_sha256"]
             for entry in line.registry.history()
-            if entry.numbers.get("golden_path") == str(path)
+            if entry.numbers.get("golden_path") == self._place(line.role)
         ]
         if known and (not path.is_file() or digest(path) != known[-1]):
             raise ConfigError(
                 f"the golden set {path} is not the one that {line.role}'s versions were measured on (the ledger has "
                 f"SHA-256 {known[-1][:12]}...): restore it, or begin with another one, policy.golden=FILE"
             )
+        if path.is_file():
+            _require_examples(path)
+
+    def _place(self, role: str) -> str:
+        """What the ledger calls the golden set, from whatever folder and by whatever path it is named."""
+        path, folder = self.golden(role).resolve(), self.folder.resolve()
+        return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
 
     def prepare(
         self, cycle: Path, role: str, mine: Callable[[str], bool], tokenizer: PreTrainedTokenizerBase
@@ -136,6 +143,14 @@ class Teacher:
             earlier = [row.example for row in built.train if _asked(row) not in known]
             self._write(cycle, role, (*mixed(corrective, earlier, self.policy.mix, self.seed), golden), len(corrective))
         return read(cycle)
+
+    def short(self, role: str, mine: Callable[[str], bool]) -> str | None:
+        """Why there is too little to learn from, if so."""
+        try:
+            self._corrective(role, mine)
+        except DataError as error:
+            return str(error)
+        return None
 
     def _rows(self, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase) -> list[Row]:
         return self.dataset.render(examples, tokenizer)[0]
@@ -169,12 +184,12 @@ class Teacher:
     def _write(self, cycle: Path, role: str, sides: Sequence[Sequence[Example]], distinct: int) -> None:
         from loraloop.dataset import exports
 
-        path = self.golden(role)
         with atomic.folder(cycle / SET) as beside:
             for side, examples in zip(SIDES, sides, strict=True):
                 exports.save(examples, beside / f"{side}.jsonl")
             facts: dict[str, Any] = {side: len(examples) for side, examples in zip(SIDES, sides, strict=True)}
-            facts |= {"sessions": distinct, "golden_path": str(path), "golden_sha256": digest(path)}
+            facts |= {"sessions": distinct, "golden_path": self._place(role)}
+            facts["golden_sha256"] = digest(self.golden(role))
             (beside / FACTS).write_text(json.dumps(facts))
 
 
@@ -203,6 +218,17 @@ def read(cycle: Path) -> Lessons:
 def digest(path: Path) -> str:
     """SHA-256 of a file."""
     return sha256(path.read_bytes()).hexdigest()
+
+
+def _require_examples(path: Path) -> None:
+    from loraloop.dataset import exports
+
+    try:
+        rows = exports.load(path)
+    except DataError as error:
+        raise ConfigError(f"the golden set {path} cannot be read: {error}") from error
+    if not rows:
+        raise ConfigError(f"the golden set {path} holds no examples: nothing could be measured on it")
 
 
 def _asked(row: Row) -> str:

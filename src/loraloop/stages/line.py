@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from loraloop.errors import ConfigError, LoraloopError
+from loraloop.errors import ConfigError
+from loraloop.serve.names import BASE
 from loraloop.suggest import nearest
 
 if TYPE_CHECKING:
@@ -68,13 +69,18 @@ class Line:
         return reigns[-1].version if reigns else None
 
     def before(self) -> int | None:
-        """The version that reigned before this one: what a rollback takes back does not come again."""
+        """The version that reigned before this one: what a rollback takes back does not come again.
+
+        Where the alias was taken away and nobody reigns, it is the last that did.
+        """
         stack: list[int] = []
         for entry in self._reigns():
             if entry.event == "rollback" and entry.version in stack:
                 del stack[stack.index(entry.version) + 1 :]
             elif entry.version is not None and stack[-1:] != [entry.version]:
                 stack.append(entry.version)
+        if self.reigning() is None:
+            return stack[-1] if stack else None
         return stack[-2] if len(stack) > 1 else None
 
     def _reigns(self) -> list[Entry]:
@@ -99,34 +105,28 @@ def line(role: str, roles: Mapping[str, str], names: Mapping[str, str], registry
         )
     name, _, at = roles[role].partition("@")
     if at != registry.serve_alias:
+        model = "NAME" if name == BASE else name
         raise ConfigError(
             f"server.roles.{role}={roles[role]}: the loop moves the alias {registry.serve_alias}, which this role does "
-            f"not follow; write server.roles.{role}={name}@{registry.serve_alias}, or leave the role to itself"
+            f"not follow; write server.roles.{role}={model}@{registry.serve_alias}, or leave the role to itself"
         )
     model = names.get(name, name)
     short = next((each for each, full in names.items() if full == model), model)
-    return Line(role, short, model, replace(registry, name=model))
+    return Line(role, short, model, registry_of(role, name, names, registry))
 
 
-def lines(
-    wanted: Sequence[str], roles: Mapping[str, str], names: Mapping[str, str], registry: MlflowRegistry
-) -> list[Line]:
-    """The lines of several roles, each with a champion whose artefact is sound.
+def registry_of(role: str, name: str, names: Mapping[str, str], registry: MlflowRegistry) -> MlflowRegistry:
+    """The registry of the model that a role's short name leads to.
 
     Raises:
-        ConfigError: With what is wrong about every one of them; nothing was changed.
+        ConfigError: It is no name of a registered model.
     """
-    found: dict[str, Line] = {}
-    problems: list[str] = []
-    for role in wanted:
-        try:
-            made = line(role, roles, names, registry)
-            if made.model in found:
-                raise ConfigError(f"{role} and {found[made.model].role} are both answered by {made.model}: tend one")
-            found[made.model] = made
-            made.champion()
-        except LoraloopError as error:
-            problems += error.problems if isinstance(error, ConfigError) else [f"{role}: {error}"]
-    if problems:
-        raise ConfigError(*problems)
-    return list(found.values())
+    model = names.get(name, name)
+    try:
+        return replace(registry, name=model)
+    except ValueError:
+        key = f"server.names.{name}={model}" if name in names else f"server.roles.{role} names {name!r}"
+        raise ConfigError(
+            f"{key}: a registered model's name begins with a letter, a digit or _, and goes on with these, . and -; "
+            "correct it"
+        ) from None

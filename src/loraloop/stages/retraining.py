@@ -58,6 +58,8 @@ class Retraining:
     def train(self, cycle: Cycle, folder: Path, lessons: Lessons, registry: Registry, champion: Version) -> None:
         """Train, and measure the adapter, its base and the champion on the golden rows; what was done stays done.
 
+        One process at a time works in the folder; the next finds what that one did.
+
         Args:
             cycle: Its run is the training's parent.
             folder: The cycle's.
@@ -70,11 +72,16 @@ class Retraining:
             DataError: The champion is of another base.
             TrainingError: Such as a loss that is not finite.
         """
+        from loraloop.loop.lock import turn
+
+        with turn(folder):
+            if not (folder / RESULT).exists():
+                self._measured(cycle, folder, lessons, registry, champion)
+
+    def _measured(self, cycle: Cycle, folder: Path, lessons: Lessons, registry: Registry, champion: Version) -> None:
         from loraloop.evaluation import store
         from loraloop.loop.telling import interrupted
 
-        if (folder / RESULT).exists():
-            return
         course = self._course(folder / TRAINING, registry)
         data.fits(course.skeleton(), self.lora, self.trainer)
         with self._base() as loaded:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from loraloop.errors import ConfigError, StoreError
+from loraloop.errors import ArtefactError, ConfigError, LoraloopError, StoreError, UnknownVersionError
 from loraloop.loop.cycle import Cycle, Decided
-from loraloop.loop.telling import FROM, Telling
+from loraloop.loop.store import MovedError
+from loraloop.loop.telling import FROM, LEDGER, REFUSE, TRIED, Telling
 
 if TYPE_CHECKING:
     from loraloop.feedback.store import Store
@@ -21,7 +23,9 @@ if TYPE_CHECKING:
 Say = Callable[[str, str], None]
 """Told a role and a sentence."""
 PATIENCE = 30
-"""Seconds that a rollback by hand waits for a promotion that has begun."""
+"""Seconds that a rollback by hand waits for another one."""
+AT_ONCE = timedelta(seconds=10)
+"""Two rollbacks within this time were asked for at once: they mean the same version."""
 
 
 def say(role: str, sentence: str) -> None:
@@ -64,64 +68,130 @@ class Rollouts:
         if version.number == champion.number:
             raise ConfigError(f"version={version.number} of {line.model} is the champion already: choose another")
         manifests.verify_adapter(champion.manifest.base, version.manifest)
-        cycle = self.loop.choose(line.role, line.model, champion.number, version.number, self.policy.name)
-        cycle = self._registered(line, cycle)
+        share, decided = self._beginning(champion.number, version.number)
+        cycle = self.loop.choose(
+            line.role, line.model, champion.number, version.number, self.policy.name, share, decided
+        )
+        self.say(line.role, f"rollout: {decided.reason}")
         self.telling(line).tell()
         return cycle
 
-    def take_back(self, line: Line, reason: str) -> None:
+    def taken_back(self, line: Line, number: int) -> str | None:
+        """When and why a version was rolled back, if it was."""
+        for entry in reversed(line.registry.history()):
+            if entry.event == "rollback" and entry.numbers.get(FROM, entry.version) == number:
+                return f"{entry.reason} ({entry.time:.16})"
+        return None
+
+    def take_back(self, line: Line, reason: str, version: int | None = None) -> None:
         """At once: end the rollout that runs, or give the alias back to the version that reigned before.
 
+        A running rollout is ended in the database alone, whatever registry and tracker are like.
+
+        Args:
+            line: Of the role.
+            reason: Why, for the ledger.
+            version: What is taken back; ``None``: whatever is tried, or else reigns.
+
         Raises:
-            ConfigError: Neither is there.
-            StoreError: A tick is promoting, and does not come to its end.
+            ConfigError: There is nothing to take back, or another rollback was asked for at the same time.
+            StoreError: It could not be carried out.
         """
-        telling = self.telling(line)
-        cycle = self.loop.open(line.role)
-        if cycle is not None and cycle.state == "promoting":
-            self._let_promote(line, telling)
-            cycle = None
-        if cycle is not None and cycle.rollout:
-            sentence = f"the rollout of version {cycle.candidate} was ended: {reason}"
-            self._end(line, cycle, "rolled_back", "rollback", sentence)  # from here on no session goes to the canary
-            telling.tell()
+        since = (datetime.fromisoformat(self.loop.now()) - AT_ONCE).isoformat(timespec="milliseconds")
+        if self._end_rollout(line, reason, version):
+            self._tell_later(line)
             return
-        telling.tell()
+        with self.loop.claim(f"rollback {line.model}", PATIENCE) as free:
+            if not free:
+                raise StoreError(f"another rollback of {line.model} has been at work for {PATIENCE} s: repeat this")
+            self._give_back(line, reason, version, since)
+
+    def _end_rollout(self, line: Line, reason: str, version: int | None) -> bool:
+        """End the role's rollout, also one that a tick has begun to promote; whether there was one."""
+        while (cycle := self.loop.open(line.role)) is not None and cycle.rollout:
+            if version not in (None, cycle.candidate):
+                return False
+            try:
+                self._withdraw(line, cycle, f"the rollout of version {cycle.candidate} was ended: {reason}")
+                return True
+            except MovedError:
+                now = self.loop.cycle(cycle.id)
+                if now.ended and now.state != "promoted":  # there is nothing more to take back
+                    self.say(line.role, f"the rollout of version {cycle.candidate} was ended just now: {now.state}")
+                    return True
+        return False
+
+    def _withdraw(self, line: Line, cycle: Cycle, sentence: str) -> None:
+        if cycle.state != "promoting":
+            self._end(line, cycle, "rolled_back", "rollback", sentence)
+            return
+        sentence = f"{sentence}; version {cycle.champion} reigns again"
+        alias, numbers = line.registry.serve_alias, {FROM: cycle.candidate}
+        back = Decided(
+            event="rollback", version=cycle.champion, reason=sentence, numbers=numbers, alias=alias, alert=True
+        )
+        self.loop.advance(cycle, "rolled_back", back)
+        self.say(line.role, f"rollback: {sentence}")
+
+    def _tell_later(self, line: Line) -> None:
+        try:
+            self.telling(line).tell()
+        except LoraloopError as error:
+            self.say(line.role, f"this is decided; the next tick sees to registry and tracker, as now {error}")
+
+    def _give_back(self, line: Line, reason: str, version: int | None, since: str) -> None:
+        telling = self.telling(line)
+        waiting = [each for each in self.loop.untold(line.model) if LEDGER not in each.told]
+        telling.enter()
+        if begun := [each.id for each in waiting if each.decided.event == "rollback"]:
+            self._report(line, telling, begun[-1])
+            return
+        if version is None and self.loop.decided(line.model, "rollback", since):
+            raise ConfigError(
+                f"another rollback of {line.model} was decided within {AT_ONCE.seconds} s: this one goes no further; "
+                "with version=N it takes back the version that reigns as well"
+            )
         before, reigning = line.before(), line.reigning()
+        if version not in (None, reigning):
+            raise ConfigError(f"version={version} of {line.model} is neither tried nor does it reign: {reigning} does")
         if before is None:
             raise ConfigError(
                 f"{line.role} has nothing to go back to: no rollout runs, and no version of {line.model} reigned "
                 f"before version {reigning}; loraloop stage=promote registry.name={line.model} version=N takes any"
             )
         line.registry.resolve(str(before))
-        sentence = f"version {before} reigns again instead of {reigning}: {reason}"
+        instead = f" instead of {reigning}" if reigning else ""
+        sentence = f"version {before} reigns again{instead}: {reason}"
         alias, numbers = line.registry.serve_alias, {FROM: reigning}
         decided = Decided(event="rollback", version=before, reason=sentence, numbers=numbers, alias=alias, alert=True)
-        self.loop.decide(line.role, line.model, self.policy.name, decided)
-        telling.tell()
-        self.say(line.role, f"rollback: {sentence}")
+        name = self.loop.decide(line.role, line.model, self.policy.name, decided)
+        telling.enter()
+        self._report(line, telling, name)
 
-    def _let_promote(self, line: Line, telling: Telling) -> None:
-        with self.loop.claim(f"tick {line.role}", PATIENCE) as free:
-            if not free:
-                raise StoreError(f"a tick is promoting for {line.role} and not done after {PATIENCE} s: repeat this")
-            telling.tell()
-            cycle = self.loop.open(line.role)
-            if cycle is not None and cycle.state == "promoting":
-                self._promoting(line, cycle)
+    def _report(self, line: Line, telling: Telling, decision: str) -> None:
+        """Say what became of it: somebody else may have moved the alias meanwhile."""
+        self._tell_later(line)
+        event, reason = telling.entered(decision) or (REFUSE, f"{decision} is not in the ledger")
+        if event == REFUSE:
+            raise StoreError(
+                f"{line.role}: {reason}; repeat this in {AT_ONCE.seconds} s, or with version=N, to take back who reigns"
+            )
+        self.say(line.role, f"rollback: {reason}")
+
+    def _beginning(self, stable: int, canary: int) -> tuple[float, Decided]:
+        share = self.policy.canary.share
+        numbers = {"share": share, "stable": stable, "canary": canary}
+        reason = f"version {canary} answers {share:.0%} of the conversations, version {stable} the others"
+        return share, Decided(event="rollout", version=canary, reason=reason, numbers=numbers, alias=TRIED)
 
     def _registered(self, line: Line, cycle: Cycle) -> Cycle:
-        share = self.policy.canary.share
-        numbers = {"share": share, "stable": cycle.champion, "canary": cycle.candidate}
-        reason = (
-            f"version {cycle.candidate} answers {share:.0%} of the conversations, version {cycle.champion} the others"
-        )
-        decided = Decided(event="rollout", version=cycle.candidate, reason=reason, numbers=numbers, alias="canary")
+        share, decided = self._beginning(cycle.champion, int(cycle.candidate or 0))
         made = self.loop.roll_out(cycle, share, decided)
-        self.say(line.role, f"rollout: {reason}")
+        self.say(line.role, f"rollout: {decided.reason}")
         return made
 
-    def _canary(self, line: Line, cycle: Cycle) -> Cycle:
+    def _canary(self, line: Line, cycle: Cycle, *, held: bool = False) -> Cycle:
+        """Judge the rollout; one that is ``held`` up may lose or end, and not win."""
         rollout = self.loop.rollout(str(cycle.rollout))
         outcomes = self.store.outcomes(rollout=rollout.id)
         ruling = self.policy.canary.decide(rollout, outcomes, self.loop.now())
@@ -131,8 +201,9 @@ class Rollouts:
         }
         self.loop.judge(rollout.id, {"action": ruling.action, "reason": ruling.reason, "arms": arms})
         numbers = {**ruling.numbers, "arms": arms}
-        if ruling.action == "wait":
-            self.say(line.role, f"the rollout of version {cycle.candidate} goes on: {ruling.reason}")
+        if ruling.action == "wait" or (held and ruling.action == "promote"):
+            goes = "is held up" if ruling.action == "promote" else "goes on"
+            self.say(line.role, f"the rollout of version {cycle.candidate} {goes}: {ruling.reason}")
             return cycle
         if ruling.action == "promote":
             return self._promote(line, cycle, ruling, numbers)
@@ -140,6 +211,11 @@ class Rollouts:
         return self._end(line, cycle, ends[ruling.action], ruling.action, ruling.reason, numbers=numbers)
 
     def _promote(self, line: Line, cycle: Cycle, ruling: Ruling, numbers: Mapping[str, Any]) -> Cycle:
+        try:
+            line.registry.resolve(str(cycle.candidate))
+        except (ArtefactError, UnknownVersionError) as error:
+            reason = f"it won, and cannot be promoted: {error}"
+            return self._end(line, cycle, "rolled_back", "rollback", reason, numbers=numbers)
         decided = Decided(
             event="promote",
             version=cycle.candidate,
@@ -153,6 +229,9 @@ class Rollouts:
 
     def _promoting(self, line: Line, cycle: Cycle) -> Cycle:
         reigning = line.champion().number
+        if reigning == cycle.champion:
+            reason = "it won, and its promotion could not be carried out: the ledger says why"
+            return self._end(line, cycle, "rolled_back", "rollback", reason)
         if reigning != cycle.candidate:
             return self._stop(line, cycle, f"the champion was moved by hand to {reigning} before it was promoted")
         made = self.loop.advance(cycle, "promoted")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from loraloop.errors import ConfigError
 from loraloop.stages import line as lines
 from loraloop.stages.cycles import loop
 from loraloop.stages.retraining import Retraining
@@ -45,8 +47,8 @@ def tick(
     """One step of the loop for every role of the policy: as far as it can go now; run again, it goes on from there.
 
     Raises:
-        ConfigError: A role that there is not, without a champion, or whose champion or ledger is damaged; nothing was
-            changed.
+        LoraloopError: A role that there is not, without a champion, or whose champion, ledger or golden set is damaged:
+            of such a role, a running rollout was judged and nothing else was done.
     """
     with closing(feedback.open()) as store:
         retraining = Retraining(
@@ -62,11 +64,7 @@ def tick(
             tracker=tracker,
             max_forgetting=policy.max_forgetting,
         )
-        made = loop(policy, retraining, store, registry, alerts)
-        found = lines.lines(policy.roles, roles, names, registry)
-        made.check(found)
-        for each in found:
-            made.tend(each)
+        loop(policy, retraining, store, registry, alerts).tick(roles, names, registry)
 
 
 def rollout(
@@ -84,20 +82,28 @@ def rollout(
     """Give a share of a role's conversations to a version that a person chose; ticks judge it from then on.
 
     Raises:
-        ConfigError: A role that there is not or without a champion, or the version reigns already.
+        ConfigError: A role that there is not or without a champion, the version reigns already, or an alias leads to a
+            version that was rolled back.
         ModelError: The version is of another base than the champion.
         StoreError: The role has a cycle that is not over.
     """
     with closing(feedback.open()) as store:
-        (line,) = lines.lines([role], roles, names, registry)
+        line = lines.line(role, roles, names, registry)
         chosen = line.registry.resolve(str(version))
-        _rollouts(policy, store, tracker, alerts).start(line, chosen)
+        rollouts = _rollouts(policy, store, tracker, alerts)
+        if "@" in str(version) and (why := rollouts.taken_back(line, chosen.number)):
+            raise ConfigError(
+                f"version={version} is version {chosen.number} of {line.model}, which was rolled back: {why}; "
+                f"version={chosen.number} tries it again all the same"
+            )
+        rollouts.start(line, chosen)
 
 
 def rollback(
     job: Job,
     role: str,
     reason: str,
+    version: int | None,
     policy: Policy,
     roles: dict[str, str],
     names: dict[str, str],
@@ -108,15 +114,25 @@ def rollback(
 ) -> None:
     """At once: end a role's running rollout; or else give it back to the version that reigned before.
 
+    A rollout is ended also where registry and tracker are away, and where the role has left ``server.roles``.
+
     Raises:
         ConfigError: A role that there is not, or nothing to go back to.
+        StoreError: It could not be carried out.
     """
     with closing(feedback.open()) as store:
-        line = lines.line(role, roles, names, registry)
-        _rollouts(policy, store, tracker, alerts).take_back(line, reason)
+        rollouts = _rollouts(policy, store, tracker, alerts)
+        tried = rollouts.loop.open(role)
+        if tried is not None and tried.rollout:
+            line = lines.Line(role, tried.model, tried.model, replace(registry, name=tried.model))
+        else:
+            line = lines.line(role, roles, names, registry)
+        rollouts.take_back(line, reason, version)
 
 
 def _rollouts(policy: Policy, store: Store, tracker: Tracker, alerts: Alerts) -> Rollouts:
     from loraloop.loop.store import LoopStore
 
-    return Rollouts(policy=policy, loop=LoopStore(store.database), store=store, tracker=tracker, alerts=alerts)
+    return Rollouts(
+        policy=policy, loop=LoopStore(store.database, policy.name), store=store, tracker=tracker, alerts=alerts
+    )
