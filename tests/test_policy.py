@@ -100,3 +100,12 @@ def test_spans_are_written_with_their_unit():
     """A cooldown without a unit is refused with an example of one."""
     _, (problem,) = composed("policy.cooldown=24hours")
     assert problem == "policy.cooldown='24hours': write a number above 0 and its unit, s, m, h or d, such as 30m or 4h"
+
+
+def test_a_rule_is_blamed_by_the_key_that_changes_it(desk):
+    """The rules stand in the policy, and are changed by ``canary.*`` and ``trigger.*``: so an error names those."""
+    seen = desk.attempt("stage=tick", "canary.share=1.5", "trigger.alpha=7")
+    assert seen.code == 2
+    assert "canary.share=1.5: " in seen.err
+    assert "trigger.alpha=7: " in seen.err
+    assert "policy." not in seen.err

@@ -101,7 +101,21 @@ def _parts(config: Mapping[str, Any], problems: list[str]) -> tuple[stages.Stage
     stage = stages.find(str(config["stage"]))
     names = [name for name in inspect.signature(stage).parameters if name != "job"]
     allowed = (*ALLOWED, *config.get("allow_targets", ()))
-    return stage, {name: _build(config.get(name), name, allowed, problems) for name in names}
+    parts = {}
+    for name in names:
+        found: list[str] = []
+        parts[name] = _build(config.get(name), name, allowed, found)
+        problems += [_as_given(problem, name, config) for problem in found]
+    return stage, parts
+
+
+def _as_given(problem: str, name: str, config: Mapping[str, Any]) -> str:
+    """A group that stands in another one by ``${GROUP}`` is named by its own keys: those a person can change."""
+    node = config.get(name)
+    for key, value in node.items() if isinstance(node, Mapping) else ():
+        if isinstance(value, Mapping) and value == config.get(key):
+            problem = problem.replace(f"{name}.{key}.", f"{key}.")
+    return problem
 
 
 def _build(node: Any, path: str, allowed: tuple[str, ...], problems: list[str]) -> Any:
