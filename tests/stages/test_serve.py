@@ -138,9 +138,8 @@ def test_a_rollout_goes_to_the_server(finished):
         client.ask(PROMPT, temperature=0)
         store = Feedback(folder=finished.folder / "mlruns").open()
         loop = LoopStore(store.database)
-        cycle = loop.choose("validator", "loraloop", 1, 2, "default")
         decided = Decided(event="rollout", version=2, reason="chosen by hand")
-        cycle = loop.roll_out(cycle, 1.0, decided)
+        cycle = loop.choose("validator", "loraloop", 1, 2, "default", 1.0, decided)
         client.ask(PROMPT, temperature=0)
         metrics = httpx2.get(f"{url}/metrics").text
         loop.advance(cycle, "stopped")
