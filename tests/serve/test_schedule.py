@@ -146,9 +146,10 @@ def test_the_first_comes_after_an_interval():
 
 
 def test_no_schedule():
-    """Without an interval there is no thread and no process."""
+    """Without an interval there is no thread that would start a process."""
+    before = threading.enumerate()
     with Schedule().running(["/nowhere/loraloop"]):
-        pass
+        assert threading.enumerate() == before
 
 
 def test_the_part_starts_its_command(lines):
