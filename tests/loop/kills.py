@@ -343,7 +343,7 @@ def apart(points: list[str]) -> list[int]:
 
 
 STEPS = re.compile(
-    "after (commit: (?!judged|run|attempts)|corrective set|MLflow: (alias|create version)|training$"
+    "after (commit: (?!judged|run|attempts)|corrective set|MLflow: (alias champion|create version)|training$"
     "|ledger: promote)|before checkpoint-2"
 )
 """Every transition, and between them what leaves something outside the database: what the tests take of all points."""

@@ -3,6 +3,7 @@
 import itertools
 import os
 import sys
+import threading
 
 import pytest
 
@@ -82,3 +83,24 @@ def test_the_environment_reaches_the_child_alone():
         assert "OMP_THREAD_LIMIT" not in os.environ
     finally:
         worker.close()
+
+
+def test_a_worker_may_be_ended_by_several_threads():
+    """The thread that lost a child and the one that ends the pool may both end it, at once."""
+    faults: list[Exception] = []
+
+    def close(worker: Worker) -> None:
+        try:
+            worker.close()
+        except Exception as error:
+            faults.append(error)
+
+    for _ in range(20):
+        worker = Worker([sys.executable, "-c", "input()"], {})
+        worker._running()
+        threads = [threading.Thread(target=close, args=[worker]) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert faults == []

@@ -70,17 +70,18 @@ class Worker:
         return answer
 
     def close(self) -> None:
-        """End the child and whatever it started."""
-        if self._process is not None:
-            _kill(self._process)
-            for pipe in (self._process.stdin, self._process.stdout):
+        """End the child and whatever it started; the thread that asks and the one that ends all may both call it."""
+        process, self._process = self._process, None
+        errors, self._errors = self._errors, None
+        if process is not None:
+            _kill(process)
+            for pipe in (process.stdin, process.stdout):
                 with contextlib.suppress(BrokenPipeError):
                     if pipe is not None:
                         pipe.close()
-            self._process.wait()
-        if self._errors is not None:
-            self._errors.close()
-        self._process = self._errors = None
+            process.wait()
+        if errors is not None:
+            errors.close()
 
     def _running(self) -> subprocess.Popen[str]:
         if self._process is None:
