@@ -22,8 +22,8 @@ from machine import describe
 from loraloop.canary.plain import Plain
 from loraloop.canary.sequential import ACTIONS, Sequential
 from loraloop.canary.tally import Arm, Sample
-from loraloop.durations import span
-from loraloop.simulation.crowd import Answers, Crowd, Quality, Visits
+from loraloop.core.durations import span
+from loraloop.simulation.users import Answers, Quality, SimulatedUsers, Visits
 
 EVERY = timedelta(hours=4)
 TICKS = 126
@@ -53,11 +53,11 @@ CANDIDATES = {
     },
 }
 CROWDS = {
-    "independent": Crowd(),
-    "ICC 0.3": Crowd(talk=4, talk_icc=0.3),
-    "drift": Crowd(drift=-0.6),
-    "20% hostile": Crowd(hostile=0.2),
-    "18% rated": Crowd(rated=0.18),
+    "independent": SimulatedUsers(),
+    "ICC 0.3": SimulatedUsers(talk=4, talk_icc=0.3),
+    "drift": SimulatedUsers(drift=-0.6),
+    "20% hostile": SimulatedUsers(hostile=0.2),
+    "18% rated": SimulatedUsers(rated=0.18),
 }
 
 
@@ -170,7 +170,7 @@ def summary(found: list[np.ndarray]) -> dict[str, Any]:
 
 
 def cell(
-    crowd: Crowd, stable: Quality, candidate: Quality, leave: float, rollouts: int, rng: np.random.Generator
+    crowd: SimulatedUsers, stable: Quality, candidate: Quality, leave: float, rollouts: int, rng: np.random.Generator
 ) -> dict[str, Any]:
     rule, seed_rule = Sequential(), Plain()
     found: dict[str, list[list[np.ndarray]]] = {"sequential": [], "plain": []}

@@ -25,7 +25,7 @@ from loraloop.lora import Lora
 from loraloop.model.causal import CausalLM
 from loraloop.records import Dataset, Example, LoadedModel, Provenance, Row
 from loraloop.tracker.none import NoRun
-from loraloop.trainer.pack import Member, train
+from loraloop.trainer.pack import PackedTrial, train
 from loraloop.trainer.sft import Sft
 
 RANKS = (8, 16, 64)
@@ -89,7 +89,7 @@ def settings(batch: int, length: int, steps: int) -> Sft:
 def packed(loaded: LoadedModel, data: Dataset, trainer: Sft, size: int, folder: Path) -> list[Clock]:
     clocks = [Clock() for _ in range(size)]
     members = [
-        Member(settings=trainer, lora=_lora(place), run=clock, output=folder / str(place))
+        PackedTrial(settings=trainer, lora=_lora(place), run=clock, output=folder / str(place))
         for place, clock in enumerate(clocks)
     ]
     for result in train(loaded, members, data):

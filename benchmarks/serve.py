@@ -24,12 +24,12 @@ from typing import Any
 
 from machine import describe
 
-from loraloop import atomic
+from loraloop.core import atomic
 from loraloop.dataset.template import format_renderer
 from loraloop.lora import Lora
 from loraloop.model import adapters
 from loraloop.model.causal import CausalLM
-from loraloop.records import Ask, LoadedModel, Manifest, Version
+from loraloop.records import GenerationRequest, LoadedModel, Manifest, Version
 from loraloop.serve.engine.engine import Engine
 from loraloop.serve.local import LocalBackend
 
@@ -90,7 +90,9 @@ def asking(engine: Engine, models: Sequence[str]) -> Callable[[], None]:
     """Ask for one answer of each model at once."""
 
     async def one(model: str, prompt: str) -> None:
-        async for _ in engine.generate(Ask(model=model, prompt=prompt, max_tokens=TOKENS, temperature=0.0)):
+        async for _ in engine.generate(
+            GenerationRequest(model=model, prompt=prompt, max_tokens=TOKENS, temperature=0.0)
+        ):
             pass
 
     async def every() -> None:
@@ -147,7 +149,7 @@ def latencies(engine: Engine) -> dict[str, dict[str, float]]:
     async def go() -> None:
         for number in range(REQUESTS):
             for model, times in taken.items():
-                ask = Ask(model=model, prompt=PROMPTS[number % ROWS], max_tokens=16, temperature=0.0)
+                ask = GenerationRequest(model=model, prompt=PROMPTS[number % ROWS], max_tokens=16, temperature=0.0)
                 start = time.perf_counter()
                 async for _ in engine.generate(ask):
                     pass

@@ -28,13 +28,13 @@ from typing import Any
 
 from machine import describe
 
-from loraloop import atomic
+from loraloop.core import atomic
 from loraloop.dataset.template import format_renderer
 from loraloop.feedback.form import router
 from loraloop.feedback.settings import Feedback
 from loraloop.model.causal import CausalLM
 from loraloop.monitor.metrics import PrometheusMetrics
-from loraloop.records import Ask
+from loraloop.records import GenerationRequest
 from loraloop.serve import run
 from loraloop.serve.api import create_app
 from loraloop.serve.local import LocalBackend
@@ -51,7 +51,9 @@ def direct(engine: Any, loop: asyncio.AbstractEventLoop, tokens: int) -> list[fl
 
     async def one() -> float:
         start = time.perf_counter()
-        async for _ in engine.generate(Ask(model="base", prompt=PROMPT, max_tokens=tokens, temperature=0.0)):
+        async for _ in engine.generate(
+            GenerationRequest(model="base", prompt=PROMPT, max_tokens=tokens, temperature=0.0)
+        ):
             pass
         return 1e3 * (time.perf_counter() - start)
 

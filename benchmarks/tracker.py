@@ -15,7 +15,7 @@ from pathlib import Path
 
 from machine import describe
 
-from loraloop import atomic
+from loraloop.core import atomic
 from loraloop.tracker.mlflow import Mlflow
 
 STEPS, REPEATS = 200, 5

@@ -18,7 +18,7 @@ import numpy as np
 from machine import describe
 
 from canary import wilson
-from loraloop.simulation.crowd import Answers, Crowd, Quality, Visits, chances
+from loraloop.simulation.users import Answers, Quality, SimulatedUsers, Visits, chances
 from loraloop.trigger.plain import Plain
 from loraloop.trigger.sequential import Sequential
 
@@ -26,11 +26,11 @@ HOURS, TICKS, SESSIONS = 4, 42, 12
 CHUNK = 500
 MEANS = (4.40, 4.10, 3.90, 3.80, 3.60, 3.45, 3.00)
 CROWDS = {
-    "independent": Crowd(sessions=SESSIONS),
-    "conversations of 4, ICC 0.3": Crowd(sessions=SESSIONS, talk=4, talk_icc=0.3),
-    "30 raters, ICC 0.1": Crowd(sessions=SESSIONS, raters=30, rater_icc=0.1),
-    "6 raters, ICC 0.1": Crowd(sessions=SESSIONS, raters=6, rater_icc=0.1),
-    "drift of -0.3 around the mean": Crowd(sessions=SESSIONS, drift=-0.3),
+    "independent": SimulatedUsers(sessions=SESSIONS),
+    "conversations of 4, ICC 0.3": SimulatedUsers(sessions=SESSIONS, talk=4, talk_icc=0.3),
+    "30 raters, ICC 0.1": SimulatedUsers(sessions=SESSIONS, raters=30, rater_icc=0.1),
+    "6 raters, ICC 0.1": SimulatedUsers(sessions=SESSIONS, raters=6, rater_icc=0.1),
+    "drift of -0.3 around the mean": SimulatedUsers(sessions=SESSIONS, drift=-0.3),
 }
 
 
@@ -83,7 +83,7 @@ def summary(fires: np.ndarray) -> dict[str, Any]:
     return {**share, "median_hours": float(np.median(hours)) if fired.any() else None}
 
 
-def cell(crowd: Crowd, mean: float, weeks: int, rng: np.random.Generator) -> dict[str, Any]:
+def cell(crowd: SimulatedUsers, mean: float, weeks: int, rng: np.random.Generator) -> dict[str, Any]:
     quality, rules = Quality(success=0.95, stars=mean - crowd.drift / 2), (Sequential(), Plain())
     found: dict[str, list[np.ndarray]] = {"sequential": [], "plain": []}
     for begin in range(0, weeks, CHUNK):

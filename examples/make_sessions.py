@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from loraloop import atomic
+from loraloop.core import atomic
 
 SEED = 2026
 FIRST = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)

@@ -17,7 +17,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from loraloop import stages
-from loraloop.build import ALLOWED, _build
+from loraloop.core.build import ALLOWED, build
 
 CONF = Path(__file__).parents[1] / "conf"
 FILES = sorted(CONF.rglob("*.yaml"))
@@ -103,7 +103,7 @@ def test_the_glob_finds_the_groups():
 def test_every_choice_composes_and_builds(path):
     """A file composes as its group's choice, and every part of the resulting configuration is constructed."""
     problems: list[str] = []
-    built = {key: _build(node, key, ALLOWED, problems) for key, node in plain(path).items()}
+    built = {key: build(node, key, ALLOWED, problems) for key, node in plain(path).items()}
     assert problems == []
     group = group_of(path)
     if group not in OVERLAYS | {"."} and not group.startswith("hydra"):

@@ -128,7 +128,7 @@ def mine(tmp_path_factory, monkeypatch):
     """A person's own source and lora choices, in a folder of their own, and the source's module."""
     root = tmp_path_factory.mktemp("mine")
     module = """
-        from loraloop.part import part
+        from loraloop.core.part import part
         from loraloop.records import Collection, Example, Provenance
 
         @part
@@ -177,7 +177,7 @@ def test_a_persons_own_class_needs_its_prefix_allowed(desk, groups):
 def test_a_command_made_of_a_jobs_overrides_finds_a_persons_own_groups(desk, groups, monkeypatch):
     """What a job says of its overrides composes again, own groups included, whichever way they were added."""
     jobs = []
-    monkeypatch.setattr("loraloop.build.Call.__call__", lambda call: jobs.append(call.job))
+    monkeypatch.setattr("loraloop.records.Call.__call__", lambda call: jobs.append(call.job))
     desk(*groups, "stage=preview", "lora=r3")
     assert yaml.safe_load(desk("--cfg", "job", *jobs[0].overrides).out)["lora"]["r"] == 3
 

@@ -13,9 +13,9 @@ from omegaconf import OmegaConf
 from pydantic import ValidationError
 
 from loraloop.__main__ import CONF
-from loraloop.build import ALLOWED, _build
 from loraloop.canary.plain import Plain as PlainCanary
 from loraloop.canary.sequential import Sequential
+from loraloop.core.build import ALLOWED, build
 from loraloop.policy import Mix, Policy
 from loraloop.trigger.plain import Plain
 
@@ -28,7 +28,7 @@ def composed(*overrides: str) -> tuple[Policy | None, list[str]]:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config: Any = OmegaConf.to_container(compose("config", ["stage=tick", *overrides]), resolve=True)
     problems: list[str] = []
-    return _build(config["policy"], "policy", ALLOWED, problems), problems
+    return build(config["policy"], "policy", ALLOWED, problems), problems
 
 
 def test_the_default_policy_is_the_sound_rules():

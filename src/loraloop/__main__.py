@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
-import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,8 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from loraloop.build import Call
-    from loraloop.errors import ConfigError
+    from loraloop.records import Call
     from loraloop.sweep.trial import Trial
 
 PACKAGED = Path(__file__).parent / "conf"
@@ -26,10 +23,10 @@ def main() -> None:
     """Answer ``--help`` without loading anything; otherwise hand over to Hydra and report errors in plain words."""
     arguments = sys.argv[1:]
     if {"-h", "--help"} & set(arguments):
-        from loraloop import usage
+        from loraloop.cli.help import text
 
         try:
-            print(usage.text(CONF), flush=True)
+            print(text(CONF), flush=True)
         except BrokenPipeError:
             _hang_up()
         return
@@ -82,7 +79,9 @@ def _run(arguments: Sequence[str]) -> None:
     try:
         command()
     except (HydraException, OmegaConfBaseException) as error:
-        raise _explain(arguments, error) from error
+        from loraloop.cli.explain import explain
+
+        raise explain(arguments, error, CONF) from error
 
 
 def job(config: DictConfig) -> Any:
@@ -90,13 +89,13 @@ def job(config: DictConfig) -> Any:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
+    from loraloop.core import console
     from loraloop.errors import LoraloopError
-    from loraloop.stages import console
 
     runtime = HydraConfig.get()
     try:
         call = prepare(config)
-        with console.of(call.job):
+        with console.redirect_output(call.job):
             result = call()
     except BrokenPipeError:
         _hang_up()
@@ -120,7 +119,7 @@ def prepare(config: DictConfig) -> Call:
     from hydra.types import RunMode
     from omegaconf import OmegaConf
 
-    from loraloop import build
+    from loraloop.cli import prepare as build
     from loraloop.errors import ConfigError
 
     runtime = HydraConfig.get()
@@ -153,99 +152,6 @@ def _trial() -> Trial | None:
 
     text = os.environ.get(VARIABLE)
     return Trial.decode(text) if text else None
-
-
-def _explain(arguments: Sequence[str], error: Exception) -> ConfigError:
-    """Every override that cannot be composed, one sentence each, with the nearest name that exists.
-
-    Hydra stops at the first problem: each faulty override is taken out in turn until the rest composes.
-    """
-    from loraloop import suggest
-    from loraloop.errors import ConfigError
-
-    asked = argparse.ArgumentParser(add_help=False)
-    asked.add_argument("--config-dir", "-cd", type=Path)
-    asked.add_argument("--multirun", "-m", action="store_true")
-    flags, others = asked.parse_known_args(arguments)
-    overrides = [argument for argument in others if "=" in argument and not argument.startswith("-")]
-    if flags.config_dir:
-        overrides.insert(0, f"hydra.searchpath=[file://{flags.config_dir.resolve()}]")
-    faults: list[tuple[str, Exception]] = []
-    while fault := _first_fault(overrides, flags.multirun):
-        override, written, cause = fault
-        faults.append((written, cause))
-        overrides.remove(override)
-    if not faults:
-        return ConfigError(suggest.first_line(error))
-    keys = _keys([_values(override, flags.multirun)[0] for override in overrides])
-    own = [Path(found) for override in overrides for found in re.findall(r"file://([^,'\]\s]+)", override)]
-    return ConfigError(*(suggest.sentence(written, cause, [CONF, *own], keys) for written, cause in faults))
-
-
-def _first_fault(overrides: Sequence[str], multirun: bool) -> tuple[str, str, Exception] | None:
-    """The first override that does not compose after those before it, what of it was tried, and what Hydra raised."""
-    before: list[str] = []
-    for override in overrides:
-        values = _values(override, multirun)
-        for value in values:
-            cause = _composes([*before, value])
-            if cause is not None:
-                return override, value, cause
-        before.append(values[0])
-    return None
-
-
-def _values(override: str, multirun: bool) -> list[str]:
-    """What a multirun makes of an override: one for each value that it sweeps over."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.core.override_parser.types import IntervalSweep
-    from hydra.errors import HydraException
-
-    try:
-        parsed = OverridesParser.create().parse_override(override)
-    except HydraException:
-        return [override]
-    if not multirun or not parsed.is_sweep_override():
-        return [override]
-    key, swept = override.partition("=")[0], parsed.value()
-    if isinstance(swept, IntervalSweep):
-        return [f"{key}={swept.start}"]
-    return [f"{key}={value}" for value in parsed.sweep_string_iterator()]
-
-
-def _composes(overrides: Sequence[str]) -> Exception | None:
-    from hydra import compose, initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-
-    GlobalHydra.instance().clear()
-    try:
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            compose("config", list(overrides), return_hydra_config=True)
-    except (HydraException, OmegaConfBaseException) as cause:
-        return cause
-    return None
-
-
-def _keys(overrides: Sequence[str]) -> list[str]:
-    from hydra import compose, initialize_config_dir
-    from omegaconf import OmegaConf
-
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("config", list(overrides), return_hydra_config=True)
-    plain = OmegaConf.to_container(config, resolve=False)
-    keys: list[str] = []
-
-    def walk(node: object, path: str) -> None:
-        if isinstance(node, dict):
-            for key, value in node.items():
-                keys.append(f"{path}{key}")
-                walk(value, f"{path}{key}.")
-
-    walk(plain, "")
-    keys.remove("hydra")
-    return keys
 
 
 if __name__ == "__main__":

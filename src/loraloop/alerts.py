@@ -9,8 +9,8 @@ import time
 
 from pydantic import Field
 
+from loraloop.core.part import part
 from loraloop.errors import ConfigError
-from loraloop.part import part
 
 _log = logging.getLogger(__name__)
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from loraloop.core.part import part
+from loraloop.core.suggest import nearest
 from loraloop.errors import ConfigError
-from loraloop.part import part
-from loraloop.suggest import nearest
 
 if TYPE_CHECKING:
     from peft import LoraConfig

@@ -8,8 +8,8 @@ from typing import Annotated
 
 from pydantic import Field, SkipValidation, field_validator, model_validator
 
-from loraloop.durations import Span
-from loraloop.part import part
+from loraloop.core.durations import Span
+from loraloop.core.part import part
 from loraloop.protocols import Canary, Trigger
 
 Role = Annotated[str, Field(pattern=r"^\w[\w.-]*$", max_length=100)]

@@ -8,33 +8,91 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from loraloop.records import (
-    Ask,
+    CanaryVerdict,
+    Chunk,
     Collection,
     Dataset,
-    Decision,
     Estimate,
     Example,
+    GenerationRequest,
     LoadedModel,
     Manifest,
     Outcome,
     Page,
-    Piece,
     Rollout,
-    Ruling,
     Served,
     Training,
+    Verdict,
     Version,
 )
 
 if TYPE_CHECKING:
-    from peft import PeftModel
+    from peft import LoraConfig, PeftModel
     from sqlalchemy.engine import Connection
-    from transformers import PretrainedConfig
+    from transformers import PretrainedConfig, PreTrainedModel
 
-    from loraloop.lora import Lora
-
-Watch = Callable[[int, float], None]
+EvaluationCallback = Callable[[int, float], None]
 """Called with the step and the validation loss after every validation; raises PrunedError to end the training."""
+
+
+class Lora(Protocol):
+    """The shape of an adapter, as a trainer needs it."""
+
+    @property
+    def r(self) -> int:
+        """Rank."""
+        ...
+
+    @property
+    def dropout(self) -> float:
+        """Of the adapter's inputs while training, 0..1."""
+        ...
+
+    @property
+    def bias(self) -> str:
+        """``none``, ``all`` or ``lora_only``: biases that train along."""
+        ...
+
+    @property
+    def init(self) -> str:
+        """How the adapter is initialised."""
+        ...
+
+    @property
+    def use_dora(self) -> bool:
+        """Whether magnitude and direction are trained apart (arXiv 2402.09353)."""
+        ...
+
+    @property
+    def rank_pattern(self) -> Mapping[str, int]:
+        """Other ranks by layer."""
+        ...
+
+    @property
+    def alpha_pattern(self) -> Mapping[str, float]:
+        """Other alphas by layer."""
+        ...
+
+    @property
+    def mutates_base(self) -> bool:
+        """Whether the initialisation moves a part of the base weights into the adapter."""
+        ...
+
+    def peft_config(self) -> LoraConfig:
+        """PEFT's configuration of this adapter."""
+        ...
+
+    def check_model(self, model: PreTrainedModel) -> None:
+        """Hold this adapter against a base model; the meta device suffices.
+
+        Raises:
+            ConfigError: It does not fit the model.
+        """
+        ...
+
+    def trainable_parameters(self, model: PreTrainedModel) -> int:
+        """How many parameters this adapter trains on ``model``."""
+        ...
 
 
 class Ocr(Protocol):
@@ -114,36 +172,6 @@ class Run(Protocol):
         ...
 
 
-class Trial(Protocol):
-    """One trial of a study, as the job that carries it out sees it."""
-
-    @property
-    def number(self) -> int:
-        """Its number in the study, from 0."""
-        ...
-
-    @property
-    def parent(self) -> str | None:
-        """The sweep's own run, under which the trial's run is nested."""
-        ...
-
-    def report(self, step: int, loss: float) -> None:
-        """Tell the study a validation loss.
-
-        Raises:
-            PrunedError: The trial is not worth going on with.
-        """
-        ...
-
-    def note(self, **attributes: Any) -> None:
-        """Keep facts with the trial, such as its run's id."""
-        ...
-
-    def finish(self, values: float | Sequence[float]) -> None:
-        """Keep the result with the trial, where it outlives a launcher that does not deliver it."""
-        ...
-
-
 class Tracker(Protocol):
     """Anything that logs runs."""
 
@@ -200,13 +228,13 @@ class Trainer(Protocol):
         run: Run,
         output: Path,
         resume: Path | None = None,
-        watch: Watch | None = None,
+        on_evaluation: EvaluationCallback | None = None,
     ) -> tuple[PeftModel, Training]:
         """Train an adapter into ``output/adapter`` and return the model that carries it.
 
         Raises:
             TrainingError: The loss is not finite, or rows have no trainable token.
-            PrunedError: ``watch`` ended the training; no adapter is left.
+            PrunedError: ``on_evaluation`` ended the training; no adapter is left.
         """
         ...
 
@@ -305,7 +333,7 @@ class Backend(Protocol):
         """The prompt for a conversation (``role``, ``content``), as the model was trained to be asked."""
         ...
 
-    def generate(self, ask: Ask) -> AsyncIterator[Piece]:
+    def generate(self, ask: GenerationRequest) -> AsyncIterator[Chunk]:
         """Answer, piece by piece; leaving the iterator ends the answer and frees its place.
 
         Raises:
@@ -366,7 +394,7 @@ class Trigger(Protocol):
         """Stars; an average below is what it looks for."""
         ...
 
-    def decide(self, outcomes: Sequence[Outcome], since: str, now: str) -> Decision:
+    def decide(self, outcomes: Sequence[Outcome], since: str, now: str) -> Verdict:
         """Whether to train again (``passed``), and why or why not yet.
 
         Args:
@@ -390,7 +418,7 @@ class Canary(Protocol):
         """Stars below which it never promotes; ``None`` where it compares with the stable version alone."""
         ...
 
-    def decide(self, rollout: Rollout, outcomes: Sequence[Outcome], now: str) -> Ruling:
+    def decide(self, rollout: Rollout, outcomes: Sequence[Outcome], now: str) -> CanaryVerdict:
         """What to do with a rollout.
 
         Args:

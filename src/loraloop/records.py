@@ -3,17 +3,45 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from loraloop.protocols import Trial
-
 FrozenMap = Mapping[str, Any]
+
+
+class Trial(Protocol):
+    """One trial of a study, as the job that carries it out sees it."""
+
+    @property
+    def number(self) -> int:
+        """Its number in the study, from 0."""
+        ...
+
+    @property
+    def parent(self) -> str | None:
+        """The sweep's own run, under which the trial's run is nested."""
+        ...
+
+    def report(self, step: int, loss: float) -> None:
+        """Tell the study a validation loss.
+
+        Raises:
+            PrunedError: The trial is not worth going on with.
+        """
+        ...
+
+    def note(self, **attributes: Any) -> None:
+        """Keep facts with the trial, such as its run's id."""
+        ...
+
+    def finish(self, values: float | Sequence[float]) -> None:
+        """Keep the result with the trial, where it outlives a launcher that does not deliver it."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +64,19 @@ class Job:
     overrides: tuple[str, ...] = ()
     sweep: Path | None = None
     trial: Trial | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A stage with its job and parts: built and checked, not begun."""
+
+    stage: Callable[..., Any]
+    job: Job
+    parts: FrozenMap
+
+    def __call__(self) -> Any:
+        """Run the stage."""
+        return self.stage(self.job, **self.parts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -410,7 +451,7 @@ class Rollout:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ruling:
+class CanaryVerdict:
     """What a canary's rule says, with the reason in one sentence and the numbers that it was taken on.
 
     ``wait``: go on as it is. ``stop``: end without a promotion (too little data, inconclusive at the cap, or an
@@ -423,7 +464,7 @@ class Ruling:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
+class GenerationRequest:
     """What a backend is to generate.
 
     Attributes:
@@ -449,7 +490,7 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Piece:
+class Chunk:
     """The next part of an answer; the last one has a ``finish``.
 
     Attributes:
@@ -466,7 +507,7 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class Verdict:
     """A gate's verdict with the reason in one sentence and the numbers that it was taken on."""
 
     passed: bool

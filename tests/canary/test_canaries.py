@@ -15,9 +15,9 @@ from pydantic import ValidationError
 from loraloop.canary.plain import Plain
 from loraloop.canary.sequential import ACTIONS, Sequential
 from loraloop.canary.tally import Arm, Sample, arms
+from loraloop.core.anytime_valid import radius
 from loraloop.protocols import Canary
-from loraloop.records import Outcome, Rollout, Ruling
-from loraloop.sequential import radius
+from loraloop.records import CanaryVerdict, Outcome, Rollout
 
 Stars = tuple[int | None, ...]
 BEGAN = datetime(2026, 3, 2, tzinfo=UTC)
@@ -48,7 +48,9 @@ def served(
     return [outcome(f"{version}-{i}", version, i >= failing, stars[i % len(stars)]) for i in range(count)]
 
 
-def decide(rule: Canary, outcomes: list[Outcome], age: timedelta = timedelta(days=1), share: float = 0.15) -> Ruling:
+def decide(
+    rule: Canary, outcomes: list[Outcome], age: timedelta = timedelta(days=1), share: float = 0.15
+) -> CanaryVerdict:
     return rule.decide(replace(ROLLOUT, share=share), outcomes, (BEGAN + age).isoformat())
 
 

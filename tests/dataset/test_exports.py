@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from loraloop import tables
+from loraloop.core import tables
 from loraloop.dataset.exports import export, load
 from loraloop.errors import DataError
 from loraloop.records import Dataset, Example, Provenance, Row

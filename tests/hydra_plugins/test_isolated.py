@@ -15,7 +15,7 @@ FATAL = """
     import os
 
     from loraloop.errors import DataError
-    from loraloop.part import part
+    from loraloop.core.part import part
     from loraloop.source.flips import Flips
 
 

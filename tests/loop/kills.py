@@ -70,10 +70,10 @@ def effects() -> list[tuple[Any, str, Callable[..., str]]]:
     from loraloop.loop.store import LoopStore
     from loraloop.registry.ledger import Ledger
     from loraloop.registry.mlflow import MlflowRegistry
-    from loraloop.stages.lessons import Teacher
-    from loraloop.stages.retraining import Retraining
     from loraloop.trainer import checkpoints
     from loraloop.trainer.sft import Sft
+    from loraloop.workflows.retraining.training import Retraining
+    from loraloop.workflows.retraining.training_set import TrainingSetBuilder
 
     def told(store: Any, pending: Any, where: str, **_: Any) -> str:
         return f"{pending.decided.event} told to {where}"
@@ -92,8 +92,8 @@ def effects() -> list[tuple[Any, str, Callable[..., str]]]:
         (MlflowClient, "create_run", lambda *_, run_name, **__: f"MLflow: create run {run_name.split('-')[0]}"),
         (MlflowClient, "set_terminated", lambda *_, **__: "MLflow: end run"),
         (Ledger, "append", lambda _, event, *__, **___: f"ledger: {event}"),
-        (Teacher, "_golden", lambda *_: "golden set"),
-        (Teacher, "prepare", lambda *_: "corrective set"),
+        (TrainingSetBuilder, "_golden", lambda *_: "golden set"),
+        (TrainingSetBuilder, "prepare", lambda *_: "corrective set"),
         (checkpoints, "seal", lambda folder, _: folder.name),
         (Sft, "train", lambda *_: "training"),
         (Retraining, "train", lambda *_: "training and scores"),
@@ -136,9 +136,9 @@ def config(*overrides: str) -> dict[str, Any]:
 
 def run(stage: dict[str, Any]) -> None:
     """Run a stage in the working directory."""
-    from loraloop import build
+    from loraloop.cli import prepare
 
-    build.prepare(stage, Path("jobs") / str(time.time_ns()), {}, ())()
+    prepare.prepare(stage, Path("jobs") / str(time.time_ns()), {}, ())()
 
 
 def sessions(store: Any, count: int, answered: str, stars: int, rollout: str | None = None) -> None:

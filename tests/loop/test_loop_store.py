@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loraloop.loop.cycle import ENDS, WAYS, Cycle, Decided
+from loraloop.loop.cycle import ENDS, WAYS, Cycle, Event
 from loraloop.loop.store import LoopStore, MovedError
 
 MODEL = "loraloop-ocr"
-TRIGGER = Decided(event="trigger", version=1, reason="rated 2.0", numbers={"mean": 2.0, "each": [1, 3]})
-ROLLOUT = Decided(event="rollout", version=2, reason="15%", alias="canary")
+TRIGGER = Event(event="trigger", version=1, reason="rated 2.0", numbers={"mean": 2.0, "each": [1, 3]})
+ROLLOUT = Event(event="rollout", version=2, reason="15%", alias="canary")
 WAY = ("prepared", "trained", "registered")
 
 
@@ -55,9 +55,9 @@ def test_a_role_has_one_open_cycle(loop):
 def test_a_step_is_taken_once(loop):
     """Of two that read the same state one takes the cycle on; the other changes nothing, decisions included."""
     cycle = begun(loop)
-    made = loop.advance(cycle, "prepared", Decided(event="corrective", version=1, reason="made"))
+    made = loop.advance(cycle, "prepared", Event(event="corrective", version=1, reason="made"))
     with pytest.raises(MovedError, match="is not triggered any more"):
-        loop.advance(cycle, "prepared", Decided(event="corrective", version=1, reason="made twice"))
+        loop.advance(cycle, "prepared", Event(event="corrective", version=1, reason="made twice"))
     assert loop.open("validator") == made
     assert [each.decided.reason for each in loop.untold(MODEL)] == ["rated 2.0", "made"]
 
@@ -97,7 +97,7 @@ def test_a_rollout_runs_from_one_transaction_to_another(loop):
     (running,) = loop.rollouts()
     assert (running.id, running.model, running.stable, running.canary) == (cycle.rollout, MODEL, 1, 2)
     assert (running.role, running.share) == ("validator", 0.15)
-    loop.advance(cycle, "rolled_back", Decided(event="rollback", version=2, reason="worse", alert=True))
+    loop.advance(cycle, "rolled_back", Event(event="rollback", version=2, reason="worse", alert=True))
     assert loop.rollouts() == []
     assert loop.rollout(running.id) == running
 
@@ -123,7 +123,7 @@ def test_a_choice_begins_with_its_rollout_or_not_at_all(loop):
 def test_a_decision_names_the_policy_in_force(loop):
     """A cycle that began under one policy goes on under another: each decision names the one that it was taken by."""
     cycle = begun(loop)
-    LoopStore(loop.database, "strict").advance(cycle, "refused", Decided(event="refuse", version=1, reason="few"))
+    LoopStore(loop.database, "strict").advance(cycle, "refused", Event(event="refuse", version=1, reason="few"))
     assert [each.decided.numbers["policy"] for each in loop.untold(MODEL)] == ["default", "strict"]
     assert loop.cycle(cycle.id).policy == "default"
 
@@ -131,7 +131,7 @@ def test_a_decision_names_the_policy_in_force(loop):
 def test_a_decision_waits_until_it_is_told_everywhere(loop):
     """Decisions wait in their order, remember where they were told, and are gone once they are done."""
     cycle = begun(loop)
-    loop.advance(cycle, "prepared", Decided(event="corrective", version=1, reason="made"))
+    loop.advance(cycle, "prepared", Event(event="corrective", version=1, reason="made"))
     first, second = loop.untold(MODEL)
     loop.told(first, "ledger")
     assert [each.told for each in loop.untold(MODEL)] == [("ledger",), ()]

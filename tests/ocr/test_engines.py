@@ -18,7 +18,7 @@ from loraloop.ocr.rapid import RapidOcr
 from loraloop.ocr.reading import Reading
 from loraloop.ocr.score import character_error
 from loraloop.ocr.tesseract import Tesseract
-from loraloop.source.vault import exam
+from loraloop.source.vault import benchmark_data
 from loraloop.source.vault.pictures import png
 
 ENGINES = {
@@ -50,7 +50,7 @@ def pictures(tmp_path_factory):
     """Twenty degraded pictures of the half that was tuned on, two of each kind, and a torn one."""
     folder = tmp_path_factory.mktemp("pictures")
     for index in range(20):
-        (folder / f"{index:02d}.png").write_bytes(png(exam.case(exam.TUNE, index).pixels))
+        (folder / f"{index:02d}.png").write_bytes(png(benchmark_data.case(benchmark_data.TUNE, index).pixels))
     (folder / "torn.png").write_bytes((folder / "00.png").read_bytes()[:200])
     return folder
 
@@ -74,7 +74,7 @@ class TestContract:
         """Pages come in the order of the images; good ones carry text, confidence, size, engine, steps and seconds."""
         assert [Path(page.image).name for page in pages] == ["00.png", "05.png", "04.png", "torn.png", "missing.png"]
         for page, index in zip(pages[:3], CLEAN, strict=True):
-            case = exam.case(exam.TUNE, index)
+            case = benchmark_data.case(benchmark_data.TUNE, index)
             assert character_error(case.text, page.text) < 0.03
             assert (page.height, page.width) == case.pixels.shape[:2]
             assert 80 < page.confidence <= 100

@@ -10,7 +10,7 @@ from loraloop.ocr.installed import data
 from loraloop.ocr.preprocess import Steps, prepare
 from loraloop.ocr.score import ordered_word_f1
 from loraloop.ocr.worker import text_of
-from loraloop.source.vault import exam
+from loraloop.source.vault import benchmark_data
 
 
 def line(number: int, left: int, top: int, words: int) -> list[Found]:
@@ -87,7 +87,7 @@ def test_unread_letters_are_counted(share, expected):
 @pytest.mark.parametrize(("index", "mode"), [(5, 4), (17, 3)])
 def test_real_pages_get_the_mode_of_their_kind(index, mode):
     """A receipt is read by rows and an article by columns, each with its words in order."""
-    case = exam.document(exam.TUNE, index)
+    case = benchmark_data.document(benchmark_data.TUNE, index)
     pixels = prepare(case.pixels, Steps()).pixels
     chosen, words = layout.read(TesseractLibrary("eng", data()), pixels, 100)
     assert chosen == mode

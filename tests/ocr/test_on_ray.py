@@ -85,7 +85,7 @@ def test_a_stopped_run_goes_on_on_a_cluster_to_the_same_rows(folder, cluster, de
 def _settings(desk) -> dict[str, str]:
     import yaml
 
-    from loraloop.stages import console
+    from loraloop.core import console
     from loraloop.stages.read import HOW
 
     config = yaml.safe_load(desk("stage=read", "output=x.jsonl", "--cfg", "job", "--resolve").out)["ocr"]

@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loraloop.errors import RegistryError
+from loraloop.registry.alias_history import active_version
 from loraloop.registry.ledger import Ledger, moment
-from loraloop.registry.reign import reign
 
 
 def serving(ledger: Ledger, alias: str, at: str) -> int | None:
     """The version that an alias pointed at."""
-    found = reign(ledger.entries(), alias, moment(at))
+    found = active_version(ledger.entries(), alias, moment(at))
     return found.version if found else None
 
 

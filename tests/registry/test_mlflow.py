@@ -11,15 +11,15 @@ import pytest
 from pydantic import ValidationError
 
 from loraloop.errors import ConfigError, RegistryError
-from loraloop.registry import kept
+from loraloop.registry import adapter_store
 from loraloop.registry import manifest as manifests
+from loraloop.registry.alias_history import active_version
 from loraloop.registry.ledger import moment
 from loraloop.registry.mlflow import MlflowRegistry
-from loraloop.registry.reign import reign
 
 
 def serving(registry, alias, at):
-    found = reign(registry.history(), alias, moment(at))
+    found = active_version(registry.history(), alias, moment(at))
     return found.version if found else None
 
 
@@ -207,7 +207,7 @@ def test_a_crash_after_the_version_was_made_heals(registry, adapters):
     """A version without alias and entry, as a kill leaves it, is completed by registering the adapter again."""
     adapter, manifest = adapters[0]
     content = manifests.content_sha256(adapter, manifest)
-    kept.keep(registry._kept(registry.name, content), adapter, manifest, content)
+    adapter_store.save(registry._kept(registry.name, content), adapter, manifest, content)
     registry._create(client(registry), content, manifest, None)
     version = registry.register(adapter, manifest)
     assert (version.number, version.created, version.aliases) == (1, True, ("candidate",))

@@ -14,7 +14,7 @@ import pytest
 from loraloop.dataset.template import format_renderer
 from loraloop.model import adapters
 from loraloop.model.causal import CausalLM
-from loraloop.records import Ask, LoadedModel, Manifest, Piece, Version
+from loraloop.records import Chunk, GenerationRequest, LoadedModel, Manifest, Version
 from loraloop.serve.local import LocalBackend
 
 TEMPLATE = "{instruction}\n{input}\n> "
@@ -108,7 +108,7 @@ class Said:
     finish: str
 
 
-async def whole(pieces: AsyncIterator[Piece]) -> Said:
+async def whole(pieces: AsyncIterator[Chunk]) -> Said:
     """Every piece of an answer, put together."""
     found = [piece async for piece in pieces]
     assert [piece.finish for piece in found[:-1]] == [None] * (len(found) - 1)
@@ -130,7 +130,7 @@ def said():
 def answer():
     """A function that answers asks, all at once or one after the other."""
 
-    def run(engine, asks: Sequence[Ask], together: bool = True) -> list[Said]:
+    def run(engine, asks: Sequence[GenerationRequest], together: bool = True) -> list[Said]:
         async def go() -> list[Said]:
             if together:
                 return list(await asyncio.gather(*(whole(engine.generate(ask)) for ask in asks)))

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 from loraloop.errors import StoreError
 from loraloop.monitor.metrics import PrometheusMetrics
-from loraloop.records import Ask, Piece, Served
+from loraloop.records import Chunk, GenerationRequest, Served
 from loraloop.serve.answer import Answer, Task
 from loraloop.serve.routing import Route
 
@@ -19,12 +19,12 @@ class Two:
     def __init__(self) -> None:
         self.going = 0
 
-    async def generate(self, ask: Ask) -> AsyncIterator[Piece]:
+    async def generate(self, ask: GenerationRequest) -> AsyncIterator[Chunk]:
         """Two tokens."""
         self.going += 1
         try:
-            yield Piece(text="a", tokens=1)
-            yield Piece(text="b", tokens=1, finish="stop")
+            yield Chunk(text="a", tokens=1)
+            yield Chunk(text="b", tokens=1, finish="stop")
         finally:
             self.going -= 1
 
@@ -44,7 +44,7 @@ class Kept:
 
 def answer(backend: Two, sessions: Kept) -> Answer:
     """An answer that has not begun."""
-    ask = Ask(model="base", prompt="p", max_tokens=5)
+    ask = GenerationRequest(model="base", prompt="p", max_tokens=5)
     task = Task(
         id="s", link="/rate/s", route=Route("base", "base"), prompt="p", ask=ask, tokens=2, retries=0,
         began=time.perf_counter(),

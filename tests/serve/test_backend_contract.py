@@ -20,7 +20,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response, Streami
 
 from loraloop.dataset.template import format_renderer
 from loraloop.errors import BusyError, ConfigError, LoraloopError, ModelError, RegistryError
-from loraloop.records import Ask, Version
+from loraloop.records import GenerationRequest, Version
 from loraloop.serve import run
 from loraloop.serve.server import Server
 from loraloop.serve.vllm import VllmBackend
@@ -89,7 +89,7 @@ def vllm(engine: Any, tokenizer: Any, at: dict[str, Version]) -> FastAPI:
         model = "base" if body["model"] == BASE else body["model"]
         if model not in engine.loaded():
             return error(404, f"The model `{model}` does not exist.")
-        ask = Ask(
+        ask = GenerationRequest(
             model=model, prompt=body["prompt"], max_tokens=body["max_tokens"], temperature=body["temperature"],
             top_p=body["top_p"], top_k=max(0, body["top_k"]), stop=tuple(body["stop"]), seed=body["seed"],
             logprobs=body["logprobs"],
@@ -185,9 +185,9 @@ def listening(app: FastAPI, home: Path) -> Any:
         thread.join()
 
 
-def ask(model: str = "base", **changes: Any) -> Ask:
+def ask(model: str = "base", **changes: Any) -> GenerationRequest:
     """A greedy ask for twenty tokens."""
-    return Ask(**{"model": model, "prompt": PROMPT, "max_tokens": 20, "temperature": 0.0} | changes)
+    return GenerationRequest(**{"model": model, "prompt": PROMPT, "max_tokens": 20, "temperature": 0.0} | changes)
 
 
 class TestBackend:

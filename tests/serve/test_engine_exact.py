@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from loraloop.dataset.template import format_renderer
 from loraloop.model.causal import CausalLM
-from loraloop.records import Ask
+from loraloop.records import GenerationRequest
 from loraloop.serve.engine.lora import Adapter, Stack, Update
 from loraloop.serve.local import LocalBackend
 
@@ -32,7 +32,7 @@ def shared(base, versions):
     engine.close()
 
 
-def asks(seed: int, count: int, **changes) -> list[Ask]:
+def asks(seed: int, count: int, **changes) -> list[GenerationRequest]:
     """Asks of every model, with prompts of 1 to 90 characters and answers of up to 40 tokens."""
     rng = np.random.default_rng(seed)
     made = []
@@ -48,11 +48,11 @@ def asks(seed: int, count: int, **changes) -> list[Ask]:
             "seed": index,
             "logprobs": 3,
         }
-        made.append(Ask(**(settings | changes)))
+        made.append(GenerationRequest(**(settings | changes)))
     return [made[index] for index in rng.permutation(count)]
 
 
-def arriving(engine, asked: list[Ask], seed: int, said) -> list:
+def arriving(engine, asked: list[GenerationRequest], seed: int, said) -> list:
     """Answers to asks that come one after the other, each once a random earlier one has said so many pieces."""
     rng = np.random.default_rng(seed)
 
@@ -88,7 +88,7 @@ def alike(mixed, alone) -> None:
             assert sorted(top.values()) == pytest.approx(sorted(best.values()), abs=1e-4)
 
 
-def by_peft(loaded, version, ask: Ask):
+def by_peft(loaded, version, ask: GenerationRequest):
     """What transformers and PEFT answer greedily to one ask on its own: text, and each token's log-probability."""
     import torch
     from peft import PeftModel
@@ -140,7 +140,7 @@ def test_any_mixture_is_answered_as_its_parts(shared, answer, said, seed, size):
 
 def test_another_seed_gives_another_answer(shared, answer):
     """Sampling follows the seed: the same one repeats an answer, others give others."""
-    ask = Ask(model="ocr@2", prompt="repeat\nHT\n> ", max_tokens=12, temperature=1.5)
+    ask = GenerationRequest(model="ocr@2", prompt="repeat\nHT\n> ", max_tokens=12, temperature=1.5)
     texts = [each.text for each in answer(shared, [replace(ask, seed=seed) for seed in (1, 2, 3, 1)])]
     assert texts[0] == texts[3]
     assert len(set(texts)) == 3

@@ -16,10 +16,12 @@ from typing import Any
 import pytest
 
 from loraloop.errors import BusyError, ModelError, RegistryError
-from loraloop.records import Ask, Probe, Version
+from loraloop.records import GenerationRequest, Probe, Version
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
-COPY = Ask(model="base", prompt="copy\nopen the old brass gate 0123456789\n> ", max_tokens=40, temperature=0.0)
+COPY = GenerationRequest(
+    model="base", prompt="copy\nopen the old brass gate 0123456789\n> ", max_tokens=40, temperature=0.0
+)
 
 
 class Spoiled:

@@ -12,11 +12,13 @@ import pytest
 
 from loraloop.dataset.template import chat_renderer, format_renderer
 from loraloop.errors import BusyError, ConfigError, ModelError
-from loraloop.records import Ask, LoadedModel
+from loraloop.records import GenerationRequest, LoadedModel
 from loraloop.serve.engine import answer as answers
 from loraloop.serve.local import LocalBackend
 
-COPY = Ask(model="base", prompt="copy\nopen the old brass gate 0123456789\n> ", max_tokens=60, temperature=0.0)
+COPY = GenerationRequest(
+    model="base", prompt="copy\nopen the old brass gate 0123456789\n> ", max_tokens=60, temperature=0.0
+)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loraloop.model.tokenizer import byte_tokenizer
-from loraloop.records import Ask
+from loraloop.records import GenerationRequest
 from loraloop.serve.engine.sampling import Sampler, choose, likeliest
 from loraloop.serve.engine.text import Text, overlap
 
@@ -155,5 +155,5 @@ def test_log_probabilities_are_the_models_own():
 
 def test_an_unseeded_ask_is_drawn_anew():
     """Without a seed, two samplers of one ask draw differently."""
-    ask = Ask(model="base", prompt="x", max_tokens=1)
+    ask = GenerationRequest(model="base", prompt="x", max_tokens=1)
     assert Sampler.of(ask).rng.random() != Sampler.of(ask).rng.random()

@@ -14,7 +14,7 @@ from loraloop.canary.plain import Plain as PlainCanary
 from loraloop.canary.sequential import ACTIONS
 from loraloop.canary.sequential import Sequential as SequentialCanary
 from loraloop.records import Outcome, Rollout
-from loraloop.simulation.crowd import Answers, Crowd, Quality, Visits
+from loraloop.simulation.users import Answers, Quality, SimulatedUsers, Visits
 from loraloop.trigger.plain import Plain as PlainTrigger
 from loraloop.trigger.sequential import Sequential as SequentialTrigger
 
@@ -64,7 +64,7 @@ def test_rollouts(benchmark, candidate, monkeypatch):
     """At every tick of simulated rollouts, both of the benchmark's canaries say what the rules say."""
     ticks, runs, rng = 14, 3, np.random.default_rng(37)
     monkeypatch.setattr(benchmark, "TICKS", ticks)
-    crowd = Crowd(talk=3, talk_icc=0.3, rated=0.6)
+    crowd = SimulatedUsers(talk=3, talk_icc=0.3, rated=0.6)
     visits = crowd.visit(runs, ticks, rng)
     canary = benchmark.assign(visits, 0.15, rng)
     answers = crowd.answer(visits, Quality(success=0.95, stars=4), candidate, canary)
@@ -89,7 +89,7 @@ def test_rollouts(benchmark, candidate, monkeypatch):
 def test_weeks(benchmark):
     """At every tick of simulated weeks, both of the benchmark's triggers say what the rules say."""
     runs, ticks, rng = 3, benchmark.TICKS, np.random.default_rng(41)
-    crowd = Crowd(sessions=benchmark.SESSIONS, talk=2, talk_icc=0.3, raters=8, rater_icc=0.1)
+    crowd = SimulatedUsers(sessions=benchmark.SESSIONS, talk=2, talk_icc=0.3, raters=8, rater_icc=0.1)
     visits, quality = crowd.visit(runs, ticks, rng), Quality(success=0.9, stars=3.6)
     nobody = np.zeros(visits.mood.shape, dtype=bool)
     answers = crowd.answer(visits, quality, quality, nobody)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loraloop import tables
+from loraloop.core import tables
 from loraloop.errors import ConfigError, DataError
 from loraloop.source.columns import Columns
 from loraloop.source.files import Files

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-from loraloop import tables
+from loraloop.core import tables
 from loraloop.errors import ConfigError, DataError
 from loraloop.records import Page
 from loraloop.source.columns import Columns

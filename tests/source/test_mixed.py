@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from pydantic import ValidationError
 
-from loraloop import tables
+from loraloop.core import tables
 from loraloop.errors import ConfigError, DataError
 from loraloop.source.files import Files
 from loraloop.source.flips import Flips

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from loraloop import tables
+from loraloop.core import tables
 
 COLLECT = ("stage=collect", "source=flips", "source.runs=2")
 

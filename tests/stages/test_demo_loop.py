@@ -12,7 +12,7 @@ import pytest
 
 from loraloop.source.flips import Flips
 from loraloop.stages.demo_loop import Mistaught
-from loraloop.stages.demo_users import PEOPLE, Users
+from loraloop.workflows.demo.users import PEOPLE, Users
 
 STORY = [
     ("register", 1),

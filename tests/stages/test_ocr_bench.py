@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from loraloop.source.vault import exam
+from loraloop.source.vault import benchmark_data
 from loraloop.source.vault.pictures import png
 from loraloop.stages.ocr_bench import BASELINES, DOCUMENTS, PICTURES, SPEEDS, Sample, _words
 
@@ -34,7 +34,7 @@ def test_every_engine_is_judged_on_every_kind(report):
 
 def test_every_engine_reads_documents(tmp_path):
     """Each row of documents has F1 for the layout, in order too, and its distance from plain Tesseract."""
-    case = exam.document(exam.TUNE, 5)
+    case = benchmark_data.document(benchmark_data.TUNE, 5)
     (tmp_path / "receipt.png").write_bytes(png(case.pixels))
     results = _words([Sample(tmp_path / "receipt.png", case.kind, case.text)], lambda name: None)
     assert list(results) == list(DOCUMENTS)

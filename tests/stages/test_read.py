@@ -11,7 +11,7 @@ import pytest
 import yaml
 from PIL import Image, ImageDraw, ImageFont
 
-from loraloop.stages import console
+from loraloop.core import console
 from loraloop.stages.read import HOW
 
 TEXTS = ("HELLO WORLD", "THE VAULT IS OPEN", "TWO LINES HERE", "ONE KEY LEFT", "RING TWICE")

@@ -16,7 +16,7 @@ from openai import OpenAI
 
 from loraloop.client import Client
 from loraloop.feedback.settings import Feedback
-from loraloop.loop.cycle import Decided
+from loraloop.loop.cycle import Event
 from loraloop.loop.store import LoopStore
 from loraloop.stages.serve import _tick
 
@@ -138,7 +138,7 @@ def test_a_rollout_goes_to_the_server(finished):
         client.ask(PROMPT, temperature=0)
         store = Feedback(folder=finished.folder / "mlruns").open()
         loop = LoopStore(store.database)
-        decided = Decided(event="rollout", version=2, reason="chosen by hand")
+        decided = Event(event="rollout", version=2, reason="chosen by hand")
         cycle = loop.choose("validator", "loraloop", 1, 2, "default", 1.0, decided)
         client.ask(PROMPT, temperature=0)
         metrics = httpx2.get(f"{url}/metrics").text

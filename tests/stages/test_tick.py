@@ -13,14 +13,14 @@ import pytest
 
 from loraloop.feedback.ratings import Rating
 from loraloop.feedback.settings import Feedback
-from loraloop.loop.cycle import Decided
+from loraloop.loop.cycle import Event
 from loraloop.loop.store import LoopStore
 from loraloop.records import Example, Served
 from loraloop.registry import connection
 from loraloop.registry.mlflow import MlflowRegistry
 from loraloop.source.flips import Flips
-from loraloop.stages import rollouts
 from loraloop.trainer import checkpoints
+from loraloop.workflows.retraining import rollout as rollouts
 
 MODEL = "loraloop-ocr"
 SMALL = ("source.runs=4", "evaluation.max_new_tokens=4", "gate.metric=loss", "gate.margin=0")
@@ -79,7 +79,7 @@ class Place:
 
     def won(self) -> None:
         """A rollout of version 2 that was won, in a process that ended before it promoted."""
-        won = Decided(event="promote", version=2, reason="it won", numbers={"from": 1}, alias="champion")
+        won = Event(event="promote", version=2, reason="it won", numbers={"from": 1}, alias="champion")
         self.loop.advance(self.loop.open("validator"), "promoting", won)
 
     def events(self) -> list[str]:
@@ -449,7 +449,7 @@ def test_two_rollbacks_at_once_take_back_one_version(place):
 def test_a_rollback_that_was_interrupted_is_completed_alone(place):
     """Repeated, a rollback that was decided and not carried out is carried out, and nothing more."""
     place.give("stage=promote", f"registry.name={MODEL}", "version=2")
-    back = Decided(event="rollback", version=1, reason="1 again", numbers={"from": 2}, alias="champion", alert=True)
+    back = Event(event="rollback", version=1, reason="1 again", numbers={"from": 2}, alias="champion", alert=True)
     place.loop.decide("validator", MODEL, "seed", back)
     assert place.give(*ROLLBACK).out == "validator: rollback: 1 again"
     assert place.events() == ["rollback"]
@@ -458,7 +458,7 @@ def test_a_rollback_that_was_interrupted_is_completed_alone(place):
 def test_a_champion_is_taken_back_while_the_tracker_is_away(place):
     """What a cycle's run has not been told holds up no rollback: the next tick tells it."""
     place.give("stage=promote", f"registry.name={MODEL}", "version=2")
-    place.loop.begin("validator", MODEL, 2, "seed", Decided(event="trigger", version=2, reason="rated badly"))
+    place.loop.begin("validator", MODEL, 2, "seed", Event(event="trigger", version=2, reason="rated badly"))
     (place.folder / "tracked").mkdir()
     (place.folder / "tracked" / "mlflow.db").write_text("no database" * 1000)
     seen = place.give(*ROLLBACK[:2], "tracker.folder=tracked")

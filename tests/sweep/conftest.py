@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from loraloop.sweep import storage
+from loraloop.sweep.opening import open_study
 from loraloop.sweep.space import Choice, Numbers
 from loraloop.sweep.study import Sweep
 
@@ -44,7 +45,7 @@ class Bench:
     def carry_out(self, sweep: Sweep, space: Any = SPACE, answer: Any = None, most: int = 1000) -> list[Any]:
         """Ask for at most ``most`` trials and tell the study ``answer(params)``, a value or an exception."""
         ended: list[Any] = []
-        with sweep.open("unnamed", space, {}) as session:
+        with open_study(sweep, "unnamed", space, {}) as session:
             while (size := min(session.remaining, sweep.n_jobs)) and len(ended) < most:
                 for proposal in session.ask(size):
                     ended.append(session.tell(proposal, (answer or self.value)(proposal.params)))

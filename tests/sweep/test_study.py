@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from loraloop.errors import ConfigError
 from loraloop.sweep import storage
+from loraloop.sweep.opening import open_study
 from loraloop.sweep.space import Choice, Numbers
 from loraloop.sweep.study import Sweep
 
@@ -19,7 +20,7 @@ MEDIAN = {"_target_": "optuna.pruners.MedianPruner"}
 
 
 def opened(sweep, space=SPACE, terms=TERMS):
-    with sweep.open("unnamed", space, terms) as session:
+    with open_study(sweep, "unnamed", space, terms) as session:
         return session.study.study_name, session.remaining
 
 
@@ -86,7 +87,7 @@ def test_two_sweeps_on_one_study_are_refused(bench):
         thread.start()
         thread.join()
         assert "another sweep is at work" in str(caught[0])
-        assert session.tell(proposal, 1.0).outcome.state == "COMPLETE"
+        assert session.tell(proposal, 1.0).ending.state == "COMPLETE"
     assert [trial.state.name for trial in bench.trials] == ["COMPLETE"]
 
 
@@ -125,7 +126,7 @@ def test_a_study_in_postgresql_is_the_study_in_a_file(postgres, bench):
     name = f"same-{os.getpid()}"
     sweep = bench.settings("TPESampler", storage=postgres, study_name=name, n_trials=5)
     first = bench.carry_out(sweep, SPACE, most=2)
-    opening = sweep.open("", SPACE, {})
+    opening = open_study(sweep, "", SPACE, {})
     session = opening.__enter__()
     session.ask(1)
     session.recover = lambda: 0

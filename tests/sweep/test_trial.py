@@ -57,11 +57,11 @@ def test_a_worse_trial_is_pruned_at_its_step(bench):
     with bench.settings(pruner=MEDIAN).open("", SPACE, {}) as session:
         good = [curve(session, losses) for losses in ([5.0, 3.0, 1.0], [4.0, 2.0, 1.0])]
         bad = curve(session, [4.5, 9.0, 0.0])
-    assert [finished.outcome.state for finished in [*good, bad]] == ["COMPLETE", "COMPLETE", "PRUNED"]
-    assert bad.outcome.reason == "trial 2 pruned at step 1 by MedianPruner: loss 9"
+    assert [finished.ending.state for finished in [*good, bad]] == ["COMPLETE", "COMPLETE", "PRUNED"]
+    assert bad.ending.reason == "trial 2 pruned at step 1 by MedianPruner: loss 9"
     pruned = bench.trials[2]
     assert (pruned.state.name, pruned.intermediate_values) == ("PRUNED", {0: 4.5, 1: 9.0})
-    assert pruned.user_attrs["reason"] == bad.outcome.reason
+    assert pruned.user_attrs["reason"] == bad.ending.reason
 
 
 def test_a_study_that_maximises_prunes_high_losses_too(bench):
@@ -69,7 +69,7 @@ def test_a_study_that_maximises_prunes_high_losses_too(bench):
     with bench.settings(pruner=MEDIAN, direction="maximize").open("", SPACE, {}) as session:
         for _ in range(2):
             curve(session, [5.0, 3.0])
-        states = [curve(session, losses).outcome.state for losses in ([1.0, 0.5], [9.0, 9.0])]
+        states = [curve(session, losses).ending.state for losses in ([1.0, 0.5], [9.0, 9.0])]
     assert states == ["COMPLETE", "PRUNED"]
 
 
@@ -77,7 +77,7 @@ def test_hyperband_prunes_across_processes_of_one_study(bench):
     """Hyperband, built anew for each report, keeps good trials and ends hopeless ones."""
     with bench.settings(pruner=HYPERBAND, n_trials=12).open("", SPACE, {}) as session:
         curves = [[level] * 9 for level in (1.0, 1.0, 1.0, 9.0, 9.0, 9.0, 9.0, 1.0)]
-        states = [curve(session, losses).outcome.state for losses in curves]
+        states = [curve(session, losses).ending.state for losses in curves]
     assert states[0] == "COMPLETE"
     assert "PRUNED" in states[3:7]
 
@@ -85,7 +85,7 @@ def test_hyperband_prunes_across_processes_of_one_study(bench):
 def test_without_a_pruner_losses_are_only_kept(bench):
     """By default every trial runs to its end, and its losses are in the study."""
     with bench.settings().open("", SPACE, {}) as session:
-        states = [curve(session, [9.0 * n, 9.0 * n]).outcome.state for n in range(4)]
+        states = [curve(session, [9.0 * n, 9.0 * n]).ending.state for n in range(4)]
     assert set(states) == {"COMPLETE"}
     assert bench.trials[3].intermediate_values == {0: 27.0, 1: 27.0}
 
@@ -129,5 +129,5 @@ def test_another_process_reports_to_the_same_trial(bench):
         )
         subprocess.run([sys.executable, "-c", code, session.identity(proposal).encode()], check=True)
         finished = session.tell(proposal, RuntimeError("the worker was killed after its work"))
-    assert finished.outcome.values == (0.125,)
+    assert finished.ending.values == (0.125,)
     assert bench.trials[0].intermediate_values == {3: 0.25}

@@ -16,7 +16,7 @@ def folder(tmp_path):
         made.mkdir(parents=True)
         (made / "optimizer.pt").write_bytes(b"state %d" % step)
         (made / "adapter_model.safetensors").write_bytes(b"weights")
-        checkpoints.seal(made, INPUTS)
+        checkpoints.write_manifest(made, INPUTS)
     return tmp_path
 
 

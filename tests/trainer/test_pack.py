@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from loraloop.lora import Lora
-from loraloop.trainer.pack import Member, train
+from loraloop.trainer.pack import PackedTrial, train
 
 MEMBERS = (
     ({"r": 4}, {"learning_rate": 1e-2}),
@@ -37,7 +37,7 @@ def together(kit, made, loaded, data, folder):
     """Train jobs in one pack; each member's training and the run that it logged to."""
     runs = [kit.Run() for _ in made]
     members = [
-        Member(lora=lora, settings=settings, run=run, output=folder / str(index))
+        PackedTrial(lora=lora, settings=settings, run=run, output=folder / str(index))
         for index, ((lora, settings), run) in enumerate(zip(made, runs, strict=True))
     ]
     return list(zip(train(loaded, members, data), runs, strict=True))
@@ -190,7 +190,7 @@ def test_an_interrupt_leaves_the_base_as_it_was(kit, data, tmp_path):
     before = state(loaded.model)
     lora, settings = jobs(kit, "plain")[0]
     members = [
-        Member(lora=lora, settings=settings, run=kit.Run(press if index else None), output=tmp_path / str(index))
+        PackedTrial(lora=lora, settings=settings, run=kit.Run(press if index else None), output=tmp_path / str(index))
         for index in range(2)
     ]
     with pytest.raises(KeyboardInterrupt):

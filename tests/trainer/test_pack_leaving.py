@@ -5,7 +5,7 @@ import pytest
 
 from loraloop.errors import ConfigError, PrunedError, TrainingError
 from loraloop.lora import Lora
-from loraloop.trainer.pack import Member, train
+from loraloop.trainer.pack import PackedTrial, train
 
 RANKS = (4, 8, 4, 16)
 
@@ -21,19 +21,19 @@ def members(kit, folder, changes=None, **settings):
             "run": kit.Run(),
             "output": folder / str(index),
         }
-        made.append(Member(**fields | changes.get(index, {})))
+        made.append(PackedTrial(**fields | changes.get(index, {})))
     return made
 
 
 def prune_at(step, seen):
     """A watch that ends its member's training at a step."""
 
-    def watch(now, loss):
+    def on_evaluation(now, loss):
         seen.append((now, loss))
         if now >= step:
             raise PrunedError(f"others were better at step {now}")
 
-    return watch
+    return on_evaluation
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +139,9 @@ def test_an_error_of_a_watch_is_its_members_own(kit, whole, data, tmp_path):
 def test_max_steps_never_lengthens_a_pack(kit, tmp_path):
     """A max_steps beyond the epochs gives a pack the steps of a run without it, as it does alone."""
     trainings = [
-        train(kit.loaded(), [Member(settings=settings, lora=Lora(r=4), run=kit.Run(), output=tmp_path / name)], data)[0]
+        train(
+            kit.loaded(), [PackedTrial(settings=settings, lora=Lora(r=4), run=kit.Run(), output=tmp_path / name)], data
+        )[0]
         for name, settings in (
             ("plain", kit.settings(eval_steps=100)),
             ("capped", kit.settings(eval_steps=100, max_steps=100)),

@@ -7,7 +7,7 @@ import pytest
 from loraloop.errors import ConfigError, ModelError
 from loraloop.lora import Lora
 from loraloop.trainer.dpo import Dpo
-from loraloop.trainer.pack import PACKABLE_LORA, PACKABLE_TRAINER, Member, capacity, obstacle, train
+from loraloop.trainer.pack import PACKABLE_LORA, PACKABLE_TRAINER, PackedTrial, capacity, obstacle, train
 from loraloop.trainer.sft import Sft
 
 
@@ -93,7 +93,7 @@ def test_a_layer_that_is_given_other_rows_is_refused(kit, tmp_path):
     loaded = kit.loaded()
     layer = loaded.model.model.layers[1].self_attn.v_proj
     layer.register_forward_pre_hook(lambda module, inputs: (inputs[0][:, :-1],))
-    members = [Member(settings=kit.settings(), lora=Lora(r=4), run=kit.Run(), output=tmp_path / "0")]
+    members = [PackedTrial(settings=kit.settings(), lora=Lora(r=4), run=kit.Run(), output=tmp_path / "0")]
     with pytest.raises(ModelError, match=r"layers\.1\.self_attn\.v_proj .* cannot be packed"):
         train(loaded, members, kit.dataset())
 
@@ -109,7 +109,7 @@ def test_a_layer_that_is_given_other_rows_is_refused(kit, tmp_path):
 def test_members_must_be_alike_in_the_rest(kit, tmp_path, changes, problem):
     """A field outside the packable ones that differs is refused with both values, before any work."""
     members = [
-        Member(
+        PackedTrial(
             settings=kit.settings(**(changes.get("settings", {}) if index else {})),
             lora=Lora(r=4, **(changes.get("lora", {}) if index else {})),
             run=kit.Run(),
@@ -124,7 +124,7 @@ def test_members_must_be_alike_in_the_rest(kit, tmp_path, changes, problem):
 
 def test_what_cannot_be_packed_is_refused(kit, tmp_path):
     """``train`` says itself what ``obstacle`` says."""
-    members = [Member(settings=kit.settings(), lora=Lora(r=4, use_dora=True), run=kit.Run(), output=tmp_path)]
+    members = [PackedTrial(settings=kit.settings(), lora=Lora(r=4, use_dora=True), run=kit.Run(), output=tmp_path)]
     with pytest.raises(ConfigError, match=r"lora\.use_dora"):
         train(kit.loaded(), members, kit.dataset())
 

@@ -60,11 +60,11 @@ def test_each_member_has_its_own_output_and_gradient(pairs, data):
     """Whatever ranks stand together and whoever leaves, a member's rows meet its adapter alone."""
     import torch
 
-    from loraloop.trainer.pack.noise import Noise
-    from loraloop.trainer.pack.stack import Stack
+    from loraloop.trainer.pack.dropout_masks import DropoutMasks
+    from loraloop.trainer.pack.stack import AdapterStack
 
     model, adapters, x = make(pairs)
-    stack = Stack(adapters, Noise([(0, 0.0)] * len(adapters), torch.device("cpu")))
+    stack = AdapterStack(adapters, DropoutMasks([(0, 0.0)] * len(adapters), torch.device("cpu")))
     agrees(stack, model, adapters, x)
     kept = data.draw(st.sets(st.integers(0, len(adapters) - 1), min_size=1).map(sorted))
     stack.keep(kept)
@@ -76,9 +76,9 @@ def test_dropout_is_torchs(rate):
     """Members of one seed and rate share the mask that torch draws under that seed; others have their own or none."""
     import torch
 
-    from loraloop.trainer.pack.noise import Noise
+    from loraloop.trainer.pack.dropout_masks import DropoutMasks
 
-    noise = Noise([(3, rate), (3, rate), (4, rate), (4, 0.0)], torch.device("cpu"))
+    noise = DropoutMasks([(3, rate), (3, rate), (4, rate), (4, 0.0)], torch.device("cpu"))
     noise.begin(2, 5, [5, 5, 4, 4])
     dropped = noise.drop(torch.ones(4, 10, 7)).view(4, 2, 5, 7)
     for index, (seed, length) in enumerate(((3, 5), (3, 5), (4, 4))):

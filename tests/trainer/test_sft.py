@@ -223,13 +223,15 @@ def test_a_watch_sees_every_validation_loss_and_may_end_the_run(kit, tmp_path):
     """The watch is told the logged validation losses with their steps; what it raises leaves no adapter."""
     seen, run = [], kit.Run()
 
-    def watch(step, loss):
+    def on_evaluation(step, loss):
         seen.append((step, loss))
         if len(seen) == 2:
             raise PrunedError("worse than the others")
 
     with pytest.raises(PrunedError, match="worse"):
-        kit.settings(eval_steps=2).train(kit.loaded(), Lora(r=4), kit.dataset(), run, tmp_path, watch=watch)
+        kit.settings(eval_steps=2).train(
+            kit.loaded(), Lora(r=4), kit.dataset(), run, tmp_path, on_evaluation=on_evaluation
+        )
     assert [step for step, _ in seen] == [2, 4]
     assert [loss for _, loss in seen] == run.values("eval/loss")
     assert not (tmp_path / "adapter").exists()

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from loraloop.protocols import Trigger
-from loraloop.records import Decision, Outcome
-from loraloop.simulation.crowd import Crowd, Quality
+from loraloop.records import Outcome, Verdict
+from loraloop.simulation.users import Quality, SimulatedUsers
 from loraloop.trigger.plain import Plain
 from loraloop.trigger.sequential import Sequential
 
@@ -47,7 +47,7 @@ def unknown(number: int, stars: int, talk: str) -> Outcome:
     return Outcome(session=f"s{number}", time=time, conversation=talk, rater=None, answered="ocr@7", stars=stars)
 
 
-def decide(rule: Trigger, outcomes: list[Outcome], now: datetime = NOW) -> Decision:
+def decide(rule: Trigger, outcomes: list[Outcome], now: datetime = NOW) -> Verdict:
     return rule.decide(outcomes, SINCE.isoformat(), now.isoformat())
 
 
@@ -290,7 +290,7 @@ class TestSequential:
 
     def test_weeks_of_simulated_ratings(self):
         """Asked after every 12 ratings: at most 5% of weeks fire at the threshold, over 95% at 3.45."""
-        crowd, rule, weeks = Crowd(sessions=12), Sequential(), 400
+        crowd, rule, weeks = SimulatedUsers(sessions=12), Sequential(), 400
         rng = np.random.default_rng(23)
 
         def fired(mean: float) -> float:

@@ -28,7 +28,7 @@ class PackedLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run a batch of jobs; each keeps its own folder, configuration and result."""
-        from loraloop.stages import packing
+        from loraloop.workflows.multirun import packed
 
         setup_globals()
         jobs = [
@@ -37,7 +37,7 @@ class PackedLauncher(Launcher):
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         ready = [job for job in jobs if job.status == JobStatus.COMPLETED]
         for job, result in zip(
-            ready, packing.run([job.return_value for job in ready], self.trials_at_once), strict=True
+            ready, packed.run([job.return_value for job in ready], self.trials_at_once), strict=True
         ):
             job.return_value = result
             job.status = JobStatus.FAILED if isinstance(result, Exception) else JobStatus.COMPLETED

@@ -12,13 +12,13 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, Quote, QuotedString, RangeSweep
 from hydra.errors import HydraException
 
+from loraloop.core.suggest import first_line
 from loraloop.errors import ConfigError
-from loraloop.suggest import first_line
 from loraloop.sweep.space import Choice, Dimension, Numbers
 
 
 @dataclass(frozen=True)
-class Asked:
+class ParsedOverrides:
     """What the overrides say.
 
     Attributes:
@@ -32,7 +32,7 @@ class Asked:
     settings: dict[str, str] = field(default_factory=dict)
 
 
-def read(lines: Iterable[str], loader: ConfigLoader) -> Asked:
+def read(lines: Iterable[str], loader: ConfigLoader) -> ParsedOverrides:
     """Read overrides; of two for one key the later counts.
 
     Raises:
@@ -48,7 +48,7 @@ def read(lines: Iterable[str], loader: ConfigLoader) -> Asked:
             latest[f"{override.key_or_group}@{override.package}"] = override
         except HydraException as error:
             problems.append(f"{line}: {first_line(error)}")
-    asked = Asked()
+    asked = ParsedOverrides()
     for override in latest.values():
         try:
             _sort_in(override, asked)
@@ -74,7 +74,7 @@ def _reads_back(text: str, value: str) -> bool:
         return False
 
 
-def _sort_in(override: Override, asked: Asked) -> None:
+def _sort_in(override: Override, asked: ParsedOverrides) -> None:
     key = override.get_key_element()
     if override.is_sweep_override():
         asked.space[key] = _dimension(override)

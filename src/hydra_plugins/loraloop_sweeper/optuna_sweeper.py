@@ -19,11 +19,10 @@ if TYPE_CHECKING:
     from hydra.plugins.launcher import Launcher
     from hydra.types import HydraContext, TaskFunction
     from omegaconf import DictConfig
-    from optuna import Trial
 
-    from hydra_plugins.loraloop_sweeper._overrides import Asked
-    from loraloop.build import Call
-    from loraloop.sweep.session import Proposal, Session
+    from hydra_plugins.loraloop_sweeper._overrides import ParsedOverrides
+    from loraloop.records import Call
+    from loraloop.sweep.runner import Proposal, StudyRunner
     from loraloop.sweep.study import Sweep
 
 
@@ -59,25 +58,27 @@ class OptunaSweeper(Sweeper):
             ConfigError: Something is wrong with the settings or the search space; no trial began.
             SweepError: Too many trials failed.
         """
-        from hydra_plugins.loraloop_sweeper import _overrides, _rehearsal
-        from loraloop.stages import sweeping
+        from hydra_plugins.loraloop_sweeper import _dry_run, _overrides
         from loraloop.sweep import report
+        from loraloop.sweep.opening import open_study
+        from loraloop.workflows.multirun import sweep_run
 
         params = OmegaConf.to_container(self.config.hydra.sweeper.params or OmegaConf.create({}), resolve=True)
         lines = [f"{key}={_text(value)}" for key, value in cast("dict[str, Any]", params).items()]
         asked = _overrides.read([*lines, *arguments], self._loader)
-        config = _rehearsal.rehearse(self._loader, self.config, asked)
-        settings = _rehearsal.settings(self._loader, self.config, config)
+        config = _dry_run.dry_run(self._loader, self.config, asked)
+        settings = _dry_run.settings(self._loader, self.config, config)
         configure = self._custom(settings, config, asked)
         name = f"{config.hydra.job.name}-{time.strftime('%Y-%m-%d_%H-%M-%S')}"
-        with _quiet(self.config), settings.open(name, asked.space, _rehearsal.terms(config, asked)) as session:
+        fingerprint = _dry_run.terms(config, asked)
+        with _quiet(self.config), open_study(settings, name, asked.space, fingerprint) as session:
             print(report.opening(session))
             summary = self._summary(config, session)
-            with sweeping.tracked(summary, session) as run:
+            with sweep_run.tracked(summary, session) as run:
                 while size := min(session.remaining, self._at_once(settings)):
                     report.bar(session)
                     self._batch(session, session.ask(size, configure), asked, run.id)
-                    sweeping.progress(run, session)
+                    sweep_run.progress(run, session)
             report.bar(session)
             print(f"results  {report.write(self._folder, session)}")
             if summary:
@@ -91,21 +92,23 @@ class OptunaSweeper(Sweeper):
     def _folder(self) -> Path:
         return Path(str(self.config.hydra.sweep.dir))
 
-    def _summary(self, config: DictConfig, session: Session) -> Call | None:
+    def _summary(self, config: DictConfig, session: StudyRunner) -> Call | None:
         """The stage that sums the sweep up, checked before the first trial; another application has none."""
-        from hydra_plugins.loraloop_sweeper import _rehearsal
-        from loraloop import build
+        from hydra_plugins.loraloop_sweeper import _dry_run
+        from loraloop.cli import prepare
 
-        plain = _rehearsal.task(config)
+        plain = _dry_run.task(config)
         if "stage" not in plain:
             return None
         asked = {"stage": "sweep_report", "study": session.study.study_name, "storage": session.url, "top": SHOWN}
-        return build.prepare({**plain, **asked}, self._folder, {}, ())
+        return prepare.prepare({**plain, **asked}, self._folder, {}, ())
 
     def _at_once(self, settings: Sweep) -> int:
         return max(settings.n_jobs, int(getattr(self.launcher, "trials_at_once", 1)))
 
-    def _batch(self, session: Session, proposals: list[Proposal], asked: Asked, parent: str | None) -> None:
+    def _batch(
+        self, session: StudyRunner, proposals: list[Proposal], asked: ParsedOverrides, parent: str | None
+    ) -> None:
         from loraloop.sweep import report
 
         jobs = [self._overrides(session, proposal, asked, parent) for proposal in proposals]
@@ -116,7 +119,9 @@ class OptunaSweeper(Sweeper):
         for finished in ended:
             session.check_budget(finished)
 
-    def _overrides(self, session: Session, proposal: Proposal, asked: Asked, parent: str | None) -> list[str]:
+    def _overrides(
+        self, session: StudyRunner, proposal: Proposal, asked: ParsedOverrides, parent: str | None
+    ) -> list[str]:
         from hydra_plugins.loraloop_sweeper._overrides import written
         from loraloop.sweep.trial import VARIABLE
 
@@ -142,7 +147,7 @@ class OptunaSweeper(Sweeper):
         yield from (_returned(job, lost) for job in returns)
         yield from [lost] * (len(jobs) - len(returns))
 
-    def _custom(self, settings: Sweep, config: DictConfig, asked: Asked) -> Callable[[Trial], None] | None:
+    def _custom(self, settings: Sweep, config: DictConfig, asked: ParsedOverrides) -> Callable[[Any], None] | None:
         from loraloop.errors import ConfigError
         from loraloop.sweep import sampling
 
@@ -151,7 +156,7 @@ class OptunaSweeper(Sweeper):
         key = "hydra.sweeper.custom_search_space"
         suggest = sampling.locate(settings.custom_search_space, key, settings.allow_targets)
 
-        def configure(trial: Trial) -> None:
+        def configure(trial: Any) -> None:
             # As in hydra-optuna-sweeper, the function finds the fixed parameters in the trial's user attributes.
             for name, text in asked.settings.items():
                 trial.set_user_attr(name, text)

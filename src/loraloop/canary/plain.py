@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import Field, model_validator
 
-from loraloop.durations import Span, moment, span
-from loraloop.part import part
-from loraloop.records import Outcome, Rollout, Ruling
+from loraloop.core.durations import Span, moment, span
+from loraloop.core.part import part
+from loraloop.records import CanaryVerdict, Outcome, Rollout
 
 
 @part
@@ -51,7 +51,7 @@ class Plain:
         """Whether success rates and mean ratings, one of each per rollout, are high enough."""
         return np.asarray((np.asarray(success) > self.min_success) & (np.asarray(stars) > self.min_rating))
 
-    def decide(self, rollout: Rollout, outcomes: Sequence[Outcome], now: str) -> Ruling:
+    def decide(self, rollout: Rollout, outcomes: Sequence[Outcome], now: str) -> CanaryVerdict:
         """What to do with a rollout, and why."""
         answered = [each for each in outcomes if each.version == rollout.canary][-self.window :]
         ended = [each.success for each in answered if each.success is not None]
@@ -73,9 +73,9 @@ class Plain:
             short = f"none of the last {len(answered)} sessions rated"
         if short is not None:
             if moment(now) - moment(rollout.began) < span(self.max_age):
-                return Ruling(action="wait", reason=short, numbers=numbers)
+                return CanaryVerdict(action="wait", reason=short, numbers=numbers)
             capped = f"ended without a promotion at canary.max_age={self.max_age}: {short}"
-            return Ruling(action="stop", reason=capped, numbers=numbers)
+            return CanaryVerdict(action="stop", reason=capped, numbers=numbers)
         success, rating = float(np.mean(ended)), float(np.mean(stars))
         found = (
             f"the last {len(answered)} sessions of version {rollout.canary}: success {success:.1%} "
@@ -83,4 +83,4 @@ class Plain:
             f"{'>' if rating > self.min_rating else 'is not above'} {self.min_rating:g} ({len(stars)} rated)"
         )
         action: Literal["promote", "rollback"] = "promote" if self.healthy(success, rating) else "rollback"
-        return Ruling(action=action, reason=found, numbers=numbers)
+        return CanaryVerdict(action=action, reason=found, numbers=numbers)

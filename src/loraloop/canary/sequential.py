@@ -13,10 +13,10 @@ from pydantic import Field, model_validator
 
 from loraloop.canary import reasons
 from loraloop.canary.tally import Arm, Array, Sample, Tally, arms
-from loraloop.durations import Span, moment, span
-from loraloop.part import part
-from loraloop.records import FrozenMap, Outcome, Rollout, Ruling
-from loraloop.sequential import mismatch, radius
+from loraloop.core.anytime_valid import mismatch, radius
+from loraloop.core.durations import Span, moment, span
+from loraloop.core.part import part
+from loraloop.records import CanaryVerdict, FrozenMap, Outcome, Rollout
 
 Action = Literal["promote", "rollback", "wait", "stop"]
 ACTIONS: tuple[Action, ...] = ("wait", "promote", "rollback", "stop")
@@ -125,14 +125,14 @@ class Sequential:
         chosen = [ACTIONS.index(action) for action in ("stop", "rollback", "promote", "stop")]
         return Judgement(np.select(cases, chosen, ACTIONS.index("wait")), completed, success, stars, uneven)
 
-    def decide(self, rollout: Rollout, outcomes: Sequence[Outcome], now: str) -> Ruling:
+    def decide(self, rollout: Rollout, outcomes: Sequence[Outcome], now: str) -> CanaryVerdict:
         """What to do with a rollout, and why."""
         tally = arms(rollout, outcomes)
         age = moment(now) - moment(rollout.began)
         found = self.judge(tally.stable, tally.canary, age, rollout.share, tally.crossed)
         action = ACTIONS[int(found.action[0])]
         numbers = self._numbers(tally, found, rollout.share) | {"age_hours": age / timedelta(hours=1)}
-        return Ruling(action=action, reason=self._reason(action, numbers), numbers=numbers)
+        return CanaryVerdict(action=action, reason=self._reason(action, numbers), numbers=numbers)
 
     def _difference(self, stable: Sample, canary: Sample, margin: float, scale: tuple[float, float]) -> Difference:
         worst, best = scale

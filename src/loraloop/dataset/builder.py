@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 import orjson
 from pydantic import Field, field_validator, model_validator
 
+from loraloop.core.part import part
 from loraloop.dataset import exports
 from loraloop.dataset.split import hold_out, rank
 from loraloop.dataset.template import CHAT, chat_renderer, format_renderer, placeholders
 from loraloop.errors import ConfigError, DataError
-from loraloop.part import part
 from loraloop.records import Collection, Dataset, Example, Quarantined, Row
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from loraloop import atomic, tables
+from loraloop.core import atomic, tables
 from loraloop.errors import DataError
 from loraloop.records import Dataset, Example, Provenance
 

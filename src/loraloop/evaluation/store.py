@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from loraloop import atomic
+from loraloop.core import atomic
 from loraloop.errors import DataError
 from loraloop.evaluation.metrics import Measurement
 from loraloop.records import Base, Generation, Row, Score

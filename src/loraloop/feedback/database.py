@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
 
+from loraloop.core.extras import require
 from loraloop.errors import ConfigError, LoraloopError, StoreError
-from loraloop.extras import require
 from loraloop.feedback import schema
 
 CONNECT_SECONDS = 4

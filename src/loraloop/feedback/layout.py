@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StringConstraints, ValidationError
 
-from loraloop import atomic
+from loraloop.core import atomic
 from loraloop.errors import DataError
 from loraloop.feedback.logged import Logged
 from loraloop.feedback.ratings import ISSUES, Rating

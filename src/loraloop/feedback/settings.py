@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, field_validator
 
+from loraloop.core.part import part
 from loraloop.errors import ConfigError
-from loraloop.part import part
 
 if TYPE_CHECKING:
     from loraloop.feedback.store import Rated, Store

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from loraloop.part import part
-from loraloop.records import Decision, Score
+from loraloop.core.part import part
+from loraloop.records import Score, Verdict
 
 Metric = Literal["task_accuracy", "exact_match", "loss", "perplexity", "rouge_l", "bleu", "chrf"]
 Reference = Literal["base", "champion"]
@@ -36,17 +36,17 @@ class Gate:
     against: Annotated[tuple[Reference, ...], Field(min_length=1)] = ("base", "champion")
     min_rows: Annotated[int, Field(ge=1)] = 20
 
-    def decide(self, candidate: Score, base: Score, champion: Score | None = None) -> Decision:
+    def decide(self, candidate: Score, base: Score, champion: Score | None = None) -> Verdict:
         """Judge ``candidate``; whatever cannot be compared (NaN, too few rows, other rows) does not pass."""
         scores = {"base": base, "champion": champion}
         references: dict[str, Score] = {name: score for name in self.against if (score := scores[name]) is not None}
         numbers = self._numbers(candidate, references)
         problem = self._incomparable(candidate, references)
         if problem is not None:
-            return Decision(False, problem, numbers)
+            return Verdict(False, problem, numbers)
         gains = {name: self._gain(candidate, score) for name, score in references.items()}
         beaten = {name: gain > 0 and gain >= self._asked for name, gain in gains.items()}
-        return Decision(all(beaten.values()), self._reason(candidate, references, gains, beaten), numbers)
+        return Verdict(all(beaten.values()), self._reason(candidate, references, gains, beaten), numbers)
 
     @property
     def _asked(self) -> float:

@@ -56,7 +56,7 @@ class Cycle:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Decided:
+class Event:
     """A decision, to be kept in the transaction that carries it out.
 
     Attributes:
@@ -76,12 +76,12 @@ class Decided:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pending:
+class OutboxEntry:
     """A decision that was carried out and is not everywhere yet where it must be told."""
 
     id: str
     role: str
     model: str
     cycle: str | None
-    decided: Decided
+    decided: Event
     told: tuple[str, ...]

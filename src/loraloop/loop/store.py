@@ -15,7 +15,7 @@ from sqlalchemy.exc import IntegrityError
 
 from loraloop.errors import StoreError
 from loraloop.loop import schema, statistics
-from loraloop.loop.cycle import ENDS, HAND, RETRAIN, WAYS, Cycle, Decided, Pending
+from loraloop.loop.cycle import ENDS, HAND, RETRAIN, WAYS, Cycle, Event, OutboxEntry
 from loraloop.loop.lock import claim
 from loraloop.loop.schema import cycles, decisions, rollouts, ticks
 from loraloop.protocols import Database
@@ -76,7 +76,7 @@ class LoopStore:
             wanted = sa.select(cycles).where(cycles.c.ended.is_(None)).order_by(cycles.c.role)
             return [_cycle(row) for row in connection.execute(wanted)]
 
-    def begin(self, role: str, model: str, champion: int, policy: str, *decided: Decided) -> Cycle:
+    def begin(self, role: str, model: str, champion: int, policy: str, *decided: Event) -> Cycle:
         """Begin a retraining.
 
         Raises:
@@ -88,7 +88,7 @@ class LoopStore:
             return cycle
 
     def choose(
-        self, role: str, model: str, champion: int, candidate: int, policy: str, share: float, decided: Decided
+        self, role: str, model: str, champion: int, candidate: int, policy: str, share: float, decided: Event
     ) -> Cycle:
         """Begin a cycle with a version that a person chose, and give it a share of the conversations.
 
@@ -100,7 +100,7 @@ class LoopStore:
             cycle = self._insert(connection, role, model, champion, policy, **values)
             return self._roll_out(connection, cycle, share, decided)
 
-    def advance(self, cycle: Cycle, state: str, *decided: Decided, **changes: Any) -> Cycle:
+    def advance(self, cycle: Cycle, state: str, *decided: Event, **changes: Any) -> Cycle:
         """Take a cycle from the state that it was read in to the next, with the decisions that this follows from.
 
         A state of :data:`loraloop.loop.cycle.ENDS` also ends its rollout: from then on no session goes to the canary.
@@ -120,7 +120,7 @@ class LoopStore:
             self._decide(connection, cycle, decided, now)
             return _read(connection, cycle.id)
 
-    def roll_out(self, cycle: Cycle, share: float, decided: Decided) -> Cycle:
+    def roll_out(self, cycle: Cycle, share: float, decided: Event) -> Cycle:
         """Give a share of the conversations to a registered candidate.
 
         Raises:
@@ -144,7 +144,7 @@ class LoopStore:
         with self.database.write() as connection:
             connection.execute(rollouts.update().where(rollouts.c.id == rollout).values(judged=dict(judged)))
 
-    def decide(self, role: str, model: str, policy: str, decided: Decided) -> str:
+    def decide(self, role: str, model: str, policy: str, decided: Event) -> str:
         """Keep a decision that is part of no cycle, such as a rollback by hand; its id."""
         now = self.now()
         with self.database.write() as connection:
@@ -161,13 +161,13 @@ class LoopStore:
         with self.database.read() as connection:
             return connection.scalar(wanted.limit(1)) is not None
 
-    def untold(self, model: str) -> list[Pending]:
+    def untold(self, model: str) -> list[OutboxEntry]:
         """Decisions about a model that are not told everywhere yet, oldest first."""
         wanted = sa.select(decisions).where(~decisions.c.done, decisions.c.model == model).order_by(decisions.c.nth)
         with self.database.read() as connection:
             return [_pending(row) for row in connection.execute(wanted)]
 
-    def told(self, pending: Pending, where: str, *, done: bool = False) -> None:
+    def told(self, pending: OutboxEntry, where: str, *, done: bool = False) -> None:
         """Note that a decision was told somewhere; after the last place it is ``done``."""
         with self.database.write() as connection:
             known = connection.scalar(sa.select(decisions.c.told).where(decisions.c.id == pending.id)) or []
@@ -209,7 +209,7 @@ class LoopStore:
             raise MovedError(f"{role} has a cycle already that is not over") from error
         return _read(connection, name)
 
-    def _roll_out(self, connection: Connection, cycle: Cycle, share: float, decided: Decided) -> Cycle:
+    def _roll_out(self, connection: Connection, cycle: Cycle, share: float, decided: Event) -> Cycle:
         now = self.now()
         made = Rollout(
             id=f"{cycle.id}-canary",
@@ -233,7 +233,7 @@ class LoopStore:
         if connection.execute(asked.values(values)).rowcount != 1:
             raise MovedError(f"{cycle.id} is not {cycle.state} any more: another process went on with it")
 
-    def _decide(self, connection: Connection, cycle: Cycle, decided: Sequence[Decided], now: str) -> None:
+    def _decide(self, connection: Connection, cycle: Cycle, decided: Sequence[Event], now: str) -> None:
         mine = sa.select(sa.func.count()).where(decisions.c.cycle == cycle.id)
         count = connection.scalar(mine) or 0
         for nth, each in enumerate(decided, count + 1):
@@ -261,13 +261,15 @@ def _rollout(row: Row[Any]) -> Rollout:
 
 
 def _decision(
-    id: str, role: str, model: str, cycle: str | None, decided: Decided, facts: Mapping[str, Any], now: str
+    id: str, role: str, model: str, cycle: str | None, decided: Event, facts: Mapping[str, Any], now: str
 ) -> dict[str, Any]:
     numbers = {**decided.numbers, **facts, "decided": now}
     own = asdict(decided) | {"numbers": numbers}
     return own | {"id": id, "role": role, "model": model, "cycle": cycle, "time": now, "told": [], "done": False}
 
 
-def _pending(row: Row[Any]) -> Pending:
-    decided = Decided(**{each.name: getattr(row, each.name) for each in fields(Decided)})
-    return Pending(id=row.id, role=row.role, model=row.model, cycle=row.cycle, decided=decided, told=tuple(row.told))
+def _pending(row: Row[Any]) -> OutboxEntry:
+    decided = Event(**{each.name: getattr(row, each.name) for each in fields(Event)})
+    return OutboxEntry(
+        id=row.id, role=row.role, model=row.model, cycle=row.cycle, decided=decided, told=tuple(row.told)
+    )

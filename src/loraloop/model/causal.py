@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from pydantic import Field, model_validator
 
+from loraloop.core.part import part
 from loraloop.errors import ConfigError, ModelError
 from loraloop.model import identity, nf4
-from loraloop.part import part
 from loraloop.records import Base, LoadedModel
 
 if TYPE_CHECKING:

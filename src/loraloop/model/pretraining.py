@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 from pydantic import Field, model_validator
 
-from loraloop import atomic
-from loraloop.model import drills
-from loraloop.part import part
+from loraloop.core import atomic
+from loraloop.core.part import part
+from loraloop.model import pretraining_tasks
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +27,7 @@ LOG = "pretraining.json"
 
 @part
 class Pretraining:
-    """Pre-train the tiny model from scratch on :mod:`loraloop.model.drills`.
+    """Pre-train the tiny model from scratch on :mod:`loraloop.model.pretraining_tasks`.
 
     The same settings give the same weights on one machine: threads, seed and number of steps are all fixed.
     """
@@ -127,7 +127,7 @@ class Pretraining:
         """Batches of similar length: a pool of several batches is drawn, sorted, cut and shuffled."""
         rng = np.random.default_rng(self.seed)
         while True:
-            rows = [self._encode(*drill) for drill in drills.draw(rng, POOL * self.batch_size)]
+            rows = [self._encode(*drill) for drill in pretraining_tasks.draw(rng, POOL * self.batch_size)]
             rows.sort(key=lambda row: len(row[0]) + len(row[1]))
             for index in rng.permutation(POOL):
                 yield _pad(rows[index * self.batch_size : (index + 1) * self.batch_size])

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from loraloop import atomic
+from loraloop.core import atomic
 from loraloop.records import Page, Word
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from loraloop import atomic
+from loraloop.core import atomic
 from loraloop.errors import ConfigError
 from loraloop.ocr.image import digest
 from loraloop.records import Page

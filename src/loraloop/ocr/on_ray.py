@@ -12,12 +12,12 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from loraloop.core.extras import require
+from loraloop.core.part import part
 from loraloop.errors import ConfigError
-from loraloop.extras import require
 from loraloop.ocr.image import digest
 from loraloop.ocr.rapid import RapidOcr
 from loraloop.ocr.tesseract import Tesseract
-from loraloop.part import part
 from loraloop.records import Page
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from loraloop.core.part import part
 from loraloop.ocr import installed
 from loraloop.ocr.reading import Reading
-from loraloop.part import part
 from loraloop.records import Page
 
 

@@ -13,9 +13,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from loraloop.core.part import part
 from loraloop.ocr.cache import Cache
 from loraloop.ocr.pool import LostError, Pool
-from loraloop.part import part
 from loraloop.records import Page, Word
 
 GRACE_SECONDS = 30.0  # for a worker to start, to load its engine and to prepare a page

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from loraloop.core.part import part
 from loraloop.ocr import installed
 from loraloop.ocr.reading import Reading
-from loraloop.part import part
 from loraloop.records import Page
 
 

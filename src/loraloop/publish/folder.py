@@ -6,9 +6,9 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from loraloop import atomic
+from loraloop.core import atomic
+from loraloop.core.part import part
 from loraloop.errors import ConfigError, RegistryError
-from loraloop.part import part
 from loraloop.publish.bundle import CARD, bundle, sha256
 from loraloop.records import Version
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
+from loraloop.core.part import part
 from loraloop.errors import ConfigError, RegistryError
-from loraloop.part import part
 from loraloop.publish.bundle import MANIFEST, bundle
 from loraloop.records import Version
 

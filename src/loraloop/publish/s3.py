@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from loraloop.core.extras import require
+from loraloop.core.part import part
 from loraloop.errors import ConfigError, RegistryError
-from loraloop.extras import require
-from loraloop.part import part
 from loraloop.publish.bundle import CARD, MANIFEST, bundle, sha256
 from loraloop.records import Version
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loraloop import atomic
+from loraloop.core import atomic
 from loraloop.errors import ConfigError, RegistryError
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from loraloop import atomic
+from loraloop.core import atomic
 from loraloop.errors import ArtefactError, ModelError
 from loraloop.records import Base, Manifest
 from loraloop.registry import weights

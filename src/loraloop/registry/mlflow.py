@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
+from loraloop.core.part import part
 from loraloop.errors import ArtefactError, ConfigError, RegistryError, UnknownVersionError
-from loraloop.part import part
 from loraloop.records import Manifest, Version
-from loraloop.registry import connection, kept
+from loraloop.registry import adapter_store, connection
 from loraloop.registry import manifest as manifests
 from loraloop.registry.ledger import Entry, Ledger
 
@@ -85,7 +85,7 @@ class MlflowRegistry:
         manifests.verify(adapter, manifest)
         content = manifests.content_sha256(adapter, manifest)
         with self._locked(), self._client() as client:
-            kept.keep(self._kept(self.name, content), adapter, manifest, content)
+            adapter_store.save(self._kept(self.name, content), adapter, manifest, content)
             number = self._find(client, content) or self._create(client, content, manifest, run)
             created = all(entry.version != number or entry.event != "register" for entry in self.ledger.entries())
             if created:
@@ -143,7 +143,7 @@ class MlflowRegistry:
             if number not in numbers:
                 raise UnknownVersionError(_unknown(reference, name, aliases, numbers))
             version = self._version(client, name, number, created=False)
-        kept.load(version.path, version.path.name)
+        adapter_store.load(version.path, version.path.name)
         return version
 
     def champion(self) -> Version | None:
@@ -239,7 +239,7 @@ class MlflowRegistry:
         if not path.exists() and self.uri is not None:
             with self._locked():
                 if not path.exists():
-                    kept.download(path, str(version.source), self.uri, content)
+                    adapter_store.download(path, str(version.source), self.uri, content)
         if not path.exists():
             raise ArtefactError(
                 f"{version.name} version {version.version}: its folder {path} is gone; "

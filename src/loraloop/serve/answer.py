@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from loraloop.errors import StoreError
-from loraloop.records import Ask, Piece, Served
+from loraloop.records import Chunk, GenerationRequest, Served
 from loraloop.serve.routing import Route
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Task:
     link: str
     route: Route
     prompt: Any
-    ask: Ask
+    ask: GenerationRequest
     tokens: int
     retries: int
     began: float
@@ -65,7 +65,7 @@ class Answer:
         self.begun = False
         self._sessions, self._metrics = sessions, metrics
         self._pieces = backend.generate(task.ask)
-        self._first: Piece | None = None
+        self._first: Chunk | None = None
         self._first_at: float | None = None
         self._kept = False
 
@@ -79,7 +79,7 @@ class Answer:
         self._first = await anext(self._pieces, None)
         self.begun = True
 
-    async def pieces(self) -> AsyncIterator[Piece]:
+    async def pieces(self) -> AsyncIterator[Chunk]:
         """Every piece, as it comes."""
         if self._first is not None:
             piece, self._first = self._first, None
@@ -110,7 +110,7 @@ class Answer:
         except StoreError as error:
             logger.error("the session %s (%s) was not kept: %s", self.task.id, status, error)
 
-    def _take(self, piece: Piece) -> Piece:
+    def _take(self, piece: Chunk) -> Chunk:
         if self._first_at is None and piece.tokens:
             self._first_at = time.perf_counter()
         self.text += piece.text

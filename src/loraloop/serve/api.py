@@ -30,7 +30,7 @@ from loraloop.serve.service import Service
 if TYPE_CHECKING:
     from loraloop.protocols import Backend, Metrics, Ocr, Sessions
     from loraloop.serve.names import Versions
-    from loraloop.serve.rollouts import Ask
+    from loraloop.serve.rollouts import GenerationRequest
     from loraloop.serve.server import Server
     from loraloop.serve.speech import Recogniser
 
@@ -46,7 +46,7 @@ def create_app(
     routers: Iterable[APIRouter] = (),
     ocr: Ocr | None = None,
     speech: Recogniser | None = None,
-    rollouts: Ask | None = None,
+    rollouts: GenerationRequest | None = None,
 ) -> FastAPI:
     """The application; it starts the backend when it starts and closes it when it ends.
 

@@ -14,7 +14,7 @@ from typing import Literal, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
-from loraloop import atomic
+from loraloop.core import atomic
 from loraloop.errors import ConfigError
 
 Scope = Literal["infer", "feedback", "registry", "admin"]

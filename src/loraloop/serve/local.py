@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from loraloop.part import part
+from loraloop.core.part import part
 
 if TYPE_CHECKING:
     from loraloop.records import LoadedModel
@@ -44,6 +45,6 @@ class LocalBackend:
             renderer: How format strings become prompts.
             resolve: Fetches a version that is asked for and not in memory; without it only loaded ones answer.
         """
-        from loraloop.serve.engine.engine import Engine
+        from loraloop.serve.engine.engine import Engine, EngineLimits
 
-        return Engine(self, loaded, resolve, renderer)
+        return Engine(EngineLimits(**asdict(self)), loaded, resolve, renderer)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from loraloop.errors import BusyError, ConfigError, ModelError
-from loraloop.records import Ask, Piece, Version
+from loraloop.records import Chunk, GenerationRequest, Version
 from loraloop.serve.engine import prompt as prompts
 from loraloop.serve.names import BASE
 
@@ -127,7 +127,7 @@ class Remote:
             ids = ids[start:]  # the server adds them again to a text
         return str(self._post("/detokenize", {"model": self._base, "tokens": ids})["prompt"])
 
-    async def generate(self, ask: Ask) -> AsyncIterator[Piece]:
+    async def generate(self, ask: GenerationRequest) -> AsyncIterator[Chunk]:
         """Answer, piece by piece; leaving the iterator closes the connection, at which the server stops.
 
         Raises:
@@ -149,14 +149,14 @@ class Remote:
                 told += piece.tokens
                 yield piece
         except TimeoutError:
-            yield Piece(text="", finish="length")
+            yield Chunk(text="", finish="length")
         except httpx2.HTTPError as error:
             raise ModelError(f"the vLLM server does not answer: {error or type(error).__name__}") from error
         finally:
             if response is not None:
                 await response.aclose()
 
-    async def _ask(self, ask: Ask) -> httpx2.Response:
+    async def _ask(self, ask: GenerationRequest) -> httpx2.Response:
         """The beginning of the server's answer."""
         client = self._client()
         request = client.build_request("POST", "/v1/completions", json=self._body(ask))
@@ -213,7 +213,7 @@ class Remote:
             self._templates[model] = self._version(model).manifest.template
         return self._templates[model]
 
-    def _body(self, ask: Ask) -> dict[str, Any]:
+    def _body(self, ask: GenerationRequest) -> dict[str, Any]:
         return {
             "model": self._base if ask.model == BASE else ask.model,
             "prompt": ask.prompt,
@@ -257,14 +257,14 @@ class Remote:
         raise ModelError(f"the vLLM server refused {model or path} with {status}: {_message(text)}{hint}")
 
 
-async def _next(lines: AsyncIterator[str], ask: Ask, told: int) -> Piece:
+async def _next(lines: AsyncIterator[str], ask: GenerationRequest, told: int) -> Chunk:
     async for line in lines:
         if (piece := _piece(line, ask, told)) is not None:
             return piece
     raise ModelError("the vLLM server ended an answer early")
 
 
-def _piece(line: str, ask: Ask, told: int) -> Piece | None:
+def _piece(line: str, ask: GenerationRequest, told: int) -> Chunk | None:
     """A piece of one line of the stream; its tokens are what the running count has grown by."""
     data = line.removeprefix("data:").strip()
     if not line.startswith("data:") or data == "[DONE]":
@@ -276,7 +276,7 @@ def _piece(line: str, ask: Ask, told: int) -> Piece | None:
         return None
     choice = event["choices"][0]
     finish = choice.get("finish_reason")
-    return Piece(
+    return Chunk(
         text=choice["text"],
         tokens=event["usage"]["completion_tokens"] - told,
         logprobs=_logprobs(choice.get("logprobs"), ask.logprobs),

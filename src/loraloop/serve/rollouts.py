@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from loraloop.errors import LoraloopError
 from loraloop.records import Rollout
 
-Ask = Callable[[], Sequence[Rollout]]
+GenerationRequest = Callable[[], Sequence[Rollout]]
 logger = logging.getLogger(__name__)
 
 
@@ -26,7 +26,7 @@ class Rollouts:
         seconds: How long an answer is believed.
     """
 
-    ask: Ask | None = None
+    ask: GenerationRequest | None = None
     seconds: float = 1.0
     _known: Sequence[Rollout] = ()
     _at: float = field(default=-float("inf"))
@@ -39,7 +39,7 @@ class Rollouts:
             await asyncio.shield(self._asking)
         return next((each for each in self._known if (each.model, each.stable) == (model, stable)), None)
 
-    async def _renew(self, ask: Ask) -> None:
+    async def _renew(self, ask: GenerationRequest) -> None:
         try:
             self._known = tuple(await asyncio.to_thread(ask))
         except Exception as error:  # whatever is wrong with a rollout, answers go on

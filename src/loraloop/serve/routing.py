@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from loraloop.errors import LoraloopError, UnknownVersionError
 from loraloop.serve.errors import ApiError
 from loraloop.serve.names import BASE, Versions
-from loraloop.serve.rollouts import Ask, Rollouts
+from loraloop.serve.rollouts import GenerationRequest, Rollouts
 
 AGENT = "agent:"
 RETRY = "recovery"
@@ -72,7 +72,7 @@ class Router:
     roles: Mapping[str, str]
     seconds: float = 1.0
     pins: dict[str, str] = field(default_factory=dict)
-    rollouts: Ask | None = None
+    rollouts: GenerationRequest | None = None
     _known: OrderedDict[str, _Known] = field(default_factory=OrderedDict)
     _looking: dict[str, asyncio.Task[_Known]] = field(default_factory=dict)
     _rollouts: Rollouts = field(init=False)

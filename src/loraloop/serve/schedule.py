@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import IO
 
-from loraloop.durations import Span, span
-from loraloop.part import part
+from loraloop.core.durations import Span, span
+from loraloop.core.part import part
 
 PATIENCE = 10
 """Seconds that a command has to end after SIGTERM."""

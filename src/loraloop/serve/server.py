@@ -9,8 +9,8 @@ from typing import Annotated
 
 from pydantic import Field, field_validator
 
+from loraloop.core.part import part
 from loraloop.errors import ConfigError
-from loraloop.part import part
 from loraloop.serve.keys import Keys
 from loraloop.serve.names import BASE, NAME
 

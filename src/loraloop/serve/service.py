@@ -15,7 +15,7 @@ from fastapi import Request
 from fastapi.responses import Response
 
 from loraloop.errors import BusyError, LoraloopError, ModelError, RegistryError
-from loraloop.records import Ask
+from loraloop.records import GenerationRequest
 from loraloop.serve import shapes
 from loraloop.serve.answer import Answer, Task
 from loraloop.serve.errors import ApiError, of
@@ -122,12 +122,12 @@ class Service:
             await answer.begin()
         return answer
 
-    def _ask(self, body: ChatRequest | CompletionRequest, model: str, rendered: Rendered) -> Ask:
+    def _ask(self, body: ChatRequest | CompletionRequest, model: str, rendered: Rendered) -> GenerationRequest:
         if isinstance(body, ChatRequest):
             logprobs = (body.top_logprobs or 0) if body.logprobs else None
         else:
             logprobs = body.logprobs
-        return Ask(
+        return GenerationRequest(
             model=model,
             prompt=rendered.text,
             max_tokens=rendered.room,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from loraloop.records import Piece
+from loraloop.records import Chunk
 from loraloop.serve.answer import Answer, Task
 
 Logprobs = Sequence[tuple[str, float, Mapping[str, float]]]
@@ -29,7 +29,7 @@ class Chat:
         """What a stream's first chunk says before there is any text."""
         return {"delta": {"role": "assistant", "content": "", "refusal": None}, "logprobs": None}
 
-    def delta(self, piece: Piece, told: bool) -> dict[str, Any]:
+    def delta(self, piece: Chunk, told: bool) -> dict[str, Any]:
         """What a piece adds."""
         return {"delta": {"content": piece.text}, "logprobs": self._logprobs(piece.logprobs if told else None)}
 
@@ -59,7 +59,7 @@ class Completion:
         """Nothing comes before the text."""
         return None
 
-    def delta(self, piece: Piece, told: bool) -> dict[str, Any]:
+    def delta(self, piece: Chunk, told: bool) -> dict[str, Any]:
         """What a piece adds."""
         return self.choice(piece.text, piece.logprobs if told else None)
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from loraloop.simulation.story import Story
+from loraloop.simulation.trace import Trace
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,7 +23,7 @@ MARKS = {
 MEASURES = (("success", 100, "success, points"), ("stars", 1, "rating, stars"))
 
 
-def picture(stories: Sequence[Story], title: str) -> Figure:
+def picture(stories: Sequence[Trace], title: str) -> Figure:
     """Draw the first story's ratings and rollouts, and below them what every story's rules did when; 1200 x 1000 px.
 
     Args:
@@ -60,7 +60,7 @@ def _at(time: datetime) -> float:
     return float(date2num(time))  # type: ignore[no-untyped-call]
 
 
-def _ratings(axes: Axes, story: Story) -> None:
+def _ratings(axes: Axes, story: Trace) -> None:
     """The trigger's mean and bounds, look by look."""
     label = True
     for _, group in groupby(story.looks, key=lambda look: (look[1], look[2].numbers.get("window_began"))):
@@ -81,7 +81,7 @@ def _ratings(axes: Axes, story: Story) -> None:
     _flags(axes, story, ("trigger",))
 
 
-def _differences(axes: Axes, story: Story, name: str, factor: float, label: str) -> None:
+def _differences(axes: Axes, story: Trace, name: str, factor: float, label: str) -> None:
     """The canary's difference to the stable version with its bounds, rollout by rollout."""
     named = True
     for _, group in groupby(story.rulings, key=lambda ruling: ruling[1].id):
@@ -111,7 +111,7 @@ def _limits(margin: float, *series: Sequence[float]) -> tuple[float, float]:
     return low - 0.05 * (high - low), high + 0.05 * (high - low)
 
 
-def _events(axes: Axes, stories: Sequence[Story]) -> None:
+def _events(axes: Axes, stories: Sequence[Trace]) -> None:
     """A line for each story's rules."""
     for row, story in enumerate(stories):
         axes.axhline(-row, color=GRID, linewidth=0.8, zorder=0)
@@ -125,7 +125,7 @@ def _events(axes: Axes, stories: Sequence[Story]) -> None:
     axes.legend(frameon=False, ncols=len(MARKS), loc="lower right", bbox_to_anchor=(1, 0.9))
 
 
-def _flags(axes: Axes, story: Story, kinds: Sequence[str]) -> None:
+def _flags(axes: Axes, story: Trace, kinds: Sequence[str]) -> None:
     for event in story.events:
         if event.kind in kinds:
             axes.axvline(_at(event.time), color=MARKS[event.kind][1], linewidth=1.2, alpha=0.7)

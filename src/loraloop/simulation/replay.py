@@ -9,14 +9,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from loraloop.durations import moment
+from loraloop.core.durations import moment
 from loraloop.records import Outcome, Rollout
-from loraloop.simulation.story import Rules, Story, ticks
+from loraloop.simulation.trace import Rules, Trace, ticks
 
 
 def replay(
     rules: Rules, outcomes: Sequence[Outcome], every: timedelta, cooldown: timedelta, rollouts: Sequence[Rollout]
-) -> Story:
+) -> Trace:
     """Ask ``rules`` what they would have done with recorded sessions.
 
     A version is looked at from its first session outside of its own rollout on, and when it fired with what came since,
@@ -30,7 +30,7 @@ def replay(
         cooldown: Least time between two firings.
         rollouts: Those among the sessions.
     """
-    story = Story(rules, moment(outcomes[0].time))
+    story = Trace(rules, moment(outcomes[0].time))
     for rollout in rollouts:
         _rollout(story, rollout, [each for each in outcomes if each.rollout == rollout.id], every)
     tried = {(rollout.id, f"{rollout.role}@{rollout.canary}") for rollout in rollouts}
@@ -100,7 +100,7 @@ class _Record:
         return [each if rated <= now else replace(each, stars=None, rated=None) for each, rated in known]
 
 
-def _rollout(story: Story, rollout: Rollout, served: Sequence[Outcome], every: timedelta) -> None:
+def _rollout(story: Trace, rollout: Rollout, served: Sequence[Outcome], every: timedelta) -> None:
     record = _Record(served)
     for now in ticks(record.first, record.last, every):
         if story.rule(now, rollout, record.until(now)).action != "wait":
@@ -108,7 +108,7 @@ def _rollout(story: Story, rollout: Rollout, served: Sequence[Outcome], every: t
     story.leave(now, rollout)
 
 
-def _reign(story: Story, version: str, served: Sequence[Outcome], every: timedelta, cooldown: timedelta) -> None:
+def _reign(story: Trace, version: str, served: Sequence[Outcome], every: timedelta, cooldown: timedelta) -> None:
     record = _Record(served)
     since = rested = record.first
     for now in ticks(record.first, record.last, every):

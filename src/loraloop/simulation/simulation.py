@@ -9,11 +9,11 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from loraloop.durations import moment
-from loraloop.part import part
+from loraloop.core.durations import moment
+from loraloop.core.part import part
 from loraloop.records import Outcome, Rollout
-from loraloop.simulation.crowd import Answers, Crowd, Quality, Visits
-from loraloop.simulation.story import Rules, Story, ticks
+from loraloop.simulation.trace import Rules, Trace, ticks
+from loraloop.simulation.users import Answers, Quality, SimulatedUsers, Visits
 
 BEGAN = datetime(2026, 1, 5, tzinfo=UTC)
 """When made-up time begins: a Monday."""
@@ -35,10 +35,10 @@ class Simulation:
     days: Annotated[float, Field(gt=0, le=365)] = 21
     stable: Quality = Field(default_factory=lambda: Quality(success=0.95, stars=3.6))
     candidate: Quality = Field(default_factory=lambda: Quality(success=0.985, stars=4.25))
-    crowd: Crowd = Field(default_factory=lambda: Crowd(rated=0.25))
+    crowd: SimulatedUsers = Field(default_factory=lambda: SimulatedUsers(rated=0.25))
     seed: int = 0
 
-    def play(self, rules: Rules, every: timedelta, cooldown: timedelta) -> Story:
+    def play(self, rules: Rules, every: timedelta, cooldown: timedelta) -> Trace:
         """Let ``rules`` steer the service, asked after every tick; a retraining takes no time.
 
         Args:
@@ -50,7 +50,7 @@ class Simulation:
         visits = self.crowd.visit(1, count, np.random.default_rng(self.seed))
         nobody = np.zeros(visits.mood.shape, dtype=bool)
         answers = [self.crowd.answer(visits, self.stable, self.candidate, each) for each in (nobody, ~nobody)]
-        service = _Service(Story(rules, BEGAN), cooldown)
+        service = _Service(Trace(rules, BEGAN), cooldown)
         for tick, now in enumerate(ticks(BEGAN, BEGAN + count * every, every)):
             service.step(_served(service, visits, answers, tick, now, every), now)
         if service.rollout is not None:
@@ -61,7 +61,7 @@ class Simulation:
 class _Service:
     """Which versions answer, and what the rules have seen of them."""
 
-    def __init__(self, story: Story, cooldown: timedelta) -> None:
+    def __init__(self, story: Trace, cooldown: timedelta) -> None:
         self.story, self._cooldown = story, cooldown
         self.rollout: Rollout | None = None
         self._reigning, self._newest = 1, 1

@@ -8,10 +8,10 @@ from typing import Any
 
 import orjson
 
+from loraloop.core.part import part
+from loraloop.core.suggest import nearest
 from loraloop.errors import DataError
-from loraloop.part import part
 from loraloop.records import Collection, Example, Provenance, Quarantined
-from loraloop.suggest import nearest
 
 Record = tuple[str, Mapping[str, Any], Provenance]
 """What to call a row in messages, its values, and where it came from."""

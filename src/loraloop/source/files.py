@@ -10,9 +10,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from loraloop import tables
+from loraloop.core import tables
+from loraloop.core.part import part
 from loraloop.errors import ConfigError, DataError
-from loraloop.part import part
 from loraloop.protocols import Ocr
 from loraloop.records import Collection, Example, Provenance, Quarantined
 from loraloop.source import columns as mapping

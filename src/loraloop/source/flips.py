@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, model_validator
 
-from loraloop import atomic, tables
+from loraloop.core import atomic, tables
+from loraloop.core.part import part
 from loraloop.errors import ConfigError
-from loraloop.part import part
 from loraloop.protocols import Ocr
 from loraloop.records import Collection, Example, Provenance
 from loraloop.source.answers import same

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, model_validator
 
+from loraloop.core.part import part
 from loraloop.errors import ConfigError, DataError
-from loraloop.part import part
 from loraloop.protocols import Ocr
 from loraloop.records import Collection, Example, Page, Provenance, Quarantined
 from loraloop.source import columns as mapping

@@ -13,8 +13,8 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field, SkipValidation, model_validator
 
+from loraloop.core.part import part
 from loraloop.errors import ConfigError, DataError
-from loraloop.part import part
 from loraloop.protocols import Ocr, Source
 from loraloop.records import Collection, Example
 

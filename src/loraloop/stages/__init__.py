@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from loraloop.core.suggest import nearest
 from loraloop.errors import ConfigError
 from loraloop.stages.ab import ab
 from loraloop.stages.collect import collect
@@ -24,7 +25,6 @@ from loraloop.stages.simulate import simulate
 from loraloop.stages.sweep_report import sweep_report
 from loraloop.stages.tick import rollback, rollout, tick
 from loraloop.stages.versions import promote, publish, register
-from loraloop.suggest import nearest
 
 Stage = Callable[..., Any]
 STAGES: dict[str, Stage] = {

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from loraloop.core import console
 from loraloop.errors import ConfigError, DataError
-from loraloop.stages import console, data
+from loraloop.workflows import rows as data
 
 if TYPE_CHECKING:
     from loraloop.dataset.builder import DatasetBuilder
+    from loraloop.feedback.paired_benchmark import Answered
     from loraloop.feedback.settings import Feedback
     from loraloop.feedback.statistics import Figure
-    from loraloop.feedback.trial import Answered
     from loraloop.model.causal import CausalLM
     from loraloop.protocols import Ocr, Registry, Source
     from loraloop.records import Dataset, Example, Job, LoadedModel, Row
@@ -99,7 +100,7 @@ def _answers(
     serve: LocalBackend, loaded: LoadedModel, versions: Versions, chosen: Sequence[str], rows: Sequence[Row]
 ) -> dict[str, list[Answered]]:
     from loraloop.dataset.template import format_renderer
-    from loraloop.feedback.trial import ask_all
+    from loraloop.feedback.paired_benchmark import ask_all
 
     backend = serve.attach(loaded, format_renderer, versions.version)
     backend.check()

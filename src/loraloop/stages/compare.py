@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from loraloop.core import console
 from loraloop.errors import ConfigError, DataError
-from loraloop.stages import console
 
 if TYPE_CHECKING:
     from loraloop.evaluation.compare import Difference, Pair

@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from loraloop.core import console
 from loraloop.errors import LoraloopError
 from loraloop.records import Collection
-from loraloop.stages import console, data
-from loraloop.stages import line as lines
-from loraloop.stages.course import Course
-from loraloop.stages.cycles import loop as make_loop
-from loraloop.stages.demo_users import Seen, Users
-from loraloop.stages.retraining import Retraining
+from loraloop.workflows import rows as data
+from loraloop.workflows.demo.users import Seen, Users
+from loraloop.workflows.experiment import Experiment
+from loraloop.workflows.retraining import deployment as lines
+from loraloop.workflows.retraining.machine import loop as make_loop
+from loraloop.workflows.retraining.training import Retraining
 
 if TYPE_CHECKING:
     from loraloop.dataset.builder import DatasetBuilder
@@ -39,9 +40,9 @@ if TYPE_CHECKING:
     from loraloop.registry.mlflow import MlflowRegistry
     from loraloop.serve.local import LocalBackend
     from loraloop.serve.server import Server
-    from loraloop.stages.cycles import Loop
-    from loraloop.stages.line import Line
     from loraloop.trainer.sft import Sft
+    from loraloop.workflows.retraining.deployment import Deployment
+    from loraloop.workflows.retraining.machine import Loop
 
 ROUND = 100
 """Sessions between two ticks."""
@@ -110,7 +111,7 @@ def demo_loop(
     """
     timeline = Timeline()
     line = lines.line(policy.roles[0], server.roles, server.names, registry)
-    course = Course(
+    course = Experiment(
         job=job,
         source=source,
         ocr=ocr,
@@ -162,7 +163,7 @@ class Show:
     users: Users
     store: Store
     loop: Loop
-    line: Line
+    line: Deployment
 
     def until(self, end: str, *, reviewed: bool = False) -> None:
         """Go on until a cycle is over.
@@ -203,7 +204,7 @@ def _heard(seen: Sequence[Seen]) -> str:
     return f"{len(seen)} sessions: {'; '.join(said)}"
 
 
-def _trained(course: Course, name: str, line: Line) -> Version:
+def _trained(course: Experiment, name: str, line: Deployment) -> Version:
     """Train and register an adapter without asking the gate."""
     course = replace(course, job=replace(course.job, output=course.job.output / name))
     skeleton, loaded = course.skeleton(), course.model.load()
@@ -257,7 +258,7 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(before)
 
 
-def _conclude(line: Line, every: str) -> None:
+def _conclude(line: Deployment, every: str) -> None:
     folder = line.registry.folder
     again = f"loraloop folder={folder} stage="
     console.facts(

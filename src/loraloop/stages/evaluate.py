@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from loraloop.stages import console, data
+from loraloop.core import console
+from loraloop.workflows import report
+from loraloop.workflows import rows as data
 
 if TYPE_CHECKING:
     from loraloop.dataset.builder import DatasetBuilder
@@ -51,7 +53,7 @@ def evaluate(
         run.table(evaluation.table(score), "evaluation/samples.json")
         run.figure(plots.bars(base, score), "plots/base_vs_adapter.png")
         link = run.link
-    console.scores(base, score)
+    report.scores(base, score)
     same = rows.fingerprint == version.manifest.dataset_fingerprint
     console.facts(
         f"{version.name} version {version.number}",

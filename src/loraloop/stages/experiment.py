@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from loraloop.stages import shared
-from loraloop.stages.course import Course, Values
+from loraloop.workflows.experiment import Experiment, Values
+from loraloop.workflows.multirun import cache
 
 if TYPE_CHECKING:
     from loraloop.dataset.builder import DatasetBuilder
@@ -42,13 +42,13 @@ def experiment(
     checkpoint and ends where it would have ended. A trial of a sweep is not registered; the sweep's best one is.
 
     Returns:
-        The results named by ``objective``, one or several of :data:`loraloop.stages.course.OBJECTIVES`.
+        The results named by ``objective``, one or several of :data:`loraloop.workflows.experiment.OBJECTIVES`.
 
     Raises:
         DataError: The job's folder holds an earlier run.
         PrunedError: The sweep that the job belongs to has given the trial up.
     """
-    course = Course(
+    course = Experiment(
         job=job,
         source=source,
         ocr=ocr,
@@ -64,12 +64,12 @@ def experiment(
         objective=objective,
     )
     rows, estimate = course.prepare()
-    with course.running(rows, estimate) as run, shared.base(job, model, lora) as loaded:
+    with course.running(rows, estimate) as run, cache.base(job, model, lora) as loaded:
         base = course.base_score(loaded, rows)
         with _interruptible(job):
             before = Path(resume) if resume else None
-            watch = job.trial.report if job.trial else None
-            trained, training = trainer.train(loaded, lora, rows, run, job.output, before, watch)
+            on_evaluation = job.trial.report if job.trial else None
+            trained, training = trainer.train(loaded, lora, rows, run, job.output, before, on_evaluation)
         return course.conclude(run, rows, loaded, base, trained, training)
 
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from loraloop.core import console
+from loraloop.core.suggest import nearest
 from loraloop.errors import ConfigError
-from loraloop.stages import console
-from loraloop.suggest import nearest
 
 if TYPE_CHECKING:
     from loraloop.feedback.logged import Logged

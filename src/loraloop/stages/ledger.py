@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from loraloop.core import console
+from loraloop.core.suggest import nearest
 from loraloop.errors import ConfigError, RegistryError
-from loraloop.stages import console
-from loraloop.stages.line import registry_of
-from loraloop.suggest import nearest
+from loraloop.workflows.retraining.deployment import registry_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -95,8 +95,8 @@ def _hold(role: str, entries: Sequence[Entry]) -> None:
 def _tell(
     role: str, alias: str, model: str | None, at: str, entries: Sequence[Entry], roles: Mapping[str, str]
 ) -> None:
+    from loraloop.registry.alias_history import active_version
     from loraloop.registry.ledger import moment
-    from loraloop.registry.reign import reign
 
     then = moment(at)
     time = then.isoformat()
@@ -110,7 +110,7 @@ def _tell(
             f"role={role} is neither an agent role nor an alias{nearest(role, [*roles, *known])}; "
             f"there are {', '.join([*roles, *sorted(known)])}"
         )
-    found = reign(entries, alias, then)
+    found = active_version(entries, alias, then)
     if found is None or found.version is None:
         print(f"no version was {role} at {time}")
         return
@@ -144,7 +144,7 @@ def _beside(entry: Entry) -> dict[str, str]:
 
 def _earlier(entry: Entry) -> str:
     """When an entry's decision was taken, where that was noticeably before it was written down."""
-    from loraloop.registry.reign import decided
+    from loraloop.registry.alias_history import decided
 
     taken = decided(entry)
     return taken.isoformat() if datetime.fromisoformat(entry.time) - taken > LATE else ""

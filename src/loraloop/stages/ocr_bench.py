@@ -12,20 +12,19 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from loraloop import atomic
+from loraloop.core import atomic, console
 from loraloop.errors import ConfigError, MissingDependencyError
 from loraloop.ocr import plots, preprocess, score
 from loraloop.ocr.rapid import RapidOcr
 from loraloop.ocr.tesseract import Tesseract
-from loraloop.source.vault import exam, fonts
+from loraloop.source.vault import benchmark_data, fonts
 from loraloop.source.vault.pictures import png
-from loraloop.stages import console
 
 if TYPE_CHECKING:
     from loraloop.protocols import Ocr
     from loraloop.records import Job, Page
 
-HALVES = {"held_out": exam.HELD_OUT, "tune": exam.TUNE}
+HALVES = {"held_out": benchmark_data.HELD_OUT, "tune": benchmark_data.TUNE}
 OURS = Tesseract(cache=None, timeout_seconds=600)
 PLAIN = replace(OURS, invert=False, denoise=False, normalize=False, deskew=False, upscale=False, unrule=False)
 RAPID = RapidOcr(cache=None, timeout_seconds=600)
@@ -72,8 +71,12 @@ def ocr_bench(job: Job, half: str, pictures: int, documents: int, timed: int) ->
     if half not in HALVES:
         raise ConfigError(f"half={half}: there are {', '.join(HALVES)}; report figures of held_out, tune on tune")
     with TemporaryDirectory() as folder:
-        cases = _saved([exam.case(HALVES[half], index) for index in range(pictures)], Path(folder) / "pictures")
-        pages = _saved([exam.document(HALVES[half], index) for index in range(documents)], Path(folder) / "documents")
+        cases = _saved(
+            [benchmark_data.case(HALVES[half], index) for index in range(pictures)], Path(folder) / "pictures"
+        )
+        pages = _saved(
+            [benchmark_data.document(HALVES[half], index) for index in range(documents)], Path(folder) / "documents"
+        )
         total = len(cases) * len(PICTURES) + len(pages) * len(DOCUMENTS) + timed * 15
         with _progress(total) as tick:
             report: dict[str, Any] = {
@@ -91,7 +94,7 @@ def ocr_bench(job: Job, half: str, pictures: int, documents: int, timed: int) ->
     console.facts("files", {"numbers": str(numbers), "plot": str(plot)})
 
 
-def _saved(cases: Sequence[exam.Case], folder: Path) -> list[Sample]:
+def _saved(cases: Sequence[benchmark_data.Case], folder: Path) -> list[Sample]:
     folder.mkdir()
     samples = []
     for index, case in enumerate(cases):

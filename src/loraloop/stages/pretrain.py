@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from loraloop.core import console
 from loraloop.errors import ConfigError
-from loraloop.stages import console
 
 if TYPE_CHECKING:
     from loraloop.model.pretraining import Pretraining

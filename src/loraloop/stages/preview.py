@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from loraloop.stages import console, data
+from loraloop.workflows import report
+from loraloop.workflows import rows as data
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -30,10 +31,10 @@ def preview(
     skeleton = model.skeleton()
     data.fits(skeleton, lora, trainer)
     built = data.prepare(source, ocr, dataset, skeleton.tokenizer)
-    console.data(built)
+    report.data(built)
     for row in built.train[: int(rows)]:
         _show(row, skeleton.tokenizer)
-    console.estimate(trainer.estimate(skeleton, lora, built))
+    report.estimate(trainer.estimate(skeleton, lora, built))
 
 
 def _show(row: Row, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -10,10 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loraloop import tables
+from loraloop.core import console, tables
 from loraloop.errors import ConfigError
 from loraloop.records import Quarantined
-from loraloop.stages import console
 
 if TYPE_CHECKING:
     from loraloop.protocols import Ocr, Source

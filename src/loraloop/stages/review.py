@@ -6,8 +6,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from loraloop.core import console
 from loraloop.errors import ConfigError
-from loraloop.stages import console
 from loraloop.stages.feedback import printable
 
 if TYPE_CHECKING:

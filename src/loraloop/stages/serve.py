@@ -9,8 +9,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from loraloop.core import console
 from loraloop.errors import ConfigError, LoraloopError
-from loraloop.stages import console
 
 if TYPE_CHECKING:
     from loraloop.feedback.settings import Feedback

@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from loraloop.durations import span
+from loraloop.core import console
+from loraloop.core.durations import span
 from loraloop.errors import ConfigError, DataError
-from loraloop.stages import console
 
 if TYPE_CHECKING:
     from loraloop.feedback.settings import Feedback
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from loraloop.protocols import Canary, Trigger
     from loraloop.records import Job, Outcome
     from loraloop.simulation.simulation import Simulation
-    from loraloop.simulation.story import Rules, Story
+    from loraloop.simulation.trace import Rules, Trace
 
 SHOWN = 12
 """Rows of each table of events."""
@@ -58,7 +58,7 @@ def _rules(policy: Policy) -> list[Rules]:
     """The policy's rules, and the other ones at the same threshold and share."""
     from loraloop.canary import plain as plain_canary
     from loraloop.canary import sequential as sequential_canary
-    from loraloop.simulation.story import Rules
+    from loraloop.simulation.trace import Rules
     from loraloop.trigger import plain as plain_trigger
     from loraloop.trigger import sequential as sequential_trigger
 
@@ -111,7 +111,7 @@ def _recorded(recording: str, feedback: Feedback) -> list[Outcome]:
     return outcomes
 
 
-def _replayed(rules: Sequence[Rules], outcomes: Sequence[Outcome], policy: Policy) -> list[Story]:
+def _replayed(rules: Sequence[Rules], outcomes: Sequence[Outcome], policy: Policy) -> list[Trace]:
     from loraloop.simulation.replay import replay, rollouts
 
     found = rollouts(outcomes, policy.canary.share)
@@ -121,7 +121,7 @@ def _replayed(rules: Sequence[Rules], outcomes: Sequence[Outcome], policy: Polic
     return [replay(each, outcomes, every, cooldown, found) for each in rules]
 
 
-def _beside(stories: Sequence[Story]) -> None:
+def _beside(stories: Sequence[Trace]) -> None:
     """How often each of the rules did what, and when first."""
     rows = []
     for kind, word in WORDS.items():
@@ -133,7 +133,7 @@ def _beside(stories: Sequence[Story]) -> None:
     console.table("what the rules do", ["", *(story.rules.name for story in stories)], rows)
 
 
-def _table(story: Story) -> None:
+def _table(story: Trace) -> None:
     rows = [[f"{e.time:%Y-%m-%d %H:%M}", e.subject, f"{WORDS[e.kind]}: {e.reason}"] for e in story.events]
     fired = {event.subject for event in story.events if event.kind == "trigger"}
     last = {version: (time, decision) for time, version, decision in story.looks}
@@ -145,7 +145,7 @@ def _table(story: Story) -> None:
     console.table(story.rules.name, ["when (UTC)", "of", "what and why"], shown, numbers=False)
 
 
-def _draw(job: Job, stories: Sequence[Story], title: str) -> Path:
+def _draw(job: Job, stories: Sequence[Trace], title: str) -> Path:
     """The stories; the bounds that are drawn are those of the rules that have any."""
     from loraloop.simulation.plots import picture
 

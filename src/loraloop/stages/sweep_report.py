@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from loraloop.stages import console, versions
+from loraloop.core import console
+from loraloop.stages import versions
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -93,4 +94,4 @@ def _winner(trial: FrozenTrial, gate: Gate, tracker: Tracker, registry: Registry
         print(f"winner   trial {trial.number} was not tracked: its adapter is in {trial.user_attrs.get('folder')}")
         return
     print(f"winner   trial {trial.number}, run {run}")
-    versions.nominate(run, gate, tracker, registry)
+    versions.register_if_passed(run, gate, tracker, registry)

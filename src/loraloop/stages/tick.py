@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from loraloop.errors import ConfigError
-from loraloop.stages import line as lines
-from loraloop.stages.cycles import loop
-from loraloop.stages.retraining import Retraining
-from loraloop.stages.rollouts import Rollouts
+from loraloop.workflows.retraining import deployment as lines
+from loraloop.workflows.retraining.machine import loop
+from loraloop.workflows.retraining.rollout import Rollouts
+from loraloop.workflows.retraining.training import Retraining
 
 if TYPE_CHECKING:
     from loraloop.dataset.builder import DatasetBuilder
@@ -124,7 +124,7 @@ def rollback(
         rollouts = _rollouts(policy, store, tracker, alerts)
         tried = rollouts.loop.open(role)
         if tried is not None and tried.rollout:
-            line = lines.Line(role, tried.model, tried.model, replace(registry, name=tried.model))
+            line = lines.Deployment(role, tried.model, tried.model, replace(registry, name=tried.model))
         else:
             line = lines.line(role, roles, names, registry)
         rollouts.take_back(line, reason, version)

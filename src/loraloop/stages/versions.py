@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from loraloop.core import console
 from loraloop.errors import DataError
-from loraloop.stages import admission, console
+from loraloop.workflows import promotion, report
 
 if TYPE_CHECKING:
     from loraloop.gate.gate import Gate
@@ -16,15 +17,15 @@ if TYPE_CHECKING:
 
 def register(job: Job, run: str, gate: Gate, tracker: Tracker, registry: Registry) -> None:
     """Register the adapter of an earlier run and put it before the gate."""
-    console.verdict(admission.admit(registry, gate, *_of_run(run, tracker)))
+    report.verdict(promotion.promote_if_passed(registry, gate, *_of_run(run, tracker)))
 
 
-def nominate(run: str, gate: Gate, tracker: Tracker, registry: Registry) -> None:
+def register_if_passed(run: str, gate: Gate, tracker: Tracker, registry: Registry) -> None:
     """Put the adapter of an earlier run before the gate and register it, as candidate, only if it passes."""
-    console.verdict(admission.nominate(registry, gate, *_of_run(run, tracker)))
+    report.verdict(promotion.register_if_passed(registry, gate, *_of_run(run, tracker)))
 
 
-def _of_run(run: str, tracker: Tracker) -> tuple[Path, Manifest, tuple[Score, Score], str, admission.Rescore]:
+def _of_run(run: str, tracker: Tracker) -> tuple[Path, Manifest, tuple[Score, Score], str, promotion.Rescore]:
     """What admission asks of a run: adapter, manifest, scores, id, and how the champion did on the same rows."""
     from loraloop.evaluation import store
     from loraloop.registry import manifest as manifests

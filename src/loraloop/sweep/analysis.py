@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from loraloop.core.suggest import nearest
 from loraloop.errors import DataError
-from loraloop.suggest import nearest
 from loraloop.sweep import storage
 
 if TYPE_CHECKING:

@@ -6,19 +6,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loraloop import atomic
+from loraloop.core import atomic
 from loraloop.sweep.storage import shown
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
-    from loraloop.sweep.session import Finished, Session
+    from loraloop.sweep.runner import Finished, StudyRunner
 
 RESULTS = "optimization_results.yaml"
 WORDS = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
 
 
-def opening(session: Session) -> str:
+def opening(session: StudyRunner) -> str:
     """Which study it is, how far it is, and how to go on with it later."""
     study = session.study
     return (
@@ -27,15 +27,15 @@ def opening(session: Session) -> str:
     )
 
 
-def line(finished: Finished, session: Session) -> str:
+def line(finished: Finished, session: StudyRunner) -> str:
     """A finished trial: number, state, value, parameters and the best so far."""
-    verdict = finished.outcome
+    verdict = finished.ending
     value = _numbers(verdict.values) if verdict.values else verdict.reason.partition("\n")[0] or "-"
     cells = [f"trial {finished.number:<4}", f"{WORDS[verdict.state]:<8}", value, assignments(finished.params)]
     return "  ".join([*cells, best(session)])
 
 
-def best(session: Session) -> str:
+def best(session: StudyRunner) -> str:
     """The best trial so far; with several objectives, how many are not dominated."""
     found = session.best()
     if len(session.study.directions) > 1:
@@ -50,7 +50,7 @@ def assignments(params: Mapping[str, Any]) -> str:
     )
 
 
-def bar(session: Session) -> None:
+def bar(session: StudyRunner) -> None:
     """Show on a terminal how much of the study is done; nothing where nobody looks."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -66,7 +66,7 @@ def bar(session: Session) -> None:
     console.print(progress.get_renderable())
 
 
-def write(folder: Path, session: Session) -> Path:
+def write(folder: Path, session: StudyRunner) -> Path:
     """Write the best trials into ``folder`` as hydra-optuna-sweeper does; the file."""
     import yaml
 

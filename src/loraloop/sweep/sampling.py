@@ -9,8 +9,8 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from loraloop.core.suggest import nearest
 from loraloop.errors import ConfigError, MissingDependencyError
-from loraloop.suggest import nearest
 
 if TYPE_CHECKING:
     from optuna.pruners import BasePruner

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from loraloop.core.extras import require
 from loraloop.errors import ConfigError, LoraloopError
-from loraloop.extras import require
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage

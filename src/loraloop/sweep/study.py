@@ -1,22 +1,12 @@
-"""The sweep's configuration, and the study that it opens or goes on with."""
+"""The sweep's configuration."""
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from loraloop.errors import ConfigError, SweepError
-from loraloop.part import part
-from loraloop.sweep import sampling, storage, terms
-from loraloop.sweep.session import Session
-from loraloop.sweep.space import Space
-
-if TYPE_CHECKING:
-    import optuna
+from loraloop.core.part import part
 
 Direction = Literal["minimize", "maximize"]
 NO_PRUNER = "optuna.pruners.NopPruner"
@@ -74,71 +64,3 @@ class Sweep:
     def directions(self) -> list[Direction]:
         """One direction for each value of a job."""
         return [self.direction] if isinstance(self.direction, str) else list(self.direction)
-
-    @contextmanager
-    def open(self, name: str, space: Space, configuration: terms.Terms) -> Iterator[Session]:
-        """Claim the study, hold it against what it was begun with, and take up what was left of it.
-
-        Args:
-            name: The study's, where ``study_name`` is null.
-            space: What is searched.
-            configuration: What all trials share, by dotted key.
-
-        Raises:
-            ConfigError: A sampler that cannot be built, a database that cannot be used, a study that another sweep is
-                at work on or that was begun otherwise.
-            SweepError: The database was lost while the sweep was at work.
-        """
-        self._try_out(space)
-        url = storage.address(self.storage, self.folder)
-        backend = storage.connect(url)
-        name = self.study_name or name
-        with storage.claim(url, name):
-            with storage.explained(url):
-                study = self._study(backend, name)
-                self._hold(study, space, configuration)
-                session = Session(self, study, url, space, self._seed())
-                session.recover()
-            with storage.explained(url, SweepError):
-                try:
-                    yield session
-                finally:
-                    session.recover()
-
-    def _seed(self) -> int:
-        seed = self.sampler.get("seed")
-        return secrets.randbits(32) if seed is None else int(seed)
-
-    def _try_out(self, space: Space) -> None:
-        if self.sampler["_target_"] != sampling.GRID:
-            sampling.sampler(self.sampler, 0, 0, self.allow_targets)
-        elif not space:
-            raise ConfigError("hydra/sweeper/sampler=grid has nothing to list: add KEY=choice(A,B,...)")
-        sampling.pruner(self.pruner, self.allow_targets)
-        if not space and not self.custom_search_space:
-            raise ConfigError("nothing is swept: add KEY=choice(A,B,...) or KEY=interval(FROM,TO), or name sweeps=NAME")
-
-    def _study(self, backend: optuna.storages.BaseStorage, name: str) -> optuna.Study:
-        import optuna
-
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        study = optuna.create_study(
-            study_name=name,
-            storage=backend,
-            directions=self.directions,
-            pruner=sampling.pruner(self.pruner, self.allow_targets),
-            load_if_exists=True,
-        )
-        return study
-
-    def _hold(self, study: optuna.Study, space: Space, configuration: terms.Terms) -> None:
-        begun = [direction.name.lower() for direction in study.directions]
-        if begun != self.directions:
-            raise ConfigError(
-                f"hydra.sweeper.direction={','.join(self.directions)}: the study {study.study_name} was begun with "
-                f"{','.join(begun)}; give the new sweep a name of its own, hydra.sweeper.study_name=NAME"
-            )
-        searched: dict[str, Any] = {key: str(dimension) for key, dimension in sorted(space.items())}
-        if self.custom_search_space:
-            searched["custom_search_space"] = self.custom_search_space
-        terms.hold(study, {**searched, **{key: value for key, value in configuration.items() if key not in searched}})

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
 from pydantic import Field, model_validator
 
+from loraloop.core.part import part
 from loraloop.errors import PrunedError, TrackingError
-from loraloop.part import part
 from loraloop.tracker import environment
 from loraloop.tracker.mlflow_database import Database, first_line
 from loraloop.tracker.mlflow_run import MlflowRun

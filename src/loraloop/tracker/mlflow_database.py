@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from loraloop import atomic
+from loraloop.core import atomic
 from loraloop.errors import TrackingError
 
 LOCK_SECONDS = 120

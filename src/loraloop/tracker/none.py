@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
+from loraloop.core.part import part
 from loraloop.errors import TrackingError
-from loraloop.part import part
 
 
 class NoRun:

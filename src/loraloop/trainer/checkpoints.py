@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from loraloop import atomic
+from loraloop.core import atomic
 from loraloop.errors import TrainingError
 
 MANIFEST = "manifest.json"
 
 
-def seal(folder: Path, inputs: Mapping[str, Any]) -> None:
+def write_manifest(folder: Path, inputs: Mapping[str, Any]) -> None:
     """Write the manifest of a complete checkpoint.
 
     Args:
@@ -26,7 +26,7 @@ def seal(folder: Path, inputs: Mapping[str, Any]) -> None:
         stream.write(json.dumps({"inputs": inputs, "files": files}, indent=2, sort_keys=True).encode())
 
 
-def fault(folder: Path) -> str | None:
+def verify(folder: Path) -> str | None:
     """Why a checkpoint cannot be trusted, or ``None``."""
     try:
         files = json.loads((folder / MANIFEST).read_bytes())["files"]
@@ -57,7 +57,7 @@ def newest(resume: Path, inputs: Mapping[str, Any]) -> Path:
         found = [path for place in (resume, resume / "checkpoints") for path in place.glob("checkpoint-*")]
     faults = []
     for folder in sorted(found, key=_step, reverse=True):
-        reason = fault(folder)
+        reason = verify(folder)
         if reason is None:
             _require_same(folder, inputs)
             return folder

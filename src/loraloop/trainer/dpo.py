@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, model_validator
 
+from loraloop.core.part import part
 from loraloop.errors import DataError
-from loraloop.part import part
-from loraloop.protocols import Run, Watch
+from loraloop.protocols import EvaluationCallback, Run
 from loraloop.records import Dataset, Estimate, LoadedModel, Row, Training
 from loraloop.trainer import estimate, fit
 from loraloop.trainer.choices import choose
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedTokenizerBase
 
-    from loraloop.lora import Lora
+    from loraloop.protocols import Lora
 
 
 @part
@@ -62,7 +62,7 @@ class Dpo(Settings):
         run: Run,
         output: Path,
         resume: Path | None = None,
-        watch: Watch | None = None,
+        on_evaluation: EvaluationCallback | None = None,
     ) -> tuple[PeftModel, Training]:
         """Train an adapter to prefer each row's completion to its rejected answer.
 
@@ -78,7 +78,7 @@ class Dpo(Settings):
             [row for row in data.validation if row.rejected is not None], loaded.tokenizer, "validation"
         )
         lengths = self._lengths(train, loaded.tokenizer)
-        start = fit.begin(self, loaded, lora, data, run, output, resume, lengths, watch)
+        start = fit.begin(self, loaded, lora, data, run, output, resume, lengths, on_evaluation)
 
         def build(callback: Any) -> Any:
             from trl.trainer.dpo_config import DPOConfig

@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loraloop import atomic
+from loraloop.core import atomic
 from loraloop.errors import TrainingError
-from loraloop.protocols import Run, Watch
+from loraloop.protocols import EvaluationCallback, Run
 from loraloop.records import Dataset, Estimate, LoadedModel, Training
 from loraloop.trainer import checkpoints, estimate, memory
 from loraloop.trainer.choices import Choices, choose
@@ -24,7 +24,7 @@ from loraloop.trainer.settings import Settings
 if TYPE_CHECKING:
     from peft import PeftModel
 
-    from loraloop.lora import Lora
+    from loraloop.protocols import Lora
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ def inputs(settings: Settings, lora: Lora, loaded: LoadedModel, data: Dataset, c
     """What decides the trained weights; a checkpoint resumes under equal ones only."""
     return {
         "trainer": dict(settings.decisive()),
-        "lora": asdict(lora),
+        "lora": vars(lora),
         "base": loaded.base.sha256,
         "quantization": loaded.base.quantization,
         "dataset": data.fingerprint,
@@ -111,7 +111,7 @@ def begin(
     output: Path,
     resume: Path | None,
     lengths: Sequence[int],
-    watch: Watch | None,
+    on_evaluation: EvaluationCallback | None,
 ) -> Start:
     """Decide what is open, log it with the expected cost, and find the checkpoint to go on from."""
     choices = choose(settings, loaded.model, lengths)
@@ -123,7 +123,7 @@ def begin(
         settings, choices, loaded.model, trainable, lengths, quantization=base.quantization, dtype=base.dtype
     )
     _announce(run, settings, choices, expected)
-    return Start(choices, Monitor(run, deciding, watch), checkpoint)
+    return Start(choices, Monitor(run, deciding, on_evaluation), checkpoint)
 
 
 def _announce(run: Run, settings: Settings, choices: Choices, expected: Estimate) -> None:

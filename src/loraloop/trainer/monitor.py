@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from loraloop.protocols import Run, Watch
+from loraloop.protocols import EvaluationCallback, Run
 from loraloop.records import FrozenMap
 from loraloop.trainer import checkpoints
 
@@ -25,13 +25,13 @@ class Monitor:
     Args:
         run: Where metrics go.
         inputs: What decides the result, kept in every checkpoint's manifest.
-        watch: Told every validation loss; may end the training.
+        on_evaluation: Told every validation loss; may end the training.
     """
 
-    def __init__(self, run: Run, inputs: Mapping[str, Any], watch: Watch | None = None) -> None:
+    def __init__(self, run: Run, inputs: Mapping[str, Any], on_evaluation: EvaluationCallback | None = None) -> None:
         self.run = run
         self.inputs = inputs
-        self.watch = watch
+        self.on_evaluation = on_evaluation
         self.history: list[FrozenMap] = []
         self.interrupted = False
         self.sampler: Any = None
@@ -60,13 +60,13 @@ class Monitor:
                     monitor.log(state.global_step, logs)
 
             def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **_: Any) -> None:
-                if monitor.watch is not None:
-                    monitor.watch(state.global_step, float(metrics["eval_loss"]))
+                if monitor.on_evaluation is not None:
+                    monitor.on_evaluation(state.global_step, float(metrics["eval_loss"]))
 
             def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
                 if state.is_world_process_zero:
                     folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-                    checkpoints.seal(folder, monitor.inputs)
+                    checkpoints.write_manifest(folder, monitor.inputs)
 
         return Callback()
 

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from loraloop.core.part import part
 from loraloop.errors import ConfigError
-from loraloop.part import part
 
 Auto = bool | Literal["auto"]
 Count = Annotated[int, Field(ge=1)]

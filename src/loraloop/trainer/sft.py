@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from loraloop.core.part import part
 from loraloop.errors import ConfigError
-from loraloop.part import part
-from loraloop.protocols import Run, Watch
+from loraloop.protocols import EvaluationCallback, Run
 from loraloop.records import Dataset, Estimate, LoadedModel, Row, Training
 from loraloop.trainer import estimate, fit
 from loraloop.trainer.choices import choose, isolating_attention
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedTokenizerBase
 
-    from loraloop.lora import Lora
+    from loraloop.protocols import Lora
 
 
 @part
@@ -61,7 +61,7 @@ class Sft(Settings):
         run: Run,
         output: Path,
         resume: Path | None = None,
-        watch: Watch | None = None,
+        on_evaluation: EvaluationCallback | None = None,
     ) -> tuple[PeftModel, Training]:
         """Train an adapter; ``loaded.model`` is wrapped in place.
 
@@ -73,7 +73,7 @@ class Sft(Settings):
             output: Folder for ``adapter/`` and ``checkpoints/``; it must not hold another run.
             resume: Output folder, or one checkpoint, of an interrupted run with the same settings and data; the result
                 is the one that it would have had.
-            watch: Told every validation loss with its step; ends the training by raising PrunedError.
+            on_evaluation: Told every validation loss with its step; ends the training by raising PrunedError.
 
         Returns:
             The model with its adapter in evaluation mode, and what the training took. After a resume, seconds and
@@ -83,7 +83,7 @@ class Sft(Settings):
             ConfigError: Model, adapter and settings do not fit each other.
             TrainingError: Too many rows without a trainable token, a loss that is not finite, no checkpoint to resume
                 from, or an output folder in use. No adapter is left.
-            PrunedError: ``watch`` ended the training. No adapter is left.
+            PrunedError: ``on_evaluation`` ended the training. No adapter is left.
             KeyboardInterrupt: After Ctrl+C, once the current step is saved as a checkpoint.
         """
         lora.check_model(loaded.model)
@@ -95,7 +95,7 @@ class Sft(Settings):
         train = self._usable(data.train, loaded.tokenizer, "training")
         validation = self._usable(data.validation, loaded.tokenizer, "validation")
         lengths = [len(row.input_ids) for row in train]
-        start = fit.begin(self, loaded, lora, data, run, output, resume, lengths, watch)
+        start = fit.begin(self, loaded, lora, data, run, output, resume, lengths, on_evaluation)
 
         def build(callback: Any) -> Any:
             from trl.trainer.sft_config import SFTConfig

@@ -8,8 +8,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from loraloop.part import part
-from loraloop.records import Decision, Outcome
+from loraloop.core.part import part
+from loraloop.records import Outcome, Verdict
 from loraloop.trigger.ratings import count, in_order, person, shortage
 
 
@@ -34,7 +34,7 @@ class Plain:
     min_raters: Annotated[int, Field(ge=1)] = 1
     per_rater: Annotated[int, Field(ge=1)] | None = None
 
-    def decide(self, outcomes: Sequence[Outcome], since: str, now: str) -> Decision:
+    def decide(self, outcomes: Sequence[Outcome], since: str, now: str) -> Verdict:
         """Whether to train again, and why or why not yet."""
         counts, stars = Counter[str](), []
         for _, each, given in in_order(outcomes[-self.window :]):
@@ -46,10 +46,10 @@ class Plain:
         window = f"among the last {min(self.window, len(outcomes))} sessions"
         short = shortage(len(stars), len(counts), self.min_ratings, self.min_raters)
         if short is not None or mean is None:
-            return Decision(False, f"{short} ({window})", numbers)
+            return Verdict(False, f"{short} ({window})", numbers)
         low = mean < self.threshold
         people = count(len(stars), len(counts))
-        return Decision(
+        return Verdict(
             low,
             f"mean rating {mean:.2f} is {'' if low else 'not '}below {self.threshold:g}: {people} {window}",
             numbers,

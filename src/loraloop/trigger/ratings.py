@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from loraloop.durations import moment
+from loraloop.core.durations import moment
 from loraloop.records import Outcome
 
 

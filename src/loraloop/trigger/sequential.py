@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import Field
 
-from loraloop.durations import Span, moment, span
-from loraloop.part import part
-from loraloop.records import Decision, FrozenMap, Outcome
-from loraloop.sequential import agreed, ceiling
+from loraloop.core.anytime_valid import agreed, ceiling
+from loraloop.core.durations import Span, moment, span
+from loraloop.core.part import part
+from loraloop.records import FrozenMap, Outcome, Verdict
 from loraloop.trigger.ratings import Opinion, count, in_order, opinions, raters, shortage
 
 LEAST, RANGE = 1.0, 4.0
@@ -24,12 +24,12 @@ LEAST, RANGE = 1.0, 4.0
 class Sequential:
     """Fires when the mean rating is below the threshold beyond reasonable doubt, whoever of the raters is left out.
 
-    The doubt is that of a bet (:func:`loraloop.sequential.evidence`): while the expectation of each opinion, given
-    those before it, is at least the threshold, it fires with a probability of at most ``alpha`` in a window, however
-    often it is asked. One person's ratings of one conversation are one opinion, only the first ``per_rater`` of a
-    person count, and it has to fire without any one of them, too (:func:`loraloop.sequential.agreed`): nobody under one
-    name can retrain a model alone. What is bounded is the doubt about how content these people are, not about who they
-    are: a few raters with a mood of their own speak for themselves.
+    The doubt is that of a bet (:func:`loraloop.core.anytime_valid.evidence`): while the expectation of each opinion,
+    given those before it, is at least the threshold, it fires with a probability of at most ``alpha`` in a window,
+    however often it is asked. One person's ratings of one conversation are one opinion, only the first ``per_rater`` of
+    a person count, and it has to fire without any one of them, too (:func:`loraloop.core.anytime_valid.agreed`): nobody
+    under one name can retrain a model alone. What is bounded is the doubt about how content these people are, not about
+    who they are: a few raters with a mood of their own speak for themselves.
 
     Ratings count when they are given, not when their sessions were. Windows follow each other from ``since`` on, so
     that a good past does not outweigh a later drop; the one before the present one is looked at as well, so that the
@@ -61,7 +61,7 @@ class Sequential:
         below = agreed((np.asarray(stars) - LEAST) / RANGE, people, (self.threshold - LEAST) / RANGE)
         return np.asarray(below >= -np.log(self.alpha))
 
-    def decide(self, outcomes: Sequence[Outcome], since: str, now: str) -> Decision:
+    def decide(self, outcomes: Sequence[Outcome], since: str, now: str) -> Verdict:
         """Whether to train again, and why or why not yet."""
         first, last, length = moment(since), moment(now), span(self.window)
         present = first + max(0, (last - first) // length) * length
@@ -75,7 +75,7 @@ class Sequential:
         ended = self._judge(found, before, f"from {before:%Y-%m-%d %H:%M} to {present:%Y-%m-%d %H:%M}")
         return ended if ended.passed else decision
 
-    def _judge(self, found: Sequence[Opinion], began: datetime, window: str) -> Decision:
+    def _judge(self, found: Sequence[Opinion], began: datetime, window: str) -> Verdict:
         stars, people = np.array([each.stars for each in found]), raters(found)
         _, places = np.unique([each.rater for each in found], return_inverse=True)
         numbers = self._numbers(stars, places) | {
@@ -86,9 +86,9 @@ class Sequential:
         }
         short = shortage(len(found), people, self.min_ratings, self.min_raters)
         if short is not None:
-            return Decision(False, f"{short} ({window})", numbers)
+            return Verdict(False, f"{short} ({window})", numbers)
         low = bool(self.fires(stars, places))
-        return Decision(low, f"{self._reason(low, numbers)}: {count(len(found), people)} {window}", numbers)
+        return Verdict(low, f"{self._reason(low, numbers)}: {count(len(found), people)} {window}", numbers)
 
     def _numbers(self, stars: NDArray[np.float64], people: NDArray[np.intp]) -> dict[str, Any]:
         share = (stars - LEAST) / RANGE

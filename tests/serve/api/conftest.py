@@ -17,7 +17,7 @@ import pytest
 from loraloop.errors import BusyError, ModelError, RegistryError, StoreError, UnknownVersionError
 from loraloop.monitor.metrics import PrometheusMetrics
 from loraloop.ocr.tesseract import Tesseract
-from loraloop.records import Ask, Base, Manifest, Piece, Served, Version
+from loraloop.records import Base, Chunk, GenerationRequest, Manifest, Served, Version
 from loraloop.serve import run
 from loraloop.serve.api import create_app
 from loraloop.serve.names import Versions
@@ -34,7 +34,7 @@ class Echo:
 
     places: int = 100
     there: list[str] = field(default_factory=lambda: ["base"])
-    asked: list[Ask] = field(default_factory=list)
+    asked: list[GenerationRequest] = field(default_factory=list)
     answering: int = 0
     fault: Exception | None = None
 
@@ -67,7 +67,7 @@ class Echo:
     def render(self, messages: Sequence[Mapping[str, str]], model: str) -> str:
         return " ".join(f"{turn['role']}: {turn['content']}" for turn in messages)
 
-    async def generate(self, ask: Ask) -> AsyncIterator[Piece]:
+    async def generate(self, ask: GenerationRequest) -> AsyncIterator[Chunk]:
         self.asked.append(ask)
         if self.fault:
             raise self.fault
@@ -77,11 +77,11 @@ class Echo:
         try:
             words = [ask.model, *ask.prompt.split()][: ask.max_tokens]
             for word in words:
-                yield Piece(text=f"{word} ", tokens=1, logprobs=((f"{word} ", -0.5, {f"{word} ": -0.5}),))
+                yield Chunk(text=f"{word} ", tokens=1, logprobs=((f"{word} ", -0.5, {f"{word} ": -0.5}),))
                 await asyncio.sleep(0)
                 while NEVER in ask.prompt:
                     await asyncio.sleep(0.01)
-            yield Piece(text="", finish="length" if len(words) == ask.max_tokens else "stop")
+            yield Chunk(text="", finish="length" if len(words) == ask.max_tokens else "stop")
         finally:
             self.answering -= 1
 
@@ -103,7 +103,7 @@ class Memory:
 
 
 @dataclass
-class Shelf:
+class AdapterCache:
     """A registry: versions by reference."""
 
     home: Path
@@ -149,7 +149,7 @@ class House:
     http: httpx2.Client
     backend: Any
     sessions: Any
-    registry: Shelf
+    registry: AdapterCache
     metrics: PrometheusMetrics
     app: Any
 
@@ -205,7 +205,7 @@ def opened(
         "drain_seconds": 2,
     }
     server = Server(**values | settings)
-    registry, sessions, echo = Shelf(home), sessions or Memory(), backend or Echo()
+    registry, sessions, echo = AdapterCache(home), sessions or Memory(), backend or Echo()
     metrics = PrometheusMetrics(echo.stats)
     versions = Versions(registry.resolve, server.names)
     app = create_app(echo, sessions, versions, server, metrics, routers, ocr, speech, rollouts)

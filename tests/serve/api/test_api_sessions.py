@@ -11,7 +11,7 @@ import openai
 import pytest
 
 from loraloop.errors import BusyError
-from loraloop.records import Piece
+from loraloop.records import Chunk
 
 MESSAGES = [{"role": "user", "content": "one two"}]
 
@@ -92,8 +92,8 @@ def test_an_answer_cut_at_its_deadline_is_a_timeout(build):
     """An answer that ends for its length without having it was cut by the deadline, and is kept as such."""
 
     async def late(ask):
-        yield Piece(text="half", tokens=1)
-        yield Piece(text="", finish="length")
+        yield Chunk(text="half", tokens=1)
+        yield Chunk(text="", finish="length")
 
     house = build()
     house.backend.generate = late
@@ -106,7 +106,7 @@ def test_an_answer_that_breaks_off_is_kept_as_an_error(build, stream):
     """A backend that ends in the middle of an answer leaves an error and a session with what there was."""
 
     async def broken(ask):
-        yield Piece(text="half", tokens=1)
+        yield Chunk(text="half", tokens=1)
         raise BusyError("the server stops")
 
     house = build()

@@ -6,7 +6,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
-from loraloop.records import Ask, Piece
+from loraloop.records import Chunk, GenerationRequest
 from loraloop.serve.engine.sampling import Sampler, likeliest
 from loraloop.serve.engine.text import REPLACEMENT, Text
 
@@ -33,7 +33,7 @@ class Answer:
 
     def __init__(
         self,
-        ask: Ask,
+        ask: GenerationRequest,
         prompt: list[int],
         room: int,
         adapter: Adapter | None,
@@ -43,7 +43,7 @@ class Answer:
         self.ask, self.prompt, self.adapter = ask, prompt, adapter
         self.sampler = Sampler.of(ask)
         self.loop = asyncio.get_running_loop()
-        self.pieces: asyncio.Queue[Piece | Exception] = asyncio.Queue()
+        self.pieces: asyncio.Queue[Chunk | Exception] = asyncio.Queue()
         self.left = False
         self.last = -1
         self.generated = 0
@@ -64,7 +64,7 @@ class Answer:
         """Whether the deadline has passed."""
         return time.monotonic() > self._deadline
 
-    def take(self, token: int, logits: Tensor, ends: frozenset[int]) -> Piece | None:
+    def take(self, token: int, logits: Tensor, ends: frozenset[int]) -> Chunk | None:
         """Add a token; the piece that it makes certain, if any, says with its ``finish`` whether it was the last."""
         self.last = token
         self.generated += 1
@@ -80,13 +80,13 @@ class Answer:
             return self.end("length", text)
         return self._piece(text, None) if text else None
 
-    def end(self, finish: str, text: str = "") -> Piece:
+    def end(self, finish: str, text: str = "") -> Chunk:
         """The last piece, with all text that was held back."""
         rest = self._text.end()
         return self._piece(text + rest, "stop" if self._text.stopped else finish)
 
-    def _piece(self, text: str, finish: str | None) -> Piece:
-        piece = Piece(text=text, tokens=self._untold, logprobs=tuple(self._told), finish=finish)
+    def _piece(self, text: str, finish: str | None) -> Chunk:
+        piece = Chunk(text=text, tokens=self._untold, logprobs=tuple(self._told), finish=finish)
         self._untold, self._told = 0, []
         return piece
 

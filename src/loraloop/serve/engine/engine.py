@@ -6,19 +6,19 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from loraloop.errors import BusyError, ConfigError, ModelError
-from loraloop.records import Ask, LoadedModel, Piece, Version
+from loraloop.records import Chunk, GenerationRequest, LoadedModel, Version
 from loraloop.serve.engine import prompt as prompts
+from loraloop.serve.engine.adapter_cache import AdapterCache
+from loraloop.serve.engine.adapter_validation import AdapterValidator, require_agreement
 from loraloop.serve.engine.answer import Answer
-from loraloop.serve.engine.examine import Examiner, require_agreement
-from loraloop.serve.engine.owner import Owner
-from loraloop.serve.engine.shelf import Shelf
+from loraloop.serve.engine.scheduler import Scheduler
 
 if TYPE_CHECKING:
     from loraloop.serve.engine.lora import Adapter
-    from loraloop.serve.local import LocalBackend
 
 BASE = "base"
 PROBE = "Which of the twelve vaults opens?\n"
@@ -29,25 +29,37 @@ Resolve = Callable[[str], Version]
 """Finds a registered version by the name that it answers to, such as ``ocr@7``."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineLimits:
+    """The bounds of an engine; attributes are those of :class:`loraloop.serve.local.LocalBackend`."""
+
+    max_batch: int = 8
+    max_queue: int = 64
+    max_length: int | None = 2048
+    max_adapters: int = 8
+    max_rank: int = 64
+    deadline_seconds: float = 120.0
+
+
 class Engine:
     """A base in memory and the adapters on it; a :class:`loraloop.protocols.Backend`.
 
     Args:
-        settings: Its bounds.
+        limits: Its bounds.
         loaded: The base; nobody else may run it while the engine does.
         resolve: Fetches a version that is asked for and not in memory; without it only loaded ones answer.
         renderer: How format strings become prompts.
     """
 
     def __init__(
-        self, settings: LocalBackend, loaded: LoadedModel, resolve: Resolve | None, renderer: prompts.Renderer
+        self, limits: EngineLimits, loaded: LoadedModel, resolve: Resolve | None, renderer: prompts.Renderer
     ) -> None:
-        self._settings, self._loaded = settings, loaded
+        self._limits, self._loaded = limits, loaded
         self._resolve, self._renderer = resolve, renderer
         self._tokenizer = loaded.tokenizer
-        self._examiner = Examiner(loaded, settings.max_rank)
-        self._shelf = Shelf(settings.max_adapters)
-        self._owner = Owner(loaded.model, settings.max_batch, _ends(loaded))
+        self._examiner = AdapterValidator(loaded, limits.max_rank)
+        self._shelf = AdapterCache(limits.max_adapters)
+        self._owner = Scheduler(loaded.model, limits.max_batch, _ends(loaded))
         self._loading = threading.Lock()
         self._encoding = threading.Lock()
         self._counting = threading.Lock()
@@ -63,9 +75,9 @@ class Engine:
         config = self._loaded.model.config
         problems = []
         positions = getattr(config, "max_position_embeddings", None)
-        if self._settings.max_length and positions and self._settings.max_length > positions:
+        if self._limits.max_length and positions and self._limits.max_length > positions:
             problems.append(
-                f"serve.max_length={self._settings.max_length} is above the {positions} positions of "
+                f"serve.max_length={self._limits.max_length} is above the {positions} positions of "
                 f"{self._loaded.base.name}: choose at most {positions}, or null"
             )
         others = set(getattr(config, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
@@ -132,7 +144,7 @@ class Engine:
         """Most tokens of prompt and answer together: ``max_length``, within the model's positions and its window."""
         config = self._loaded.model.config
         bounds = (
-            self._settings.max_length,
+            self._limits.max_length,
             getattr(config, "max_position_embeddings", None),
             getattr(config, "sliding_window", None),
         )
@@ -146,7 +158,7 @@ class Engine:
                 return prompts.chat(self._tokenizer, messages)
         return prompts.instruction(self._renderer(template), template, messages)
 
-    async def generate(self, ask: Ask) -> AsyncIterator[Piece]:
+    async def generate(self, ask: GenerationRequest) -> AsyncIterator[Chunk]:
         """Answer, piece by piece; leaving the iterator frees the place at the next token.
 
         Raised on the first step of the iteration, before any piece. A deadline ends an answer with ``length``.
@@ -155,7 +167,7 @@ class Engine:
             BusyError: The queue is full, or the deadline passed before there was a place for the answer or its adapter.
             ModelError: No such model is loaded or can be, or the prompt leaves no room for an answer.
         """
-        deadline = time.monotonic() + min(ask.deadline, self._settings.deadline_seconds)
+        deadline = time.monotonic() + min(ask.deadline, self._limits.deadline_seconds)
         self._enter()
         adapter: Adapter | None = None
         answer: Answer | None = None
@@ -187,7 +199,7 @@ class Engine:
 
     def _enter(self) -> None:
         with self._counting:
-            if self._inside >= self._settings.max_batch + self._settings.max_queue:
+            if self._inside >= self._limits.max_batch + self._limits.max_queue:
                 raise BusyError(f"{self._inside} requests are answered or wait (serve.max_queue); ask again later")
             self._inside += 1
 

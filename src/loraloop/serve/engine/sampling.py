@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from loraloop.records import Ask
+    from loraloop.records import GenerationRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Sampler:
     rng: np.random.Generator
 
     @classmethod
-    def of(cls, ask: Ask) -> Sampler:
+    def of(cls, ask: GenerationRequest) -> Sampler:
         """The sampler that an ask describes."""
         import numpy as np
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from itertools import accumulate, islice, product
 
-from loraloop.source.secrets.looks import DIGITS, LETTERS, loose
+from loraloop.source.secrets.confusables import DIGITS, LETTERS, loose
 
 Span = tuple[int, int]
 

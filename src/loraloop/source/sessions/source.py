@@ -11,8 +11,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from loraloop.core.part import part
 from loraloop.errors import ConfigError, DataError
-from loraloop.part import part
 from loraloop.protocols import Ocr
 from loraloop.records import Collection, Example, Provenance, Quarantined
 from loraloop.source.sessions import database
@@ -30,7 +30,7 @@ Fate = Literal["corrective", "positive", "pair", "quarantined", "filtered"]
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Labelled:
     """What became of one session: its examples, or the reason why it has none."""
 
     id: str
@@ -110,7 +110,7 @@ class Sessions:
         """Whether ``answer`` is the target, white space aside."""
         return collapse(answer) == collapse(example.output)
 
-    def judge(self, sessions: Mapping[str, Session]) -> list[Verdict]:
+    def judge(self, sessions: Mapping[str, Session]) -> list[Labelled]:
         """One verdict per session, in the order of their ids."""
         low = self.rejected_below if self.pairs else self.below
         kin = families(sessions, low=low, high=self.min_positive_rating)
@@ -120,31 +120,31 @@ class Sessions:
             for name, session in sorted(sessions.items())
         ]
 
-    def _passed_over(self, name: str, session: Session) -> Verdict | None:
+    def _passed_over(self, name: str, session: Session) -> Labelled | None:
         if self.agents is not None and session.agent not in self.agents:
-            return Verdict(name, "filtered", reason=f"agent {session.agent or 'unknown'} is not in source.agents")
+            return Labelled(name, "filtered", reason=f"agent {session.agent or 'unknown'} is not in source.agents")
         if session.user_rating is None:
-            return Verdict(name, "filtered", reason="not rated")
+            return Labelled(name, "filtered", reason="not rated")
         return None
 
-    def _teach(self, name: str, session: Session, family: Family) -> Verdict:
+    def _teach(self, name: str, session: Session, family: Family) -> Labelled:
         rating = session.user_rating or 0
         if self.below <= rating < self.min_positive_rating:
-            return Verdict(name, "filtered", reason=f"rated {rating}: neither bad nor good enough to learn from")
+            return Labelled(name, "filtered", reason=f"rated {rating}: neither bad nor good enough to learn from")
         fate: Fate = "corrective" if rating < self.below else "positive"
         if fate not in self.use:
-            return Verdict(name, "filtered", reason=f"rated {rating}: {fate} examples are not in source.use")
+            return Labelled(name, "filtered", reason=f"rated {rating}: {fate} examples are not in source.use")
         if fate == "positive":
             return _verdict(name, fate, session, [answer(session)], _NO_ANSWER)
         text = target(session, family.good.values(), family.bad) or ""
         missing = f"no correction, {self._no_sibling}, and no rule that applies: {lacking(session)}"
         return _verdict(name, fate, session, [text], missing)
 
-    def _pair(self, name: str, session: Session, family: Family) -> Verdict:
+    def _pair(self, name: str, session: Session, family: Family) -> Labelled:
         rating = session.user_rating or 0
         if rating >= self.rejected_below:
             side = "the chosen side of pairs" if rating >= self.min_positive_rating else "neither chosen nor rejected"
-            return Verdict(name, "filtered", reason=f"rated {rating}: {side}")
+            return Labelled(name, "filtered", reason=f"rated {rating}: {side}")
         if not (rejected := answer(session)):
             return _verdict(name, "pair", session, [], _NO_ANSWER)
         return _verdict(name, "pair", session, family.dealt(name, rejected), self._no_sibling, rejected)
@@ -153,7 +153,7 @@ class Sessions:
     def _no_sibling(self) -> str:
         return f"no other answer rated {self.min_positive_rating} or more to the same task"
 
-    def _demand_enough(self, verdicts: Sequence[Verdict], broken: Sequence[Quarantined]) -> None:
+    def _demand_enough(self, verdicts: Sequence[Labelled], broken: Sequence[Quarantined]) -> None:
         fate = "pair" if self.pairs else "corrective" if "corrective" in self.use else "positive"
         usable = sum(len(one.examples) for one in verdicts if one.fate == fate)
         needed = 1 if fate == "positive" else self.min_corrective
@@ -171,7 +171,7 @@ class Sessions:
 
 def _verdict(
     name: str, fate: Fate, session: Session, outputs: Sequence[str], missing: str, rejected: str | None = None
-) -> Verdict:
+) -> Labelled:
     examples = tuple(
         Example(
             instruction=session.instruction,
@@ -186,8 +186,8 @@ def _verdict(
         if output
     )
     if examples:
-        return Verdict(name, fate, examples)
-    return Verdict(name, "quarantined", reason=f"rated {session.user_rating}, but {missing}")
+        return Labelled(name, fate, examples)
+    return Labelled(name, "quarantined", reason=f"rated {session.user_rating}, but {missing}")
 
 
 def _reasons(others: Iterable[tuple[str, str]]) -> str:
@@ -200,7 +200,7 @@ def _reasons(others: Iterable[tuple[str, str]]) -> str:
     )
 
 
-def _summary(verdicts: Sequence[Verdict], broken: int) -> str:
+def _summary(verdicts: Sequence[Labelled], broken: int) -> str:
     counts: dict[str, int] = defaultdict(int, quarantined=broken)
     for one in verdicts:
         counts[one.fate] += 1

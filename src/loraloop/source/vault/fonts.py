@@ -19,7 +19,7 @@ PLAIN = (
 )  # fmt: skip
 MORE = ("FreeSans", "FreeSansBold", "FreeSerif", "OpenSans-Regular", "OpenSans-Semibold", "LiberationSerif-Bold")
 OTHERS = ("Carlito-Regular", "Carlito-Bold", "Caladea-Regular", "Hack-Regular", "Roboto-Regular", "Roboto-Medium")
-"""Faces that only the held-out half of the test set has; see :mod:`loraloop.source.vault.exam`."""
+"""Faces that only the held-out half of the test set has; see :mod:`loraloop.source.vault.benchmark_data`."""
 
 
 @cache

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from loraloop import atomic
+from loraloop.core import atomic
 from loraloop.errors import DataError
 from loraloop.source.vault import degrade, drawing, fonts
 from loraloop.source.vault.degrade import Pixels

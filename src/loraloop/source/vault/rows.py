@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from loraloop import tables
+from loraloop.core import tables
 from loraloop.errors import ConfigError, DataError
 from loraloop.records import Page, Quarantined
 from loraloop.source.vault import pictures

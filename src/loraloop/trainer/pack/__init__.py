@@ -2,6 +2,6 @@
 
 from loraloop.trainer.pack.limits import capacity, obstacle
 from loraloop.trainer.pack.loop import train
-from loraloop.trainer.pack.member import PACKABLE_LORA, PACKABLE_TRAINER, Member
+from loraloop.trainer.pack.packed_trial import PACKABLE_LORA, PACKABLE_TRAINER, PackedTrial
 
-__all__ = ["PACKABLE_LORA", "PACKABLE_TRAINER", "Member", "capacity", "obstacle", "train"]
+__all__ = ["PACKABLE_LORA", "PACKABLE_TRAINER", "PackedTrial", "capacity", "obstacle", "train"]

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from loraloop import atomic
+from loraloop.core import atomic
 
 if TYPE_CHECKING:
     from peft import PeftModel
     from torch import Tensor
     from transformers import PreTrainedModel
 
-    from loraloop.lora import Lora
+    from loraloop.protocols import Lora
 
 DEFAULT = "default"
 Shape = tuple[int, int]

@@ -14,7 +14,7 @@ from loraloop.trainer.sft import Sft
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from loraloop.lora import Lora
+    from loraloop.protocols import Lora
 
 INITIALISATIONS = ("default", "gaussian", "orthogonal")
 MEMORY_SHARE = 0.8  # of what is free; the rest is for gradients in flight and the allocator's gaps

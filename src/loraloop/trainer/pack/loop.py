@@ -18,17 +18,17 @@ from loraloop.trainer.monitor import progress
 from loraloop.trainer.pack import adapter
 from loraloop.trainer.pack.base import frozen
 from loraloop.trainer.pack.batch import scoring
+from loraloop.trainer.pack.dropout_masks import DropoutMasks
 from loraloop.trainer.pack.limits import obstacle
-from loraloop.trainer.pack.member import Member, require_alike
-from loraloop.trainer.pack.noise import Noise
-from loraloop.trainer.pack.passes import Passes
-from loraloop.trainer.pack.stack import Stack
-from loraloop.trainer.pack.trial import Trial
+from loraloop.trainer.pack.packed_trial import PackedTrial, require_alike
+from loraloop.trainer.pack.stack import AdapterStack
+from loraloop.trainer.pack.steps import PackSteps
+from loraloop.trainer.pack.training_state import TrialState
 
 log = logging.getLogger(__name__)
 
 
-def train(loaded: LoadedModel, members: Sequence[Member], data: Dataset) -> list[Training | Exception]:
+def train(loaded: LoadedModel, members: Sequence[PackedTrial], data: Dataset) -> list[Training | Exception]:
     """Train the members at once on one frozen base, each as :meth:`Sft.train` would have trained it alone.
 
     Members have their own initialisation, row order, AdamW, learning rate, schedule, clipping and metrics. In fp32
@@ -37,8 +37,8 @@ def train(loaded: LoadedModel, members: Sequence[Member], data: Dataset) -> list
     for dropout on a CPU, where the masks are drawn as the solo run draws them; on a GPU, masks are as likely but not
     the same. bf16 and NF4 (whose adapters TRL keeps in bf16) round to three digits, and differ by as much.
 
-    A member whose loss is not finite, or whose ``watch`` ends it, leaves; the others go on as if it had never been
-    there. Checkpoints are not written: ``save_steps`` and ``keep_checkpoints`` have no effect, and neither has
+    A member whose loss is not finite, or whose ``on_evaluation`` ends it, leaves; the others go on as if it had never
+    been there. Checkpoints are not written: ``save_steps`` and ``keep_checkpoints`` have no effect, and neither has
     ``gradient_checkpointing=auto``.
 
     Args:
@@ -64,7 +64,7 @@ def train(loaded: LoadedModel, members: Sequence[Member], data: Dataset) -> list
 class _Pack:
     """A pack in the course of its training; members of equal rank stand together."""
 
-    def __init__(self, loaded: LoadedModel, members: Sequence[Member], data: Dataset) -> None:
+    def __init__(self, loaded: LoadedModel, members: Sequence[PackedTrial], data: Dataset) -> None:
         self.loaded, self.model, self.members, self.data = loaded, loaded.model, members, data
         self.settings = members[0].settings
         self.rows = self._usable(data.train, "training")
@@ -75,7 +75,7 @@ class _Pack:
         whole = self.settings.epochs * self.steps_per_epoch
         self.steps = min(self.settings.max_steps or whole, whole)
         self.step = 0
-        self.trials: dict[int, Trial] = {}
+        self.trials: dict[int, TrialState] = {}
         self.ended: dict[int, Exception] = {}
 
     def _usable(self, rows: Sequence[Row], name: str) -> list[Encoded]:
@@ -104,9 +104,9 @@ class _Pack:
                 fit.prepare(member.output, None, {})
                 self._announce(member)
                 start = adapter.initial(self.model, member.lora, member.settings.seed)
-                self.trials[index] = Trial(member, start, self.steps)
+                self.trials[index] = TrialState(member, start, self.steps)
 
-    def _announce(self, member: Member) -> None:
+    def _announce(self, member: PackedTrial) -> None:
         """Log what :meth:`Sft.train` logs before it begins."""
         price = self.settings.cost_per_hour / 3600
         expected = member.settings.estimate(self.loaded, member.lora, self.data).seconds if price else 0.0
@@ -116,7 +116,7 @@ class _Pack:
     def _train(self) -> None:
         trials = self.trials.values()
         keys = [(trial.member.settings.seed, trial.member.lora.dropout) for trial in trials]
-        stack = Stack([trial.adapter for trial in trials], Noise(keys, self.model.device))
+        stack = AdapterStack([trial.adapter for trial in trials], DropoutMasks(keys, self.model.device))
         log.info(
             "%d trials train at once: micro_batch=%d, accumulation=%d, bf16=%s",
             len(trials),
@@ -125,7 +125,7 @@ class _Pack:
             self.choices.bf16,
         )
         with stack.attached(self.model), scoring(self.model) as sums, progress() as bar:
-            self.passes = Passes(self.model, stack, sums, self.choices, self.loaded.tokenizer.pad_token_id)
+            self.passes = PackSteps(self.model, stack, sums, self.choices, self.loaded.tokenizer.pad_token_id)
             self._hold()
             task = bar.add_task(f"training {len(trials)}", total=self.steps, loss="", speed="")
             for epoch in range(math.ceil(self.steps / self.steps_per_epoch)):
@@ -176,8 +176,8 @@ class _Pack:
             metrics = {"eval/loss": loss, "eval/entropy": entropy, "eval/mean_token_accuracy": accuracy}
             trial.record(self.step, metrics)
             with self._ending(index):
-                if trial.member.watch:
-                    trial.member.watch(self.step, loss)
+                if trial.member.on_evaluation:
+                    trial.member.on_evaluation(self.step, loss)
         self._close_ranks()
 
     @contextmanager
@@ -206,7 +206,7 @@ class _Pack:
         speed = sum(trial.tokens for trial in trials) / max(sum(trial.seconds for trial in trials), 1e-9)
         return {"loss": f"{len(trials)} trials", "speed": f"{speed:,.0f} tokens/s"}
 
-    def _keep(self, trial: Trial, peak: int) -> Training | Exception:
+    def _keep(self, trial: TrialState, peak: int) -> Training | Exception:
         """Save a trained adapter, and say what it took."""
         member, count = trial.member, trial.weights.numel()
         try:

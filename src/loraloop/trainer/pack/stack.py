@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from loraloop.errors import ModelError
 from loraloop.trainer.pack.adapter import Adapter, split
-from loraloop.trainer.pack.noise import Noise
+from loraloop.trainer.pack.dropout_masks import DropoutMasks
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
 
-class Slab:
+class RankGroup:
     """The adapters of neighbouring members that have one rank, so that nothing is padded.
 
     Args:
@@ -61,7 +61,7 @@ class Slab:
         return out + torch.bmm(low, b.mT).to(out.dtype)
 
 
-class Stack:
+class AdapterStack:
     """All adapters of a pack, one slab per rank.
 
     Args:
@@ -69,16 +69,16 @@ class Stack:
         noise: Draws the dropout masks.
     """
 
-    def __init__(self, adapters: Sequence[Adapter], noise: Noise) -> None:
+    def __init__(self, adapters: Sequence[Adapter], noise: DropoutMasks) -> None:
         self.noise = noise
         self._build(adapters, [adapter.flat for adapter in adapters])
 
     def _build(self, adapters: Sequence[Adapter], rows: Sequence[Tensor]) -> None:
-        self.slabs: list[Slab] = []
+        self.slabs: list[RankGroup] = []
         self.size = len(adapters)
         for rank in dict.fromkeys(adapter.rank for adapter in adapters):
             group = [index for index, adapter in enumerate(adapters) if adapter.rank == rank]
-            self.slabs.append(Slab([adapters[index] for index in group], [rows[index] for index in group]))
+            self.slabs.append(RankGroup([adapters[index] for index in group], [rows[index] for index in group]))
 
     def rows(self) -> list[tuple[Tensor, Tensor]]:
         """Each member's weights and their gradients, as views."""

@@ -1,0 +1,1 @@
+"""The command line: help, faulty overrides explained, and the call of a stage."""

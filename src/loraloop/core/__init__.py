@@ -1,0 +1,1 @@
+"""What parts share and nobody should write twice."""

@@ -1,0 +1,96 @@
+"""Building parts from configuration: what ``_target_`` names, inside allowed prefixes, with every problem found."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from loraloop.core.suggest import nearest
+from loraloop.errors import ConfigError
+
+ALLOWED = ("loraloop.",)
+
+
+def construct(target: Callable[..., Any], values: dict[str, Any], path: str) -> Any:
+    """Build one part from values that need no building themselves.
+
+    Raises:
+        ConfigError: With every problem, each naming its key below ``path``.
+    """
+    found: list[str] = []
+    built = _construct(target, values, path, found)
+    if found:
+        raise ConfigError(*found)
+    return built
+
+
+def build(node: Any, path: str, allowed: tuple[str, ...], problems: list[str]) -> Any:
+    """Build what ``_target_`` names in ``node``, and what is nested in it.
+
+    Args:
+        node: A value of the configuration, in plain containers.
+        path: Its dotted key.
+        allowed: Prefixes that a ``_target_`` may have.
+        problems: Takes one sentence for every problem found; where there is any, the result is of no use.
+    """
+    if isinstance(node, list):
+        return [build(item, f"{path}[{index}]", allowed, problems) for index, item in enumerate(node)]
+    if not isinstance(node, Mapping):
+        return node
+    count = len(problems)
+    values = {key: build(value, f"{path}.{key}", allowed, problems) for key, value in node.items() if key != "_target_"}
+    if "_target_" not in node:
+        return values
+    target = _locate(str(node["_target_"]), path, allowed, problems)
+    return _construct(target, values, path, problems) if target and len(problems) == count else None
+
+
+def _locate(target: str, path: str, allowed: tuple[str, ...], problems: list[str]) -> Callable[..., Any] | None:
+    if not target.startswith(allowed):
+        problems.append(
+            f"{path}._target_={target} is outside {', '.join(allowed)}: only these prefixes are built; "
+            f"add your own with allow_targets=[{target.split('.')[0]}.]"
+        )
+        return None
+    module, _, name = target.rpartition(".")
+    try:
+        found: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        problems.append(f"{path}._target_={target} cannot be imported: {error}")
+        return None
+    return found
+
+
+def _construct(target: Callable[..., Any], values: dict[str, Any], path: str, problems: list[str]) -> Any:
+    from pydantic import ValidationError
+
+    try:
+        return target(**values)
+    except ValidationError as error:
+        problems += [_sentence(path, dict(detail), target) for detail in error.errors()]
+    except ConfigError as error:
+        problems += error.problems
+    except (TypeError, ValueError) as error:
+        problems.append(f"{path}: {error}")
+    return None
+
+
+def _sentence(path: str, detail: Mapping[str, Any], target: Callable[..., Any]) -> str:
+    key = ".".join([path, *(str(step) for step in detail["loc"])])
+    if detail["type"] == "unexpected_keyword_argument":
+        *parents, name = map(str, detail["loc"])
+        known = _keys(target, parents)
+        return f"{key} is not a key of {'.'.join([path, *parents])}{nearest(name, known)}; it has {', '.join(known)}"
+    message = str(detail["msg"]).removeprefix("Value error, ")
+    if not detail["loc"]:
+        return f"{path}: {message}"
+    return f"{key}={detail['input']!r}: {message[0].lower()}{message[1:]}"
+
+
+def _keys(target: Any, parents: list[str]) -> list[str]:
+    """The keys of a part, or of the group of values that ``parents`` lead to within it."""
+    for name in parents:
+        target = target.__pydantic_fields__[name].annotation
+    return list(inspect.signature(target).parameters)

@@ -1,0 +1,99 @@
+"""Printing: tables and lines on standard output, and where a trial's output goes."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from typing import TYPE_CHECKING, Any
+
+from loraloop.records import Quarantined
+
+if TYPE_CHECKING:
+    from loraloop.records import Job
+
+
+@contextmanager
+def redirect_output(job: Job) -> Iterator[None]:
+    """What a job prints; a trial of a sweep, one of many, prints into ``console.txt`` in its folder."""
+    if job.trial is None:
+        yield
+        return
+    screens = [each for each in logging.getLogger().handlers if type(each) is logging.StreamHandler]
+    levels = [screen.level for screen in screens]
+    job.output.mkdir(parents=True, exist_ok=True)
+    with (job.output / "console.txt").open("a", encoding="utf8") as file, redirect_stdout(file), redirect_stderr(file):
+        try:
+            for screen in screens:
+                screen.setLevel(logging.WARNING)
+            yield
+        finally:
+            for screen, level in zip(screens, levels, strict=True):
+                screen.setLevel(level)
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: bool = True) -> None:
+    """Print a table; the columns after the first are aligned to the right where they hold numbers."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    view = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+    for index, column in enumerate(columns):
+        view.add_column(column, justify="right" if index and numbers else "left", overflow="fold")
+    for row in rows:
+        view.add_row(*row)
+    Console(highlight=False, markup=False, soft_wrap=False).print(view)
+
+
+def facts(title: str, values: Mapping[str, str]) -> None:
+    """Print names and values, one a line."""
+    width = max(map(len, values))
+    print(title)
+    for name, value in values.items():
+        print(f"  {name:<{width}}  {value}")
+
+
+def quarantine(items: Sequence[Quarantined], shown: int = 3) -> None:
+    """Print how many items were set aside, by reason, with the first few names."""
+    if not items:
+        return
+    print(f"quarantined: {len(items)}")
+    names: dict[str, list[str]] = {}
+    for item in items:
+        names.setdefault(item.reason, []).append(item.item)
+    for reason, count in Counter(item.reason for item in items).most_common(10):
+        more = ", ..." if count > shown else ""
+        print(f"  {count} x {reason}: {', '.join(names[reason][:shown])}{more}")
+
+
+def flatten(node: Any, path: str = "") -> dict[str, str]:
+    """Dotted keys of nested mappings, in order; lists become JSON, ``_target_`` is left out."""
+    if not isinstance(node, Mapping):
+        return {path: json.dumps(node) if isinstance(node, list) else str(node)}
+    flat: dict[str, str] = {}
+    for key, value in node.items():
+        if key != "_target_":
+            flat.update(flatten(value, f"{path}.{key}" if path else str(key)))
+    return flat
+
+
+def size(count: float) -> str:
+    """A number of bytes in the unit people read."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(count) < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as ``42 s``, ``3 min 05 s`` or ``2 h 10 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

@@ -1,0 +1,48 @@
+"""What a study was begun with, so that its trials stay comparable."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from loraloop.errors import ConfigError
+
+if TYPE_CHECKING:
+    from optuna import Study
+
+ATTRIBUTE = "loraloop"
+ABSENT = "(absent)"
+SHOWN = 6
+
+Fingerprint = Mapping[str, Any]
+
+
+def hold(study: Study, terms: Fingerprint) -> None:
+    """Write the terms into a new study, or hold them against those that it was begun with.
+
+    Args:
+        study: The study.
+        terms: Dotted keys and plain values.
+
+    Raises:
+        ConfigError: They differ; the message shows what was then and what is now.
+    """
+    then = study.user_attrs.get(ATTRIBUTE)
+    if then is None:
+        study.set_user_attr(ATTRIBUTE, dict(terms))
+        return
+    changed = differences(then, terms)
+    if changed:
+        more = f" and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
+        raise ConfigError(
+            f"hydra.sweeper.study_name={study.study_name}: this study was begun otherwise, and its trials would not "
+            f"compare: {'; '.join(changed[:SHOWN])}{more}. Give the new sweep a name of its own, "
+            "hydra.sweeper.study_name=NAME"
+        )
+
+
+def differences(then: Fingerprint, now: Fingerprint) -> list[str]:
+    """One ``key: then -> now`` for each key that is not the same."""
+    keys = [*then, *(key for key in now if key not in then)]
+    pairs = ((key, then.get(key, ABSENT), now.get(key, ABSENT)) for key in keys)
+    return [f"{key}: {before} -> {after}" for key, before, after in pairs if before != after]

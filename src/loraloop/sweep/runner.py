@@ -1,0 +1,211 @@
+"""One sweep at work on a study: which trial comes next, how each ended, and when it is enough."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from loraloop.errors import ConfigError, SweepError
+from loraloop.sweep import ending, sampling
+from loraloop.sweep import space as spaces
+from loraloop.sweep.space import Space
+from loraloop.sweep.trial import RESULT, Trial
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.trial import FrozenTrial
+
+    from loraloop.sweep.study import Sweep
+
+RERUN_OF = "rerun_of"
+ATTEMPT = "attempt"
+REASON = "reason"
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """Parameters to try: ``number`` is the trial's, and its job's."""
+
+    number: int
+    trial_id: int
+    params: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A trial that ended."""
+
+    number: int
+    params: Mapping[str, Any]
+    ending: ending.Ending
+
+
+class StudyRunner:
+    """Asks a study for trials and tells it how they ended.
+
+    Args:
+        settings: The sweep's configuration.
+        study: The study, claimed by this process.
+        url: Its database.
+        space: What is searched.
+        seed: Of every proposal.
+    """
+
+    def __init__(self, settings: Sweep, study: optuna.Study, url: str, space: Space, seed: int) -> None:
+        self.settings = settings
+        self.study = study
+        self.space = space
+        self.url = url
+        self.failures = 0
+        self._seed = seed
+        self._points = self._grid()
+        self._total = min(settings.n_trials, len(self._points)) if self._points else settings.n_trials
+        self._distributions = {key: dimension.distribution() for key, dimension in space.items()}
+
+    @property
+    def total(self) -> int:
+        """How many proposals the study is to have, those of earlier sweeps included."""
+        return max(self._total, self._proposals())
+
+    @property
+    def done(self) -> int:
+        """How many proposals have ended, whatever way; one that is tried again has not."""
+        return self._proposals() - len(self._in("RUNNING", "WAITING"))
+
+    @property
+    def remaining(self) -> int:
+        """How many trials are still to be asked for: new proposals, and old ones that wait to be tried again."""
+        return len(self._in("WAITING")) + max(0, self._total - self._proposals())
+
+    def ask(self, count: int, configure: Callable[[optuna.Trial], None] | None = None) -> list[Proposal]:
+        """The next trials, numbered one after the other.
+
+        Args:
+            count: How many.
+            configure: A custom search space, which suggests more parameters.
+        """
+        proposals = []
+        for _ in range(count):
+            self.study.sampler = self._sampler()
+            trial = self.study.ask(self._distributions)
+            if configure is not None:
+                configure(trial)
+            proposals.append(Proposal(trial.number, trial._trial_id, dict(trial.params)))
+        return proposals
+
+    def identity(self, proposal: Proposal, parent: str | None = None) -> Trial:
+        """What the proposal's job has to know."""
+        return Trial(
+            storage=self.url,
+            study=self.study.study_name,
+            number=proposal.number,
+            trial_id=proposal.trial_id,
+            parent=parent,
+            pruner=self.settings.pruner,
+        )
+
+    def tell(self, proposal: Proposal, returned: object) -> Finished:
+        """Close a trial with what its job returned or raised, and queue it again where that may help."""
+        verdict = ending.judge(self._kept(proposal, returned), len(self.study.directions))
+        if verdict.state == "FAIL":
+            self._fail(proposal, verdict)
+        else:
+            self._note(proposal.trial_id, REASON, verdict.reason)
+            self._close(proposal.trial_id, verdict)
+        return Finished(proposal.number, proposal.params, verdict)
+
+    def check_budget(self, finished: Finished) -> None:
+        """Stop where more trials of this sweep failed for good than ``max_failure_rate`` allows.
+
+        Raises:
+            SweepError: With the failure of ``finished``.
+        """
+        allowed = self.settings.max_failure_rate * self._total
+        if self.failures > allowed:
+            raise SweepError(
+                f"{self.failures} of {self._total} trials failed, and max_failure_rate="
+                f"{self.settings.max_failure_rate:g} allows {int(allowed)}; the last, trial {finished.number}: "
+                f"{finished.ending.reason}"
+            )
+
+    def recover(self) -> int:
+        """Close what an interrupted sweep left running and queue the same parameters again; how many there were."""
+        left = self._in("RUNNING")
+        for trial in left:
+            if self._whole(trial):
+                self._queue(trial, trial.user_attrs.get(ATTEMPT, 1))
+            self._note(trial._trial_id, REASON, "its sweep ended before it did")
+            self._close(trial._trial_id, ending.Ending("FAIL"))
+        return len(left)
+
+    def best(self) -> list[FrozenTrial]:
+        """The best trial, or with several objectives those that no other dominates; empty without a completed one."""
+        if not self._in("COMPLETE"):
+            return []
+        return [self.study.best_trial] if len(self.study.directions) == 1 else list(self.study.best_trials)
+
+    def _grid(self) -> list[dict[str, spaces.Scalar]]:
+        if self.settings.sampler["_target_"] != sampling.GRID:
+            return []
+        from numpy.random import default_rng
+
+        try:
+            points = spaces.grid(self.space)
+        except ValueError as error:
+            raise ConfigError(f"hydra/sweeper/sampler=grid: {error}") from error
+        # In this order the first trials of a large grid are spread over it.
+        return [points[index] for index in default_rng(self._seed).permutation(len(points))]
+
+    def _sampler(self) -> optuna.samplers.BaseSampler:
+        from optuna.samplers import RandomSampler
+
+        ordinal = self._proposals()
+        if not self._points:
+            return sampling.sampler(self.settings.sampler, self._seed, ordinal, self.settings.allow_targets)
+        if not self._in("WAITING"):
+            self.study.enqueue_trial(self._points[ordinal])
+        return RandomSampler(seed=self._seed)
+
+    def _kept(self, proposal: Proposal, returned: object) -> object:
+        if not isinstance(returned, Exception):
+            return returned
+        attributes = self.study._storage.get_trial(proposal.trial_id).user_attrs
+        return attributes.get(RESULT, returned)
+
+    def _fail(self, proposal: Proposal, verdict: ending.Ending) -> None:
+        trial = self.study._storage.get_trial(proposal.trial_id)
+        attempt = trial.user_attrs.get(ATTEMPT, 1)
+        if verdict.again and attempt <= self.settings.max_retries:
+            self._queue(trial, attempt + 1)
+        else:
+            self.failures += 1
+        self._note(proposal.trial_id, REASON, verdict.reason)
+        self._close(proposal.trial_id, verdict)
+
+    def _queue(self, trial: FrozenTrial, attempt: int) -> None:
+        # Queued before the trial is closed: a process killed in between has lost nothing, and is recovered here.
+        if not any(other.user_attrs.get(RERUN_OF) == trial.number for other in self._in("WAITING")):
+            self.study.enqueue_trial(trial.params, {RERUN_OF: trial.number, ATTEMPT: attempt})
+
+    def _close(self, trial_id: int, verdict: ending.Ending) -> None:
+        from optuna.trial import TrialState
+
+        number = self.study._storage.get_trial(trial_id).number
+        self.study.tell(number, verdict.values, TrialState[verdict.state], skip_if_finished=True)
+
+    def _note(self, trial_id: int, key: str, text: str) -> None:
+        if text and not self.study._storage.get_trial(trial_id).state.is_finished():
+            self.study._storage.set_trial_user_attr(trial_id, key, text)
+
+    def _proposals(self) -> int:
+        # Of a trial that was killed while it was proposed nothing is left: its place is proposed anew.
+        void = {trial.number for trial in self._in("FAIL") if not self._whole(trial)}
+        every = self.study.get_trials(deepcopy=False)
+        return sum(RERUN_OF not in trial.user_attrs and trial.number not in void for trial in every)
+
+    def _whole(self, trial: FrozenTrial) -> bool:
+        return trial.params.keys() >= self.space.keys() and bool(trial.params)
+
+    def _in(self, *states: str) -> list[FrozenTrial]:
+        return [trial for trial in self.study.get_trials(deepcopy=False) if trial.state.name in states]

@@ -1,0 +1,168 @@
+"""Experiments of a multirun that differ only in their adapters, trained at once on one frozen base."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from loraloop.core import console
+from loraloop.workflows.experiment import Experiment, Values
+from loraloop.workflows.multirun import cache
+
+if TYPE_CHECKING:
+    from loraloop.protocols import Run
+    from loraloop.records import Call, Dataset, Estimate, LoadedModel, Score, Training
+    from loraloop.trainer.pack import PackedTrial
+    from loraloop.trainer.sft import Sft
+
+log = logging.getLogger(__name__)
+
+Result = Values | None | Exception
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedJob:
+    """A job that is ready to train."""
+
+    course: Experiment
+    rows: Dataset
+    estimate: Estimate
+
+
+def run(calls: Sequence[Call], max_trials: int) -> list[Result]:
+    """Run jobs, packed where that is possible, and give each the result that it would have had alone.
+
+    Args:
+        calls: Jobs of one multirun.
+        max_trials: The most that train at once; memory may allow fewer.
+
+    Returns:
+        What each job returned or raised, in order.
+    """
+    results: dict[int, Result] = {}
+    for group in _groups(calls):
+        results |= zip(group, _together([calls[index] for index in group], max_trials), strict=True)
+    return [results[index] for index in range(len(calls))]
+
+
+def _groups(calls: Sequence[Call]) -> list[list[int]]:
+    """Indices of jobs that are of one kind, in the order of their first; a job without a kind is on its own."""
+    groups: dict[str, list[int]] = {}
+    for index, call in enumerate(calls):
+        groups.setdefault(_kind(call) or f"alone {index}", []).append(index)
+    return list(groups.values())
+
+
+def _kind(call: Call) -> str | None:
+    """What must be equal in jobs that pack; nothing for a job that never does."""
+    from loraloop.trainer.pack import PACKABLE_LORA, PACKABLE_TRAINER
+
+    if call.job.stage != "experiment" or call.parts["resume"] is not None:
+        return None
+    config = dict(call.job.config)
+    config["lora"] = {key: value for key, value in config["lora"].items() if key not in PACKABLE_LORA}
+    config["trainer"] = {key: value for key, value in config["trainer"].items() if key not in PACKABLE_TRAINER}
+    return json.dumps(config, sort_keys=True, default=str)
+
+
+def _together(calls: Sequence[Call], max_trials: int) -> Iterator[Result]:
+    """Results of jobs of one kind, in order."""
+    if len(calls) == 1 or max_trials == 1:
+        return map(_alone, calls)
+    courses = [Experiment(job=call.job, **call.parts) for call in calls]
+    if reason := _obstacle(courses):
+        log.warning("%s jobs run one by one, because they cannot be packed: %s", len(calls), reason)
+        return map(_alone, calls)
+    prepared = [_prepare(course) for course in courses]
+    seats = [each for each in prepared if isinstance(each, PreparedJob)]
+    size = min(max_trials, _capacity(seats)) if seats else 1
+    trained = iter([result for start in range(0, len(seats), size) for result in _train(seats[start : start + size])])
+    return (next(trained) if isinstance(each, PreparedJob) else each for each in prepared)
+
+
+def _alone(call: Call) -> Result:
+    try:
+        with console.redirect_output(call.job):
+            result: Result = call()
+    except Exception as error:
+        return error
+    return result
+
+
+def _obstacle(courses: Sequence[Experiment]) -> str | None:
+    from loraloop.trainer import pack
+
+    skeleton = courses[0].skeleton()
+    reasons = (pack.obstacle(course.trainer, course.lora, skeleton.model) for course in courses)
+    return next((reason for reason in reasons if reason), None)
+
+
+def _capacity(seats: Sequence[PreparedJob]) -> int:
+    from loraloop.trainer import pack
+
+    settings, skeleton = _settings(seats[0].course), seats[0].course.skeleton()
+    lengths = [len(row.input_ids) for row in settings.encode(seats[0].rows.train, skeleton.tokenizer)]
+    loras = [seat.course.lora for seat in seats]
+    base = skeleton.base
+    return pack.capacity(settings, loras, skeleton.model, lengths, quantization=base.quantization, dtype=base.dtype)
+
+
+def _settings(course: Experiment) -> Sft:
+    return cast("Sft", course.trainer)  # no other trainer packs
+
+
+def _prepare(course: Experiment) -> PreparedJob | Exception:
+    try:
+        with console.redirect_output(course.job):
+            return PreparedJob(course, *course.prepare())
+    except Exception as error:
+        return error
+
+
+def _train(seats: Sequence[PreparedJob]) -> list[Result]:
+    from loraloop.trainer import pack
+
+    first, rows = seats[0].course, seats[0].rows
+    with ExitStack() as every, cache.base(first.job, first.model, first.lora) as loaded:
+        stacks = [every.enter_context(ExitStack()) for _ in seats]
+        runs = [
+            stack.enter_context(seat.course.running(seat.rows, seat.estimate))
+            for stack, seat in zip(stacks, seats, strict=True)
+        ]
+        base = first.base_score(loaded, rows)
+        members = [_member(seat.course, run) for seat, run in zip(seats, runs, strict=True)]
+        trainings = pack.train(loaded, members, rows)
+        results: list[Result] = []
+        for seat, stack, run, training in zip(seats, stacks, runs, trainings, strict=True):
+            try:
+                with stack, console.redirect_output(seat.course.job):
+                    results.append(_conclude(seat, run, loaded, base, training))
+            except Exception as error:
+                results.append(error)
+    return results
+
+
+def _member(course: Experiment, run: Run) -> PackedTrial:
+    from loraloop.trainer.pack import PackedTrial
+
+    job = course.job
+    on_evaluation = job.trial.report if job.trial else None
+    return PackedTrial(
+        settings=_settings(course), lora=course.lora, run=run, output=job.output, on_evaluation=on_evaluation
+    )
+
+
+def _conclude(seat: PreparedJob, run: Run, loaded: LoadedModel, base: Score, training: Training | Exception) -> Values:
+    from loraloop.model import adapters
+
+    if isinstance(training, Exception):
+        raise training
+    try:
+        trained = adapters.attach(loaded.model, training.adapter)
+        return seat.course.conclude(run, seat.rows, loaded, base, trained, training)
+    finally:
+        adapters.detach(loaded.model)

@@ -1,0 +1,99 @@
+"""What a run prints: its data, its estimate, its scores, its cost and its verdict."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from loraloop.core import console
+
+if TYPE_CHECKING:
+    from loraloop.records import Dataset, Estimate, Score, Training
+    from loraloop.workflows.promotion import Promotion
+
+
+def data(rows: Dataset) -> None:
+    """Print how many rows there are and of which tasks."""
+    tasks = Counter(row.example.task or "(none)" for row in (*rows.train, *rows.validation))
+    console.facts(
+        "data",
+        {
+            "rows": f"{len(rows.train)} to train on, {len(rows.validation)} held out",
+            "tasks": ", ".join(f"{task} {count}" for task, count in sorted(tasks.items())),
+            "fingerprint": rows.fingerprint[:16],
+        },
+    )
+
+
+def estimate(expected: Estimate) -> None:
+    """Print what a run is expected to take."""
+    share = f"{expected.trainable_share:.2%} of {expected.total_parameters:,}"
+    console.facts(
+        "estimate",
+        {
+            "trainable": f"{expected.trainable_parameters:,} parameters, {share}",
+            "steps": f"{expected.steps} over {expected.tokens:,} tokens",
+            "memory": console.size(expected.memory_bytes),
+            "training time": console.duration(expected.seconds),
+        },
+    )
+
+
+def scores(base: Score, adapter: Score) -> None:
+    """Print base beside adapter, metric by metric and task by task."""
+    ours, theirs = adapter.metrics(), base.metrics()
+    rows = [[name, _number(theirs[name]), _number(ours[name])] for name in ours]
+    for task in adapter.slices if len(adapter.slices) > 1 else ():
+        for name in ("task_accuracy", "loss"):
+            pair = [_number(score.slices[task][name]) for score in (base, adapter)]
+            rows.append([f"{task}/{name}", *pair])
+    console.table(f"{adapter.rows} held-out rows", ["metric", "base", "adapter"], rows)
+
+
+def costs(training: Training) -> dict[str, float]:
+    """What a run took, as metrics."""
+    return {
+        "cost/trainable_parameters": float(training.trainable_parameters),
+        "cost/trainable_share": training.trainable_share,
+        "cost/peak_memory_bytes": float(training.peak_memory_bytes),
+        "cost/seconds": training.seconds,
+        "cost/tokens_per_second": training.tokens_per_second,
+    }
+
+
+def verdict(made: Promotion) -> None:
+    """Print the registered version and what the gate said."""
+    console.facts("registry", _verdict(made))
+
+
+def summary(
+    base: Score, adapter: Score, training: Training, made: Promotion | None, link: str | None, ui: str | None
+) -> None:
+    """Print the end of a run: scores, cost, version, and where to look; a sweep's trial has no verdict of its own."""
+    scores(base, adapter)
+    share = f"{training.trainable_share:.2%} of {training.total_parameters:,}"
+    took = console.duration(training.seconds)
+    speed = f"{training.tokens_per_second:,.0f} tokens/s over {training.steps} steps in {took}"
+    console.facts(
+        "run",
+        {
+            "trainable": f"{training.trainable_parameters:,} parameters, {share}",
+            "speed": speed,
+            "peak memory": console.size(training.peak_memory_bytes),
+            **(_verdict(made) if made else {}),
+            **({"run": link} if link else {}),
+            **({"open the UI": ui} if ui else {}),
+        },
+    )
+
+
+def _verdict(made: Promotion) -> dict[str, str]:
+    version = made.version
+    aliases = f" ({', '.join(version.aliases)})" if version and version.aliases else ""
+    known = "" if version is None or version.created else ", registered before"
+    named = f"{version.name} version {version.number}{aliases}{known}" if version else "not registered"
+    return {"registry": named, "gate": f"{'passed' if made.decision.passed else 'refused'}: {made.decision.reason}"}
+
+
+def _number(value: float) -> str:
+    return f"{value:.4f}" if abs(value) < 1000 else f"{value:.4g}"

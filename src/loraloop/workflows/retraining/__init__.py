@@ -1,0 +1,1 @@
+"""From ratings to a new champion: the retraining cycle."""

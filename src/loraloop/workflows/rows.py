@@ -1,0 +1,42 @@
+"""What the stages that train or measure share: checks against the base's shape, and the dataset."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from loraloop.core import console
+from loraloop.errors import ConfigError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from loraloop.dataset.builder import DatasetBuilder
+    from loraloop.lora import Lora
+    from loraloop.protocols import Ocr, Source, Trainer
+    from loraloop.records import Dataset, LoadedModel
+
+
+def fits(skeleton: LoadedModel, lora: Lora, trainer: Trainer) -> None:
+    """Check LoRA and trainer against the base's shape, without its weights.
+
+    Raises:
+        ConfigError: With every mismatch: unknown targets, too large a rank, too long a sequence.
+    """
+    problems: list[str] = []
+    try:
+        lora.check_model(skeleton.model)
+    except ConfigError as error:
+        problems += error.problems
+    try:
+        trainer.check_model(skeleton.model.config)
+    except ConfigError as error:
+        problems += error.problems
+    if problems:
+        raise ConfigError(*problems)
+
+
+def prepare(source: Source, ocr: Ocr, dataset: DatasetBuilder, tokenizer: PreTrainedTokenizerBase) -> Dataset:
+    """Collect from ``source``, render and split, and say what was set aside."""
+    built = dataset.build(source.collect(ocr), tokenizer)
+    console.quarantine(built.quarantined)
+    return built

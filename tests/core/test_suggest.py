@@ -1,0 +1,99 @@
+"""Sentences for mistyped overrides."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loraloop.core import suggest
+
+CONF = Path(__file__).parents[2] / "conf"
+KEYS = ["seed", "lora", "lora._target_", "lora.r", "lora.dropout", "lora.targets", "trainer", "trainer.epochs"]
+MISSING = Exception("In 'config': Could not find 'lora/r9'\n\nAvailable options")
+STRUCT = Exception("Could not override 'x'.\nTo append to your config use +x\nKey 'x' is not in struct")
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"), [("droput", "dropout"), ("Dropout", "dropout"), ("epoch", "epochs"), ("zzz", None), ("", None)]
+)
+def test_the_nearest_name_is_suggested(word, meant):
+    """A word that resembles a name suggests it, one that resembles none suggests nothing."""
+    assert suggest.nearest(word, ["dropout", "epochs", "r"]) == (f" (did you mean {meant}?)" if meant else "")
+
+
+def test_an_unknown_choice_lists_the_choices():
+    """A choice that a group does not have names the nearest one and all there are."""
+    sentence = suggest.sentence("lora=r166", MISSING, [CONF], KEYS)
+    assert sentence.startswith("lora=r166: there is no lora named 'r166' (did you mean r16?); there are ")
+    assert sentence.endswith(", ".join(sorted(file.stem for file in (CONF / "lora").glob("*.yaml"))))
+
+
+def test_the_choices_of_every_folder_are_listed(tmp_path):
+    """Choices of a person's own folder are listed with the package's, each once."""
+    (tmp_path / "lora").mkdir()
+    for name in ("r3", "r8"):
+        (tmp_path / "lora" / f"{name}.yaml").touch()
+    listed = suggest.sentence("lora=x", MISSING, [CONF, tmp_path], KEYS).partition("there are ")[2].split(", ")
+    assert listed == sorted({"r3", *suggest.options(CONF, "lora")})
+
+
+def test_an_unknown_key_lists_its_neighbours():
+    """A key that a part does not have names the nearest one and the part's other keys, without ``_target_``."""
+    assert suggest.sentence("lora.droput=1", STRUCT, [CONF], KEYS) == (
+        "lora.droput=1: there is no key lora.droput (did you mean lora.dropout?); lora has r, dropout, targets"
+    )
+
+
+def test_an_unknown_group_lists_the_top_level():
+    """A name that is neither group nor key names the nearest of the top level, and all of it."""
+    assert suggest.sentence("loar=r8", STRUCT, [CONF], KEYS) == (
+        "loar=r8: there is no key loar (did you mean lora?); the top level has seed, lora, trainer"
+    )
+
+
+def test_several_values_are_a_multirun_or_a_list():
+    """Comma-separated values without ``-m`` are told both things that they may mean."""
+    cause = Exception("Ambiguous value for argument 'lora.targets=a,b'\n1. To use it as a list ...")
+    assert suggest.sentence("lora.targets=a,b", cause, [CONF], KEYS) == (
+        "lora.targets=a,b: several values are a run each with -m (--multirun); one list of them is lora.targets=[a,b]"
+    )
+
+
+@pytest.mark.parametrize("sign", ["+", "++", "~"])
+def test_signs_of_the_override_grammar_are_not_part_of_the_name(sign):
+    """An added, forced or deleted choice is looked up under its group's name."""
+    assert "there is no lora named 'r9'" in suggest.sentence(f"{sign}lora=r9", MISSING, [CONF], KEYS)
+
+
+@given(
+    override=st.text(min_size=1, max_size=30).filter(lambda text: "/" not in text and "\0" not in text),
+    message=st.text(max_size=60),
+    keys=st.lists(st.text(alphabet="abc._", max_size=8), max_size=8),
+)
+def test_every_problem_has_a_sentence(override, message, keys):
+    """Whatever was written and whatever Hydra said, the sentence begins with what was written and says something."""
+    sentence = suggest.sentence(override, Exception(message), [CONF], keys)
+    assert sentence.startswith(f"{override}: ")
+    assert len(sentence) > len(override) + 2
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ValueError("\n\n  the first \nthe second"), "the first"),
+        (ValueError(""), "ValueError"),
+        (KeyError("k"), "'k'"),
+    ],
+)
+def test_the_first_line_that_says_something(error, line):
+    """Of a long message the first line with words is kept; an error without a message gives its class."""
+    assert suggest.first_line(error) == line
+
+
+def test_options_are_the_files_of_a_group():
+    """A group's choices are its YAML files, sorted, without their suffix."""
+    assert suggest.options(CONF, "tracker") == ["mlflow", "none"]
+    assert suggest.options(CONF, "no_such_group") == []

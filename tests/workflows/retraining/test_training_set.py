@@ -1,0 +1,134 @@
+"""What a retraining is made of."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loraloop.dataset import exports
+from loraloop.errors import ConfigError
+from loraloop.policy import Mix
+from loraloop.records import Example, Provenance
+from loraloop.source.flips import Flips
+from loraloop.source.sessions import Sessions
+from loraloop.workflows.retraining.training_set import Scorer, TrainingSetBuilder, mixed
+
+
+def examples(count: int, source: str) -> list[Example]:
+    """Different examples of one source."""
+    provenance = Provenance(source=source)
+    return [Example(input=f"{source} {number}", output=str(number), provenance=provenance) for number in range(count)]
+
+
+@given(
+    corrective=st.integers(1, 60), earlier=st.integers(2, 200), share=st.floats(0.05, 1), rows=st.integers(20, 300)
+)  # fmt: skip
+def test_the_shares_hold_whatever_there_is(corrective, earlier, share, rows):
+    """The set has the mix's shares to within a row, earlier examples come once, and it is never larger than asked."""
+    mix = Mix(corrective=share, earlier=1 - share, rows=rows)
+    new, old = mixed(examples(corrective, "sessions"), examples(earlier, "flips"), mix, 0)
+    total = len(new) + len(old)
+    assert new
+    assert total <= rows
+    assert abs(len(new) - share * total) <= 1
+    assert len({each.input for each in old}) == len(old)
+    assert len({each.input for each in new}) == min(corrective, len(new))
+
+
+def test_the_draw_is_the_seeds_alone():
+    """The same seed draws the same examples, in whatever order they came; another seed draws others."""
+    new, old, mix = examples(9, "sessions"), examples(100, "flips"), Mix(rows=20)
+    assert mixed(new, old, mix, 3) == mixed(new[::-1], old[::-1], mix, 3)
+    assert mixed(new, old, mix, 3) != mixed(new, old, mix, 4)
+
+
+def test_an_answer_is_marked_by_the_rule_of_its_source():
+    """A corrected session is marked by its text, an earlier example by the rule of the source that made it."""
+    flips = Flips(runs=1, per_run=1, tasks=("count",))
+    (example,) = flips.collect(None).examples
+    marked = Scorer(flips)
+    assert marked.correct(example, example.output) == flips.correct(example, example.output)
+    (session,) = examples(1, "sessions")
+    assert marked.correct(session, " 0 ") is Sessions().correct(session, " 0 ") is True
+    assert marked.collect(None).examples == ()
+
+
+def test_without_earlier_examples_the_set_is_all_corrective():
+    """A mix of corrective examples alone asks nothing of the source."""
+    new, old = mixed(examples(4, "sessions"), [], Mix(corrective=1, earlier=0, rows=10), 0)
+    assert (len(new), old) == (10, [])
+    with pytest.raises(ValueError, match="shares add up to 1"):
+        Mix(corrective=1, earlier=0.1)
+
+
+@pytest.fixture
+def teacher(tmp_path: Path) -> TrainingSetBuilder:
+    """One whose golden set is on disk, and none of whose other parts is asked for anything."""
+    unused: Any = None
+    policy: Any = SimpleNamespace(golden=None)
+    made = TrainingSetBuilder(policy, tmp_path / "loop", unused, unused, unused, unused, 0)
+    exports.save(examples(3, "flips"), made.golden("validator"))
+    return made
+
+
+def line(*measured: Any) -> Any:
+    """A line whose ledger holds these facts of lessons."""
+    entries = [SimpleNamespace(numbers=facts) for facts in measured]
+    return SimpleNamespace(role="validator", registry=SimpleNamespace(history=lambda: entries))
+
+
+def facts(teacher: TrainingSetBuilder) -> dict[str, Any]:
+    """What the ledger is told of a cycle's lessons."""
+    teacher._write(teacher.folder / "cycle", "validator", ([], [], examples(3, "flips")), 0)
+    read: dict[str, Any] = json.loads((teacher.folder / "cycle" / "set" / "facts.json").read_text())
+    return read
+
+
+def named(teacher: TrainingSetBuilder, path: Path) -> TrainingSetBuilder:
+    """The same with a golden set that a person names."""
+    policy: Any = SimpleNamespace(golden=path)
+    return replace(teacher, policy=policy)
+
+
+def test_a_golden_set_is_frozen_by_whatever_path_it_is_named(teacher, tmp_path, monkeypatch):
+    """An edited golden set is refused in another spelling and from another folder too; another file is another set."""
+    before = line(facts(teacher))
+    teacher.check(before)
+    path = teacher.golden("validator")
+    other = exports.save(examples(5, "flips"), tmp_path / "other.jsonl")
+    exports.save(examples(4, "flips"), path)
+    monkeypatch.chdir(tmp_path)
+    for each in (teacher, replace(teacher, folder=Path("loop")), named(teacher, path.relative_to(tmp_path))):
+        with pytest.raises(ConfigError, match="is not the one that validator's versions were measured on"):
+            each.check(before)
+    named(teacher, other).check(before)
+    path.unlink()
+    with pytest.raises(ConfigError, match="is not the one"):
+        teacher.check(before)
+
+
+def test_a_named_golden_set_is_frozen_too(teacher, tmp_path, monkeypatch):
+    """A file of a person's own is the same one by its relative and its absolute path."""
+    mine = exports.save(examples(3, "flips"), tmp_path / "mine.jsonl")
+    before = line(facts(named(teacher, mine)))
+    exports.save(examples(4, "flips"), mine)
+    monkeypatch.chdir(tmp_path)
+    for path in (mine, Path("mine.jsonl")):
+        with pytest.raises(ConfigError, match="is not the one"):
+            named(teacher, path).check(before)
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"\x89PNG\r\n\x1a\n\0\xff", b'{"question": 1}\n'])
+def test_a_golden_set_that_is_none_is_refused_before_anything_moves(teacher, content):
+    """An empty file, a binary one and one without examples are named by the check, not by the first cycle."""
+    path = teacher.golden("validator")
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=f"the golden set {path} (cannot be read|holds no examples)"):
+        teacher.check(line())
