@@ -123,7 +123,7 @@ def test_rows_of_json_that_are_no_objects_are_reported(tmp_path):
         ("x.jsonl", b"", "0 bytes"),
         ("x.json", b'{"a": 1}', "holds one dict where a list of objects is needed"),
         ("x.json", b'{"a": 1}\n{"a": 2}', "name it .jsonl"),
-        ("x.json", b'["\xe9"]', "save it as UTF-8"),
+        ("x.json", b'["\xe9"]', "save the file as UTF-8"),
         ("x.csv", b"a,a\n1,2\n", "names 'a' more than once"),
         ("x.parquet", b"PAR1 but not really PAR1", "not a readable Parquet file"),
         ("x.toon", b'key: "open', "is not TOON"),
@@ -218,3 +218,86 @@ def test_toon_is_about_forty_percent_smaller_than_json(tmp_path):
     toon = (tmp_path / "x.toon").stat().st_size
     assert 1 - toon / len(orjson.dumps(rows)) >= 0.4
     assert 1 - toon / len(json.dumps(rows, indent=2)) >= 0.5
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+def test_a_csv_may_be_separated_otherwise(tmp_path, separator):
+    """Semicolons, tabs and bars separate cells where no comma does."""
+    path = tmp_path / "a.csv"
+    path.write_text(f"input{separator}output\na{separator}b\n")
+    assert read(path) == ([{"input": "a", "output": "b"}], [])
+
+
+def test_what_spreadsheets_add_to_a_csv_is_no_data(tmp_path):
+    """Excel's ``sep=`` line, blanks around names and unnamed empty columns at the end are left out."""
+    path = tmp_path / "a.csv"
+    path.write_text("sep=;\r\n input ; output;;\r\na;b;;\r\nc;d;;x\r\n")
+    assert read(path) == ([{"input": "a", "output": "b"}], [(4, "4 cells, the header has 2")])
+
+
+@pytest.mark.parametrize("text", ['[{"a": 1},\n {"a": 2}]', '{\n"a": 1\n}\n{\n"a": 2\n}\n', '[{"a": 1}, {"a": 2}]\n'])
+def test_a_jsonl_may_hold_a_list_or_objects_over_several_lines(tmp_path, text):
+    """JSON values that span lines, and one list of objects, are read from a ``.jsonl`` as they are meant."""
+    path = tmp_path / "a.jsonl"
+    path.write_text(text)
+    assert read(path) == ([{"a": 1}, {"a": 2}], [])
+
+
+def test_a_row_has_the_line_that_it_begins_on(tmp_path):
+    """Rows of text files are numbered by their lines, those that are set aside and blank ones counted."""
+    (tmp_path / "a.jsonl").write_text('{"a": 1}\n\nbroken\n{"a": 2}\n')
+    (tmp_path / "b.jsonl").write_text('{\n"a": 1\n}\n{\n"a": 2\n}\n')
+    (tmp_path / "c.csv").write_text('a,b\n"x\ny",1\nz,2\n')
+    found = {path.name: [number for number, _ in tables.numbered(path, lambda *_: None)] for path in tmp_path.iterdir()}
+    assert found == {"a.jsonl": [1, 4], "b.jsonl": [1, 4], "c.csv": [2, 4]}
+
+
+@given(st.integers(-(10**40), 10**40))
+def test_integers_keep_their_digits(tmp_path_factory, value):
+    """An integer of any size comes back as the same integer from JSON."""
+    folder = tmp_path_factory.mktemp("integers")
+    (folder / "a.jsonl").write_text(f'{{"a": {value}}}\n')
+    (folder / "a.json").write_text(f'[{{"a": {value}}}]')
+    assert read(folder / "a.jsonl") == read(folder / "a.json") == ([{"a": value}], [])
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json"])
+def test_a_row_with_nan_is_set_aside_alone(tmp_path, name):
+    """NaN is no JSON: its row is reported with the name of the value, and the others are read."""
+    rows = ['{"a": 1, "b": NaN}', '{"a": 2, "b": 3}']
+    (tmp_path / name).write_text("\n".join(rows) if name == "a.jsonl" else f"[{', '.join(rows)}]")
+    good, bad = read(tmp_path / name)
+    assert good == [{"a": 2, "b": 3}]
+    assert bad == [(1, "not JSON: b holds NaN or Infinity; write null, or a number")]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.json", "a.toon"])
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
+def test_another_encoding_is_named_with_the_way_out(tmp_path, name, encoding):
+    """A file in UTF-16 or UTF-32 is refused by the name of its encoding, with the command that converts it."""
+    (tmp_path / name).write_text("a,b\n1,2\n", encoding)
+    with pytest.raises(DataError, match=f"is {encoding.upper()}, not UTF-8.*iconv -f {encoding.upper()} -t UTF-8"):
+        read(tmp_path / name)
+
+
+def test_a_latin_1_file_is_named_with_the_way_out(tmp_path):
+    """A line of JSON and a header of CSV in Latin-1 are reported as such, with the command that converts them."""
+    (tmp_path / "a.jsonl").write_bytes(b'{"a": "caf\xe9"}\n{"a": "b"}\n')
+    good, bad = read(tmp_path / "a.jsonl")
+    assert good == [{"a": "b"}]
+    assert "not UTF-8 (byte 10), perhaps Latin-1" in bad[0][1]
+    assert "iconv -f LATIN1" in bad[0][1]
+    (tmp_path / "a.csv").write_bytes(b"caf\xe9,b\n1,2\n")
+    with pytest.raises(DataError, match="the header is not UTF-8, perhaps Latin-1"):
+        read(tmp_path / "a.csv")
+
+
+def test_short_floats_of_parquet_are_the_decimals_that_were_meant(tmp_path):
+    """0.1 in 32 or 16 bits comes back as 0.1, and null as null."""
+    import numpy as np
+    import pyarrow
+    from pyarrow.parquet import write_table
+
+    columns = {"a": pyarrow.array([0.1, None], pyarrow.float32()), "b": pyarrow.array([np.float16(0.1), None])}
+    write_table(pyarrow.table(columns), tmp_path / "a.parquet")
+    assert read(tmp_path / "a.parquet") == ([{"a": 0.1, "b": 0.1}, {"a": None, "b": None}], [])

@@ -93,7 +93,7 @@ def test_rows_without_an_answer_or_a_question_are_set_aside(tmp_path):
         "nothing to ask: input and instruction are empty",
         "the output is empty",
     ]
-    assert collection.quarantined[2].item == f"{path}, row 3"
+    assert collection.quarantined[2].item == f"{path}:3"
 
 
 def test_a_file_with_nothing_usable_is_an_error_with_the_reasons(tmp_path):
@@ -180,3 +180,25 @@ def test_answers_are_compared_without_case_and_space(tmp_path):
     example = source.collect(None).examples[0]
     assert source.correct(example, " new  york.")
     assert not source.correct(example, "New Yorks")
+
+
+def test_values_of_parquet_become_the_text_that_a_person_would_write(tmp_path):
+    """Dates and times are in ISO 8601, decimals and large integers have all digits; none is in quotes."""
+    from datetime import date, datetime
+    from decimal import Decimal
+
+    import pyarrow
+    from pyarrow.parquet import write_table
+
+    values = [date(2024, 1, 1), datetime(2024, 1, 1, 12, 30), Decimal("3.10"), 2**63 - 1]
+    for index, value in enumerate(values):
+        write_table(pyarrow.table({"input": ["q"], "output": [value]}), tmp_path / f"{index}.parquet")
+    outputs = [output for _, _, output in rows_of(Files(path=str(tmp_path)))]
+    assert outputs == ["2024-01-01", "2024-01-01T12:30:00", "3.10", "9223372036854775807"]
+
+
+def test_large_integers_become_text_with_all_digits(tmp_path):
+    """An integer beyond 64 bits, alone or nested, keeps its digits in the example."""
+    large = 10**20 + 1
+    path = jsonl(tmp_path / "a.jsonl", {"input": "q", "output": large}, {"input": "q", "output": {"é": [large]}})
+    assert [row[2] for row in rows_of(Files(path=str(path)))] == [str(large), f'{{"é":[{large}]}}']

@@ -215,3 +215,51 @@ def test_nested_columns_are_reached(tmp_path):
         ("Find order 0", "RETRIEVE", "shopping"),
         ("Find order 1", "MUTATE", "shopping"),
     ]
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_values_are_those_that_the_rows_stand_for(tmp_path, streaming):
+    """A text in a column of mixed JSON has no quotes around it, also in a list; a class is its name."""
+    import datasets
+
+    mixed = tmp_path / "mixed"
+    mixed.mkdir()
+    rows = [
+        {"input": f"q{i}", "output": i if i % 2 else f"a{i}", "more": [{"x": i if i % 2 else "x"}]} for i in range(4)
+    ]
+    (mixed / "train.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    source = Hub(name=str(mixed), streaming=streaming)
+    assert [each.output for each in source.collect(None).examples] == ["a0", "1", "a2", "3"]
+    nested = Hub(name=str(mixed), streaming=streaming, columns=Columns(output="more.0.x"))
+    assert [each.output for each in nested.collect(None).examples] == ["x", "1", "x", "3"]
+    labels = datasets.Dataset.from_dict({"input": ["a", "b"], "output": [1, 0]})
+    labels = labels.cast_column("output", datasets.ClassLabel(names=["no", "yes"]))
+    labels.save_to_disk(tmp_path / "labels")
+    source = Hub(name=str(tmp_path / "labels"), streaming=streaming)
+    assert [each.output for each in source.collect(None).examples] == ["yes", "no"]
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_cells_of_a_csv_stay_as_they_are_written(tmp_path, streaming):
+    """Leading zeros, and words that pandas takes for a missing value, are texts."""
+    (tmp_path / "csv").mkdir()
+    (tmp_path / "csv" / "a.csv").write_text("input,output\na,007\nb,None\nc,NA\nd,1.50\n")
+    examples = Hub(name=str(tmp_path / "csv"), streaming=streaming).collect(None).examples
+    assert [each.output for each in examples] == ["007", "None", "NA", "1.50"]
+
+
+def test_a_slice_of_what_was_saved_to_disk_is_honoured(tmp_path):
+    """``source.split`` takes the rows that it names from a saved dataset and from saved splits, or is refused."""
+    import datasets
+
+    rows = datasets.Dataset.from_dict({"input": [f"q{i}" for i in range(6)], "output": [f"a{i}" for i in range(6)]})
+    rows.save_to_disk(tmp_path / "one")
+    datasets.DatasetDict(train=rows, test=rows.select([5])).save_to_disk(tmp_path / "two")
+
+    def outputs(name, split):
+        return [each.output for each in Hub(name=str(tmp_path / name), split=split).collect(None).examples]
+
+    assert outputs("one", "train[:50%]") == ["a0", "a1", "a2"]
+    assert outputs("two", "train[4:]+test") == ["a4", "a5", "a5"]
+    with pytest.raises(DataError, match=r"source\.split=test\[:1\]: .* has no such split; it has train"):
+        outputs("one", "test[:1]")

@@ -14,26 +14,33 @@ from typing import IO, Any, TypeVar
 
 import orjson
 
-from loraloop.core import atomic
+from loraloop.core import atomic, tables_csv, tables_json
+from loraloop.core.encodings import text
 from loraloop.errors import DataError
 
 Row = dict[str, Any]
+Numbered = tuple[int, Row]
+"""A row behind the number that a person finds it by: its line in a text file, its place elsewhere, from 1."""
 Bad = Callable[[int, str], None]
 T = TypeVar("T")
 
-# The csv module refuses cells above 128 KiB by default; a page of text or a long log is data, not an attack.
-_LONGEST_CELL = 2**31 - 1
-
 
 def read(path: Path, bad: Bad) -> Iterator[Row]:
+    """The rows of :func:`numbered`, without their numbers."""
+    return (row for _, row in numbered(path, bad))
+
+
+def numbered(path: Path, bad: Bad) -> Iterator[Numbered]:
     """Read the rows of a ``.jsonl``, ``.json``, ``.csv``, ``.parquet`` or ``.toon`` file.
 
-    CSV cells are text, always; the other formats keep numbers, booleans and nulls.
+    CSV cells are text, always; the other formats keep numbers, booleans and nulls. A CSV may also be separated by
+    semicolons, tabs or bars, and may begin with Excel's ``sep=`` line. A ``.jsonl`` may also hold one list of objects,
+    or objects over several lines each.
 
     Args:
         path: The file; its suffix decides the format.
-        bad: Called with a line number (for ``.json`` and a ``.toon`` list: the row's number; both count from 1) and a
-            reason for every row that cannot be parsed; reading goes on with the next row.
+        bad: Called with a line number (for ``.json``, ``.parquet`` and a ``.toon`` list: the row's number) and a reason
+            for every row that cannot be parsed; reading goes on with the next row.
 
     Raises:
         DataError: The file is missing, empty or unreadable as a whole, or its suffix is unknown.
@@ -91,123 +98,54 @@ def _by_suffix(path: Path, formats: Mapping[str, T]) -> T:
         raise DataError(f"{path}: unknown suffix {path.suffix!r}; the known ones are {known}") from None
 
 
-def _reading(path: Path, reader: Callable[[Path, Bad], Iterator[Row]], bad: Bad) -> Iterator[Row]:
+def _reading(path: Path, reader: Callable[[Path, Bad], Iterator[Numbered]], bad: Bad) -> Iterator[Numbered]:
     try:
         yield from reader(path, bad)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 (byte {error.start}): save it as UTF-8") from error
-
-
-def _objects(values: Iterable[tuple[int, Any]], bad: Bad) -> Iterator[Row]:
-    for number, value in values:
-        if isinstance(value, dict):
-            yield value
-        else:
-            bad(number, f"not an object of named values but {type(value).__name__}")
-
-
-def _read_jsonl(path: Path, bad: Bad) -> Iterator[Row]:
-    def values() -> Iterator[tuple[int, Any]]:
-        with path.open("rb") as stream:
-            for number, line in enumerate(stream, 1):
-                bare = line.removeprefix(b"\xef\xbb\xbf").strip() if number == 1 else line.strip()
-                try:
-                    if bare:
-                        yield number, orjson.loads(bare)
-                except orjson.JSONDecodeError as error:
-                    bad(number, f"not JSON: {error}")
-
-    return _objects(values(), bad)
-
-
-def _read_json(path: Path, bad: Bad) -> Iterator[Row]:
-    try:
-        rows = orjson.loads(_text(path))
-    except orjson.JSONDecodeError as error:
-        raise DataError(f"{path} is not JSON: {error}; if it has one object per line, name it .jsonl") from error
-    return _objects(enumerate(_as_list(path, rows), 1), bad)
-
-
-def _as_list(path: Path, rows: Any) -> list[Any]:
-    if isinstance(rows, list):
-        return rows
-    raise DataError(f"{path} holds one {type(rows).__name__} where a list of objects is needed")
-
-
-def _read_csv(path: Path, bad: Bad) -> Iterator[Row]:
-    csv.field_size_limit(_LONGEST_CELL)
-    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
-        records = csv.reader(stream, strict=True)
-        columns: list[str] | None = None
-        while True:
-            line = records.line_num + 1
-            try:
-                cells = next(records, None)
-            except csv.Error as error:
-                bad(line, f"not CSV: {error} (the row begins here and ends on line {records.line_num})")
-                continue
-            if cells is None:
-                return
-            if not cells:
-                continue
-            if columns is None:
-                columns = _header(path, cells)
-            elif reason := _misfit(cells, columns):
-                bad(line, reason)
-            else:
-                yield dict(zip(columns, cells, strict=True))
-
-
-def _header(path: Path, cells: Sequence[str]) -> list[str]:
-    twice = sorted({name for name in cells if cells.count(name) > 1})
-    if twice:
-        raise DataError(f"{path}: the header names {', '.join(map(repr, twice))} more than once; rename one of them")
-    return list(cells)
-
-
-def _misfit(cells: Sequence[str], columns: Sequence[str]) -> str:
-    if len(cells) != len(columns):
-        return f"{len(cells)} cells, the header has {len(columns)}"
-    try:
-        "".join(cells).encode()
-    except UnicodeEncodeError:
-        return "not UTF-8: save the file as UTF-8"
-    return ""
-
-
-def _read_parquet(path: Path, bad: Bad) -> Iterator[Row]:
+def _read_parquet(path: Path, bad: Bad) -> Iterator[Numbered]:
     from pyarrow import ArrowException
     from pyarrow.parquet import ParquetFile
 
+    number = 0
     try:
         with ParquetFile(path) as file:
             for batch in file.iter_batches():
-                yield from batch.to_pylist()
+                for number, row in enumerate(shortest(batch), number + 1):  # noqa: B020 - it goes on counting
+                    yield number, row
     except ArrowException as error:
         raise DataError(f"{path} is not a readable Parquet file: {error}") from error
 
 
-def _read_toon(path: Path, bad: Bad) -> Iterator[Row]:
+def shortest(batch: Any) -> list[Row]:
+    """The rows of an Arrow table or batch; a float of 32 or 16 bits becomes the shortest decimal that stands for it."""
+    import pyarrow
+
+    rows: list[Row] = batch.to_pylist()
+    for field in batch.schema:
+        if pyarrow.types.is_float32(field.type) or pyarrow.types.is_float16(field.type):
+            for row in rows:
+                if row[field.name] is not None:
+                    row[field.name] = float(str(field.type.to_pandas_dtype()(row[field.name])))
+    return rows
+
+
+def _read_toon(path: Path, bad: Bad) -> Iterator[Numbered]:
     from toon_format import ToonDecodeError, loads
 
-    text = _text(path)
+    whole = text(path)
     try:
-        rows = loads(text)
+        rows = loads(whole)
     except ToonDecodeError as error:
-        if not re.match(r"\[\d+[^\n]*\{[^\n]*\}:", text):
+        if not re.match(r"\[\d+[^\n]*\{[^\n]*\}:", whole):
             raise DataError(f"{path} is not TOON: {error}") from error
-        return _salvage_toon(text, bad)
-    return _objects(enumerate(_as_list(path, rows), 1), bad)
+        return _salvage_toon(whole, bad)
+    return tables_json.objects(enumerate(tables_json.as_list(path, rows), 1), bad)
 
 
-def _salvage_toon(text: str, bad: Bad) -> Iterator[Row]:
+def _salvage_toon(text: str, bad: Bad) -> Iterator[Numbered]:
     """Decode a damaged table line by line under its header, which declares how many rows there should be."""
     from toon_format import ToonDecodeError, loads
 
@@ -219,7 +157,7 @@ def _salvage_toon(text: str, bad: Bad) -> Iterator[Row]:
     single = re.sub(r"^\[\d+", "[1", header)
     for number, line in found:
         try:
-            yield loads(f"{single}\n{line}")[0]
+            yield number, loads(f"{single}\n{line}")[0]
         except ToonDecodeError as error:
             bad(number, f"not a TOON row: {error}")
 
@@ -269,10 +207,10 @@ def _columns(rows: Iterable[Mapping[str, Any]]) -> list[str]:
     return list(dict.fromkeys(name for row in rows for name in row))
 
 
-_READERS: dict[str, Callable[[Path, Bad], Iterator[Row]]] = {
-    ".jsonl": _read_jsonl,
-    ".json": _read_json,
-    ".csv": _read_csv,
+_READERS: dict[str, Callable[[Path, Bad], Iterator[Numbered]]] = {
+    ".jsonl": tables_json.read_lines,
+    ".json": tables_json.read_list,
+    ".csv": tables_csv.read,
     ".parquet": _read_parquet,
     ".toon": _read_toon,
 }

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import datetime
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
+from decimal import Decimal
 from typing import Any
 
 import orjson
 
 from loraloop.core.part import part
 from loraloop.core.suggest import nearest
+from loraloop.core.tables_json import loads
 from loraloop.errors import DataError
 from loraloop.records import Collection, Example, Provenance, Quarantined
 
@@ -113,8 +117,8 @@ def _reach(value: Any, path: str) -> Any:
     """The value at a dotted path, or ``_ABSENT``; a name with dots of its own is found first."""
     if isinstance(value, str):
         try:
-            value = orjson.loads(value)
-        except orjson.JSONDecodeError:
+            value = loads(value.encode())
+        except ValueError:
             return _ABSENT
     if isinstance(value, list):
         value = {str(index): item for index, item in enumerate(value)}
@@ -127,14 +131,29 @@ def _reach(value: Any, path: str) -> Any:
 
 
 def _text(field: str, value: Any) -> str:
-    """Text as it is, nothing for null, one line per item for a list of texts, JSON for the rest."""
+    """Text as it is, numbers with all digits, times in ISO 8601, a line for each of a list of texts, else JSON."""
     if isinstance(value, str):
         return value
     if value is None or value != value:  # NaN is how pandas writes a missing value
         return ""
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
         return "\n".join(value)
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    if isinstance(value, Decimal) or (isinstance(value, int) and not isinstance(value, bool)):
+        return str(value)
     try:
-        return orjson.dumps(value).decode()
+        return orjson.dumps(value, default=_plain).decode()
     except TypeError as error:
+        if "64-bit" in str(error):
+            return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=_plain)
         raise TypeError(f"the {field} is not text: {error}") from error
+
+
+def _plain(value: Any) -> Any:
+    """What JSON holds for a value that it has no form for."""
+    if isinstance(value, Decimal | datetime.timedelta):
+        return str(value)
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    raise TypeError(f"a value of the type {type(value).__name__}")

@@ -70,7 +70,7 @@ class Files:
                 quarantined.append(Quarantined(f"{path}:{line}", reason))
 
             try:
-                for number, row in enumerate(tables.read(path, bad), 1):
-                    yield f"{path}, row {number}", row, Provenance(source="files", index=next(index))
+                for number, row in tables.numbered(path, bad):
+                    yield f"{path}:{number}", row, Provenance(source="files", index=next(index))
             except DataError as error:
                 quarantined.append(Quarantined(str(path), str(error)))

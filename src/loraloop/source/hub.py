@@ -6,12 +6,13 @@ import contextlib
 import itertools
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, model_validator
 
+from loraloop.core import tables, tables_json
 from loraloop.core.part import part
 from loraloop.errors import ConfigError, DataError
 from loraloop.protocols import Ocr
@@ -87,19 +88,50 @@ class Hub:
 
         folder = Path(str(self.name))
         if (folder / "state.json").is_file():
-            return datasets.load_from_disk(folder)
+            saved = datasets.load_from_disk(folder)
+            return self._pick({str(saved.split or "train"): saved})
         if (folder / "dataset_dict.json").is_file():
             return self._pick(datasets.load_from_disk(folder))
         if not folder.is_dir():
             _reach_hub(str(self.name))
         return datasets.load_dataset(
-            self.name, self.config, split=self.split, revision=self.revision, streaming=self.streaming
+            self.name,
+            self.config,
+            split=self.split,
+            revision=self.revision,
+            streaming=self.streaming,
+            **self._as_written(),
         )
 
+    def _as_written(self) -> dict[str, Any]:
+        """Options by which the cells of a CSV stay the texts that they are, such as ``007`` and ``None``."""
+        import datasets
+        from datasets.packaged_modules.csv.csv import CsvConfig
+
+        builder = datasets.load_dataset_builder(self.name, self.config, revision=self.revision)
+        if not isinstance(builder.config, CsvConfig):
+            return {}
+        first = next(iter(builder.as_streaming_dataset().values()))
+        names = first.column_names or list(next(iter(first)))
+        return {
+            "features": datasets.Features({name: datasets.Value("string") for name in names}),
+            "keep_default_na": False,
+            "na_filter": False,
+        }
+
     def _pick(self, splits: Mapping[str, Dataset]) -> Dataset:
-        if self.split not in splits:
+        """The rows that ``split`` asks for, such as ``train[:10%]``, of what was saved to disk."""
+        import datasets
+
+        asked = re.split(r"[\[+]", self.split)[0]
+        if asked not in splits:
             raise DataError(f"source.split={self.split}: {self.name} has no such split; it has {', '.join(splits)}")
-        return splits[self.split]
+        lengths = {name: len(rows) for name, rows in splits.items()}
+        parts = [
+            splits[part.splitname].select(range(part.from_, part.to))
+            for part in datasets.ReadInstruction.from_spec(self.split).to_absolute(lengths)
+        ]
+        return datasets.concatenate_datasets(parts)
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
@@ -118,10 +150,11 @@ class Hub:
 
     def _rows(self, dataset: Dataset | IterableDataset) -> Iterator[Row]:
         size = min(BATCH, self.limit or BATCH)
+        decode = _decoder(dataset.features or {})
         with self._explained():
             # Arrow hands images and sounds over as stored: nothing is decoded that no column asks for.
             for table in dataset.with_format("arrow").iter(batch_size=size):
-                yield from table.to_pylist()
+                yield from map(decode, tables.shortest(table))
 
     def _records(self, dataset: Dataset | IterableDataset) -> Iterator[mapping.Record]:
         for index, row in enumerate(itertools.islice(self._rows(dataset), self.limit)):
@@ -152,6 +185,31 @@ class Hub:
             there = ", ".join(row)
             raise DataError(f"{self.name} has no images in a column {self.image!r} for source.image; it has {there}")
         return stored
+
+
+def _decoder(features: Mapping[str, Any]) -> Callable[[Row], Row]:
+    """What turns a stored row into the values that it stands for: classes by name, JSON that is kept as text parsed."""
+    of = {name: _decode_feature(feature) for name, feature in features.items()}
+    changed = {name: decode for name, decode in of.items() if decode is not None}
+    return lambda row: {name: changed[name](value) if name in changed else value for name, value in row.items()}
+
+
+def _decode_feature(feature: Any) -> Callable[[Any], Any] | None:
+    """The same for one column; ``None`` where values are stored as they are meant."""
+    import datasets
+
+    if isinstance(feature, datasets.ClassLabel):
+        return lambda value: value if value is None or value < 0 else feature.int2str(value)
+    if isinstance(feature, datasets.Json):
+        return lambda value: value if value is None else tables_json.loads(value.encode())
+    if isinstance(feature, datasets.List | datasets.LargeList):
+        inner = _decode_feature(feature.feature)
+        return inner and (lambda value: value if value is None else [inner(each) for each in value])
+    if isinstance(feature, Mapping):
+        decode = _decoder(feature)
+        changes = any(_decode_feature(each) for each in feature.values())
+        return (lambda value: value if value is None else decode(value)) if changes else None
+    return None
 
 
 def _store(target: Path, stored: Mapping[str, Any]) -> Path:
