@@ -30,6 +30,11 @@ def links(page: Path) -> list[str]:
     return [target for target in found if "://" not in target]
 
 
+def test_the_readme_is_short():
+    """README.md has at most 250 lines, so that what is long lives in docs/."""
+    assert len((ROOT / "README.md").read_text("utf8").splitlines()) <= 250
+
+
 def test_contributing_fits_on_a_screen():
     """CONTRIBUTING.md has at most 60 lines."""
     assert len((ROOT / "CONTRIBUTING.md").read_text("utf8").splitlines()) <= 60
