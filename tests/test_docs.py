@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,6 +31,43 @@ def links(page: Path) -> list[str]:
     """The targets of a page's links to this repository."""
     found = LINK.findall(FENCE.sub("", page.read_text("utf8")))
     return [target for target in found if "://" not in target]
+
+
+def exists(name: str) -> bool:
+    """Whether the glossary's ``module.Class.field`` exists; a class without its module is a record or a protocol."""
+    words = name.split(".")
+    if name[0].isupper():
+        return any(holds(f"loraloop.{home}", words) for home in ("records", "protocols"))
+    if words[0] != "hydra_plugins":
+        words = ["loraloop", *words]
+    split = next(at for at in range(len(words), 0, -1) if findable(".".join(words[:at])))
+    return holds(".".join(words[:split]), words[split:])
+
+
+def findable(module: str) -> bool:
+    """Whether there is a module of that name."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def holds(module: str, words: list[str]) -> bool:
+    """Whether a module has an attribute, whose class has a field, by the names in ``words``."""
+    found: Any = importlib.import_module(module)
+    for word in words:
+        if not hasattr(found, word) and word not in getattr(found, "__dataclass_fields__", {}):
+            return False
+        found = getattr(found, word, None)
+    return True
+
+
+def test_the_glossary_names_what_the_code_has():
+    """Every name in the glossary's column of the code is a module, class or field of the package."""
+    rows = re.findall(r"^\|.*\|.*\|(.*)\|$", (ROOT / "docs" / "glossary.md").read_text("utf8"), re.M)
+    names = [name for row in rows for name in re.findall(r"`([\w.]+)`", row)]
+    assert len(names) > 50
+    assert [name for name in names if not exists(name)] == []
 
 
 def test_the_readme_is_short():
