@@ -9,6 +9,7 @@ os.environ["COLUMNS"] = "200"  # tables are not folded to the terminal of whoeve
 
 import contextlib
 import io
+import itertools
 import logging
 import shutil
 import subprocess
@@ -24,6 +25,8 @@ from hypothesis import settings
 
 from loraloop.__main__ import main
 
+COUNT = itertools.count()
+"""Numbers the databases of a process."""
 ROOT = Path(__file__).parents[1]
 settings.register_profile("loraloop", deadline=None)  # no timed assertions: machines are noisy
 settings.load_profile("loraloop")
@@ -240,3 +243,31 @@ def finished(main_job: Desk, tmp_path: Path) -> Desk:
 def compared(three_runs: Desk, tmp_path: Path) -> Desk:
     """A copy of what the multirun left."""
     return _copy(three_runs, tmp_path)
+
+
+@pytest.fixture(params=("sqlite", "postgres"))
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
+    """An empty database of sessions: a SQLite file, and a real PostgreSQL."""
+    from loraloop.feedback.settings import Feedback
+
+    url = None
+    if request.param == "postgres":
+        import psycopg
+        from sqlalchemy.engine import make_url
+
+        server = request.getfixturevalue("postgres")
+        name = f"loop_{os.getpid()}_{next(COUNT)}"
+        with psycopg.connect(server, autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}")
+        url = make_url(server).set(database=name).render_as_string(hide_password=False)
+    store = Feedback(url=url, folder=tmp_path / "mlruns").open()
+    yield store.database
+    store.close()
+
+
+@pytest.fixture
+def loop(database: Any) -> Any:
+    """The loop's store in that database."""
+    from loraloop.loop.store import LoopStore
+
+    return LoopStore(database)

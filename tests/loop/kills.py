@@ -59,7 +59,7 @@ class End:
     entries: int
     doubles: int
     running: int
-    untold: int
+    unpublished: int
     weights: str
 
 
@@ -67,6 +67,7 @@ def effects() -> list[tuple[Any, str, Callable[..., str]]]:
     """What leaves a trace outside of the process, and how each is called in the table."""
     from mlflow import MlflowClient
 
+    from loraloop.core.transitions import find
     from loraloop.loop.store import LoopStore
     from loraloop.registry.ledger import Ledger
     from loraloop.registry.mlflow import MlflowRegistry
@@ -75,16 +76,21 @@ def effects() -> list[tuple[Any, str, Callable[..., str]]]:
     from loraloop.workflows.retraining.training import Retraining
     from loraloop.workflows.retraining.training_set import TrainingSetBuilder
 
-    def told(store: Any, pending: Any, where: str, **_: Any) -> str:
-        return f"{pending.decided.event} told to {where}"
+    def published(store: Any, entry: Any, where: str, **_: Any) -> str:
+        return f"{entry.event.name} published to {where}"
+
+    def step(store: Any, cycle: Any, *events: Any, **_: Any) -> str:
+        event = events[-1] if events else None
+        row = find(cycle.state, event and event.name, alias=bool(event and event.alias))
+        return f"commit: {row.target}"
 
     return [
         (LoopStore, "begin", lambda *_, **__: "commit: triggered"),
-        (LoopStore, "advance", lambda _, cycle, state, *__, **___: f"commit: {state}"),
+        (LoopStore, "advance", step),
         (LoopStore, "roll_out", lambda *_, **__: "commit: canary"),
         (LoopStore, "note", lambda _, cycle, **changes: f"commit: {', '.join(changes)} of {cycle.state}"),
-        (LoopStore, "told", told),
-        (LoopStore, "judge", lambda *_: "commit: judged"),
+        (LoopStore, "mark_published", published),
+        (LoopStore, "keep_verdict", lambda *_: "commit: verdict"),
         (MlflowRegistry, "register", lambda *_: "registry: register"),
         (MlflowRegistry, "promote", lambda _, number, alias, *__: f"registry: promote {alias}"),
         (MlflowClient, "set_registered_model_alias", lambda _, __, alias, ___: f"MLflow: alias {alias}"),
@@ -94,7 +100,7 @@ def effects() -> list[tuple[Any, str, Callable[..., str]]]:
         (Ledger, "append", lambda _, event, *__, **___: f"ledger: {event}"),
         (TrainingSetBuilder, "_golden", lambda *_: "golden set"),
         (TrainingSetBuilder, "prepare", lambda *_: "corrective set"),
-        (checkpoints, "seal", lambda folder, _: folder.name),
+        (checkpoints, "write_manifest", lambda folder, _: folder.name),
         (Sft, "train", lambda *_: "training"),
         (Retraining, "train", lambda *_: "training and scores"),
     ]
@@ -235,12 +241,12 @@ def end(folder: Path, killed: str) -> End:
 
     store = Feedback(folder=folder / "mlruns").open()
     loop = LoopStore(store.database)
-    cycles, untold = loop.cycles("validator"), loop.untold("loraloop-ocr")
+    cycles, unpublished = loop.cycles("validator"), loop.unpublished("loraloop-ocr")
     store.close()
     ledger = Ledger(folder / "mlruns" / "loraloop-ocr.ledger.jsonl")
     ledger.verify()
     entries = ledger.entries()
-    told = Counter(entry.numbers["decision"] for entry in entries if "decision" in entry.numbers)
+    entered = Counter(entry.numbers["decision"] for entry in entries if "decision" in entry.numbers)
     with contextlib.closing(sqlite3.connect(folder / "mlruns" / "mlflow.db")) as mlflow:
         sources = dict(mlflow.execute("SELECT version, source FROM model_versions").fetchall())
         ((champion,),) = mlflow.execute("SELECT version FROM registered_model_aliases WHERE alias = 'champion'")
@@ -254,10 +260,10 @@ def end(folder: Path, killed: str) -> End:
         champion=champion,
         promotions=sum(entry.event == "promote" and "decision" in entry.numbers for entry in entries),
         rollouts=sum(entry.event == "rollout" for entry in entries),
-        entries=len(told),
-        doubles=sum(count - 1 for count in told.values()),
+        entries=len(entered),
+        doubles=sum(count - 1 for count in entered.values()),
         running=running,
-        untold=len(untold),
+        unpublished=len(unpublished),
         weights=hashlib.sha256((kept / "adapter_model.safetensors").read_bytes()).hexdigest()[:8],
     )
 
@@ -322,7 +328,7 @@ class Trials:
         ended = [os.waitpid(child, 0)[1] for child in children]
         if any(ended):
             raise SystemExit((folder / "log").read_text())
-        left = (folder / "log").read_text().count("another tick is at work on this role: left to it")
+        left = (folder / "log").read_text().count("another tick works on this role: nothing done")
         if forked(folder, lambda: drive(self.tick)):
             raise SystemExit((folder / "log").read_text())
         return left, end(folder, "at once")
@@ -343,7 +349,7 @@ def apart(points: list[str]) -> list[int]:
 
 
 STEPS = re.compile(
-    "after (commit: (?!judged|run|attempts)|corrective set|MLflow: (alias champion|create version)|training$"
+    "after (commit: (?!verdict|run|attempts)|corrective set|MLflow: (alias champion|create version)|training$"
     "|ledger: promote)|before checkpoint-2"
 )
 """Every transition, and between them what leaves something outside the database: what the tests take of all points."""

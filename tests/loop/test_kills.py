@@ -19,7 +19,7 @@ def test_a_loop_that_is_killed_or_doubled_comes_to_the_same_end():
     undisturbed, *killed, at_once = (json.loads(line) for line in done.stdout.splitlines())
     assert undisturbed == {
         "killed": "never", "state": "promoted", "cycles": 1, "versions": 2, "champion": 2, "promotions": 1,
-        "rollouts": 1, "entries": 6, "doubles": 0, "running": 0, "untold": 0, "weights": undisturbed["weights"],
+        "rollouts": 1, "entries": 6, "doubles": 0, "running": 0, "unpublished": 0, "weights": undisturbed["weights"],
     }  # fmt: skip
     points = {each["killed"] for each in killed}
     assert {f"after commit: {state}" for state in TRANSITIONS} < points

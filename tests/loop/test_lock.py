@@ -47,4 +47,4 @@ def test_who_comes_second_waits(tmp_path, caplog):
     second.join(30)
     logger.removeHandler(handler)
     assert steps == ["first", "second"]
-    assert f"another process is at work in {tmp_path}: waiting for it" in caplog.text
+    assert f"another process works in {tmp_path}: waiting for it" in caplog.text

@@ -138,11 +138,11 @@ def test_a_rollout_goes_to_the_server(finished):
         client.ask(PROMPT, temperature=0)
         store = Feedback(folder=finished.folder / "mlruns").open()
         loop = LoopStore(store.database)
-        decided = Event(event="rollout", version=2, reason="chosen by hand")
-        cycle = loop.choose("validator", "loraloop", 1, 2, "default", 1.0, decided)
+        chosen = Event(name="rollout", version=2, reason="chosen by hand", alias="canary")
+        cycle = loop.choose("validator", "loraloop", 1, 2, "default", 1.0, chosen)
         client.ask(PROMPT, temperature=0)
         metrics = httpx2.get(f"{url}/metrics").text
-        loop.advance(cycle, "stopped")
+        loop.advance(cycle, Event(name="stop", version=2, reason="undecided"))
         client.ask(PROMPT, temperature=0)
         found = [(each.answered, each.rollout, each.success, each.rater) for each in store.outcomes()]
         store.close()

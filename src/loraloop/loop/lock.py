@@ -1,4 +1,4 @@
-"""Claims that one process has at a time and that fall with it, however it ends."""
+"""Claims that one process holds at a time, and that end with the process."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _log = logging.getLogger(__name__)
 
 @contextmanager
 def claim(database: Database, name: str, seconds: float) -> Iterator[bool]:
-    """Hold ``name``: the operating system's lock on a file beside a SQLite database, or an advisory lock of PostgreSQL.
+    """Hold a claim: a lock on a file beside a SQLite database, or an advisory lock of PostgreSQL.
 
     Args:
-        database: Whose users take turns.
-        name: What they take turns at.
+        database: Where processes that compete for the claim meet.
+        name: Of the claim.
         seconds: How long to wait for it.
 
     Yields:
-        Whether it is held.
+        Whether it is held; ``False`` if another process holds it.
     """
     with database.read() as connection:
         url, kind = connection.engine.url, connection.dialect.name
@@ -44,9 +44,10 @@ def claim(database: Database, name: str, seconds: float) -> Iterator[bool]:
 
 @contextmanager
 def turn(folder: Path) -> Iterator[None]:
-    """Work alone in a folder of this machine; whoever else is at work there is waited for, as long as that takes.
+    """Work alone in a folder of this machine; waits, without a limit, for another process that works there.
 
-    A claim of PostgreSQL falls with its connection, while its process works on: this holds as long as the process.
+    A claim in PostgreSQL ends when its connection is lost, while the process works on. This lock lasts as long as the
+    process.
     """
     from filelock import FileLock, Timeout
 
@@ -54,7 +55,7 @@ def turn(folder: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        _log.warning("another process is at work in %s: waiting for it", folder)
+        _log.warning("another process works in %s: waiting for it", folder)
         lock.acquire()
     try:
         yield
@@ -88,12 +89,12 @@ def _row(connection: Connection, name: str, seconds: float) -> Iterator[bool]:
         try:
             connection.execute(sa.text("SELECT pg_advisory_lock(:key)"), key)
             free = True
-        except sa.exc.OperationalError:  # it was not to be had in that time
+        except sa.exc.OperationalError:  # another process held it all that time
             connection.rollback()
             free = False
     else:
         free = bool(connection.scalar(sa.text("SELECT pg_try_advisory_lock(:key)"), key))
-    connection.commit()  # the lock belongs to the connection; a transaction that stays open would hold up vacuuming
+    connection.commit()  # the lock belongs to the connection; an open transaction would block vacuuming
     try:
         yield free
     finally:
@@ -101,5 +102,5 @@ def _row(connection: Connection, name: str, seconds: float) -> Iterator[bool]:
             try:
                 connection.execute(sa.text("SELECT pg_advisory_unlock(:key)"), key)
                 connection.commit()
-            except sa.exc.SQLAlchemyError:  # the lock fell with the connection: what was done under it is done
+            except sa.exc.SQLAlchemyError:  # the lock ended with the connection; the work under it is done
                 _log.warning("the connection that held the lock %r was lost", name)

@@ -21,8 +21,8 @@ from loraloop.records import Collection
 from loraloop.workflows import rows as data
 from loraloop.workflows.demo.users import Seen, Users
 from loraloop.workflows.experiment import Experiment
-from loraloop.workflows.retraining import deployment as lines
-from loraloop.workflows.retraining.machine import loop as make_loop
+from loraloop.workflows.retraining.deployment import deployment_of
+from loraloop.workflows.retraining.machine import retraining_loop
 from loraloop.workflows.retraining.training import Retraining
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from loraloop.serve.server import Server
     from loraloop.trainer.sft import Sft
     from loraloop.workflows.retraining.deployment import Deployment
-    from loraloop.workflows.retraining.machine import Loop
+    from loraloop.workflows.retraining.machine import RetrainingLoop
 
 ROUND = 100
 """Sessions between two ticks."""
@@ -110,7 +110,7 @@ def demo_loop(
         UndecidedError: The loop did not come to the ends that it should; the timeline shows how far it went.
     """
     timeline = Timeline()
-    line = lines.line(policy.roles[0], server.roles, server.names, registry)
+    line = deployment_of(policy.roles[0], server.roles, server.names, registry)
     course = Experiment(
         job=job,
         source=source,
@@ -138,10 +138,10 @@ def demo_loop(
         max_forgetting=policy.max_forgetting,
     )
     with _quiet(), closing(feedback.open()) as store:
-        loop = replace(make_loop(policy, retraining, store, registry, alerts), say=timeline.say)
+        loop = retraining_loop(policy, retraining, store, registry, alerts, timeline.say)
         weak = _trained(course, "weak", line)
         line.registry.promote(weak.number, registry.serve_alias, "the demonstration begins with a weak version")
-        timeline.say("trainer", f"a weak adapter, {weak_steps} steps, is {line.session(weak.number)} and the champion")
+        timeline.say("trainer", f"a weak adapter, {weak_steps} steps, is {line.name_of(weak.number)} and the champion")
         with _serving(serve, server, model, registry, store, loop) as url:
             timeline.say("server", f"serves {line.role} at {url}")
             asked = questions.collect(None).examples
@@ -149,8 +149,8 @@ def demo_loop(
             show = Show(timeline, users, store, loop, line)
             show.until("promoted", reviewed=True)
             broken = _trained(replace(course, source=Mistaught(source)), "broken", line)
-            timeline.say("trainer", f"{line.session(broken.number)} learned wrong answers, and is tried past the gate")
-            loop.start(line, broken)
+            timeline.say("trainer", f"{line.name_of(broken.number)} learned wrong answers, and is tried past the gate")
+            loop.rollouts.choose(line, broken)
             show.until("rolled_back")
     _conclude(line, policy.every)
 
@@ -162,7 +162,7 @@ class Show:
     timeline: Timeline
     users: Users
     store: Store
-    loop: Loop
+    loop: RetrainingLoop
     line: Deployment
 
     def until(self, end: str, *, reviewed: bool = False) -> None:
@@ -177,21 +177,21 @@ class Show:
         """
         for _ in range(MOST_ROUNDS):
             self.timeline.say("users", _heard(self.users.visit(ROUND)))
-            if reviewed and (waiting := self.store.proposals()) and self.loop.loop.open(self.line.role) is None:
+            if reviewed and (waiting := self.store.proposals()) and self.loop.cycles.state.open(self.line.role) is None:
                 for each in waiting:
                     self.store.decide(each.id, "accepted")
                 self.timeline.say("reviewer", f"accepts the {len(waiting)} answers that users wrote instead")
-            cycle = self.loop.tend(self.line) or self._last()
+            cycle = self.loop.proceed(self.line) or self._last()
             if cycle is not None and cycle.ended is not None:
                 break
         state = cycle.state if cycle is not None else "never begun"
         if state != end:
             raise UndecidedError(f"the demonstration's cycle should be {end}, but is {state}: the timeline says why")
-        reigning = self.line.session(self.line.champion().number)
+        reigning = self.line.name_of(self.line.champion().number)
         self.timeline.say("loop", f"{state.replace('_', ' ')}: {reigning} is the champion, and answers everybody")
 
     def _last(self) -> Cycle | None:
-        cycles = self.loop.loop.cycles(self.line.role)
+        cycles = self.loop.cycles.state.cycles(self.line.role)
         return cycles[-1] if cycles else None
 
 
@@ -219,7 +219,7 @@ def _trained(course: Experiment, name: str, line: Deployment) -> Version:
 
 @contextmanager
 def _serving(
-    serve: LocalBackend, server: Server, model: CausalLM, registry: MlflowRegistry, store: Store, loop: Loop
+    serve: LocalBackend, server: Server, model: CausalLM, registry: MlflowRegistry, store: Store, loop: RetrainingLoop
 ) -> Iterator[str]:
     """The server on a thread of its own; its address."""
     from loraloop.dataset.template import format_renderer
@@ -231,8 +231,8 @@ def _serving(
 
     versions = Versions(registry.resolve, server.names, registry.serve_alias)
     backend = serve.attach(model.load(), format_renderer, versions.version)
-    metrics = PrometheusMetrics(backend.stats, loop.loop.stats)
-    app = create_app(backend, store, versions, server, metrics, [router(store)], rollouts=loop.loop.rollouts)
+    metrics = PrometheusMetrics(backend.stats, loop.cycles.state.stats)
+    app = create_app(backend, store, versions, server, metrics, [router(store)], rollouts=loop.cycles.state.rollouts)
     with server.listen() as listening:
         running = run.server(app, server)
         thread = threading.Thread(target=running.run, kwargs={"sockets": [listening]}, name="server")

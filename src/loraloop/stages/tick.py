@@ -7,16 +7,17 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from loraloop.errors import ConfigError
-from loraloop.workflows.retraining import deployment as lines
-from loraloop.workflows.retraining.machine import loop
-from loraloop.workflows.retraining.rollout import Rollouts
+from loraloop.workflows.retraining.cycles import open_cycles
+from loraloop.workflows.retraining.deployment import Deployment, deployment_of
+from loraloop.workflows.retraining.machine import retraining_loop
+from loraloop.workflows.retraining.rollback import Rollback, rolled_back
+from loraloop.workflows.retraining.rollout import StagedRollout
 from loraloop.workflows.retraining.training import Retraining
 
 if TYPE_CHECKING:
     from loraloop.dataset.builder import DatasetBuilder
     from loraloop.evaluation.evaluation import Evaluation
     from loraloop.feedback.settings import Feedback
-    from loraloop.feedback.store import Store
     from loraloop.gate.gate import Gate
     from loraloop.lora import Lora
     from loraloop.model.causal import CausalLM
@@ -44,11 +45,11 @@ def tick(
     feedback: Feedback,
     alerts: Alerts,
 ) -> None:
-    """One step of the loop for every role of the policy: as far as it can go now; run again, it goes on from there.
+    """Take the cycle of every role of the policy as far as it can go now; the next tick goes on from there.
 
     Raises:
-        LoraloopError: A role that there is not, without a champion, or whose champion, ledger or golden set is damaged:
-            of such a role, a running rollout was judged and nothing else was done.
+        LoraloopError: A role is unknown or has no champion, or its champion, ledger or golden set is damaged. For such
+            a role only a running rollout was judged; the other roles went on.
     """
     with closing(feedback.open()) as store:
         retraining = Retraining(
@@ -64,7 +65,7 @@ def tick(
             tracker=tracker,
             max_forgetting=policy.max_forgetting,
         )
-        loop(policy, retraining, store, registry, alerts).tick(roles, names, registry)
+        retraining_loop(policy, retraining, store, registry, alerts).tick(roles, names, registry)
 
 
 def rollout(
@@ -79,24 +80,24 @@ def rollout(
     feedback: Feedback,
     alerts: Alerts,
 ) -> None:
-    """Give a share of a role's conversations to a version that a person chose; ticks judge it from then on.
+    """Begin the rollout of a version that a person chose; every tick judges it from then on.
 
     Raises:
-        ConfigError: A role that there is not or without a champion, the version reigns already, or an alias leads to a
-            version that was rolled back.
+        ConfigError: The role is unknown or has no champion, the version is the champion, or an alias leads to a version
+            that was rolled back.
         ModelError: The version is of another base than the champion.
-        StoreError: The role has a cycle that is not over.
+        StoreError: The role has an open cycle.
     """
     with closing(feedback.open()) as store:
-        line = lines.line(role, roles, names, registry)
-        chosen = line.registry.resolve(str(version))
-        rollouts = _rollouts(policy, store, tracker, alerts)
-        if "@" in str(version) and (why := rollouts.taken_back(line, chosen.number)):
+        deployment = deployment_of(role, roles, names, registry)
+        chosen = deployment.registry.resolve(str(version))
+        if "@" in str(version) and (why := rolled_back(deployment, chosen.number)):
             raise ConfigError(
-                f"version={version} is version {chosen.number} of {line.model}, which was rolled back: {why}; "
-                f"version={chosen.number} tries it again all the same"
+                f"version={version} is version {chosen.number} of {deployment.model}, which was rolled back: {why}; "
+                f"to try it again, write version={chosen.number}"
             )
-        rollouts.start(line, chosen)
+        cycles = open_cycles(policy, store, tracker, alerts)
+        StagedRollout(policy=policy, cycles=cycles, sessions=store).choose(deployment, chosen)
 
 
 def rollback(
@@ -112,27 +113,20 @@ def rollback(
     feedback: Feedback,
     alerts: Alerts,
 ) -> None:
-    """At once: end a role's running rollout; or else give it back to the version that reigned before.
+    """End a role's running rollout at once; where none runs, make the version before the champion again.
 
-    A rollout is ended also where registry and tracker are away, and where the role has left ``server.roles``.
+    A rollout is ended also while registry and tracker cannot be reached, and when ``server.roles`` has no such role any
+    more.
 
     Raises:
-        ConfigError: A role that there is not, or nothing to go back to.
+        ConfigError: The role is unknown, or there is no version to go back to.
         StoreError: It could not be carried out.
     """
     with closing(feedback.open()) as store:
-        rollouts = _rollouts(policy, store, tracker, alerts)
-        tried = rollouts.loop.open(role)
-        if tried is not None and tried.rollout:
-            line = lines.Deployment(role, tried.model, tried.model, replace(registry, name=tried.model))
+        cycles = open_cycles(policy, store, tracker, alerts)
+        cycle = cycles.state.open(role)
+        if cycle is not None and cycle.rollout:
+            deployment = Deployment(role, cycle.model, cycle.model, replace(registry, name=cycle.model))
         else:
-            line = lines.line(role, roles, names, registry)
-        rollouts.take_back(line, reason, version)
-
-
-def _rollouts(policy: Policy, store: Store, tracker: Tracker, alerts: Alerts) -> Rollouts:
-    from loraloop.loop.store import LoopStore
-
-    return Rollouts(
-        policy=policy, loop=LoopStore(store.database, policy.name), store=store, tracker=tracker, alerts=alerts
-    )
+            deployment = deployment_of(role, roles, names, registry)
+        Rollback(policy=policy, cycles=cycles).run(deployment, reason, version)
