@@ -1,4 +1,4 @@
-"""A cycle's training: from lessons on disk to an adapter with its scores, once, whatever ends the process meanwhile."""
+"""A cycle's training: from the training set on disk to an adapter with its scores, done once, also after a crash."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ RESULT = "trained.json"
 TRAINING = "training"
 REIGNING = "champion"
 LOGGED = ("policy", "source", "ocr", "dataset", "model", "lora", "trainer", "evaluation", "gate")
-"""Groups that decide a training: others hold passwords and addresses of people."""
+"""Groups that decide a training. Other groups hold passwords and addresses, and are not logged."""
 
 
 @dataclass(kw_only=True)
@@ -56,16 +56,16 @@ class Retraining:
     _loaded: LoadedModel | None = field(default=None, init=False)
 
     def train(self, cycle: Cycle, folder: Path, lessons: TrainingSet, registry: Registry, champion: Version) -> None:
-        """Train, and measure the adapter, its base and the champion on the golden rows; what was done stays done.
+        """Train, and measure the adapter, its base and the champion on the golden rows.
 
-        One process at a time works in the folder; the next finds what that one did.
+        One process at a time works in the folder. A training that another process finished is not repeated.
 
         Args:
-            cycle: Its run is the training's parent.
-            folder: The cycle's.
-            lessons: What it learns from and is measured on.
-            registry: That of the cycle's model.
-            champion: Whom it has to beat.
+            cycle: Its run is the parent of the training's run.
+            folder: The cycle's folder.
+            lessons: The training set.
+            registry: The registry of the cycle's model.
+            champion: The version that the gate compares with.
 
         Raises:
             ConfigError: Parts do not fit each other.
@@ -107,7 +107,7 @@ class Retraining:
                     stream.write(json.dumps(facts).encode())
 
     def abandon(self, cycle: Cycle, reason: str) -> None:
-        """Close the run of a training that was interrupted and is not gone on with."""
+        """Close the run of an interrupted training that nobody will go on with."""
         name = f"train-{cycle.id}"
         with suppress(TrackingError):
             found = self.tracker.read(name)
@@ -116,7 +116,7 @@ class Retraining:
                     raise TrainingError(reason)
 
     def decide(self, folder: Path) -> Verdict:
-        """Whether the trained adapter may serve: the gate's verdict, and that it does not forget."""
+        """Whether the trained adapter may be served: the gate passes, and it forgets no more than the limit."""
         from loraloop.evaluation import store
         from loraloop.loop.forgetting import forgetting
         from loraloop.records import Verdict
@@ -133,7 +133,7 @@ class Retraining:
         )
 
     def result(self, folder: Path) -> dict[str, Any]:
-        """``champion`` that it was measured against, ``run``, and ``figures`` of a training that is done."""
+        """Facts of a finished training: ``champion`` that it was measured beside, ``run`` and ``figures``."""
         found: dict[str, Any] = json.loads((folder / RESULT).read_text())
         return found
 
@@ -162,18 +162,18 @@ class Retraining:
         )
 
     def _train(self, loaded: LoadedModel, rows: Dataset, run: Run, output: Path) -> tuple[PeftModel, Training]:
-        """Go on from the newest checkpoint of a training that was interrupted, or begin."""
+        """Go on from the newest intact checkpoint, or begin."""
         from loraloop.model import adapters
         from loraloop.trainer import checkpoints
 
-        # An adapter without scores: its last checkpoint gives the same one again.
+        # This adapter has no scores yet; the last checkpoint gives the same adapter again.
         shutil.rmtree(output / ADAPTER, ignore_errors=True)
         sound = [each for each in output.glob("checkpoints/checkpoint-*") if checkpoints.verify(each) is None]
         if sound:
             try:
                 return self.trainer.train(loaded, self.lora, rows, run, output, output)
             except TrainingError as error:
-                _log.warning("the interrupted training cannot go on, and begins again: %s", error)
+                _log.warning("the interrupted training cannot go on and begins again: %s", error)
                 adapters.detach(loaded.model)
         shutil.rmtree(output / "checkpoints", ignore_errors=True)
         return self.trainer.train(loaded, self.lora, rows, run, output)
