@@ -174,7 +174,7 @@ class TestEveryTrigger:
 
 
 class TestPlain:
-    """The seed's rule."""
+    """The simple rule of ``policy=seed``."""
 
     def test_only_the_last_sessions_count(self):
         """Fifty good sessions make forty bad ones before them forgotten."""
