@@ -20,7 +20,7 @@ from loraloop.records import (
     Outcome,
     Page,
     Rollout,
-    Served,
+    Session,
     Training,
     Verdict,
     Version,
@@ -346,7 +346,7 @@ class Backend(Protocol):
 class Sessions(Protocol):
     """Anything that keeps served answers."""
 
-    def keep(self, served: Served) -> None:
+    def keep(self, session: Session) -> None:
         """Keep an answer; it is on disk when this returns.
 
         Raises:
@@ -377,7 +377,7 @@ class Metrics(Protocol):
         """
         ...
 
-    def served(self, served: Served) -> None:
+    def served(self, session: Session) -> None:
         """An answer was kept."""
         ...
 

@@ -17,11 +17,11 @@ from loraloop.feedback.settings import Feedback
 WRITER = """
 import sys, itertools
 from loraloop.feedback.settings import Feedback
-from loraloop.records import Served
+from loraloop.records import Session
 
 store = Feedback(**{settings!r}).open()
 for number in itertools.count():
-    store.keep(Served(id=f"{{sys.argv[1]}}{{number}}", time="2026-03-02T11:00:00.000+00:00", asked="base",
+    store.keep(Session(id=f"{{sys.argv[1]}}{{number}}", time="2026-03-02T11:00:00.000+00:00", asked="base",
                       answered="base", role=None, prompt="p" * 5000, answer="a", status="ok", duration=1.0,
                       first_token=None, prompt_tokens=1, completion_tokens=1))
     print(f"{{sys.argv[1]}}{{number}}", flush=True)

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given, settings, strategies
 
 from loraloop.feedback import statistics
-from loraloop.feedback.logged import Logged
-from loraloop.feedback.ratings import Rating
+from loraloop.records import Rating, Session
 
 
 @settings(deadline=None)
@@ -44,7 +43,7 @@ def test_the_bootstrap_is_as_wide_as_the_theory():
 
 def session(number, status, stars=None, implied=None, duration=1.0):
     rating = None if stars is None else Rating(stars=stars)
-    return Logged(id=str(number), prompt="p", status=status, duration=duration, rating=rating, implied=implied)
+    return Session(id=str(number), prompt="p", status=status, duration=duration, rating=rating, implied=implied)
 
 
 def test_a_version_by_its_sessions():

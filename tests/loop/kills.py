@@ -149,8 +149,7 @@ def run(stage: dict[str, Any]) -> None:
 
 def sessions(store: Any, count: int, answered: str, stars: int, rollout: str | None = None) -> None:
     """Answered and rated sessions, with what should have been answered."""
-    from loraloop.feedback.ratings import Rating
-    from loraloop.records import Served
+    from loraloop.records import Rating, Session
     from loraloop.source.flips import Flips
 
     examples = Flips(runs=1, per_run=count, seed=7).collect(None).examples
@@ -158,7 +157,7 @@ def sessions(store: Any, count: int, answered: str, stars: int, rollout: str | N
         name = f"{answered}-{rollout or 'before'}-{number}"
         prompt = [{"role": "user", "content": f"{example.instruction}\n{example.input}"}]
         store.keep(
-            Served(
+            Session(
                 id=name, time=datetime.now(UTC).isoformat(timespec="milliseconds"), asked="agent:validator",
                 answered=answered, role="validator", prompt=prompt, answer="?", status="ok", duration=1.0,
                 first_token=0.1, prompt_tokens=9, completion_tokens=9, conversation=name, client=f"c{number}",

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 from loraloop.errors import StoreError
 from loraloop.monitor.metrics import PrometheusMetrics
-from loraloop.records import Chunk, GenerationRequest, Served
+from loraloop.records import Chunk, GenerationRequest, Session
 from loraloop.serve.answer import Answer, Task
 from loraloop.serve.routing import Route
 
@@ -35,7 +35,7 @@ class Kept:
     def __init__(self, full: bool = False) -> None:
         self.full, self.all = full, []
 
-    def keep(self, served: Served) -> None:
+    def keep(self, served: Session) -> None:
         """Keep one."""
         if self.full:
             raise StoreError("no space left on device")

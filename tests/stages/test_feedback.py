@@ -16,7 +16,7 @@ import pytest
 
 from loraloop.client import Client
 from loraloop.feedback.settings import Feedback
-from loraloop.records import Served
+from loraloop.records import Session
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "sessions"
 
@@ -26,7 +26,7 @@ def asked(desk):
     """A desk at which ``s1`` was served."""
     store = Feedback(folder=desk.folder / "mlruns").open()
     store.keep(
-        Served(
+        Session(
             id="s1", time="2026-03-02T11:00:00.000+00:00", asked="base", answered="ocr@7", role=None,
             prompt=[{"role": "user", "content": "read \x1b[31mthis"}], answer="7F-2A", status="ok", duration=1.0,
             first_token=0.1, prompt_tokens=3, completion_tokens=5,

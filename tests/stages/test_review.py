@@ -9,9 +9,8 @@ import sys
 
 import pytest
 
-from loraloop.feedback.ratings import Rating
 from loraloop.feedback.settings import Feedback
-from loraloop.records import Served
+from loraloop.records import Rating, Session
 
 
 @pytest.fixture
@@ -20,7 +19,7 @@ def waiting(desk):
     store = Feedback(folder=desk.folder / "mlruns").open()
     for name in ("s1", "s2", "s3"):
         store.keep(
-            Served(
+            Session(
                 id=name, time="2026-03-02T11:00:00.000+00:00", asked="base", answered="base", role=None,
                 prompt=f"task of {name}", answer="wrong", status="ok", duration=1.0, first_token=0.1,
                 prompt_tokens=3, completion_tokens=5,

@@ -11,11 +11,10 @@ from typing import Any
 
 import pytest
 
-from loraloop.feedback.ratings import Rating
 from loraloop.feedback.settings import Feedback
 from loraloop.loop.cycle import Event
 from loraloop.loop.store import LoopStore
-from loraloop.records import Example, Served
+from loraloop.records import Example, Rating, Session
 from loraloop.registry import connection
 from loraloop.registry.mlflow import MlflowRegistry
 from loraloop.source.flips import Flips
@@ -99,7 +98,7 @@ class Place:
             name = f"{answered}-{rollout}-{stars}-{number}"
             prompt = [{"role": "user", "content": f"{example.instruction}\n{example.input}"}]
             store.keep(
-                Served(
+                Session(
                     id=name, time=datetime.now(UTC).isoformat(timespec="milliseconds"), asked="agent:validator",
                     answered=answered, role="validator", prompt=prompt, answer="?", status="ok", duration=1.0,
                     first_token=0.1, prompt_tokens=9, completion_tokens=9, conversation=name, client=f"c{number}",

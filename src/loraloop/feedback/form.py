@@ -15,11 +15,12 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from loraloop.core.session_file import ISSUES
 from loraloop.errors import StoreError
 from loraloop.feedback.links import ExpiredLinkError, ForgedLinkError
-from loraloop.feedback.logged import Logged
-from loraloop.feedback.ratings import ISSUES, LONGEST_COMMENT, LONGEST_CORRECTION, Rating, clean
+from loraloop.feedback.ratings import LONGEST_COMMENT, LONGEST_CORRECTION, clean
 from loraloop.feedback.store import RatedError, Store, UnknownSessionError
+from loraloop.records import Rating, Session
 
 LARGEST_FORM = 256 * 1024
 """Bytes: twelve for each character of the longest texts, which is an emoji with percent signs, and some more."""
@@ -158,7 +159,7 @@ class Form:
             return _message(instead.page)
         return _message(THANKS)
 
-    def _rateable(self, session: str, proof: str) -> Logged:
+    def _rateable(self, session: str, proof: str) -> Session:
         try:
             self._store.links.verify(session, proof)
             logged = self._store.session(session)
@@ -183,7 +184,7 @@ class Form:
             logger.error("the rating of %s was not kept: %s", session, error)
             raise InsteadError(AWAY) from None
 
-    def _form(self, request: Request, logged: Logged, given: dict[str, Any], problem: str | None) -> HTMLResponse:
+    def _form(self, request: Request, logged: Session, given: dict[str, Any], problem: str | None) -> HTMLResponse:
         nonce = request.cookies.get(COOKIE) or secrets.token_urlsafe(16)
         response = _page(
             "rate.html",

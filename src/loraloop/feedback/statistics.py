@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from loraloop.feedback.logged import Logged
+from loraloop.records import Session
 
 RESAMPLES = 2_000
 LEVEL = 0.95
@@ -81,7 +81,7 @@ class Live:
     p95: Figure
 
 
-def live(version: str, sessions: Sequence[Logged], rng: np.random.Generator) -> Live:
+def live(version: str, sessions: Sequence[Session], rng: np.random.Generator) -> Live:
     """Summarise the sessions that ``version`` answered; each counts once, by its one rating."""
     ended = [each for each in sessions if each.status not in (None, "cancelled")]
     stars = [float(each.rating.stars) for each in sessions if each.rating is not None]

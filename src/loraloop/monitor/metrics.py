@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from prometheus_client import Counter, Metric
 
-    from loraloop.records import Served
+    from loraloop.records import Session
 
 MODELS = 100
 OTHER = "other"
@@ -100,15 +100,15 @@ class PrometheusMetrics:
         self._requests.labels(route, name, str(status)).inc()
         self._seconds.labels(route, name).observe(seconds)
 
-    def served(self, served: Served) -> None:
-        """An answer was kept."""
-        name = self._model(served.answered)
-        self._sessions.labels(name, served.status).inc()
-        self._tokens.labels(name, "prompt").inc(served.prompt_tokens)
-        self._tokens.labels(name, "completion").inc(served.completion_tokens)
-        self._answering.labels(name, served.role or "").set(1)
-        if served.first_token is not None:
-            self._first.labels(name).observe(served.first_token)
+    def served(self, session: Session) -> None:
+        """Count a session that was kept: its status, tokens, version and time to the first token."""
+        name = self._model(session.answered or "")
+        self._sessions.labels(name, session.status or "").inc()
+        self._tokens.labels(name, "prompt").inc(session.prompt_tokens or 0)
+        self._tokens.labels(name, "completion").inc(session.completion_tokens or 0)
+        self._answering.labels(name, session.role or "").set(1)
+        if session.first_token is not None:
+            self._first.labels(name).observe(session.first_token)
 
     def rated(self, model: str, stars: int, kind: str) -> None:
         """An answer was rated.

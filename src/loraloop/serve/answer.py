@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from loraloop.errors import StoreError
-from loraloop.records import Chunk, GenerationRequest, Served
+from loraloop.records import Chunk, GenerationRequest, Session
 from loraloop.serve.routing import Route
 
 if TYPE_CHECKING:
@@ -96,9 +96,9 @@ class Answer:
         if self._kept:
             return
         self._kept = True
-        served = self._served(self._late() if status == "ok" else status)
-        await asyncio.to_thread(self._sessions.keep, served)
-        self._metrics.served(served)
+        session = self._session(self._late() if status == "ok" else status)
+        await asyncio.to_thread(self._sessions.keep, session)
+        self._metrics.served(session)
 
     async def close(self, status: str = "cancelled") -> None:
         """Give the backend's place back, and keep what there is if that was not done."""
@@ -122,9 +122,9 @@ class Answer:
         """An answer that ends for its length without having it ended at its deadline."""
         return "timeout" if self.finish == "length" and self.tokens < self.task.ask.max_tokens else "ok"
 
-    def _served(self, status: str) -> Served:
+    def _session(self, status: str) -> Session:
         task, now = self.task, time.perf_counter()
-        return Served(
+        return Session(
             id=task.id,
             time=task.created.isoformat(timespec="milliseconds"),
             asked=task.route.asked,

@@ -12,11 +12,9 @@ from loraloop.core.suggest import nearest
 from loraloop.errors import ConfigError
 
 if TYPE_CHECKING:
-    from loraloop.feedback.logged import Logged
-    from loraloop.feedback.ratings import Rating
     from loraloop.feedback.settings import Feedback
     from loraloop.feedback.store import Store
-    from loraloop.records import Job
+    from loraloop.records import Job, Rating, Session
 
 NEWLINE = "\n"
 SUMMED = 74
@@ -63,7 +61,9 @@ def feedback(
 
 
 def _checked(rating: object, comment: str | None, issues: Sequence[str] | None, correction: str | None) -> Rating:
-    from loraloop.feedback.ratings import ISSUES, LONGEST_COMMENT, LONGEST_CORRECTION, Rating, clean
+    from loraloop.core.session_file import ISSUES
+    from loraloop.feedback.ratings import LONGEST_COMMENT, LONGEST_CORRECTION, clean
+    from loraloop.records import Rating
 
     problems = []
     if isinstance(rating, bool) or not isinstance(rating, int) or not 1 <= rating <= 5:
@@ -89,11 +89,11 @@ def _checked(rating: object, comment: str | None, issues: Sequence[str] | None, 
     )
 
 
-def _ask(logged: Logged) -> Rating:
+def _ask(logged: Session) -> Rating:
     """Ask whoever sits at the terminal."""
     from rich.prompt import IntPrompt, Prompt
 
-    from loraloop.feedback.ratings import ISSUES
+    from loraloop.core.session_file import ISSUES
 
     if not sys.stdin.isatty():
         raise ConfigError("rating is not given, and this is no terminal to ask on: add rating=1 to rating=5")
@@ -123,7 +123,7 @@ def _list(store: Store) -> None:
         implied = f"implied {logged.implied}" if logged.implied else ""
         facts = [(logged.time or "")[:19], logged.answered or "", logged.status or "", stars, implied]
         print("  ".join([logged.id, *filter(None, facts)]))
-        print(f"    {printable(logged.task).replace(NEWLINE, ' ')[:SUMMED]}")
+        print(f"    {printable(logged.prompt_text).replace(NEWLINE, ' ')[:SUMMED]}")
 
 
 def _export(store: Store, folder: Path) -> None:
@@ -137,6 +137,6 @@ def _export(store: Store, folder: Path) -> None:
 def _load(store: Store, folder: Path) -> None:
     from loraloop.feedback import layout
 
-    new, known, broken = layout.take(store, folder)
+    new, known, broken = layout.load(store, folder)
     console.facts(f"sessions of {folder}", {"kept": f"{new} new, {known} were there, in {store.database.name}"})
     console.quarantine(broken)

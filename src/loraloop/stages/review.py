@@ -11,9 +11,8 @@ from loraloop.errors import ConfigError
 from loraloop.stages.feedback import printable
 
 if TYPE_CHECKING:
-    from loraloop.feedback.logged import Proposal
     from loraloop.feedback.settings import Feedback
-    from loraloop.feedback.store import Store
+    from loraloop.feedback.store import Proposal, Store
     from loraloop.records import Job
 
 ALL = "all"
@@ -87,14 +86,14 @@ def _one_by_one(store: Store, waiting: Sequence[Proposal]) -> None:
 
 
 def _show(store: Store, proposal: Proposal, place: str) -> None:
-    logged = store.session(proposal.session)
-    rating = logged.rating
+    session = store.session(proposal.session)
+    rating = session.rating
     console.facts(
-        f"\nproposal {proposal.id} ({place}), session {logged.id}",
+        f"\nproposal {proposal.id} ({place}), session {session.id}",
         {
-            "asked": printable(logged.task),
-            "answered": printable(logged.answer or ""),
-            "by": logged.answered or "?",
+            "asked": printable(session.prompt_text),
+            "answered": printable(session.answer or ""),
+            "by": session.answered or "?",
             "stars": f"{rating.stars} {printable(rating.comment)}" if rating else "-",
             "issues": ", ".join(map(printable, rating.issues)) if rating else "-",
             f"correction ({proposal.source})": printable(proposal.text),

@@ -17,7 +17,7 @@ import pytest
 from loraloop.errors import BusyError, ModelError, RegistryError, StoreError, UnknownVersionError
 from loraloop.monitor.metrics import PrometheusMetrics
 from loraloop.ocr.tesseract import Tesseract
-from loraloop.records import Base, Chunk, GenerationRequest, Manifest, Served, Version
+from loraloop.records import Base, Chunk, GenerationRequest, Manifest, Session, Version
 from loraloop.serve import run
 from loraloop.serve.api import create_app
 from loraloop.serve.names import Versions
@@ -90,10 +90,10 @@ class Echo:
 class Memory:
     """Keeps sessions in a list, and fails on request."""
 
-    kept: list[Served] = field(default_factory=list)
+    kept: list[Session] = field(default_factory=list)
     full: bool = False
 
-    def keep(self, served: Served) -> None:
+    def keep(self, served: Session) -> None:
         if self.full:
             raise StoreError("no space left on device")
         self.kept.append(served)

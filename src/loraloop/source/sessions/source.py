@@ -12,18 +12,20 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from loraloop.core.part import part
+from loraloop.core.same_task import collapse, question
 from loraloop.errors import ConfigError, DataError
 from loraloop.protocols import Ocr
-from loraloop.records import Collection, Example, Provenance, Quarantined
+from loraloop.records import Agent, Collection, Example, Provenance, Quarantined, Session
 from loraloop.source.sessions import database
 from loraloop.source.sessions.family import Family, families
-from loraloop.source.sessions.log import Agent, Rating, Session, read
+from loraloop.source.sessions.reading import read
 from loraloop.source.sessions.targets import lacking, target
-from loraloop.source.sessions.text import answer, asked, collapse, situation
+from loraloop.source.sessions.text import answer, situation
 
 _log = logging.getLogger(__name__)
 _SHOWN_IDS = 20
 
+Stars = Annotated[int, Field(ge=1, le=5)]
 _NO_ANSWER = "neither an answer nor a tool call is recorded"
 
 Fate = Literal["corrective", "positive", "pair", "quarantined", "filtered"]
@@ -50,12 +52,12 @@ class Sessions:
     """
 
     path: Path | str = Path("examples/sessions")
-    below: Annotated[Rating, Field(ge=2)] = 4
+    below: Annotated[Stars, Field(ge=2)] = 4
     min_corrective: Annotated[int, Field(ge=0)] = 5
     use: Annotated[tuple[Literal["corrective", "positive"], ...], Field(min_length=1)] = ("corrective", "positive")
-    min_positive_rating: Rating = 5
+    min_positive_rating: Stars = 5
     pairs: bool = False
-    rejected_below: Annotated[Rating, Field(ge=2)] = 3
+    rejected_below: Annotated[Stars, Field(ge=2)] = 3
     agents: Annotated[tuple[Agent, ...], Field(min_length=1)] | None = None
 
     @field_validator("path")
@@ -96,7 +98,7 @@ class Sessions:
         """
         self.check()
         url = database.address(self.path)
-        sessions, broken = read(Path(self.path)) if url is None else database.read(url)
+        sessions, broken = read(Path(self.path) if url is None else url)
         verdicts = self.judge(sessions)
         self._demand_enough(verdicts, broken)
         _log.info("%s: %s", self.path, _summary(verdicts, len(broken)))
@@ -123,12 +125,12 @@ class Sessions:
     def _passed_over(self, name: str, session: Session) -> Labelled | None:
         if self.agents is not None and session.agent not in self.agents:
             return Labelled(name, "filtered", reason=f"agent {session.agent or 'unknown'} is not in source.agents")
-        if session.user_rating is None:
+        if session.rating is None:
             return Labelled(name, "filtered", reason="not rated")
         return None
 
     def _teach(self, name: str, session: Session, family: Family) -> Labelled:
-        rating = session.user_rating or 0
+        rating = session.stars or 0
         if self.below <= rating < self.min_positive_rating:
             return Labelled(name, "filtered", reason=f"rated {rating}: neither bad nor good enough to learn from")
         fate: Fate = "corrective" if rating < self.below else "positive"
@@ -141,7 +143,7 @@ class Sessions:
         return _verdict(name, fate, session, [text], missing)
 
     def _pair(self, name: str, session: Session, family: Family) -> Labelled:
-        rating = session.user_rating or 0
+        rating = session.stars or 0
         if rating >= self.rejected_below:
             side = "the chosen side of pairs" if rating >= self.min_positive_rating else "neither chosen nor rejected"
             return Labelled(name, "filtered", reason=f"rated {rating}: {side}")
@@ -179,7 +181,7 @@ def _verdict(
             output=output,
             task=session.agent or "session",
             rejected=rejected,
-            origin=asked(session),
+            origin=question(session),
             provenance=Provenance(source="sessions", session_id=name),
         )
         for output in outputs
@@ -187,7 +189,7 @@ def _verdict(
     )
     if examples:
         return Labelled(name, fate, examples)
-    return Labelled(name, "quarantined", reason=f"rated {session.user_rating}, but {missing}")
+    return Labelled(name, "quarantined", reason=f"rated {session.stars}, but {missing}")
 
 
 def _reasons(others: Iterable[tuple[str, str]]) -> str:

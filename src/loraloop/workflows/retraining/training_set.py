@@ -159,11 +159,11 @@ class TrainingSetBuilder:
         return self.dataset.render(examples, tokenizer)[0]
 
     def _corrective(self, deployment: Deployment) -> list[Example]:
-        from loraloop.source.sessions import Sessions, database
+        from loraloop.source.sessions import Sessions, reading
 
-        sessions, _ = database.read(self.store.database.url)
+        sessions, _ = reading.read(self.store.database.url)
         part = Sessions(below=self.policy.below, min_positive_rating=5, use=("corrective",), min_corrective=0)
-        verdicts = [one for one in part.judge(sessions) if deployment.owns(str(sessions[one.id].lora_version))]
+        verdicts = [one for one in part.judge(sessions) if deployment.owns(str(sessions[one.id].answered))]
         found = [example for one in verdicts for example in one.examples]
         if len(found) < self.policy.min_corrective:
             without = sum(one.fate == "quarantined" for one in verdicts)
