@@ -16,9 +16,9 @@ from loraloop.workflows import rows as data
 
 if TYPE_CHECKING:
     from loraloop.dataset.builder import DatasetBuilder
-    from loraloop.feedback.paired_benchmark import Answered
+    from loraloop.feedback.paired_benchmark import TimedAnswer
     from loraloop.feedback.settings import Feedback
-    from loraloop.feedback.statistics import Figure
+    from loraloop.feedback.statistics import Interval
     from loraloop.model.causal import CausalLM
     from loraloop.protocols import Ocr, Registry, Source
     from loraloop.records import Dataset, Example, Job, LoadedModel, Row
@@ -98,9 +98,9 @@ def _on_prompts(
 
 def _answers(
     serve: LocalBackend, loaded: LoadedModel, versions: Versions, chosen: Sequence[str], rows: Sequence[Row]
-) -> dict[str, list[Answered]]:
+) -> dict[str, list[TimedAnswer]]:
     from loraloop.dataset.template import format_renderer
-    from loraloop.feedback.paired_benchmark import ask_all
+    from loraloop.feedback.paired_benchmark import time_answers
 
     backend = serve.attach(loaded, format_renderer, versions.version)
     backend.check()
@@ -108,7 +108,7 @@ def _answers(
     try:
         longest = max(backend.tokens(row.completion) for row in rows) + SLACK
         with _progress(len(chosen) * len(rows)) as asked:
-            return asyncio.run(ask_all(backend, chosen, [row.prompt for row in rows], longest, asked))
+            return asyncio.run(time_answers(backend, chosen, [row.prompt for row in rows], longest, asked))
     finally:
         backend.close()
 
@@ -124,7 +124,7 @@ def _remark(name: str, versions: Versions, built: Dataset, dataset: DatasetBuild
 def _show(
     chosen: Sequence[str],
     rows: Sequence[Row],
-    answers: dict[str, list[Answered]],
+    answers: dict[str, list[TimedAnswer]],
     correct: Callable[[Example, str], bool],
     rng: np.random.Generator,
 ) -> None:
@@ -153,7 +153,7 @@ def _show(
     console.table("the same prompts, pair by pair", columns, against)
 
 
-def _per_token(answers: Sequence[Answered]) -> float:
+def _per_token(answers: Sequence[TimedAnswer]) -> float:
     """Seconds for a token: what an adapter costs where its answers are longer or shorter than the other's."""
     return sum(answer.seconds for answer in answers) / max(1, sum(answer.tokens for answer in answers))
 
@@ -165,7 +165,7 @@ def _live(job: Job, chosen: Sequence[str], feedback: Feedback, *, asked: bool) -
         return
     store = feedback.existing()
     rng = np.random.default_rng(job.seed)
-    found = [statistics.live(name, store.all(answered=name), rng) for name in chosen]
+    found = [statistics.summarise(name, store.all(answered=name), rng) for name in chosen]
     if not any(each.sessions for each in found):
         if asked:
             raise DataError(f"{store.database.name} has no session that {', '.join(chosen)} answered")
@@ -187,7 +187,7 @@ def _live(job: Job, chosen: Sequence[str], feedback: Feedback, *, asked: bool) -
     console.table("live sessions, each with other prompts (95% intervals in brackets)", columns, rows)
 
 
-def _figure(figure: Figure, scale: float, form: str) -> str:
+def _figure(figure: Interval, scale: float, form: str) -> str:
     if np.isnan(figure.value):
         return "-"
     value, low, high = (format(scale * each, form) for each in (figure.value, figure.low, figure.high))
