@@ -7,11 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from loraloop.errors import DataError
 from loraloop.feedback import layout
 from loraloop.feedback.settings import Feedback
-from loraloop.records import Rating
+from loraloop.records import AGENTS, Rating, Session
 from loraloop.source.sessions import reading
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "sessions"
@@ -38,6 +40,45 @@ def test_the_source_reads_the_database_too(store):
     before, _ = reading.read(EXAMPLES)
     after, unusable = reading.read(store.database.url)
     assert (undated(after), unusable) == (undated(before), [])
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_session_is_one_record_in_store_file_and_source(file, tmp_path, data):
+    """A session of the store is the same record when the source reads its export, or the database."""
+    kept = draw_session(data.draw, f"s{len(file.all())}")
+    assert file.insert(kept)
+    layout.export(file, tmp_path / "out")
+    (files, _), (rows, _) = reading.read(tmp_path / "out"), reading.read(file.database.url)
+    assert files[kept.id] == rows[kept.id] == file.session(kept.id) == kept
+
+
+def draw_session(draw, name):
+    """A session of which ``session.json`` can hold everything."""
+    text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+    label = st.none() | st.sampled_from(["ann", "caf\u00e9"])
+    calls = st.fixed_dictionaries({"name": st.just("click"), "arguments": st.dictionaries(text, text, max_size=2)})
+    rating = draw(st.none() | st.builds(Rating, stars=st.integers(1, 5), comment=st.sampled_from(["", "no"])))
+    task, instruction = draw(text.map(str.strip).filter(bool)), draw(text)
+    system = [{"role": "system", "content": instruction}] if instruction else []
+    return Session(
+        id=name,
+        prompt=[*system, {"role": "user", "content": task}] if system else task,
+        time="2026-03-02T11:00:00.000+00:00",
+        asked="ocr@7",
+        answered="ocr@7",
+        role=draw(st.none() | st.sampled_from(AGENTS)),
+        answer=draw(st.none() | text),
+        iterations=draw(st.none() | st.lists(st.fixed_dictionaries({"tool_calls": st.lists(calls)}), max_size=2)),
+        status=draw(st.none() | st.sampled_from(["ok", "error"])),
+        duration=draw(st.none() | st.floats(0, 1e6)),
+        conversation=draw(label),
+        client=draw(label),
+        rollout=draw(label),
+        rating=rating,
+        rated=rating and "2026-03-02T12:00:00.000+00:00",
+        correction=draw(st.none() | text),
+    )
 
 
 def test_a_served_session_reads_the_same_both_ways(store, make, tmp_path):

@@ -41,7 +41,7 @@ def session(name: str, system: str, task: str, role: str | None, stars: int) -> 
 SERVED = st.lists(st.tuples(SYSTEMS, TASKS, ROLES, st.sampled_from([1, 4, 5])), min_size=1, max_size=8)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(served=SERVED)
 def test_one_rule_finds_the_same_siblings_everywhere(served: list[tuple[str, str, str | None, int]]) -> None:
     """A bad session has a proposal, a sibling in the exported folder and one in the training set, or none of them."""
