@@ -22,6 +22,8 @@ ISSUES: Mapping[str, str] = {
     "other": "Other",
 }
 """What can go wrong: the word for programs, and the label that people read and ``session.json`` holds."""
+SAME = ("iterations", "answer", "rated", "correction", "duration", "conversation", "client", "rollout")
+"""Fields that the file and the record know by one name."""
 MAX_BYTES = 16 * 2**20
 SHOWN_ERRORS = 3
 
@@ -71,20 +73,13 @@ class SessionFile(BaseModel):
             agent=session.agent,
             task=session.task,
             instruction=session.instruction or None,
-            iterations=session.iterations,
-            answer=session.answer,
             user_rating=session.stars,
-            rated=session.rated,
             feedback_comment=rating and rating.comment,
             what_went_wrong=rating and tuple(ISSUES.get(issue, issue) for issue in rating.issues),
-            correction=session.correction,
             lora_version=session.answered,
             success=session.success,
-            duration=session.duration,
             created=session.time,
-            conversation=session.conversation,
-            client=session.client,
-            rollout=session.rollout,
+            **{name: getattr(session, name) for name in SAME},
         )
 
     def encode(self) -> bytes:
@@ -107,16 +102,9 @@ class SessionFile(BaseModel):
             asked=version,
             answered=version,
             role=self.agent,
-            answer=self.answer,
-            iterations=self.iterations,
             status={True: "ok", False: "error", None: None}[self.success],
-            duration=self.duration,
-            conversation=self.conversation,
-            client=self.client,
-            rollout=self.rollout,
             rating=self._rating,
-            rated=self.rated,
-            correction=self.correction,
+            **{name: getattr(self, name) for name in SAME},
         )
 
     @property
