@@ -1,4 +1,4 @@
-"""Sessions of one task by one agent: what was answered well, and what badly."""
+"""Groups sessions of one task by one agent into good and bad answers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Family:
     Attributes:
         good: Distinct high-rated answers by their collapsed text: best rating first, then successful, quick, by id.
         bad: Collapsed low-rated answers.
-        turns: The place of each low-rated answer among them, by session id.
+        turns: The place of each low-rated answer among the low-rated ones, by session id.
     """
 
     good: Mapping[str, str]

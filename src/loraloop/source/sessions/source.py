@@ -1,4 +1,4 @@
-"""The part: rated sessions become examples, and each one that does not says why."""
+"""The config group ``source=sessions``: rated sessions become examples, and each that does not gets a reason."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Fate = Literal["corrective", "positive", "pair", "quarantined", "filtered"]
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """What became of one session: its examples, or the reason why it has none."""
+    """One session's examples, or the reason why it has none."""
 
     id: str
     fate: Fate
@@ -76,7 +76,7 @@ class Sessions:
         return self
 
     def check(self) -> None:
-        """See that the folder or the database is there.
+        """Check that the folder or the database is there.
 
         Raises:
             ConfigError: There is no such folder or database.
@@ -99,12 +99,12 @@ class Sessions:
         self.check()
         url = database.address(self.path)
         sessions, broken = read(Path(self.path) if url is None else url)
-        verdicts = self.judge(sessions)
-        self._demand_enough(verdicts, broken)
-        _log.info("%s: %s", self.path, _summary(verdicts, len(broken)))
-        unusable = [Quarantined(one.id, one.reason) for one in verdicts if one.fate == "quarantined"]
+        labelled = self.judge(sessions)
+        self._demand_enough(labelled, broken)
+        _log.info("%s: %s", self.path, _summary(labelled, len(broken)))
+        unusable = [Quarantined(one.id, one.reason) for one in labelled if one.fate == "quarantined"]
         return Collection(
-            examples=tuple(example for one in verdicts for example in one.examples),
+            examples=tuple(example for one in labelled for example in one.examples),
             quarantined=tuple(sorted([*broken, *unusable], key=lambda one: one.item)),
         )
 
@@ -113,7 +113,7 @@ class Sessions:
         return collapse(answer) == collapse(example.output)
 
     def judge(self, sessions: Mapping[str, Session]) -> list[Labelled]:
-        """One verdict per session, in the order of their ids."""
+        """Examples or a reason for every session, in the order of the ids."""
         low = self.rejected_below if self.pairs else self.below
         kin = families(sessions, low=low, high=self.min_positive_rating)
         decide = self._pair if self.pairs else self._teach
@@ -137,10 +137,10 @@ class Sessions:
         if fate not in self.use:
             return Labelled(name, "filtered", reason=f"rated {rating}: {fate} examples are not in source.use")
         if fate == "positive":
-            return _verdict(name, fate, session, [answer(session)], _NO_ANSWER)
+            return _labelled(name, fate, session, [answer(session)], _NO_ANSWER)
         text = target(session, family.good.values(), family.bad) or ""
         missing = f"no correction, {self._no_sibling}, and no rule that applies: {lacking(session)}"
-        return _verdict(name, fate, session, [text], missing)
+        return _labelled(name, fate, session, [text], missing)
 
     def _pair(self, name: str, session: Session, family: Family) -> Labelled:
         rating = session.stars or 0
@@ -148,30 +148,30 @@ class Sessions:
             side = "the chosen side of pairs" if rating >= self.min_positive_rating else "neither chosen nor rejected"
             return Labelled(name, "filtered", reason=f"rated {rating}: {side}")
         if not (rejected := answer(session)):
-            return _verdict(name, "pair", session, [], _NO_ANSWER)
-        return _verdict(name, "pair", session, family.dealt(name, rejected), self._no_sibling, rejected)
+            return _labelled(name, "pair", session, [], _NO_ANSWER)
+        return _labelled(name, "pair", session, family.dealt(name, rejected), self._no_sibling, rejected)
 
     @property
     def _no_sibling(self) -> str:
         return f"no other answer rated {self.min_positive_rating} or more to the same task"
 
-    def _demand_enough(self, verdicts: Sequence[Labelled], broken: Sequence[Quarantined]) -> None:
+    def _demand_enough(self, labelled: Sequence[Labelled], broken: Sequence[Quarantined]) -> None:
         fate = "pair" if self.pairs else "corrective" if "corrective" in self.use else "positive"
-        usable = sum(len(one.examples) for one in verdicts if one.fate == fate)
+        usable = sum(len(one.examples) for one in labelled if one.fate == fate)
         needed = 1 if fate == "positive" else self.min_corrective
-        if usable >= needed and any(one.examples for one in verdicts):
+        if usable >= needed and any(one.examples for one in labelled):
             return
-        others = [(one.id, one.reason or f"made a {one.fate} example") for one in verdicts if one.fate != fate]
+        others = [(one.id, one.reason or f"made a {one.fate} example") for one in labelled if one.fate != fate]
         others += [(one.item, one.reason) for one in broken]
         key = "" if fate == "positive" else f" (source.min_corrective={needed})"
         raise DataError(
-            f"{self.path} holds {len(verdicts) + len(broken)} sessions, from which came {usable} {fate} examples; at "
+            f"{self.path} holds {len(labelled) + len(broken)} sessions, from which came {usable} {fate} examples; at "
             f"least {max(1, needed)} are needed{key}: rate or correct more sessions{', or lower it' if key else ''}."
             + (" The others:" + _reasons(others) if others else "")
         )
 
 
-def _verdict(
+def _labelled(
     name: str, fate: Fate, session: Session, outputs: Sequence[str], missing: str, rejected: str | None = None
 ) -> Labelled:
     examples = tuple(
@@ -202,8 +202,8 @@ def _reasons(others: Iterable[tuple[str, str]]) -> str:
     )
 
 
-def _summary(verdicts: Sequence[Labelled], broken: int) -> str:
+def _summary(labelled: Sequence[Labelled], broken: int) -> str:
     counts: dict[str, int] = defaultdict(int, quarantined=broken)
-    for one in verdicts:
+    for one in labelled:
         counts[one.fate] += 1
     return ", ".join(f"{count} {fate}" for fate, count in sorted(counts.items()))

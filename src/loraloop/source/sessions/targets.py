@@ -26,9 +26,9 @@ _WAITS = ("timeout", "wait", "seconds")
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """How an issue is mended: ``mend`` yields corrected calls, best first; ``needs`` says what it looks for."""
+    """How an issue is corrected: ``correct`` yields calls, best first; ``needs`` names what they are made from."""
 
-    mend: Callable[[Session], Iterator[Sequence[ToolCall]]]
+    correct: Callable[[Session], Iterator[Sequence[ToolCall]]]
     needs: str
 
 
@@ -38,14 +38,14 @@ def target(session: Session, siblings: Iterable[str], refused: Collection[str]) 
     Args:
         session: A badly rated session.
         siblings: Answers to the same task that were rated high, best first.
-        refused: Collapsed answers to the same task that were rated low, the session's own among them; no rule may
-            arrive at one.
+        refused: Collapsed answers to the same task that were rated low, the session's own among them; no rule
+            returns one of them.
     """
     own = collapse(answer(session))
     for text in (usable(session.correction), *siblings):
         if text and collapse(text) != own:
             return text
-    return next((text for text in _mended(session) if usable(text) and collapse(text) not in refused), None)
+    return next((text for text in _corrected(session) if usable(text) and collapse(text) not in refused), None)
 
 
 def lacking(session: Session) -> str:
@@ -59,14 +59,14 @@ def lacking(session: Session) -> str:
     )
 
 
-def _mended(session: Session) -> Iterator[str]:
+def _corrected(session: Session) -> Iterator[str]:
     for issue in session.issues:
         if rule := RULES.get(issue_word(issue)):
-            yield from map(render, rule.mend(session))
+            yield from map(render, rule.correct(session))
 
 
 def _reread(session: Session) -> Iterator[Sequence[ToolCall]]:
-    """Every unsure reading is made on a crop of twice the resolution and verified before what follows."""
+    """Repeat every unsure reading on a crop of twice the resolution, and verify it before the calls that follow."""
     recorded = calls(session)
     sharper = [each for call in recorded for each in (_sharpened(call) if _unsure(call) else (call,))]
     if len(sharper) > len(recorded):
@@ -85,7 +85,7 @@ def _sharpened(call: ToolCall) -> tuple[ToolCall, ...]:
 
 
 def _choose_again(session: Session) -> Iterator[Sequence[ToolCall]]:
-    """The likeliest wrong call gives way to each recorded alternative.
+    """Replace the call that is most likely wrong by each recorded alternative.
 
     That call is one that failed, else the least confident, else the last. Later iterations are left out: they were
     chosen on screens that the wrong call led to.
@@ -110,7 +110,7 @@ def _doubt(call: ToolCall) -> tuple[bool, float]:
 
 
 def _take_time(session: Session) -> Iterator[Sequence[ToolCall]]:
-    """The call that ran out of time is split in two, or waits longer, within a bound.
+    """Split the call that ran out of time in two, or let it wait longer, within a bound.
 
     That call is one that failed, else the one that took longest, else the last.
     """
