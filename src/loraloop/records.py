@@ -68,7 +68,11 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A stage with its job and parts: built and checked, not begun."""
+    """A stage with its job and parts: built and checked, not begun.
+
+    Attributes:
+        stage: A function, or a class whose instance is run; its parameters are ``job`` and the names of ``parts``.
+    """
 
     stage: Callable[..., Any]
     job: Job
@@ -76,7 +80,8 @@ class Call:
 
     def __call__(self) -> Any:
         """Run the stage."""
-        return self.stage(self.job, **self.parts)
+        made = self.stage(job=self.job, **self.parts)
+        return made.run() if isinstance(self.stage, type) else made
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

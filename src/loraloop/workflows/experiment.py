@@ -1,13 +1,14 @@
-"""The course of one experiment in its three legs; a pack runs the middle one for many at once."""
+"""One experiment in three phases: prepare, train, conclude. A pack runs the middle one for many experiments at once."""
 
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from loraloop import __version__
 from loraloop.core import console
@@ -16,16 +17,14 @@ from loraloop.errors import ConfigError, DataError
 from loraloop.workflows import promotion, report
 from loraloop.workflows import rows as data
 from loraloop.workflows.multirun import cache
+from loraloop.workflows.parts import ExperimentParts
 
 if TYPE_CHECKING:
     from peft import PeftModel
 
     from loraloop.dataset.builder import DatasetBuilder
     from loraloop.evaluation.evaluation import Evaluation
-    from loraloop.gate.gate import Gate
-    from loraloop.lora import Lora
-    from loraloop.model.causal import CausalLM
-    from loraloop.protocols import Ocr, Registry, Run, Source, Tracker, Trainer
+    from loraloop.protocols import Run
     from loraloop.records import Dataset, Estimate, Job, LoadedModel, Manifest, Score, Training, Version
 
 SCORES = "evaluation"
@@ -41,28 +40,51 @@ Values = float | tuple[float, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Experiment:
-    """An experiment's parts and what they are for: the parameters of :func:`loraloop.stages.experiment.experiment`."""
+class Experiment(ExperimentParts):
+    """Stage ``experiment``: from raw input to a registered adapter.
 
-    job: Job
-    source: Source
-    ocr: Ocr
-    dataset: DatasetBuilder
-    model: CausalLM
-    lora: Lora
-    trainer: Trainer
-    evaluation: Evaluation
-    gate: Gate
-    tracker: Tracker
-    registry: Registry
+    Attributes:
+        resume: Folder of an interrupted job with the same settings and data: training goes on from its newest
+            checkpoint and ends where it would have ended.
+        objective: What :meth:`run` returns: one or several of :data:`OBJECTIVES`.
+    """
+
     resume: str | None = None
     objective: str | list[str] = "loss"
 
-    def prepare(self) -> tuple[Dataset, Estimate]:
-        """First leg: check everything, make the rows, say what is to be expected.
+    @classmethod
+    def of(cls, parts: ExperimentParts, **changes: Any) -> Experiment:
+        """The experiment of these parts, with ``changes`` in place of some."""
+        return cls(**{each.name: getattr(parts, each.name) for each in fields(ExperimentParts)} | changes)
+
+    def run(self) -> Values:
+        """Collect, train, evaluate base and adapter on the same held-out rows, register, and ask the gate.
+
+        A trial of a sweep is not registered: the sweep's best one is.
+
+        Returns:
+            The results named by ``objective``.
 
         Raises:
-            ConfigError: Parts do not fit each other, or there is no such objective.
+            DataError: The job's folder holds an earlier run.
+            PrunedError: The sweep that the job belongs to has given the trial up.
+        """
+        rows, estimate = self.prepare()
+        with self.running(rows, estimate) as run, cache.base(self.job, self.model, self.lora) as loaded:
+            base = self.base_score(loaded, rows)
+            with _interruptible(self.job):
+                before = Path(self.resume) if self.resume else None
+                on_evaluation = self.job.trial.report if self.job.trial else None
+                trained, training = self.trainer.train(
+                    loaded, self.lora, rows, run, self.job.output, before, on_evaluation
+                )
+            return self.conclude(run, rows, loaded, base, trained, training)
+
+    def prepare(self) -> tuple[Dataset, Estimate]:
+        """First phase: check everything, make the rows, print what to expect.
+
+        Raises:
+            ConfigError: Parts do not fit each other, or ``objective`` names no result.
             DataError: The job's folder holds an earlier run.
         """
         _require_known(self._objectives)
@@ -88,14 +110,14 @@ class Experiment:
         parent: str | None = None,
         resume: str | None = None,
     ) -> Iterator[Run]:
-        """The tracked run that spans training and evaluation, with its parameters and data logged.
+        """The tracked run that spans training and evaluation; parameters and data are logged at its start.
 
         Args:
-            rows: What is trained on and held out.
-            estimate: What is to be expected.
-            name: Of the run; else the choices that made it.
-            parent: The run under which it is nested; else that of the sweep.
-            resume: A run that was interrupted, to go on with.
+            rows: The split dataset.
+            estimate: What the training is expected to take.
+            name: Name of the run; by default the choices that made it.
+            parent: Id of the run under which it is nested; by default that of the sweep.
+            resume: Id of an interrupted run to continue.
         """
         job = self.job
         parent = parent or (job.trial.parent if job.trial else None)
@@ -111,7 +133,7 @@ class Experiment:
             yield run
 
     def base_score(self, loaded: LoadedModel, rows: Dataset) -> Score:
-        """How the base does on the held-out rows."""
+        """The base's score on the held-out rows."""
         return cache.cached(
             self.job,
             "base score",
@@ -122,7 +144,7 @@ class Experiment:
     def conclude(
         self, run: Run, rows: Dataset, loaded: LoadedModel, base: Score, trained: PeftModel, training: Training
     ) -> Values:
-        """Last leg: evaluate, keep, register and ask the gate; a sweep does the latter two for its best trial alone."""
+        """Last phase: evaluate, save, register and ask the gate; a trial of a sweep is only evaluated and saved."""
         score, manifest = self.measure(run, rows, loaded, base, trained, training)
         verdict = None
         if self.job.trial is None:
@@ -143,7 +165,7 @@ class Experiment:
     def measure(
         self, run: Run, rows: Dataset, loaded: LoadedModel, base: Score, trained: PeftModel, training: Training
     ) -> tuple[Score, Manifest]:
-        """Evaluate the adapter and keep it with its scores and its manifest; nothing is registered."""
+        """Evaluate the adapter and save it with its scores and its manifest; nothing is registered."""
         score = self.evaluation.score(
             trained, loaded.tokenizer, rows.validation, self.source.correct, "evaluate adapter"
         )
@@ -153,7 +175,7 @@ class Experiment:
         return score, manifest
 
     def rescore(self, champion: Version, trained: PeftModel, loaded: LoadedModel, rows: Dataset) -> Score | None:
-        """How an earlier version does on the same held-out rows; ``None`` if it is of another base."""
+        """An earlier version's score on the same held-out rows; ``None`` if it is of another base."""
         from loraloop.errors import ModelError
         from loraloop.model import adapters
         from loraloop.registry import manifest as manifests
@@ -200,6 +222,16 @@ class Experiment:
             loraloop_version=__version__,
             probe=adapters.probe(trained, loaded.tokenizer),
         )
+
+
+@contextmanager
+def _interruptible(job: Job) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        again = shlex.join(["loraloop", *job.overrides, f"resume={job.output}"])
+        print(f"interrupted; the step in progress was kept. To go on: {again}")
+        raise
 
 
 def _require_known(objectives: list[str]) -> None:

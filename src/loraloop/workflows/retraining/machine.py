@@ -239,7 +239,7 @@ class Loop(Rollouts):
         return steps[cycle.state](line, cycle)
 
     def _triggered(self, line: Deployment, cycle: Cycle) -> Cycle:
-        tokenizer = self.retraining.model.skeleton().tokenizer
+        tokenizer = self.retraining.parts.model.skeleton().tokenizer
         try:
             training_set = self.teacher.prepare(self.home(cycle), line.role, line.mine, tokenizer)
             self._require_measurable(len(training_set.golden))
@@ -253,7 +253,7 @@ class Loop(Rollouts):
         return self._go(line, cycle, "prepared", "corrective", reason, cycle.champion, facts)
 
     def _require_measurable(self, rows: int) -> None:
-        needed = self.retraining.gate.min_rows
+        needed = self.retraining.parts.gate.min_rows
         if rows < needed:
             raise DataError(
                 f"the golden set has {rows} rows, and a verdict needs gate.min_rows={needed}: collect more from "
@@ -335,9 +335,8 @@ def loop(policy: Policy, retraining: Retraining, store: Store, registry: MlflowR
     from loraloop.loop.store import LoopStore
 
     folder = registry.folder / "loop"
-    teacher = TrainingSetBuilder(
-        policy, folder, store, retraining.source, retraining.ocr, retraining.dataset, retraining.job.seed
-    )
+    parts = retraining.parts
+    teacher = TrainingSetBuilder(policy, folder, store, parts.source, parts.ocr, parts.dataset, parts.job.seed)
     return Loop(
         policy=policy,
         folder=folder,
@@ -345,7 +344,7 @@ def loop(policy: Policy, retraining: Retraining, store: Store, registry: MlflowR
         store=store,
         teacher=teacher,
         retraining=retraining,
-        tracker=retraining.tracker,
+        tracker=parts.tracker,
         alerts=alerts,
     )
 
