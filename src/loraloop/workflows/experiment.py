@@ -14,6 +14,7 @@ from loraloop import __version__
 from loraloop.core import console
 from loraloop.core.suggest import nearest
 from loraloop.errors import ConfigError, DataError
+from loraloop.protocols import TrainingJob
 from loraloop.workflows import promotion, report
 from loraloop.workflows import rows as data
 from loraloop.workflows.multirun import cache
@@ -73,11 +74,7 @@ class Experiment(ExperimentParts):
         with self.running(rows, estimate) as run, cache.base(self.job, self.model, self.lora) as loaded:
             base = self.base_score(loaded, rows)
             with _interruptible(self.job):
-                before = Path(self.resume) if self.resume else None
-                on_evaluation = self.job.trial.report if self.job.trial else None
-                trained, training = self.trainer.train(
-                    loaded, self.lora, rows, run, self.job.output, before, on_evaluation
-                )
+                trained, training = self.train(loaded, rows, run, Path(self.resume) if self.resume else None)
             return self.conclude(run, rows, loaded, base, trained, training)
 
     def prepare(self) -> tuple[Dataset, Estimate]:
@@ -140,6 +137,29 @@ class Experiment(ExperimentParts):
             (*DATA_GROUPS, "evaluation"),
             lambda: self.evaluation.score_base(loaded, rows.validation, self.source.correct),
         )
+
+    def train(
+        self, loaded: LoadedModel, rows: Dataset, run: Run, resume: Path | None = None
+    ) -> tuple[PeftModel, Training]:
+        """Train an adapter into the job's folder; the source's own rule is the trainer's reward.
+
+        Args:
+            loaded: The base; it carries the adapter afterwards.
+            rows: The split dataset.
+            run: Where metrics go.
+            resume: Folder of an interrupted training to continue.
+        """
+        job = TrainingJob(
+            loaded=loaded,
+            lora=self.lora,
+            data=rows,
+            run=run,
+            output=self.job.output,
+            reward=self.source.correct,
+            resume=resume,
+            on_evaluation=self.job.trial.report if self.job.trial else None,
+        )
+        return self.trainer.train(job)
 
     def conclude(
         self, run: Run, rows: Dataset, loaded: LoadedModel, base: Score, trained: PeftModel, training: Training

@@ -79,7 +79,7 @@ class Retraining:
             estimate = self.parts.trainer.estimate(course.skeleton(), self.parts.lora, rows)
             with course.running(rows, estimate, name, cycle.run, interrupted(self.parts.tracker, name)) as run:
                 base = course.base_score(loaded, rows)
-                trained, training = self._train(loaded, rows, run, course.job.output)
+                trained, training = _train(course, loaded, rows, run)
                 course.measure(run, rows, loaded, base, trained, training)
                 reigning = course.rescore(champion, trained, loaded, rows)
                 if reigning is None:
@@ -141,23 +141,6 @@ class Retraining:
             registry=registry,
         )
 
-    def _train(self, loaded: LoadedModel, rows: Dataset, run: Run, output: Path) -> tuple[PeftModel, Training]:
-        """Go on from the newest checkpoint of a training that was interrupted, or begin."""
-        from loraloop.model import adapters
-        from loraloop.trainer import checkpoints
-
-        # An adapter without scores: its last checkpoint gives the same one again.
-        shutil.rmtree(output / ADAPTER, ignore_errors=True)
-        sound = [each for each in output.glob("checkpoints/checkpoint-*") if checkpoints.verify(each) is None]
-        if sound:
-            try:
-                return self.parts.trainer.train(loaded, self.parts.lora, rows, run, output, output)
-            except TrainingError as error:
-                _log.warning("the interrupted training cannot go on, and begins again: %s", error)
-                adapters.detach(loaded.model)
-        shutil.rmtree(output / "checkpoints", ignore_errors=True)
-        return self.parts.trainer.train(loaded, self.parts.lora, rows, run, output)
-
     @contextmanager
     def _base(self) -> Iterator[LoadedModel]:
         from loraloop.model import adapters
@@ -170,3 +153,22 @@ class Retraining:
                 self._loaded = None
             else:
                 adapters.detach(loaded.model)
+
+
+def _train(course: Experiment, loaded: LoadedModel, rows: Dataset, run: Run) -> tuple[PeftModel, Training]:
+    """Go on from the newest checkpoint of a training that was interrupted, or begin."""
+    from loraloop.model import adapters
+    from loraloop.trainer import checkpoints
+
+    output = course.job.output
+    # An adapter without scores: its last checkpoint gives the same one again.
+    shutil.rmtree(output / ADAPTER, ignore_errors=True)
+    sound = [each for each in output.glob("checkpoints/checkpoint-*") if checkpoints.verify(each) is None]
+    if sound:
+        try:
+            return course.train(loaded, rows, run, resume=output)
+        except TrainingError as error:
+            _log.warning("the interrupted training cannot go on, and begins again: %s", error)
+            adapters.detach(loaded.model)
+    shutil.rmtree(output / "checkpoints", ignore_errors=True)
+    return course.train(loaded, rows, run)
