@@ -16,6 +16,7 @@ from loraloop.stages.compare import compare
 from loraloop.stages.demo_loop import DemoLoop
 from loraloop.stages.evaluate import evaluate
 from loraloop.stages.feedback import feedback
+from loraloop.stages.keys import keys
 from loraloop.stages.ledger import ledger
 from loraloop.stages.ocr_bench import ocr_bench
 from loraloop.stages.pretrain import pretrain
@@ -23,7 +24,7 @@ from loraloop.stages.preview import preview
 from loraloop.stages.read import read
 from loraloop.stages.review import review
 from loraloop.stages.rollout import rollback, rollout
-from loraloop.stages.serve import keys, serve
+from loraloop.stages.serve import serve
 from loraloop.stages.simulate import simulate
 from loraloop.stages.sweep_report import sweep_report
 from loraloop.stages.tick import Tick

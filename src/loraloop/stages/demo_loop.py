@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from loraloop.core import console
 from loraloop.workflows.demo.server import serving
 from loraloop.workflows.demo.show import Show
-from loraloop.workflows.demo.timeline import Timeline, quiet
+from loraloop.workflows.demo.timeline import Timeline, print_places, quiet
 from loraloop.workflows.demo.training import Mistaught, register_ungated
 from loraloop.workflows.demo.users import Users
 from loraloop.workflows.experiment import Experiment
@@ -78,16 +77,4 @@ class DemoLoop(ExperimentParts):
                 timeline.say("trainer", f"{name} learned wrong answers, and is tried past the gate")
                 loop.start(deployment, broken)
                 show.until("rolled_back")
-        self._conclude(registry, deployment.role)
-
-    def _conclude(self, registry: MlflowRegistry, role: str) -> None:
-        folder, every = registry.folder, self.policy.every
-        again = f"loraloop folder={folder} stage="
-        console.facts(
-            f"everything is in {folder}: database, artefacts, sessions and the ledger",
-            {
-                "decisions": f"{again}ledger role={role}",
-                "what if": f"{again}simulate replay={folder}/sessions.db policy.every={every}",
-                "runs": f"mlflow ui --workers 1 --backend-store-uri sqlite:///{folder}/mlflow.db",
-            },
-        )
+        print_places(registry.folder, deployment.role, self.policy.every)

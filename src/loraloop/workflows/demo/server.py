@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from loraloop.workflows.serving import attach
+
 if TYPE_CHECKING:
     from loraloop.feedback.store import Store
     from loraloop.loop.store import LoopStore
@@ -22,7 +24,6 @@ def serving(
     serve: LocalBackend, server: Server, model: CausalLM, registry: MlflowRegistry, store: Store, loop: LoopStore
 ) -> Iterator[str]:
     """Run the server on a thread while the context is open; yields its address."""
-    from loraloop.dataset.template import format_renderer
     from loraloop.feedback.form import router
     from loraloop.monitor.metrics import PrometheusMetrics
     from loraloop.serve import run
@@ -30,7 +31,7 @@ def serving(
     from loraloop.serve.names import Versions
 
     versions = Versions(registry.resolve, server.names, registry.serve_alias)
-    backend = serve.attach(model.load(), format_renderer, versions.version)
+    backend = attach(serve, model, versions)
     metrics = PrometheusMetrics(backend.stats, loop.stats)
     app = create_app(backend, store, versions, server, metrics, [router(store)], rollouts=loop.rollouts)
     with server.listen() as listening:

@@ -9,6 +9,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
+
+from loraloop.core import console
 
 WIDTH = 118
 
@@ -37,3 +40,16 @@ def quiet() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(before)
+
+
+def print_places(folder: Path, role: str, every: str) -> None:
+    """Print the commands that show what the demonstration left in ``folder``."""
+    again = f"loraloop folder={folder} stage="
+    console.facts(
+        f"everything is in {folder}: database, artefacts, sessions and the ledger",
+        {
+            "decisions": f"{again}ledger role={role}",
+            "what if": f"{again}simulate replay={folder}/sessions.db policy.every={every}",
+            "runs": f"mlflow ui --workers 1 --backend-store-uri sqlite:///{folder}/mlflow.db",
+        },
+    )
