@@ -278,29 +278,27 @@ class Generation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
-    """How a model did on a held-out set; rates are in 0..1, BLEU and chrF in 0..100.
+    """How a model did on held-out rows: a mapping of metrics, which :data:`loraloop.core.metrics.METRICS` defines.
 
     Attributes:
-        loss: Mean negative log-likelihood per completion token, in nats.
-        task_accuracy: Share of answers that the source's own rule accepts.
-        slices: The same metrics per task.
+        values: Each metric's value by name; one that does not apply to the rows is absent.
+        errors: Standard errors by name, in the metric's unit; absent where none is known.
+        slices: The score of each task's rows, without generations.
     """
 
     rows: int
-    loss: float
-    perplexity: float
-    exact_match: float
-    task_accuracy: float
-    rouge_l: float
-    bleu: float
-    chrf: float
-    slices: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    values: Mapping[str, float]
+    errors: Mapping[str, float] = field(default_factory=dict)
+    slices: Mapping[str, Score] = field(default_factory=dict)
     generations: tuple[Generation, ...] = ()
 
-    def metrics(self) -> dict[str, float]:
-        """The headline metrics by name, without slices and generations."""
-        names = ("loss", "perplexity", "exact_match", "task_accuracy", "rouge_l", "bleu", "chrf")
-        return {name: float(getattr(self, name)) for name in names}
+    def __getitem__(self, metric: str) -> float:
+        """The value of a metric.
+
+        Raises:
+            KeyError: It was not measured.
+        """
+        return self.values[metric]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from loraloop import __version__
 from loraloop.core import console
+from loraloop.core.metrics import OBJECTIVES
 from loraloop.core.suggest import nearest
 from loraloop.errors import ConfigError, DataError
 from loraloop.protocols import TrainingJob
@@ -32,10 +34,6 @@ SCORES = "evaluation"
 ADAPTER = "adapter"
 DATA = "dataset.jsonl"
 DATA_GROUPS = ("source", "ocr", "dataset", "model")
-OBJECTIVES = (
-    "loss", "perplexity", "exact_match", "task_accuracy", "rouge_l", "bleu", "chrf",
-    "trainable_parameters", "peak_memory_bytes", "seconds", "tokens_per_second",
-)  # fmt: skip
 
 Values = float | tuple[float, ...]
 
@@ -47,7 +45,7 @@ class Experiment(ExperimentParts):
     Attributes:
         resume: Folder of an interrupted job with the same settings and data: training goes on from its newest
             checkpoint and ends where it would have ended.
-        objective: What :meth:`run` returns: one or several of :data:`OBJECTIVES`.
+        objective: What :meth:`run` returns: one or several of :data:`loraloop.core.metrics.OBJECTIVES`.
     """
 
     resume: str | None = None
@@ -214,8 +212,10 @@ class Experiment(ExperimentParts):
         return [self.objective] if isinstance(self.objective, str) else list(self.objective)
 
     def _values(self, score: Score, training: Training) -> Values:
-        known = score.metrics() | {name.removeprefix("cost/"): value for name, value in report.costs(training).items()}
-        values = tuple(known[name] for name in self._objectives)
+        known = dict(score.values) | {
+            name.removeprefix("cost/"): value for name, value in report.costs(training).items()
+        }
+        values = tuple(known.get(name, math.nan) for name in self._objectives)
         return values[0] if isinstance(self.objective, str) else values
 
     def _rows(self, skeleton: LoadedModel) -> Dataset:
@@ -293,9 +293,9 @@ def _log_result(
     from loraloop.evaluation import plots, store
     from loraloop.registry import manifest as manifests
 
-    final = {f"final/{name}": value for name, value in score.metrics().items()}
-    final |= {f"base/{name}": value for name, value in base.metrics().items()}
-    final |= {f"final/{task}/{name}": value for task, each in score.slices.items() for name, value in each.items()}
+    final = report.score_metrics(score, "final") | report.score_metrics(base, "base")
+    for task, each in score.slices.items():
+        final |= report.score_metrics(each, f"final/{task}") | {f"final/{task}/rows": float(each.rows)}
     run.metrics(final | report.costs(training), training.steps)
     store.write(base, job.output / SCORES / "base")
     store.write(score, job.output / SCORES / ADAPTER)
