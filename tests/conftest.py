@@ -11,6 +11,7 @@ import contextlib
 import io
 import itertools
 import logging
+import re
 import shutil
 import subprocess
 import sys
@@ -50,8 +51,10 @@ class Seen:
         return found[0].removeprefix(start).strip()
 
     def cells(self, name: str) -> list[str]:
-        """The cells of the table row whose first cell is ``name``."""
-        found = [line.split() for line in self.out.splitlines() if line.split()[:1] == [name]]
+        """The cells of the table row whose first cell is ``name``, without standard errors."""
+        found = [
+            re.sub(r" \u00b1 \S+", "", line).split() for line in self.out.splitlines() if line.split()[:1] == [name]
+        ]
         assert len(found) == 1, self.out
         return found[0][1:]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 EvaluationCallback = Callable[[int, float], None]
 """Called with the step and the validation loss after every validation; raises PrunedError to end the training."""
+Reward = Callable[[Example, str], float]
+"""How good an answer to an example is; a source's :meth:`Source.correct` gives 1 for a right one and 0 for others."""
 
 
 class Lora(Protocol):
@@ -205,6 +208,32 @@ class Tracker(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingJob:
+    """Everything that a trainer is given.
+
+    Attributes:
+        loaded: The base model; a trainer wraps it in place.
+        lora: The adapter's shape.
+        data: Rows to train on and to validate with; a row's ``example`` is what ``reward`` judges.
+        run: Where metrics go.
+        output: Folder for ``adapter/`` and ``checkpoints/``; it must not hold another run.
+        reward: The source's own rule, for trainers that sample answers and learn from how good they are.
+        resume: Output folder, or one checkpoint, of an interrupted run with the same settings and data; the result is
+            the one that it would have had.
+        on_evaluation: Called after every validation.
+    """
+
+    loaded: LoadedModel
+    lora: Lora
+    data: Dataset
+    run: Run
+    output: Path
+    reward: Reward
+    resume: Path | None = None
+    on_evaluation: EvaluationCallback | None = None
+
+
 class Trainer(Protocol):
     """Anything that trains an adapter."""
 
@@ -220,17 +249,8 @@ class Trainer(Protocol):
         """What training would take; the model may be on the meta device."""
         ...
 
-    def train(
-        self,
-        loaded: LoadedModel,
-        lora: Lora,
-        data: Dataset,
-        run: Run,
-        output: Path,
-        resume: Path | None = None,
-        on_evaluation: EvaluationCallback | None = None,
-    ) -> tuple[PeftModel, Training]:
-        """Train an adapter into ``output/adapter`` and return the model that carries it.
+    def train(self, job: TrainingJob) -> tuple[PeftModel, Training]:
+        """Train an adapter into ``job.output/adapter`` and return the model that carries it.
 
         Raises:
             TrainingError: The loss is not finite, or rows have no trainable token.

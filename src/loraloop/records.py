@@ -6,11 +6,12 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, get_args
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+T = TypeVar("T")
 FrozenMap = Mapping[str, Any]
 
 
@@ -44,6 +45,18 @@ class Trial(Protocol):
         ...
 
 
+class Cache(Protocol):
+    """What the jobs of one multirun in one process share."""
+
+    def get(self, name: str, key: str, make: Callable[[], T]) -> T:
+        """What ``make`` makes, or what it made for the last job that asked for ``name`` with an equal ``key``."""
+        ...
+
+    def drop(self, name: str) -> None:
+        """Forget the value of ``name``."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """One job of the command line.
@@ -52,7 +65,7 @@ class Job:
         config: The resolved configuration of the groups that the stage uses.
         output: The job's own folder; a sweep gives each job one.
         choices: The chosen variant of each group.
-        sweep: Folder of the multirun that the job belongs to.
+        cache: What the jobs of a multirun share; ``None`` for a job on its own.
         trial: What the job is in a sweep that a study steers.
     """
 
@@ -62,13 +75,17 @@ class Job:
     output: Path
     choices: Mapping[str, str]
     overrides: tuple[str, ...] = ()
-    sweep: Path | None = None
+    cache: Cache | None = None
     trial: Trial | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A stage with its job and parts: built and checked, not begun."""
+    """A stage with its job and parts: built and checked, not begun.
+
+    Attributes:
+        stage: A function, or a class whose instance is run; its parameters are ``job`` and the names of ``parts``.
+    """
 
     stage: Callable[..., Any]
     job: Job
@@ -76,7 +93,8 @@ class Call:
 
     def __call__(self) -> Any:
         """Run the stage."""
-        return self.stage(self.job, **self.parts)
+        made = self.stage(job=self.job, **self.parts)
+        return made.run() if isinstance(self.stage, type) else made
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -273,29 +291,27 @@ class Generation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
-    """How a model did on a held-out set; rates are in 0..1, BLEU and chrF in 0..100.
+    """How a model did on held-out rows: a mapping of metrics, which :data:`loraloop.core.metrics.METRICS` defines.
 
     Attributes:
-        loss: Mean negative log-likelihood per completion token, in nats.
-        task_accuracy: Share of answers that the source's own rule accepts.
-        slices: The same metrics per task.
+        values: Each metric's value by name; one that does not apply to the rows is absent.
+        errors: Standard errors by name, in the metric's unit; absent where none is known.
+        slices: The score of each task's rows, without generations.
     """
 
     rows: int
-    loss: float
-    perplexity: float
-    exact_match: float
-    task_accuracy: float
-    rouge_l: float
-    bleu: float
-    chrf: float
-    slices: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    values: Mapping[str, float]
+    errors: Mapping[str, float] = field(default_factory=dict)
+    slices: Mapping[str, Score] = field(default_factory=dict)
     generations: tuple[Generation, ...] = ()
 
-    def metrics(self) -> dict[str, float]:
-        """The headline metrics by name, without slices and generations."""
-        names = ("loss", "perplexity", "exact_match", "task_accuracy", "rouge_l", "bleu", "chrf")
-        return {name: float(getattr(self, name)) for name in names}
+    def __getitem__(self, metric: str) -> float:
+        """The value of a metric.
+
+        Raises:
+            KeyError: It was not measured.
+        """
+        return self.values[metric]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

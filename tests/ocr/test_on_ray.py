@@ -86,7 +86,7 @@ def _settings(desk) -> dict[str, str]:
     import yaml
 
     from loraloop.core import console
-    from loraloop.stages.read import HOW
+    from loraloop.workflows.reading import HOW
 
     config = yaml.safe_load(desk("stage=read", "output=x.jsonl", "--cfg", "job", "--resolve").out)["ocr"]
     return {name: value for name, value in console.flatten(config).items() if name not in HOW}

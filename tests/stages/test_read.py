@@ -12,7 +12,7 @@ import yaml
 from PIL import Image, ImageDraw, ImageFont
 
 from loraloop.core import console
-from loraloop.stages.read import HOW
+from loraloop.workflows.reading import HOW
 
 TEXTS = ("HELLO WORLD", "THE VAULT IS OPEN", "TWO LINES HERE", "ONE KEY LEFT", "RING TWICE")
 READ = ("stage=read", "source=vault", "source.path=scans", "source.synthetic=0", "output=pages.jsonl", "ocr.workers=2")

@@ -1,4 +1,4 @@
-"""Stages ``serve`` and ``keys``, as a person runs them."""
+"""Stage ``serve``, as a person runs it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import httpx2
-import pytest
 from openai import OpenAI
 
 from loraloop.client import Client
 from loraloop.feedback.settings import Feedback
 from loraloop.loop.cycle import Event
 from loraloop.loop.store import LoopStore
-from loraloop.stages.serve import _tick
 
 PROMPT = "Count the heads and tails.\nHHTTHHHHHHHTHTHHTTTTHHHHTHTTTHHT"
 RIGHT = "19 heads, 13 tails"
@@ -88,30 +86,6 @@ def test_an_acknowledged_answer_outlives_the_server(office):
     assert set(sessions) <= {each["id"] for each in kept(office)}
 
 
-def test_keys(desk):
-    """A key is shown once, listed without its text, opens the server, and is taken back."""
-    made = desk("stage=keys", "name=ci", "scopes=[infer]")
-    secret = made.line("key")
-    listed = desk("stage=keys")
-    assert listed.cells("ci")[0] == "infer"
-    assert secret not in listed.out
-    refused = desk.attempt("stage=serve", *QUIET, "server.host=0.0.0.0", "server.keys=none.json")
-    assert refused.code == 2
-    assert "stage=keys" in refused.err
-    assert "opens nothing" in desk("stage=keys", "revoke=ci").out
-    assert desk.attempt("stage=keys", "revoke=ci").code == 2
-
-
-@pytest.mark.parametrize(
-    ("override", "words"), [("scopes=[root]", "infer, feedback, registry, admin"), ("scopes=[]", "infer")]
-)
-def test_scopes_that_do_not_exist(desk, override, words):
-    """A key needs scopes that exist; the error lists them."""
-    seen = desk.attempt("stage=keys", "name=ci", override)
-    assert seen.code == 2
-    assert words in seen.err
-
-
 def test_settings_that_cannot_be(desk):
     """Wrong settings are told together, before anything is loaded."""
     seen = desk.attempt("stage=serve", "server.rate=often", "server.roles.actor=ocr", "server.port=99999")
@@ -171,10 +145,3 @@ def test_the_server_takes_the_policy_of_its_ticks(desk):
     given = ("policy=seed", "policy.roles=[actor]", "canary.share=0.3", "alerts.urls=json://127.0.0.1")
     assert desk("stage=serve", "schedule.every=4h", *given, "--cfg", "job").code == 0
     assert desk("stage=tick", *given, "--cfg", "job").code == 0
-
-
-def test_the_tick_gets_what_the_server_got():
-    """The scheduled command has the server's settings, but for what only the server has."""
-    kept = ["hydra.searchpath=['file:///own']", "server.port=0", "folder=runs/a b", "+x=1", "policy=seed"]
-    command = _tick(["stage=serve", "schedule.every=4h", "++schedule.every=4h", "hydra.verbose=true", *kept])
-    assert command[1:] == ["-m", "loraloop", "stage=tick", *kept]

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 from pydantic import Field
 
+from loraloop.core.metrics import Measurement, Rule, exact, summarise
 from loraloop.core.part import part
 from loraloop.errors import DataError
 from loraloop.evaluation import store
 from loraloop.evaluation.encode import encode, fit, shorten
 from loraloop.evaluation.infer import Advance, answers, likelihoods
 from loraloop.evaluation.merged import Agreement, agreement
-from loraloop.evaluation.metrics import Measurement, Rule, exact, summarise
 from loraloop.records import Generation, LoadedModel, Row, Score
 
 if TYPE_CHECKING:

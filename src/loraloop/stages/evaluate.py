@@ -45,8 +45,7 @@ def evaluate(
         base = evaluation.score_base(loaded, rows.validation, source.correct)
         tuned = adapters.attach(loaded.model, version.path)
         score = evaluation.score(tuned, loaded.tokenizer, rows.validation, source.correct, "evaluate adapter")
-        run.metrics({f"final/{name}": value for name, value in score.metrics().items()})
-        run.metrics({f"base/{name}": value for name, value in base.metrics().items()})
+        run.metrics(report.score_metrics(score, "final") | report.score_metrics(base, "base"))
         store.write(base, job.output / "evaluation" / "base")
         store.write(score, job.output / "evaluation" / "adapter")
         run.artifact(job.output / "evaluation", "evaluation")
@@ -63,4 +62,4 @@ def evaluate(
             "run": link or "not tracked",
         },
     )
-    return score.loss
+    return score["loss"]

@@ -19,7 +19,7 @@ class Sweep:
     Attributes:
         sampler: Who proposes: ``_target_`` under ``optuna.samplers.`` and its arguments.
         pruner: Who ends trials early: ``_target_`` under ``optuna.pruners.`` and its arguments.
-        direction: Which way the job's value is better; a list for as many values.
+        direction: Which way the job's value is better; a list for as many values, null for one that is minimised.
         storage: The study database's URL; null means ``optuna.db`` in ``folder``.
         folder: Where that file lies.
         study_name: A name that a later sweep goes on with; null begins a new study.
@@ -35,7 +35,7 @@ class Sweep:
     sampler: dict[str, Any]
     pruner: dict[str, Any]
     folder: str
-    direction: Direction | Annotated[list[Direction], Field(min_length=1)] = "minimize"
+    direction: Direction | Annotated[list[Direction], Field(min_length=1)] | None = None
     storage: str | None = None
     study_name: Annotated[str, Field(min_length=1)] | None = None
     n_trials: Annotated[int, Field(ge=1)] = 20
@@ -63,4 +63,4 @@ class Sweep:
     @property
     def directions(self) -> list[Direction]:
         """One direction for each value of a job."""
-        return [self.direction] if isinstance(self.direction, str) else list(self.direction)
+        return list(self.direction) if isinstance(self.direction, list) else [self.direction or "minimize"]

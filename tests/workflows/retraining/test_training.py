@@ -10,14 +10,11 @@ from typing import Any
 from loraloop.loop.lock import turn
 from loraloop.workflows.retraining.training import RESULT, Retraining
 
-PARTS = ("job", "source", "ocr", "dataset", "model", "lora", "trainer", "evaluation", "gate", "tracker")
-
 
 def test_a_training_that_another_process_does_is_not_done_again(tmp_path: Path) -> None:
     """Who comes to a cycle's folder while another trains there touches nothing, and then finds what that one did."""
     unused: Any = None
-    parts: dict[str, Any] = dict.fromkeys(PARTS, unused)
-    retraining = Retraining(**parts, max_forgetting=0.1)
+    retraining = Retraining(parts=unused, max_forgetting=0.1)
     waits, failures = threading.Event(), []
 
     class Handler(logging.Handler):

@@ -206,10 +206,9 @@ def retraining_loop(
 ) -> RetrainingLoop:
     """The loop with its parts; its base model stays in memory from one tick to the next."""
     folder = registry.folder / "loop"
-    training_sets = TrainingSetBuilder(
-        policy, folder, sessions, retraining.source, retraining.ocr, retraining.dataset, retraining.job.seed
-    )
-    cycles = stored.open_cycles(policy, sessions, retraining.tracker, alerts, say)
+    parts = retraining.parts
+    training_sets = TrainingSetBuilder(policy, folder, sessions, parts.source, parts.ocr, parts.dataset, parts.job.seed)
+    cycles = stored.open_cycles(policy, sessions, parts.tracker, alerts, say)
     return RetrainingLoop(
         policy=policy,
         cycles=cycles,

@@ -53,7 +53,7 @@ class TrainingSteps:
 
     def prepare(self, deployment: Deployment, cycle: Cycle) -> Cycle:
         """Make the training set."""
-        tokenizer = self.retraining.model.skeleton().tokenizer
+        tokenizer = self.retraining.parts.model.skeleton().tokenizer
         try:
             made = self.training_sets.prepare(self.home(cycle), deployment, tokenizer)
             self._require_rows(len(made.golden))
@@ -101,7 +101,7 @@ class TrainingSteps:
         return self.cycles.advance(cycle, event, candidate=version.number)
 
     def _require_rows(self, rows: int) -> None:
-        needed = self.retraining.gate.min_rows
+        needed = self.retraining.parts.gate.min_rows
         if rows < needed:
             raise DataError(
                 f"the golden set has {rows} rows, and a verdict needs gate.min_rows={needed}: collect more from "

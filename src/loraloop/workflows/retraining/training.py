@@ -20,14 +20,10 @@ from loraloop.workflows.retraining.training_set import Scorer, TrainingSet
 if TYPE_CHECKING:
     from peft import PeftModel
 
-    from loraloop.dataset.builder import DatasetBuilder
-    from loraloop.evaluation.evaluation import Evaluation
-    from loraloop.gate.gate import Gate
     from loraloop.loop.cycle import Cycle
-    from loraloop.lora import Lora
-    from loraloop.model.causal import CausalLM
-    from loraloop.protocols import Ocr, Registry, Run, Source, Tracker, Trainer
-    from loraloop.records import Dataset, Job, LoadedModel, Manifest, Training, Verdict, Version
+    from loraloop.protocols import Registry, Run
+    from loraloop.records import Dataset, LoadedModel, Manifest, Training, Verdict, Version
+    from loraloop.workflows.parts import ExperimentParts
 
 _log = logging.getLogger(__name__)
 
@@ -42,16 +38,7 @@ LOGGED = ("policy", "source", "ocr", "dataset", "model", "lora", "trainer", "eva
 class Retraining:
     """Trains and measures; the base stays in memory from one cycle to the next where training leaves it as it was."""
 
-    job: Job
-    source: Source
-    ocr: Ocr
-    dataset: DatasetBuilder
-    model: CausalLM
-    lora: Lora
-    trainer: Trainer
-    evaluation: Evaluation
-    gate: Gate
-    tracker: Tracker
+    parts: ExperimentParts
     max_forgetting: float
     _loaded: LoadedModel | None = field(default=None, init=False)
 
@@ -85,20 +72,20 @@ class Retraining:
         from loraloop.workflows.retraining.outbox import interrupted
 
         course = self._course(folder / TRAINING, registry)
-        data.fits(course.skeleton(), self.lora, self.trainer)
+        data.fits(course.skeleton(), self.parts.lora, self.parts.trainer)
         with self._base() as loaded:
-            rows = lessons.rows(self.dataset, loaded.tokenizer)
+            rows = lessons.rows(self.parts.dataset, loaded.tokenizer)
             name = f"train-{cycle.id}"
-            estimate = self.trainer.estimate(course.skeleton(), self.lora, rows)
-            with course.running(rows, estimate, name, cycle.run, interrupted(self.tracker, name)) as run:
+            estimate = self.parts.trainer.estimate(course.skeleton(), self.parts.lora, rows)
+            with course.running(rows, estimate, name, cycle.run, interrupted(self.parts.tracker, name)) as run:
                 base = course.base_score(loaded, rows)
-                trained, training = self._train(loaded, rows, run, course.job.output)
+                trained, training = _train(course, loaded, rows, run)
                 course.measure(run, rows, loaded, base, trained, training)
                 reigning = course.rescore(champion, trained, loaded, rows)
                 if reigning is None:
                     raise DataError(
                         f"the champion, version {champion.number} on {champion.manifest.base.name}, is of another base "
-                        f"than model.name={self.model.name} and cannot be compared: choose its base"
+                        f"than model.name={self.parts.model.name} and cannot be compared: choose its base"
                     )
                 store.write(reigning, course.job.output / SCORES / REIGNING)
                 figures = {"steps": training.steps, "seconds": training.seconds, "rows": len(rows.train)}
@@ -110,9 +97,9 @@ class Retraining:
         """Close the run of an interrupted training that nobody will go on with."""
         name = f"train-{cycle.id}"
         with suppress(TrackingError):
-            found = self.tracker.read(name)
+            found = self.parts.tracker.read(name)
             if found["status"] == "RUNNING":
-                with suppress(TrainingError), self.tracker.start(name, resume=str(found["id"])):
+                with suppress(TrainingError), self.parts.tracker.start(name, resume=str(found["id"])):
                     raise TrainingError(reason)
 
     def decide(self, folder: Path) -> Verdict:
@@ -123,7 +110,7 @@ class Retraining:
 
         scores = folder / TRAINING / SCORES
         candidate, base, reigning = (store.read(scores / name) for name in (ADAPTER, "base", REIGNING))
-        verdict = self.gate.decide(candidate, base, reigning)
+        verdict = self.parts.gate.decide(candidate, base, reigning)
         forgot = forgetting(candidate, reigning)
         numbers = {**verdict.numbers, "forgetting": forgot.share, "drops": dict(forgot.drops)}
         return Verdict(
@@ -145,48 +132,43 @@ class Retraining:
         return adapter, manifests.read(adapter)
 
     def _course(self, output: Path, registry: Registry) -> Experiment:
-        config = {group: self.job.config[group] for group in LOGGED if group in self.job.config}
-        choices = {group: choice for group, choice in self.job.choices.items() if group in LOGGED}
-        return Experiment(
-            job=replace(self.job, output=output, config=config, choices=choices),
-            source=Scorer(self.source),
-            ocr=self.ocr,
-            dataset=self.dataset,
-            model=self.model,
-            lora=self.lora,
-            trainer=self.trainer,
-            evaluation=self.evaluation,
-            gate=self.gate,
-            tracker=self.tracker,
+        config = {group: self.parts.job.config[group] for group in LOGGED if group in self.parts.job.config}
+        choices = {group: choice for group, choice in self.parts.job.choices.items() if group in LOGGED}
+        return Experiment.of(
+            self.parts,
+            job=replace(self.parts.job, output=output, config=config, choices=choices),
+            source=Scorer(self.parts.source),
             registry=registry,
         )
-
-    def _train(self, loaded: LoadedModel, rows: Dataset, run: Run, output: Path) -> tuple[PeftModel, Training]:
-        """Go on from the newest intact checkpoint, or begin."""
-        from loraloop.model import adapters
-        from loraloop.trainer import checkpoints
-
-        # This adapter has no scores yet; the last checkpoint gives the same adapter again.
-        shutil.rmtree(output / ADAPTER, ignore_errors=True)
-        sound = [each for each in output.glob("checkpoints/checkpoint-*") if checkpoints.verify(each) is None]
-        if sound:
-            try:
-                return self.trainer.train(loaded, self.lora, rows, run, output, output)
-            except TrainingError as error:
-                _log.warning("the interrupted training cannot go on and begins again: %s", error)
-                adapters.detach(loaded.model)
-        shutil.rmtree(output / "checkpoints", ignore_errors=True)
-        return self.trainer.train(loaded, self.lora, rows, run, output)
 
     @contextmanager
     def _base(self) -> Iterator[LoadedModel]:
         from loraloop.model import adapters
 
-        loaded = self._loaded = self._loaded or self.model.load()
+        loaded = self._loaded = self._loaded or self.parts.model.load()
         try:
             yield loaded
         finally:
-            if self.lora.mutates_base or self.lora.bias != "none":
+            if self.parts.lora.mutates_base or self.parts.lora.bias != "none":
                 self._loaded = None
             else:
                 adapters.detach(loaded.model)
+
+
+def _train(course: Experiment, loaded: LoadedModel, rows: Dataset, run: Run) -> tuple[PeftModel, Training]:
+    """Go on from the newest intact checkpoint, or begin."""
+    from loraloop.model import adapters
+    from loraloop.trainer import checkpoints
+
+    output = course.job.output
+    # This adapter has no scores yet; the last checkpoint gives the same adapter again.
+    shutil.rmtree(output / ADAPTER, ignore_errors=True)
+    sound = [each for each in output.glob("checkpoints/checkpoint-*") if checkpoints.verify(each) is None]
+    if sound:
+        try:
+            return course.train(loaded, rows, run, resume=output)
+        except TrainingError as error:
+            _log.warning("the interrupted training cannot go on, and begins again: %s", error)
+            adapters.detach(loaded.model)
+    shutil.rmtree(output / "checkpoints", ignore_errors=True)
+    return course.train(loaded, rows, run)
