@@ -13,9 +13,10 @@ import numpy as np
 from pydantic import Field
 
 from loraloop.core.part import part
+from loraloop.core.tokens import encode_prompt, encode_rows
 from loraloop.errors import DataError
 from loraloop.evaluation import store
-from loraloop.evaluation.encode import encode, fit, shorten
+from loraloop.evaluation.encode import fit, shorten
 from loraloop.evaluation.infer import Advance, answers, likelihoods
 from loraloop.evaluation.merged import Agreement, agreement
 from loraloop.evaluation.metrics import Measurement, Rule, exact, summarise
@@ -110,9 +111,8 @@ class Evaluation:
         Raises:
             ModelError: The logits differ by more than rounding explains; the message holds both numbers.
         """
-        encoded = fit(
-            [encode(tokenizer, row.prompt, row.completion) for row in rows[:count]], *_limits(model, tokenizer)
-        )
+        pairs = [(row.prompt, row.completion) for row in rows[:count]]
+        encoded = fit(encode_rows(tokenizer, pairs), *_limits(model, tokenizer))
         return agreement(model, [ids for ids, _ in encoded])
 
     def table(self, score: Score) -> list[dict[str, Any]]:
@@ -137,12 +137,12 @@ class Evaluation:
         self, model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], label: str
     ) -> Measurement:
         limit, start = _limits(model, tokenizer)
-        encoded = fit([encode(tokenizer, row.prompt, row.completion) for row in rows], limit, start)
+        encoded = fit(encode_rows(tokenizer, [(row.prompt, row.completion) for row in rows]), limit, start)
         worse = {i: row.rejected for i, row in enumerate(rows) if row.rejected is not None}
-        rejected = fit([encode(tokenizer, rows[i].prompt, text) for i, text in worse.items()], limit, start)
+        rejected = fit(encode_rows(tokenizer, [(rows[i].prompt, text) for i, text in worse.items()]), limit, start)
         expected = [len(ids) - prompt for ids, prompt in encoded]
         room = self._room(expected)
-        prompts = [tokenizer(row.prompt)["input_ids"] for row in rows]
+        prompts = [encode_prompt(tokenizer, row.prompt) for row in rows]
         if limit is not None:
             prompts = [shorten(ids, max(1, limit - room), start) for ids in prompts]
         with _progress(label, 2 * len(rows) + len(worse)) as advance:
