@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -13,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from loraloop.core.hashing import sha256
 from loraloop.errors import RegistryError
 
 START = "0" * 64
@@ -179,7 +179,7 @@ def moment(at: str) -> datetime:
 def _digest(entry: Entry) -> str:
     facts = asdict(entry)
     del facts["sha256"]
-    return hashlib.sha256(_canonical(facts)).hexdigest()
+    return sha256(_canonical(facts))
 
 
 def _canonical(facts: Mapping[str, Any]) -> bytes:

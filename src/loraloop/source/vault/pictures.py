@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import glob
-import hashlib
 import io
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -15,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from loraloop.core import atomic
+from loraloop.core.hashing import sha256, sha256_json
 from loraloop.errors import DataError
 from loraloop.source.vault import degrade, drawing, fonts
 from loraloop.source.vault.degrade import Pixels
@@ -104,8 +103,9 @@ def copied(picture: Picture, copy: int, folder: Path, seed: int, degrees: float,
 
     The same (seed, index, copy) damages the same image in the same way; the file below ``folder`` is made once.
     """
-    sha256 = hashlib.sha256(picture.path.read_bytes()).hexdigest()
-    key = _digest(image=sha256, place=(seed, picture.index, copy), degrees=degrees, noise=noise, code=_code())
+    key = _digest(
+        image=sha256(picture.path), place=(seed, picture.index, copy), degrees=degrees, noise=noise, code=_code()
+    )
     file = folder / f"{key}.png"
     if not file.exists():
         rng = np.random.default_rng([seed, picture.index, copy])
@@ -132,10 +132,10 @@ def png(pixels: Pixels) -> bytes:
 
 
 def _digest(**settings: Any) -> str:
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+    return sha256_json(settings)[:16]
 
 
 @cache
 def _code() -> str:
     """Hash of the source that makes the images: a change to it makes earlier ones stale."""
-    return hashlib.sha256(b"".join(file.read_bytes() for file in SOURCES)).hexdigest()
+    return sha256(b"".join(file.read_bytes() for file in SOURCES))
