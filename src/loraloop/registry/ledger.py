@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from loraloop.core.hashing import sha256
+from loraloop.core.locks import required_lock
 from loraloop.errors import RegistryError
 
+LOCK_SECONDS = 60
 START = "0" * 64
 """``previous`` of the first entry."""
 
@@ -156,11 +158,8 @@ class Ledger:
                 "it aside: the next event begins a new one"
             ) from error
 
-    def _locked(self) -> AbstractContextManager[Any]:
-        from filelock import FileLock
-
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        return FileLock(self.path.with_name(f".{self.path.name}.lock"), timeout=60)
+    def _locked(self) -> AbstractContextManager[None]:
+        return required_lock(self.path.with_name(f".{self.path.name}.lock"), LOCK_SECONDS, RegistryError)
 
 
 def moment(at: str) -> datetime:
