@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from loraloop.core import console
+from loraloop.core.progress import Progress
 from loraloop.errors import ConfigError, DataError
 from loraloop.workflows import rows as data
 
@@ -107,8 +106,8 @@ def _answers(
     backend.start()
     try:
         longest = max(backend.tokens(row.completion) for row in rows) + SLACK
-        with _progress(len(chosen) * len(rows)) as asked:
-            return asyncio.run(ask_all(backend, chosen, [row.prompt for row in rows], longest, asked))
+        with Progress("asking", "question", len(chosen) * len(rows)) as progress:
+            return asyncio.run(ask_all(backend, chosen, [row.prompt for row in rows], longest, progress.advance))
     finally:
         backend.close()
 
@@ -192,14 +191,3 @@ def _figure(figure: Figure, scale: float, form: str) -> str:
         return "-"
     value, low, high = (format(scale * each, form) for each in (figure.value, figure.low, figure.high))
     return f"{value} [{low}, {high}]"
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[], None]]:
-    """A bar on standard error, where that is a terminal."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True) as bar:
-        task = bar.add_task("asking", total=total)
-        yield lambda: bar.advance(task)

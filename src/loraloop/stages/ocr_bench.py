@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from loraloop.core import atomic, console
+from loraloop.core.progress import Progress
 from loraloop.errors import ConfigError, MissingDependencyError
 from loraloop.ocr import plots, preprocess, score
 from loraloop.ocr.rapid import RapidOcr
@@ -54,7 +53,6 @@ SPEEDS: dict[str, tuple[Tesseract, int]] = {
 }
 """Each with how often it reads the same pictures: the slow ones less often."""
 WARM = 2  # pages per worker before the clock starts: processes start, engines load
-Tick = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +76,13 @@ def ocr_bench(job: Job, half: str, pictures: int, documents: int, timed: int) ->
             [benchmark_data.document(HALVES[half], index) for index in range(documents)], Path(folder) / "documents"
         )
         total = len(cases) * len(PICTURES) + len(pages) * len(DOCUMENTS) + timed * 15
-        with _progress(total) as tick:
+        with Progress("reading", "page", total) as progress:
             report: dict[str, Any] = {
                 "half": half,
                 "fonts": fonts.found(tuple(HALVES[half].style.faces)),
-                "pictures": _errors(cases, tick) if cases else {},
-                "documents": _words(pages, tick) if pages else {},
-                "speed": _speeds([case.path for case in cases[:timed]], tick) if timed else {},
+                "pictures": _errors(cases, progress) if cases else {},
+                "documents": _words(pages, progress) if pages else {},
+                "speed": _speeds([case.path for case in cases[:timed]], progress) if timed else {},
             }
     _print(report)
     numbers, plot = job.output / "ocr_bench.json", job.output / "ocr_bench.png"
@@ -104,7 +102,7 @@ def _saved(cases: Sequence[benchmark_data.Case], folder: Path) -> list[Sample]:
     return samples
 
 
-def _read(engines: Mapping[str, Ocr], samples: Sequence[Sample], tick: Tick) -> Iterator[tuple[str, list[str]]]:
+def _read(engines: Mapping[str, Ocr], samples: Sequence[Sample], progress: Progress) -> Iterator[tuple[str, list[str]]]:
     """The texts of the samples by each engine that is installed."""
     for name, engine in engines.items():
         try:
@@ -112,22 +110,22 @@ def _read(engines: Mapping[str, Ocr], samples: Sequence[Sample], tick: Tick) -> 
         except MissingDependencyError as error:
             print(f"{name} is left out: {error}")
             continue
-        yield name, [page.text for page in _ticking(read, name, tick)]
+        yield name, [page.text for page in _ticking(read, name, progress)]
 
 
-def _errors(samples: Sequence[Sample], tick: Tick) -> dict[str, dict[str, float]]:
+def _errors(samples: Sequence[Sample], progress: Progress) -> dict[str, dict[str, float]]:
     """Character error by engine and kind, and the share of pictures above 95%."""
     results = {}
-    for name, texts in _read(PICTURES, samples, tick):
+    for name, texts in _read(PICTURES, samples, progress):
         errors = _scored(score.character_error, samples, texts)
         above = sum(error < 0.05 for error in errors) / len(errors)
         results[name] = {"all": _mean(errors), "> 95%": round(above, 4), **_by_kind(samples, errors)}
     return results
 
 
-def _words(samples: Sequence[Sample], tick: Tick) -> dict[str, dict[str, float]]:
+def _words(samples: Sequence[Sample], progress: Progress) -> dict[str, dict[str, float]]:
     """Word F1 by engine and layout, in order too, and the page that is furthest behind plain Tesseract."""
-    texts = dict(_read(DOCUMENTS, samples, tick))
+    texts = dict(_read(DOCUMENTS, samples, progress))
     found = {name: _scored(score.word_f1, samples, read) for name, read in texts.items()}
     best = [max(pair) for pair in zip(*(found[name] for name in BASELINES), strict=True)]
     results = {}
@@ -141,7 +139,7 @@ def _words(samples: Sequence[Sample], tick: Tick) -> dict[str, dict[str, float]]
     return results
 
 
-def _speeds(images: Sequence[Path], tick: Tick) -> dict[str, Any]:
+def _speeds(images: Sequence[Path], progress: Progress) -> dict[str, Any]:
     """The same pictures per second, from file to words, for every row; and preprocessing's share of the time."""
     import psutil
 
@@ -149,7 +147,7 @@ def _speeds(images: Sequence[Path], tick: Tick) -> dict[str, Any]:
     inside = 0.0
     for name, (engine, rounds) in SPEEDS.items():
         warm = WARM * (engine.workers or 1)
-        pages = list(_stamped(_ticking(engine.read([*images[:1]] * warm + [*images] * rounds), name, tick)))
+        pages = list(_stamped(_ticking(engine.read([*images[:1]] * warm + [*images] * rounds), name, progress)))
         rates[name] = round(rounds * len(images) / (pages[-1][0] - pages[warm - 1][0]), 3)
         if engine.workers == 1 and engine.engine == "auto":
             inside = sum(page.seconds for _, page in pages[warm : warm + len(images)])
@@ -179,9 +177,9 @@ def _stamped(pages: Iterable[Page]) -> Iterator[tuple[float, Page]]:
         yield time.perf_counter(), page
 
 
-def _ticking(pages: Iterable[Page], name: str, tick: Tick) -> Iterator[Page]:
+def _ticking(pages: Iterable[Page], name: str, progress: Progress) -> Iterator[Page]:
     for page in pages:
-        tick(name)
+        progress.advance(facts=name)
         yield page
 
 
@@ -221,13 +219,3 @@ def _transposed(title: str, results: Mapping[str, Mapping[str, float]], factor: 
         for kind in next(iter(results.values()))
     ]
     console.table(title, ["", *results], rows)
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Tick]:
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True) as bar:
-        task = bar.add_task("Reading", total=total)
-        yield lambda name: bar.update(task, advance=1, description=name)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loraloop.core import console, tables
+from loraloop.core.progress import Progress
 from loraloop.errors import ConfigError
 from loraloop.records import Quarantined
 
@@ -72,11 +72,12 @@ def read(job: Job, output: str, source: Source, ocr: Ocr) -> None:
     file = _file(output)
     images = _images(source)
     tally, started = _Tally(), time.perf_counter()
-    with tables.writing(file), Journal(file, _settings(job)) as journal, _progress(len(images)) as advance:
+    shown = Progress("reading", "page", len(images))
+    with tables.writing(file), Journal(file, _settings(job)) as journal, shown as progress:
 
         def seen(row: Mapping[str, Any], kept: bool) -> None:
             tally.add(row, kept)
-            advance()
+            progress.advance()
 
         try:
             journal.fill(images, ocr.read, seen)
@@ -105,15 +106,3 @@ def _settings(job: Job) -> dict[str, str]:
     """What decides the text of a page, the same for an engine and for that engine on a cluster."""
     flat = {name.removeprefix("reader."): value for name, value in console.flatten(job.config["ocr"]).items()}
     return {name: value for name, value in flat.items() if name not in HOW}
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[], None]]:
-    """A bar on standard error, where that is a terminal; what is yielded moves it by one page."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("reading"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True) as bar:
-        task = bar.add_task("reading", total=total)
-        yield lambda: bar.advance(task)

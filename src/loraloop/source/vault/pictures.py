@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -14,6 +14,7 @@ import numpy as np
 
 from loraloop.core import atomic
 from loraloop.core.hashing import sha256, sha256_json
+from loraloop.core.progress import track
 from loraloop.errors import DataError
 from loraloop.source.vault import degrade, drawing, fonts
 from loraloop.source.vault.degrade import Pixels
@@ -73,7 +74,7 @@ def sidecar(image: Path) -> str | None:
     return text
 
 
-def drawn(folder: Path, seed: int, count: int, looks: Sequence[drawing.Look], track: Callable[..., Any]) -> list[Path]:
+def drawn(folder: Path, seed: int, count: int, looks: Sequence[drawing.Look]) -> list[Path]:
     """Synthetic vaults as PNGs with sidecars below ``folder``: drawn once, reused while nothing they depend on changed.
 
     Args:
@@ -81,13 +82,12 @@ def drawn(folder: Path, seed: int, count: int, looks: Sequence[drawing.Look], tr
         seed: Seed of the drawings.
         count: Number of vaults.
         looks: Looks, taken in turn.
-        track: Wraps the iteration over the vaults to draw, to show progress.
     """
     target = folder / _digest(seed=seed, count=count, looks=looks, faces=fonts.found(drawing.PLAIN.faces), code=_code())
     names = [f"{index:05d}-{looks[index % len(looks)]}" for index in range(count)]
     try:
         with atomic.folder(target) as beside:
-            for index, name in enumerate(track(names)):
+            for index, name in enumerate(track(names, "drawing vaults", "vault", count)):
                 vault = drawing.draw(seed, index, looks[index % len(looks)])
                 (beside / f"{name}.png").write_bytes(png(vault.pixels))
                 (beside / f"{name}.txt").write_text(vault.text + "\n", "utf-8")
