@@ -180,7 +180,7 @@ def test_a_trial_killed_before_it_had_parameters_is_proposed_again(bench):
 
 def test_a_result_that_the_launcher_lost_is_found(bench):
     """A job that kept its result with its trial has completed, though the launcher raised for it."""
-    with bench.settings().open("", SPACE, {}) as session:
+    with open_study(bench.settings(), "", SPACE, {}) as session:
         done, lost = session.ask(2)
         session.identity(done).finish(0.25)
         outcomes = [session.tell(proposal, RuntimeError("a worker was killed")).ending for proposal in (done, lost)]
@@ -189,7 +189,7 @@ def test_a_result_that_the_launcher_lost_is_found(bench):
 
 def test_a_custom_search_space_adds_parameters(bench):
     """What a function suggests is proposed with the rest, and tried again with the rest."""
-    with bench.settings().open("", NUMBERS, {}) as session:
+    with open_study(bench.settings(), "", NUMBERS, {}) as session:
         (first,) = session.ask(1, lambda trial: trial.suggest_float("z", trial.params["x"], 5.0))
         session.tell(first, OSError())
         (again,) = session.ask(1, lambda trial: trial.suggest_float("z", trial.params["x"], 5.0))

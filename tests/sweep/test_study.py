@@ -73,7 +73,7 @@ def test_a_study_without_a_name_gets_one(bench):
 
 def test_two_sweeps_on_one_study_are_refused(bench):
     """While a sweep is at work a second one on the same study ends with one sentence and fails none of its trials."""
-    with bench.settings().open("", SPACE, TERMS) as session:
+    with open_study(bench.settings(), "", SPACE, TERMS) as session:
         (proposal,) = session.ask(1)
         caught = []
 

@@ -61,7 +61,9 @@ def stay_the_same(kit, whole, made, positions):
 def test_a_watch_sees_every_validation(kit, data, tmp_path):
     """A watch is told every step and loss that its own run is told."""
     seen = {index: [] for index in range(len(RANKS))}
-    made = members(kit, tmp_path, {index: {"on_evaluation": prune_at(100, seen[index])} for index in seen}, eval_steps=2)
+    made = members(
+        kit, tmp_path, {index: {"on_evaluation": prune_at(100, seen[index])} for index in seen}, eval_steps=2
+    )
     results = train(kit.loaded(), made, data)
     assert not any(isinstance(result, Exception) for result in results)
     for index, member in enumerate(made):
