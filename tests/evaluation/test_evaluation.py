@@ -9,8 +9,8 @@ from dataclasses import asdict, replace
 import pytest
 from pydantic import ValidationError
 
+from loraloop.core.tokens import encode_rows
 from loraloop.errors import DataError
-from loraloop.evaluation.encode import encode
 from loraloop.evaluation.evaluation import Evaluation
 from loraloop.records import Example, Generation, Score
 
@@ -30,7 +30,7 @@ def test_the_loss_equals_that_of_one_row_at_a_time(llama, tokenizer, rows):
     model = llama().eval()
     total, tokens = 0.0, 0
     for row in rows:
-        ids, length = encode(tokenizer, row.prompt, row.completion)
+        ((ids, length),) = encode_rows(tokenizer, [(row.prompt, row.completion)])
         labels = torch.tensor([[-100] * length + ids[length:]])
         with torch.no_grad():
             total += float(model(input_ids=torch.tensor([ids]), labels=labels).loss) * (len(ids) - length)

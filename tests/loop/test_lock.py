@@ -20,7 +20,7 @@ def test_a_lost_connection_does_not_undo_what_was_done(database, caplog):
         with database.read() as connection:
             assert connection.execute(sa.text(end)).all() == [(True,)]
         assert free
-    assert "the connection that held the lock 'tick validator' was lost" in caplog.text
+    assert "the connection that held the lock 'loraloop tick validator' was lost" in caplog.text
     with claim(database, "tick validator", 0) as free:
         assert free
 

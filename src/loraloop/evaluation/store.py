@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import math
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from loraloop.core import atomic
+from loraloop.core.hashing import sha256_json
 from loraloop.core.metrics import Measurement
 from loraloop.errors import DataError
 from loraloop.records import Base, Generation, Row, Score
@@ -78,7 +78,7 @@ def key(base: Base, rows: Sequence[Row], max_new_tokens: int) -> str:
     """SHA-256 of everything that a base's measurement depends on; batching is not part of it."""
     texts = [(row.prompt, row.completion, row.rejected) for row in rows]
     parts = {"format": FORMAT, "base": asdict(base), "rows": texts, "max_new_tokens": max_new_tokens}
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return sha256_json(parts)
 
 
 def _checked(data: Mapping[str, Any], rows: int) -> Measurement:

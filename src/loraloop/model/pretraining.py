@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 
 from loraloop.core import atomic
 from loraloop.core.part import part
+from loraloop.core.tokens import IGNORED
 from loraloop.model import pretraining_tasks
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from transformers import LlamaForCausalLM
 
 BOS, EOS, PAD = 256, 257, 258
-IGNORED = -100
 POOL = 8
 LOG = "pretraining.json"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -13,8 +12,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from loraloop.core.hashing import sha256
+from loraloop.core.locks import required_lock
 from loraloop.errors import RegistryError
 
+LOCK_SECONDS = 60
 START = "0" * 64
 """``previous`` of the first entry."""
 
@@ -156,11 +158,8 @@ class Ledger:
                 "it aside: the next event begins a new one"
             ) from error
 
-    def _locked(self) -> AbstractContextManager[Any]:
-        from filelock import FileLock
-
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        return FileLock(self.path.with_name(f".{self.path.name}.lock"), timeout=60)
+    def _locked(self) -> AbstractContextManager[None]:
+        return required_lock(self.path.with_name(f".{self.path.name}.lock"), LOCK_SECONDS, RegistryError)
 
 
 def moment(at: str) -> datetime:
@@ -179,7 +178,7 @@ def moment(at: str) -> datetime:
 def _digest(entry: Entry) -> str:
     facts = asdict(entry)
     del facts["sha256"]
-    return hashlib.sha256(_canonical(facts)).hexdigest()
+    return sha256(_canonical(facts))
 
 
 def _canonical(facts: Mapping[str, Any]) -> bytes:

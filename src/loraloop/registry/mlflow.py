@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
+from loraloop.core.locks import required_lock
 from loraloop.core.part import part
 from loraloop.errors import ArtefactError, ConfigError, RegistryError, UnknownVersionError
 from loraloop.records import Manifest, Version
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 Name = Annotated[str, Field(pattern=r"^\w[\w.-]*$")]
 REFERENCE = re.compile(r"(?:models:/(?P<name>\w[\w.-]*)(?:/(?=\d)|(?=@)))?(?:@(?P<alias>[\w.-]+)|(?P<number>\d+))")
 SHA256 = re.compile(r"[0-9a-f]{64}")
+LOCK_SECONDS = 300
 CONTENT = "content_sha256"
 """Version tag by which an adapter is recognised; also the name of its folder."""
 
@@ -261,10 +263,8 @@ class MlflowRegistry:
     def _kept(self, name: str, content: str) -> Path:
         return self.folder.resolve() / "artifacts" / "adapters" / name / content
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        with connection.lock(self.folder / ".registry.lock"):
-            yield
+    def _locked(self) -> AbstractContextManager[None]:
+        return required_lock(self.folder / ".registry.lock", LOCK_SECONDS, RegistryError)
 
     @contextmanager
     def _client(self) -> Iterator[MlflowClient]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -21,12 +20,6 @@ EXPONENT: dict[str, tuple[str, int]] = {
 }
 """Bits that are all set exactly in NaN and infinity (IEEE 754; E4M3: OCP 8-bit floating point), by dtype."""
 CHUNK = 1 << 24
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file as 64 hex digits."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def header(path: Path) -> dict[str, Any]:

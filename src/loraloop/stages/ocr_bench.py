@@ -7,7 +7,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from loraloop.core import atomic, console, progress
+from loraloop.core import atomic, console
+from loraloop.core.progress import Progress
 from loraloop.errors import ConfigError
 from loraloop.ocr import plots
 from loraloop.source.vault import benchmark_data, fonts
@@ -44,11 +45,11 @@ def _measured(half: str, pictures: int, documents: int, timed: int) -> dict[str,
             [benchmark_data.document(drawn, at) for at in range(documents)], Path(folder) / "documents"
         )
         total = len(cases) * len(engines.for_pictures()) + len(pages) * len(engines.for_documents()) + timed * 15
-        with progress.bar("reading", total) as step:
+        with Progress("reading", "page", total) as progress:
             return {
                 "half": half,
                 "fonts": fonts.found(tuple(drawn.style.faces)),
-                "pictures": measure.picture_errors(cases, step) if cases else {},
-                "documents": measure.document_words(pages, step) if pages else {},
-                "speed": measure.speeds([case.path for case in cases[:timed]], step) if timed else {},
+                "pictures": measure.picture_errors(cases, progress) if cases else {},
+                "documents": measure.document_words(pages, progress) if pages else {},
+                "speed": measure.speeds([case.path for case in cases[:timed]], progress) if timed else {},
             }

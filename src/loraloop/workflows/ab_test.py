@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from loraloop.core import console, progress
+from loraloop.core import console
+from loraloop.core.progress import Progress
 from loraloop.errors import DataError
 
 if TYPE_CHECKING:
@@ -43,8 +44,8 @@ def answer(
     backend.start()
     try:
         longest = max(backend.tokens(row.completion) for row in rows) + SLACK
-        with progress.bar("asking", len(chosen) * len(rows)) as asked:
-            return asyncio.run(time_answers(backend, chosen, [row.prompt for row in rows], longest, asked))
+        with Progress("asking", "prompt", len(chosen) * len(rows)) as progress:
+            return asyncio.run(time_answers(backend, chosen, [row.prompt for row in rows], longest, progress.advance))
     finally:
         backend.close()
 

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from loraloop import __version__
 from loraloop.core import console
+from loraloop.core.adapter_files import CONFIG, WEIGHTS
+from loraloop.core.hashing import sha256
 from loraloop.core.metrics import OBJECTIVES
 from loraloop.core.suggest import nearest
 from loraloop.errors import ConfigError, DataError
@@ -247,10 +249,9 @@ class Experiment(ExperimentParts):
     def _manifest(self, run: Run, loaded: LoadedModel, rows: Dataset, trained: PeftModel, adapter: Path) -> Manifest:
         from loraloop.model import adapters
         from loraloop.records import Manifest
-        from loraloop.registry import weights
 
         # What was saved: an adapter that began with a part of the base has twice the rank that it was trained with.
-        saved = json.loads((adapter / "adapter_config.json").read_bytes())
+        saved = json.loads((adapter / CONFIG).read_bytes())
         targets = self.lora.targets
         return Manifest(
             base=loaded.base,
@@ -261,7 +262,7 @@ class Experiment(ExperimentParts):
             template=self.dataset.template,
             run_id=run.id,
             parent_run_id=self.job.trial.parent if self.job.trial else None,
-            weights_sha256=weights.sha256(adapter / "adapter_model.safetensors"),
+            weights_sha256=sha256(adapter / WEIGHTS),
             loraloop_version=__version__,
             probe=adapters.probe(trained, loaded.tokenizer),
         )

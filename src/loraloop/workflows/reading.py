@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loraloop.core import console, progress, tables
+from loraloop.core import console, tables
+from loraloop.core.progress import Progress
 from loraloop.records import Quarantined
 
 if TYPE_CHECKING:
@@ -75,12 +76,12 @@ def read_into(file: Path, images: Sequence[Path], ocr: Ocr, settings: Mapping[st
     with (
         tables.writing(file),
         Journal(file, dict(settings)) as journal,
-        progress.bar("reading", len(images)) as advance,
+        Progress("reading", "page", len(images)) as progress,
     ):
 
         def seen(row: Mapping[str, Any], kept: bool) -> None:
             tally.add(row, kept)
-            advance()
+            progress.advance()
 
         try:
             journal.fill(images, ocr.read, seen)

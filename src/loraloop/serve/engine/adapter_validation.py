@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from loraloop.core.adapter_files import CONFIG, WEIGHTS
+from loraloop.core.hashing import sha256
 from loraloop.errors import ModelError
 from loraloop.records import Base, LoadedModel, Manifest, Version
 from loraloop.serve.engine.lora import Adapter, Update
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     from loraloop.records import Probe
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."
 SHAPE = frozenset(
     {"r", "lora_alpha", "target_modules", "exclude_modules", "use_rslora", "rank_pattern", "alpha_pattern",
@@ -153,7 +153,7 @@ def _tensors(folder: Path, manifest: Manifest) -> dict[str, Tensor]:
 
     path = folder / WEIGHTS
     data = _bytes(path)
-    found = hashlib.sha256(data).hexdigest()
+    found = sha256(data)
     if found != manifest.weights_sha256:
         raise ModelError(
             f"{path} has SHA-256 {found[:12]}..., the manifest says {manifest.weights_sha256[:12]}...: it was altered "

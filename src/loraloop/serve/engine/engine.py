@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from loraloop.core.tokens import encode_prompt
 from loraloop.errors import BusyError, ConfigError, ModelError
 from loraloop.records import Chunk, GenerationRequest, LoadedModel, Version
 from loraloop.serve.engine import prompt as prompts
@@ -261,8 +262,7 @@ class Engine:
 
     def _encode(self, text: str) -> list[int]:
         with self._encoding:  # a fast tokenizer cannot be used by two threads at once
-            ids: list[int] = self._tokenizer(text)["input_ids"]
-        return ids
+            return encode_prompt(self._tokenizer, text)
 
 
 def _ends(loaded: LoadedModel) -> frozenset[int]:

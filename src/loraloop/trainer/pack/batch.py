@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from loraloop.trainer.encode import IGNORED, Encoded
+from loraloop.core.tokens import IGNORED
+from loraloop.trainer.encode import Encoded
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -9,12 +9,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 
+from loraloop.core.progress import Progress
 from loraloop.errors import ConfigError
 from loraloop.records import Dataset, LoadedModel, Row, Training
 from loraloop.trainer import estimate, fit, memory
 from loraloop.trainer.choices import choose
 from loraloop.trainer.encode import Encoded, trainable
-from loraloop.trainer.monitor import progress
 from loraloop.trainer.pack import adapter
 from loraloop.trainer.pack.base import frozen
 from loraloop.trainer.pack.batch import scoring
@@ -124,13 +124,13 @@ class _Pack:
             self.choices.accumulation,
             self.choices.bf16,
         )
-        with stack.attached(self.model), scoring(self.model) as sums, progress() as bar:
+        shown = Progress(f"training {len(trials)}", "step", self.steps, keep=True)
+        with stack.attached(self.model), scoring(self.model) as sums, shown as progress:
             self.passes = PackSteps(self.model, stack, sums, self.choices, self.loaded.tokenizer.pad_token_id)
             self._hold()
-            task = bar.add_task(f"training {len(trials)}", total=self.steps, loss="", speed="")
             for epoch in range(math.ceil(self.steps / self.steps_per_epoch)):
                 for _ in self._epoch(epoch):
-                    bar.update(task, advance=1, **self._seen())
+                    progress.update(self.step, self._facts())
         if not self.validation:
             for trial in trials:
                 trial.log_rest(self.step)
@@ -200,11 +200,13 @@ class _Pack:
         for trial, (weights, grads) in zip(self.trials.values(), self.passes.stack.rows(), strict=True):
             trial.hold(weights, grads)
 
-    def _seen(self) -> dict[str, str]:
-        """What the progress bar shows."""
+    def _facts(self) -> str:
+        """What is shown with the progress."""
         trials = self.trials.values()
         speed = sum(trial.tokens for trial in trials) / max(sum(trial.seconds for trial in trials), 1e-9)
-        return {"loss": f"{len(trials)} trials", "speed": f"{speed:,.0f} tokens/s"}
+        losses = [row["train/loss"] for trial in trials for row in trial.history[-1:] if "train/loss" in row]
+        lowest = [f"lowest loss {min(losses):.3f}"] if losses else []
+        return ", ".join([f"{len(trials)} trials", *lowest, f"{speed:,.0f} tokens/s"])
 
     def _keep(self, trial: TrialState, peak: int) -> Training | Exception:
         """Save a trained adapter, and say what it took."""

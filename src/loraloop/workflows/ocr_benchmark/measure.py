@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from loraloop.core.progress import Progress
 from loraloop.errors import MissingDependencyError
 from loraloop.ocr import preprocess, score
 from loraloop.source.vault.pictures import png
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
 WARM = 2
 """Pages per worker before the clock starts: processes start, engines load."""
-Step = Callable[[], None]
-"""Called after every page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +43,7 @@ def save(cases: Sequence[benchmark_data.Case], folder: Path) -> list[Sample]:
     return samples
 
 
-def _read(readers: Mapping[str, Ocr], samples: Sequence[Sample], step: Step) -> Iterator[tuple[str, list[str]]]:
+def _read(readers: Mapping[str, Ocr], samples: Sequence[Sample], progress: Progress) -> Iterator[tuple[str, list[str]]]:
     """The texts of the samples by each engine that is installed."""
     for name, engine in readers.items():
         try:
@@ -52,22 +51,22 @@ def _read(readers: Mapping[str, Ocr], samples: Sequence[Sample], step: Step) -> 
         except MissingDependencyError as error:
             print(f"{name} is left out: {error}")
             continue
-        yield name, [page.text for page in _counted(read, step)]
+        yield name, [page.text for page in _counted(read, name, progress)]
 
 
-def picture_errors(samples: Sequence[Sample], step: Step) -> dict[str, dict[str, float]]:
+def picture_errors(samples: Sequence[Sample], progress: Progress) -> dict[str, dict[str, float]]:
     """Character error by engine and kind, and the share of pictures above 95%."""
     results = {}
-    for name, texts in _read(engines.for_pictures(), samples, step):
+    for name, texts in _read(engines.for_pictures(), samples, progress):
         errors = _scored(score.character_error, samples, texts)
         above = sum(error < 0.05 for error in errors) / len(errors)
         results[name] = {"all": _mean(errors), "> 95%": round(above, 4), **_by_kind(samples, errors)}
     return results
 
 
-def document_words(samples: Sequence[Sample], step: Step) -> dict[str, dict[str, float]]:
+def document_words(samples: Sequence[Sample], progress: Progress) -> dict[str, dict[str, float]]:
     """Word F1 by engine and layout, the same with order counted, and the worst page against plain Tesseract."""
-    texts = dict(_read(engines.for_documents(), samples, step))
+    texts = dict(_read(engines.for_documents(), samples, progress))
     found = {name: _scored(score.word_f1, samples, read) for name, read in texts.items()}
     best = [max(pair) for pair in zip(*(found[name] for name in engines.BASELINES), strict=True)]
     results = {}
@@ -81,7 +80,7 @@ def document_words(samples: Sequence[Sample], step: Step) -> dict[str, dict[str,
     return results
 
 
-def speeds(images: Sequence[Path], step: Step) -> dict[str, Any]:
+def speeds(images: Sequence[Path], progress: Progress) -> dict[str, Any]:
     """Pictures read per second, from file to words, and preprocessing's share of that time."""
     import psutil
 
@@ -89,7 +88,7 @@ def speeds(images: Sequence[Path], step: Step) -> dict[str, Any]:
     inside = 0.0
     for name, (engine, rounds) in engines.for_speed().items():
         warm = WARM * (engine.workers or 1)
-        pages = list(_stamped(_counted(engine.read([*images[:1]] * warm + [*images] * rounds), step)))
+        pages = list(_stamped(_counted(engine.read([*images[:1]] * warm + [*images] * rounds), name, progress)))
         rates[name] = round(rounds * len(images) / (pages[-1][0] - pages[warm - 1][0]), 3)
         if engine.workers == 1 and engine.engine == "auto":
             inside = sum(page.seconds for _, page in pages[warm : warm + len(images)])
@@ -119,9 +118,9 @@ def _stamped(pages: Iterable[Page]) -> Iterator[tuple[float, Page]]:
         yield time.perf_counter(), page
 
 
-def _counted(pages: Iterable[Page], step: Step) -> Iterator[Page]:
+def _counted(pages: Iterable[Page], name: str, progress: Progress) -> Iterator[Page]:
     for page in pages:
-        step()
+        progress.advance(facts=name)
         yield page
 
 

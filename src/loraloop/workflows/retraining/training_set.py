@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from math import floor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loraloop.core import atomic
+from loraloop.core.hashing import sha256
 from loraloop.errors import ConfigError, DataError
 from loraloop.records import Collection, Dataset
 
@@ -112,7 +112,7 @@ class TrainingSetBuilder:
             for entry in deployment.registry.history()
             if entry.numbers.get("golden_path") == self._place(role)
         ]
-        if known and (not path.is_file() or digest(path) != known[-1]):
+        if known and (not path.is_file() or sha256(path) != known[-1]):
             raise ConfigError(
                 f"the golden set {path} is not the one that {role}'s versions were measured on (the ledger has "
                 f"SHA-256 {known[-1][:12]}...): restore it, or name another file with policy.golden=FILE"
@@ -192,7 +192,7 @@ class TrainingSetBuilder:
                 exports.save(examples, beside / f"{side}.jsonl")
             facts: dict[str, Any] = {side: len(examples) for side, examples in zip(SIDES, sides, strict=True)}
             facts |= {"sessions": distinct, "golden_path": self._place(role)}
-            facts["golden_sha256"] = digest(self.golden(role))
+            facts["golden_sha256"] = sha256(self.golden(role))
             (beside / FACTS).write_text(json.dumps(facts))
 
 
@@ -216,11 +216,6 @@ def read(cycle: Path) -> TrainingSet:
     facts = json.loads((cycle / SET / FACTS).read_text())
     corrective, earlier, golden = (exports.load(cycle / SET / f"{side}.jsonl") if facts[side] else () for side in SIDES)
     return TrainingSet(corrective, earlier, golden, facts)
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    return sha256(path.read_bytes()).hexdigest()
 
 
 def _require_examples(path: Path) -> None:
