@@ -24,13 +24,16 @@ SMALL = ("source.runs=4", "trainer.max_steps=4", "tracker.system_metrics=false")
 
 
 def test_the_default_job_learns_what_its_base_cannot_do(main_job):
-    """`loraloop` without arguments takes exact match on held-out flips from at most 5% to at least 90%."""
+    """`loraloop` without arguments takes exact match on held-out flips from at most 5% to at least 95%.
+
+    It is wide of what rounding moves: benchmarks/main_job.py has the range over seeds, threads and processors.
+    """
     seen = main_job.seen[""]
     base, adapter = map(float, seen.cells("exact_match"))
     metrics = main_job.run().data.metrics
-    assert (round(metrics["base/exact_match"], 4), round(metrics["final/exact_match"], 4)) == (base, adapter)
+    assert (metrics["base/exact_match"], metrics["final/exact_match"]) == pytest.approx((base, adapter), abs=1e-3)
     assert base <= 0.05
-    assert adapter >= 0.90
+    assert adapter >= 0.95
 
 
 def test_the_summary_says_what_the_run_took_and_where_to_look(main_job):
@@ -41,7 +44,7 @@ def test_the_summary_says_what_the_run_took_and_where_to_look(main_job):
     assert re.fullmatch(r"[\d,]+ tokens/s over 480 steps in .+", seen.line("speed"))
     assert re.fullmatch(r"[\d.]+ [MG]iB", seen.line("peak memory"))
     assert seen.line("registry") == "loraloop version 1 (candidate, champion)"
-    assert seen.line("gate").startswith("passed: task_accuracy 0.9")
+    assert re.match(r"passed: task_accuracy 0\.9\d+ beats base 0, ", seen.line("gate"))
     assert seen.line("run").endswith(f"/runs/{run.info.run_id}")
     assert seen.line("open the UI").endswith(
         f"mlflow ui --workers 1 --backend-store-uri sqlite:///{main_job.folder}/mlruns/mlflow.db"

@@ -17,6 +17,6 @@ def pretrain(job: Job, pretraining: Pretraining) -> None:
     """Pre-train into ``pretraining.output``, which must not exist yet."""
     if pretraining.output.exists():
         raise ConfigError(f"pretraining.output={pretraining.output} exists already: name a new folder or remove it")
-    with Progress("pre-training", "step", pretraining.steps, keep=True) as progress:
+    with Progress("pre-training", "step", pretraining.total_steps, keep=True) as progress:
         folder = pretraining.run(lambda step, loss: progress.update(step, f"loss {loss:.3f}"))
     console.facts("pre-trained", {"model": str(folder), "use it with": f"loraloop model=tiny model.name={folder}"})
