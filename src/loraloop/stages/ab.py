@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from loraloop.feedback.settings import Feedback
     from loraloop.feedback.statistics import Figure
     from loraloop.model.causal import CausalLM
-    from loraloop.protocols import Ocr, Registry, Source
+    from loraloop.protocols import Ocr, Source
     from loraloop.records import Dataset, Example, Job, LoadedModel, Row
+    from loraloop.registry.mlflow import MlflowRegistry
     from loraloop.serve.local import LocalBackend
     from loraloop.serve.names import Versions
 
@@ -41,7 +42,7 @@ def ab(
     dataset: DatasetBuilder,
     model: CausalLM,
     serve: LocalBackend,
-    registry: Registry,
+    registry: MlflowRegistry,
     feedback: Feedback,
 ) -> None:
     """Compare adapters with the first of them: on held-out prompts as a server answers them, and in live sessions.

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from loraloop.gate.gate import Gate
     from loraloop.lora import Lora
     from loraloop.model.causal import CausalLM
-    from loraloop.protocols import Ocr, Registry, Source, Tracker, Trainer
+    from loraloop.protocols import Ocr, Source, Tracker, Trainer
     from loraloop.records import Job
+    from loraloop.registry.mlflow import MlflowRegistry
 
 
 def experiment(
@@ -32,7 +33,7 @@ def experiment(
     evaluation: Evaluation,
     gate: Gate,
     tracker: Tracker,
-    registry: Registry,
+    registry: MlflowRegistry,
     resume: str | None,
     objective: str | list[str],
 ) -> Values:

@@ -12,12 +12,20 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
     from loraloop.gate.gate import Gate
-    from loraloop.protocols import Registry, Tracker
+    from loraloop.protocols import Tracker
     from loraloop.records import Job
+    from loraloop.registry.mlflow import MlflowRegistry
 
 
 def sweep_report(
-    job: Job, study: str, storage: str | None, folder: str, top: int, gate: Gate, tracker: Tracker, registry: Registry
+    job: Job,
+    study: str,
+    storage: str | None,
+    folder: str,
+    top: int,
+    gate: Gate,
+    tracker: Tracker,
+    registry: MlflowRegistry,
 ) -> None:
     """Print the best trials and importances, keep the plots with the sweep's run, and put the winner before the gate.
 
@@ -88,7 +96,7 @@ def _keep(job: Job, study: Study, tracker: Tracker) -> None:
         run.metrics({"best/value": study.best_value} if len(study.directions) == 1 else {})
 
 
-def _winner(trial: FrozenTrial, gate: Gate, tracker: Tracker, registry: Registry) -> None:
+def _winner(trial: FrozenTrial, gate: Gate, tracker: Tracker, registry: MlflowRegistry) -> None:
     run = trial.user_attrs.get("run")
     if run is None:
         print(f"winner   trial {trial.number} was not tracked: its adapter is in {trial.user_attrs.get('folder')}")

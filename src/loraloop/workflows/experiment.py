@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from loraloop.gate.gate import Gate
     from loraloop.lora import Lora
     from loraloop.model.causal import CausalLM
-    from loraloop.protocols import Ocr, Registry, Run, Source, Tracker, Trainer
+    from loraloop.protocols import Ocr, Run, Source, Tracker, Trainer
     from loraloop.records import Dataset, Estimate, Job, LoadedModel, Manifest, Score, Training, Version
+    from loraloop.registry.mlflow import MlflowRegistry
 
 SCORES = "evaluation"
 ADAPTER = "adapter"
@@ -56,7 +57,7 @@ class Experiment:
     evaluation: Evaluation
     gate: Gate
     tracker: Tracker
-    registry: Registry
+    registry: MlflowRegistry
     resume: str | None = None
     objective: str | list[str] = "loss"
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import sqlalchemy as sa
 
 from loraloop.errors import RegistryError
 from loraloop.loop.schema import decisions
-from loraloop.protocols import Database, Registry
+from loraloop.protocols import Database
 from loraloop.workflows.retraining.outbox import LEDGER
+
+if TYPE_CHECKING:
+    from loraloop.registry.mlflow import MlflowRegistry
 
 NAMED = 3
 """Decisions that an error names."""
 
 
-def audit(database: Database, model: str, registry: Registry) -> None:
+def audit(database: Database, model: str, registry: MlflowRegistry) -> None:
     """See that a model's ledger holds, with every decision that it was told.
 
     A chain of hashes says nothing of lines that were cut off at its end, nor of a file that was emptied.

@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from loraloop.loop.cycle import Cycle
     from loraloop.lora import Lora
     from loraloop.model.causal import CausalLM
-    from loraloop.protocols import Ocr, Registry, Run, Source, Tracker, Trainer
+    from loraloop.protocols import Ocr, Run, Source, Tracker, Trainer
     from loraloop.records import Dataset, Job, LoadedModel, Manifest, Training, Verdict, Version
+    from loraloop.registry.mlflow import MlflowRegistry
 
 _log = logging.getLogger(__name__)
 
@@ -55,7 +56,9 @@ class Retraining:
     max_forgetting: float
     _loaded: LoadedModel | None = field(default=None, init=False)
 
-    def train(self, cycle: Cycle, folder: Path, lessons: TrainingSet, registry: Registry, champion: Version) -> None:
+    def train(
+        self, cycle: Cycle, folder: Path, lessons: TrainingSet, registry: MlflowRegistry, champion: Version
+    ) -> None:
         """Train, and measure the adapter, its base and the champion on the golden rows; what was done stays done.
 
         One process at a time works in the folder; the next finds what that one did.
@@ -79,7 +82,7 @@ class Retraining:
                 self._measured(cycle, folder, lessons, registry, champion)
 
     def _measured(
-        self, cycle: Cycle, folder: Path, lessons: TrainingSet, registry: Registry, champion: Version
+        self, cycle: Cycle, folder: Path, lessons: TrainingSet, registry: MlflowRegistry, champion: Version
     ) -> None:
         from loraloop.evaluation import store
         from loraloop.workflows.retraining.outbox import interrupted
@@ -144,7 +147,7 @@ class Retraining:
         adapter = folder / TRAINING / ADAPTER
         return adapter, manifests.read(adapter)
 
-    def _course(self, output: Path, registry: Registry) -> Experiment:
+    def _course(self, output: Path, registry: MlflowRegistry) -> Experiment:
         config = {group: self.job.config[group] for group in LOGGED if group in self.job.config}
         choices = {group: choice for group, choice in self.job.choices.items() if group in LOGGED}
         return Experiment(
