@@ -17,7 +17,6 @@ from loraloop.records import (
     Example,
     GenerationRequest,
     LoadedModel,
-    Manifest,
     Outcome,
     Page,
     Rollout,
@@ -256,53 +255,6 @@ class Trainer(Protocol):
             TrainingError: The loss is not finite, or rows have no trainable token.
             PrunedError: ``on_evaluation`` ended the training; no adapter is left.
         """
-        ...
-
-
-class Registry(Protocol):
-    """Anything that keeps adapter versions."""
-
-    def register(self, adapter: Path, manifest: Manifest, run: str | None = None) -> Version:
-        """Keep an adapter as the next version, alias ``candidate``; an equal one is returned with ``created=False``.
-
-        Raises:
-            RegistryError: The folder does not hold the weights that the manifest names, or its base has random weights.
-        """
-        ...
-
-    def promote(
-        self,
-        number: int,
-        alias: str,
-        reason: str,
-        event: str = "promote",
-        numbers: Mapping[str, Any] | None = None,
-    ) -> Version:
-        """Point ``alias`` at a version and write it, as ``event`` with reason and numbers, into the ledger."""
-        ...
-
-    def release(self, alias: str, number: int, reason: str) -> None:
-        """Take an alias away from a version, and write that into the ledger; nothing if it does not point there."""
-        ...
-
-    def resolve(self, reference: str) -> Version:
-        """A version from ``models:/NAME@ALIAS``, ``models:/NAME/N``, ``@ALIAS`` or ``N``, its weights verified.
-
-        Raises:
-            RegistryError: There is no such version, or the weights do not have the manifest's SHA-256.
-        """
-        ...
-
-    def champion(self) -> Version | None:
-        """The version under the alias ``champion``, if there is one."""
-        ...
-
-    def record(self, event: str, number: int | None, reason: str, numbers: Mapping[str, Any]) -> None:
-        """Append an event (``gate``, ``promote``, ...) to the ledger."""
-        ...
-
-    def history(self) -> Sequence[Any]:
-        """Every entry of the verified ledger, oldest first: ``time``, ``event``, ``version``, ``alias``, ``reason``."""
         ...
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import multiprocessing
+import os
+import signal
 
 import pytest
 
@@ -26,7 +29,7 @@ def kill(bench, sweep, space, after):
     opened = open_study(sweep, "", space, {})
     session = opened.__enter__()
     session.ask(1)
-    session.recover = lambda: 0
+    session.recover = lambda **_: 0
     opened.__exit__(None, None, None)
 
 
@@ -114,6 +117,30 @@ def test_retries_have_an_end(retries, bench):
     sweep = bench.settings(n_trials=2, max_retries=retries, max_failure_rate=1.0)
     bench.carry_out(sweep, answer=lambda params: RuntimeError("again"))
     assert len(bench.trials) == 2 * (1 + retries)
+
+
+@pytest.mark.parametrize("retries", [0, 2])
+def test_a_trial_that_kills_its_process_is_tried_max_retries_more_times(retries, bench):
+    """A trial whose process is killed at each attempt is tried ``max_retries`` + 1 times, then fails for good."""
+    sweep = bench.settings(n_trials=2, max_retries=retries)
+
+    def killed() -> None:
+        with open_study(sweep, "", SPACE, {}) as session:
+            session.ask(1)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    for _ in range(retries + 1):
+        process = multiprocessing.get_context("fork").Process(target=killed)
+        process.start()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+    bench.carry_out(sweep)
+    first, *others = bench.trials
+    states = [trial.state.name for trial in bench.trials]
+    assert states == ["FAIL"] * (retries + 1) + ["COMPLETE"]
+    assert all(trial.params == first.params for trial in others[:retries])
+    assert others[-1].params != first.params
+    assert bench.trials[retries].user_attrs["reason"] == f"its process died in attempt {retries + 1}"
 
 
 @pytest.mark.parametrize("answer", [TrainingError("loss is not finite"), float("nan"), None, (1.0, 2.0)])

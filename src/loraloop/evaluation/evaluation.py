@@ -18,7 +18,6 @@ from loraloop.errors import DataError
 from loraloop.evaluation import store
 from loraloop.evaluation.encode import fit, shorten
 from loraloop.evaluation.infer import answers, likelihoods
-from loraloop.evaluation.merged import Agreement, agreement
 from loraloop.records import Generation, LoadedModel, Row, Score
 
 if TYPE_CHECKING:
@@ -93,16 +92,6 @@ class Evaluation:
             measured = self._measure(loaded.model, loaded.tokenizer, chosen, label)
             store.keep(path, measured)
         return summarise(chosen, measured, correct)
-
-    def agree(self, model: Any, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], count: int = 4) -> Agreement:
-        """Check on the first ``count`` rows that the PEFT ``model`` answers the same with its adapter merged.
-
-        Raises:
-            ModelError: The logits differ by more than rounding explains; the message holds both numbers.
-        """
-        pairs = [(row.prompt, row.completion) for row in rows[:count]]
-        encoded = fit(encode_rows(tokenizer, pairs), *_limits(model, tokenizer))
-        return agreement(model, [ids for ids, _ in encoded])
 
     def table(self, score: Score) -> list[dict[str, Any]]:
         """``samples`` answers as uniform rows: a third each of the best, the worst and a seeded draw of the others."""

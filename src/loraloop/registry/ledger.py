@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from loraloop.core import durations
 from loraloop.core.hashing import sha256
 from loraloop.core.locks import required_lock
 from loraloop.errors import RegistryError
@@ -169,10 +170,9 @@ def moment(at: str) -> datetime:
         RegistryError: It is none.
     """
     try:
-        found = datetime.fromisoformat(at)
+        return durations.moment(at)
     except ValueError as error:
         raise RegistryError(f"at={at!r} is not an ISO 8601 time; write 2026-01-31T18:00:00+00:00") from error
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def _digest(entry: Entry) -> str:

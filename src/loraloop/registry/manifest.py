@@ -109,7 +109,7 @@ def _verify_config(folder: Path, manifest: Manifest) -> None:
 
 
 def _verify_tensors(path: Path) -> None:
-    names = list(weights.header(path))
+    names = weights.names(path)
     # PEFT ignores keys with another prefix without a word, and the adapter then answers like its base.
     foreign = [name for name in names if not name.startswith("base_model.model.")]
     if foreign or not any(".lora_A." in name for name in names):

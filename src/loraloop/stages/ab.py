@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from loraloop.dataset.builder import DatasetBuilder
     from loraloop.feedback.settings import Feedback
     from loraloop.model.causal import CausalLM
-    from loraloop.protocols import Ocr, Registry, Source
+    from loraloop.protocols import Ocr, Source
     from loraloop.records import Job
+    from loraloop.registry.mlflow import MlflowRegistry
     from loraloop.serve.local import LocalBackend
     from loraloop.serve.names import Versions
 
@@ -32,7 +33,7 @@ def ab(
     dataset: DatasetBuilder,
     model: CausalLM,
     serve: LocalBackend,
-    registry: Registry,
+    registry: MlflowRegistry,
     feedback: Feedback,
 ) -> None:
     """Compare adapters with the first of them: on held-out prompts as a server answers them, and in live sessions.

@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from loraloop.dataset.builder import DatasetBuilder
     from loraloop.evaluation.evaluation import Evaluation
     from loraloop.model.causal import CausalLM
-    from loraloop.protocols import Ocr, Registry, Source, Tracker
+    from loraloop.protocols import Ocr, Source, Tracker
     from loraloop.records import Job
+    from loraloop.registry.mlflow import MlflowRegistry
 
 
 def evaluate(
@@ -25,7 +26,7 @@ def evaluate(
     model: CausalLM,
     evaluation: Evaluation,
     tracker: Tracker,
-    registry: Registry,
+    registry: MlflowRegistry,
 ) -> float:
     """Score the adapter beside its base and log both as a run of their own.
 

@@ -9,12 +9,20 @@ from loraloop.workflows.multirun import study_report
 
 if TYPE_CHECKING:
     from loraloop.gate.gate import Gate
-    from loraloop.protocols import Registry, Tracker
+    from loraloop.protocols import Tracker
     from loraloop.records import Job
+    from loraloop.registry.mlflow import MlflowRegistry
 
 
 def sweep_report(
-    job: Job, study: str, storage: str | None, folder: str, top: int, gate: Gate, tracker: Tracker, registry: Registry
+    job: Job,
+    study: str,
+    storage: str | None,
+    folder: str,
+    top: int,
+    gate: Gate,
+    tracker: Tracker,
+    registry: MlflowRegistry,
 ) -> None:
     """Print the best trials and importances, log the plots in the sweep's run, and put the winner before the gate.
 

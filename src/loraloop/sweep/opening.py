@@ -41,12 +41,12 @@ def open_study(sweep: Sweep, name: str, space: Space, configuration: fingerprint
             study = _study(sweep, backend, name)
             _hold(sweep, study, space, configuration)
             session = StudyRunner(sweep, study, url, space, _seed(sweep))
-            session.recover()
+            session.recover(died=True)
         with storage.explained(url, SweepError):
             try:
                 yield session
             finally:
-                session.recover()
+                session.recover(died=False)
 
 
 def _seed(sweep: Sweep) -> int:

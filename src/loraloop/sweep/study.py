@@ -26,7 +26,8 @@ class Sweep:
         n_trials: Trials of the study, those of earlier sweeps included; a trial tried again counts once.
         n_jobs: Trials handed to the launcher at once.
         max_failure_rate: Share of ``n_trials`` that may fail for good before the sweep stops.
-        max_retries: How often a trial is tried again after an error that is not loraloop's own, or a lost worker.
+        max_retries: How often a trial is tried again after an error that is not loraloop's own, a lost worker, or the
+            death of the process that carried it out.
         params: Search space by key, in the grammar of the command line, which wins over it.
         custom_search_space: Dotted path of a function ``(config, trial)`` that suggests more parameters.
         allow_targets: More prefixes that ``_target_`` and ``custom_search_space`` may have.

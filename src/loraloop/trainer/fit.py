@@ -1,4 +1,4 @@
-"""The course of a training run, whatever its loss: start or resume, train, check, keep the adapter."""
+"""A training run, whatever its loss: start or resume, train, check, save the adapter."""
 
 from __future__ import annotations
 

@@ -204,7 +204,6 @@ class Experiment(ExperimentParts):
         score = self.evaluation.score(
             trained, loaded.tokenizer, rows.validation, self.source.correct, "evaluate adapter"
         )
-        self.evaluation.agree(trained, loaded.tokenizer, rows.validation)
         manifest = self._manifest(run, loaded, rows, trained, training.adapter)
         _log_result(run, self.job, self.evaluation, base, score, training, manifest)
         return score, manifest

@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from loraloop.gate.gate import Gate
     from loraloop.lora import Lora
     from loraloop.model.causal import CausalLM
-    from loraloop.protocols import Ocr, Registry, Source, Tracker, Trainer
+    from loraloop.protocols import Ocr, Source, Tracker, Trainer
     from loraloop.records import Job
+    from loraloop.registry.mlflow import MlflowRegistry
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,4 +33,4 @@ class ExperimentParts:
     evaluation: Evaluation
     gate: Gate
     tracker: Tracker
-    registry: Registry
+    registry: MlflowRegistry

@@ -11,8 +11,8 @@ from loraloop.records import Verdict
 
 if TYPE_CHECKING:
     from loraloop.gate.gate import Gate
-    from loraloop.protocols import Registry
     from loraloop.records import Manifest, Score, Version
+    from loraloop.registry.mlflow import MlflowRegistry
 
 RANDOM_BASE = Verdict(False, "a base with random weights is for benchmarks and never registered", {})
 REIGNING = Verdict(True, "it is the reigning champion, trained again to the same weights", {})
@@ -34,7 +34,7 @@ class Promotion:
 
 
 def promote_if_passed(
-    registry: Registry,
+    registry: MlflowRegistry,
     gate: Gate,
     adapter: Path,
     manifest: Manifest,
@@ -68,7 +68,7 @@ def promote_if_passed(
 
 
 def register_if_passed(
-    registry: Registry,
+    registry: MlflowRegistry,
     gate: Gate,
     adapter: Path,
     manifest: Manifest,

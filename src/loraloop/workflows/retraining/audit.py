@@ -6,14 +6,15 @@ import sqlalchemy as sa
 
 from loraloop.errors import RegistryError
 from loraloop.loop.schema import decisions
-from loraloop.protocols import Database, Registry
+from loraloop.protocols import Database
+from loraloop.registry.mlflow import MlflowRegistry
 from loraloop.workflows.retraining.outbox import LEDGER
 
 NAMED = 3
 """Missing events that an error names."""
 
 
-def audit(database: Database, model: str, registry: Registry) -> None:
+def audit(database: Database, model: str, registry: MlflowRegistry) -> None:
     """Check that a model's ledger is intact and has every event that was entered into it.
 
     The chain of hashes alone does not show lines that were cut off at the end, nor an emptied file.

@@ -6,13 +6,16 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from loraloop.core.transitions import CANARY, ROLLOUT_OVER
 from loraloop.errors import ArtefactError, StoreError, TrackingError, UnknownVersionError
 from loraloop.loop.cycle import Cycle, Event, OutboxEntry
 from loraloop.loop.store import LoopStore
-from loraloop.protocols import Alerts, Registry, Run, Tracker
+from loraloop.protocols import Alerts, Run, Tracker
+
+if TYPE_CHECKING:
+    from loraloop.registry.mlflow import MlflowRegistry
 
 WAIT_SECONDS = 60
 LEDGER, TRACKER, ALERTS = "ledger", "tracker", "alerts"
@@ -37,7 +40,9 @@ class Outbox:
         alerts: Where people are alerted.
     """
 
-    def __init__(self, store: LoopStore, model: str, registry: Registry, tracker: Tracker, alerts: Alerts) -> None:
+    def __init__(
+        self, store: LoopStore, model: str, registry: MlflowRegistry, tracker: Tracker, alerts: Alerts
+    ) -> None:
         self.store, self.model, self.registry = store, model, registry
         self.tracker, self.alerts = tracker, alerts
 

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from peft import PeftModel
 
     from loraloop.loop.cycle import Cycle
-    from loraloop.protocols import Registry, Run
+    from loraloop.protocols import Run
     from loraloop.records import Dataset, LoadedModel, Manifest, Training, Verdict, Version
+    from loraloop.registry.mlflow import MlflowRegistry
     from loraloop.workflows.parts import ExperimentParts
 
 _log = logging.getLogger(__name__)
@@ -42,7 +43,9 @@ class Retraining:
     max_forgetting: float
     _loaded: LoadedModel | None = field(default=None, init=False)
 
-    def train(self, cycle: Cycle, folder: Path, lessons: TrainingSet, registry: Registry, champion: Version) -> None:
+    def train(
+        self, cycle: Cycle, folder: Path, lessons: TrainingSet, registry: MlflowRegistry, champion: Version
+    ) -> None:
         """Train, and measure the adapter, its base and the champion on the golden rows.
 
         One process at a time works in the folder. A training that another process finished is not repeated.
@@ -66,7 +69,7 @@ class Retraining:
                 self._measured(cycle, folder, lessons, registry, champion)
 
     def _measured(
-        self, cycle: Cycle, folder: Path, lessons: TrainingSet, registry: Registry, champion: Version
+        self, cycle: Cycle, folder: Path, lessons: TrainingSet, registry: MlflowRegistry, champion: Version
     ) -> None:
         from loraloop.evaluation import store
         from loraloop.workflows.retraining.outbox import interrupted
@@ -131,7 +134,7 @@ class Retraining:
         adapter = folder / TRAINING / ADAPTER
         return adapter, manifests.read(adapter)
 
-    def _course(self, output: Path, registry: Registry) -> Experiment:
+    def _course(self, output: Path, registry: MlflowRegistry) -> Experiment:
         config = {group: self.parts.job.config[group] for group in LOGGED if group in self.parts.job.config}
         choices = {group: choice for group, choice in self.parts.job.choices.items() if group in LOGGED}
         return Experiment.of(
