@@ -24,6 +24,7 @@ from loraloop.records import GenerationRequest, Version
 from loraloop.serve import run
 from loraloop.serve.server import Server
 from loraloop.serve.vllm import VllmBackend
+from waiting import PATIENCE, until
 
 MESSAGES = [{"role": "system", "content": "copy"}, {"role": "user", "content": "open the gate"}]
 PROMPT = "copy\nopen the gate\n> "
@@ -271,12 +272,20 @@ class TestBackend:
             while made.engine.stats()["active"]:
                 await asyncio.sleep(0.01)
 
-        asyncio.run(asyncio.wait_for(leave(), 20))
+        asyncio.run(asyncio.wait_for(leave(), PATIENCE))
 
     def test_a_deadline(self, make, answer):
         """An answer that takes too long ends as it is."""
         made = make()
-        (late,) = answer(made.backend, [ask("ocr@2", max_tokens=1500, deadline=0.2)])
+        seconds = 0.1
+
+        def cut() -> Any:
+            nonlocal seconds
+            seconds *= 2
+            with contextlib.suppress(BusyError):  # a slow machine takes longer to begin, and to end
+                return answer(made.backend, [ask("ocr@2", max_tokens=1500, deadline=seconds)])[0]
+
+        late = until(cut, "an answer that has begun before its deadline")
         assert late.finish == "length"
         assert late.tokens < 1500
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pty
-import subprocess
 import sys
 
 import pytest
@@ -12,6 +11,7 @@ import pytest
 from loraloop.feedback.ratings import Rating
 from loraloop.feedback.settings import Feedback
 from loraloop.records import Served
+from waiting import PATIENCE, spawn
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_one_by_one_at_the_terminal(waiting):
     editor.write_text('#!/bin/sh\necho edited > "$1"\ntouch -d \'+1 minute\' "$1"\n')
     editor.chmod(0o755)
     ours, theirs = pty.openpty()
-    process = subprocess.Popen(
+    process = spawn(
         [sys.executable, "-m", "loraloop", "stage=review"],
         stdin=theirs, stdout=theirs, stderr=theirs, cwd=waiting.folder,
         env=os.environ | {"VISUAL": str(editor), "EDITOR": str(editor)},
@@ -91,7 +91,7 @@ def test_one_by_one_at_the_terminal(waiting):
     except OSError:  # the other end was closed
         pass
     os.close(ours)
-    assert process.wait(timeout=30) == 0, shown
+    assert process.wait(timeout=PATIENCE) == 0, shown
     assert b"right of s3" in shown
     assert corrections(waiting) == {"s1": "right of s1", "s2": "edited", "s3": None}
 
