@@ -53,6 +53,8 @@ class Remote:
         self._loading = threading.Lock()
         self._there: set[str] = set()
         self._templates: dict[str, str] = {}
+        self.base = ""
+        """What the server loaded as its base, as `vllm serve` was given it; known after :meth:`check`."""
         self._base, self._limit = "", 0
         self._start_tokens: list[int] = []
         self._counts = dict.fromkeys(("hits", "misses", "loads", "refused"), 0)
@@ -64,14 +66,13 @@ class Remote:
             ConfigError: It has none, or does not answer.
         """
         try:
-            self._cards()
+            self._read_base()
         except ModelError as error:
             raise ConfigError(str(error)) from error
 
     def start(self) -> None:
-        """Learn the base's name and length, and the tokens that begin every text."""
-        base = next(card for card in self._cards() if card.get("parent") is None)
-        self._base, self._limit = base["id"], int(base["max_model_len"])
+        """Read the base's name and length, and the tokens that begin every text."""
+        self._read_base()
         self._start_tokens = self._post("/tokenize", {"model": self._base, "prompt": ""})["tokens"]
 
     def close(self) -> None:
@@ -227,6 +228,11 @@ class Remote:
             "stream": True,
             "stream_options": {"include_usage": True, "continuous_usage_stats": True},
         }
+
+    def _read_base(self) -> None:
+        base = next(card for card in self._cards() if card.get("parent") is None)
+        self._base, self._limit = base["id"], int(base["max_model_len"])
+        self.base = base.get("root") or self._base
 
     def _cards(self) -> list[dict[str, Any]]:
         cards: list[dict[str, Any]] = self._call("GET", "/v1/models", None)["data"]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
     from loraloop.serve.server import Server
     from loraloop.serve.speech import Recogniser
     from loraloop.serve.vllm import VllmBackend
+
+logger = logging.getLogger(__name__)
 
 
 def serve(
@@ -57,6 +62,7 @@ def serve(
     loaded = model.load() if isinstance(serve, LocalBackend) else None
     backend = serve.attach(loaded, format_renderer, versions.version)  # type: ignore[arg-type]
     backend.check()
+    versions.aliases = partial(registry.aliases, backend.base)
     metrics = PrometheusMetrics(backend.stats, lambda: loop.stats())
     sessions = feedback.open(metrics.rated)
     loop = LoopStore(sessions.database)
@@ -110,20 +116,39 @@ def _recogniser(server: Server) -> Recogniser | None:
 
 def _announce(server: Server, address: str, versions: Versions, every: str | None) -> None:
     from loraloop.serve.keys import Keys
+    from loraloop.serve.names import BASE
 
     names = [key.name for key in Keys(server.keys).all()]
     make = "loraloop stage=keys name=NAME scopes=[infer]"
+    listed = _listed(versions)
     console.facts(
         "serving",
         {
             "address": f"{address}/v1",
             "pages": f"{address}/docs, {address}/metrics",
+            "models": "; ".join([BASE, *(f"{name}: {version}" for name, version in listed.items())]),
             "agents": "; ".join(f"{role}: {_target(name, versions)}" for role, name in server.roles.items()) or "none",
             "keys": ", ".join(names) or f"none: this machine alone is answered; to make one: {make}",
             **({"loop": f"a tick every {every}"} if every else {}),
+            "try": _curl(address, next((name for name in listed if name.endswith(f"@{versions.active}")), BASE), names),
             "stop": "Ctrl+C",
         },
     )
+
+
+def _listed(versions: Versions) -> dict[str, str]:
+    try:
+        return versions.listed()
+    except LoraloopError as error:
+        logger.error("the registry's aliases are not known: %s", error)
+        return {}
+
+
+def _curl(address: str, model: str, keys: Sequence[str]) -> str:
+    """A shell command that asks ``model``; where keys are needed, one is in the variable ``KEY``."""
+    key = ' -H "authorization: Bearer $KEY"' if keys else ""
+    body = json.dumps({"model": model, "messages": [{"role": "user", "content": "Hello"}]})
+    return f"curl {address}/v1/chat/completions -H 'content-type: application/json'{key} -d '{body}'"
 
 
 def _target(name: str, versions: Versions) -> str:

@@ -22,6 +22,7 @@ from loraloop.serve import run
 from loraloop.serve.api import create_app
 from loraloop.serve.names import Versions
 from loraloop.serve.server import Server
+from waiting import PATIENCE
 
 ALIASES = {"loraloop-ocr@champion": 7, "loraloop-recovery@champion": 2}
 NEVER = "never"
@@ -103,13 +104,20 @@ class Memory:
 
 
 @dataclass
-class AdapterCache:
+class Registry:
     """A registry: versions by reference."""
 
     home: Path
     aliases: dict[str, int] = field(default_factory=lambda: dict(ALIASES))
     down: bool = False
     asked: list[str] = field(default_factory=list)
+    listings: int = 0
+
+    def all_aliases(self) -> list[tuple[str, str, int]]:
+        self.listings += 1
+        if self.down:
+            raise RegistryError("the database is locked")
+        return [(*name.split("@"), number) for name, number in self.aliases.items()]
 
     def resolve(self, reference: str) -> Version:
         self.asked.append(reference)
@@ -149,7 +157,7 @@ class House:
     http: httpx2.Client
     backend: Any
     sessions: Any
-    registry: AdapterCache
+    registry: Registry
     metrics: PrometheusMetrics
     app: Any
 
@@ -191,7 +199,7 @@ def opened(
     routers: Any = (),
     ocr: Any = None,
     speech: Any = None,
-    rollouts: Any = None,
+    rollouts: Any = tuple,
     **settings: Any,
 ):
     """A server with settings of its own."""
@@ -205,11 +213,11 @@ def opened(
         "drain_seconds": 2,
     }
     server = Server(**values | settings)
-    registry, sessions, echo = AdapterCache(home), sessions or Memory(), backend or Echo()
+    registry, sessions, echo = Registry(home), sessions or Memory(), backend or Echo()
     metrics = PrometheusMetrics(echo.stats)
-    versions = Versions(registry.resolve, server.names)
+    versions = Versions(registry.resolve, server.names, aliases=registry.all_aliases)
     app = create_app(echo, sessions, versions, server, metrics, routers, ocr, speech, rollouts)
-    with running(app, server) as url, httpx2.Client(base_url=url, timeout=20) as http:
+    with running(app, server) as url, httpx2.Client(base_url=url, timeout=PATIENCE) as http:
         yield House(url, http, echo, sessions, registry, metrics, app)
 
 

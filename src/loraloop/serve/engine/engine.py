@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from loraloop.errors import BusyError, ConfigError, ModelError
-from loraloop.records import Chunk, GenerationRequest, LoadedModel, Version
+from loraloop.records import Base, Chunk, GenerationRequest, LoadedModel, Version
 from loraloop.serve.engine import prompt as prompts
 from loraloop.serve.engine.adapter_cache import AdapterCache
 from loraloop.serve.engine.adapter_validation import AdapterValidator, require_agreement
@@ -65,6 +65,11 @@ class Engine:
         self._counting = threading.Lock()
         self._templates: dict[str, str] = {}
         self._inside = self._hits = self._misses = self._loads = self._refused = 0
+
+    @property
+    def base(self) -> Base:
+        """The base that is served."""
+        return self._loaded.base
 
     def check(self) -> None:
         """Whether the model can be served.
