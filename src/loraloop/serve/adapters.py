@@ -34,7 +34,7 @@ class Adapters:
     async def all(self) -> dict[str, Any]:
         """``/v1/models``: base, versions in memory, names given by hand, roles with a version, registered aliases.
 
-        The registry's aliases are listed as it says: their adapters are verified when they are asked for.
+        The adapter behind an alias is verified by the first request for it, not here.
         """
         loaded = await asyncio.to_thread(self.backend.loaded)
         names = [*loaded, *self.router.pins, *(f"{AGENT}{role}" for role in self.router.roles)]
@@ -74,7 +74,7 @@ class Adapters:
         return f"Success: LoRA adapter '{name}' added successfully."
 
     async def unload(self, body: UnloadRequest) -> str:
-        """Let an adapter finish what it is answering and forget it; a registered one comes back when it is asked for.
+        """Unload an adapter after the answers that it has begun; a registered one is loaded again by the next request.
 
         Raises:
             ApiError: It is not loaded.

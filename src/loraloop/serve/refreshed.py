@@ -45,7 +45,7 @@ class Refreshed(Generic[T]):
     async def _renew(self) -> None:
         try:
             self.known = await asyncio.to_thread(lambda: self.ask())
-        except Exception as error:  # whatever is wrong there, requests are answered
+        except Exception as error:  # requests are answered whatever went wrong
             unexpected = not isinstance(error, LoraloopError)
             logger.error("%s stay as they were known: %s", self.what, error, exc_info=unexpected)
         finally:

@@ -26,7 +26,7 @@ from waiting import PATIENCE
 
 ALIASES = {"loraloop-ocr@champion": 7, "loraloop-recovery@champion": 2}
 NEVER = "never"
-"""A prompt that the echo answers with one piece and then nothing, until it is left."""
+"""A prompt that the echo answers with one chunk and then nothing, until it is left."""
 
 
 @dataclass
@@ -68,21 +68,21 @@ class Echo:
     def render(self, messages: Sequence[Mapping[str, str]], model: str) -> str:
         return " ".join(f"{turn['role']}: {turn['content']}" for turn in messages)
 
-    async def generate(self, ask: GenerationRequest) -> AsyncIterator[Chunk]:
-        self.asked.append(ask)
+    async def generate(self, request: GenerationRequest) -> AsyncIterator[Chunk]:
+        self.asked.append(request)
         if self.fault:
             raise self.fault
         if self.answering >= self.places:
             raise BusyError("the queue is full")
         self.answering += 1
         try:
-            words = [ask.model, *ask.prompt.split()][: ask.max_tokens]
+            words = [request.model, *request.prompt.split()][: request.max_tokens]
             for word in words:
                 yield Chunk(text=f"{word} ", tokens=1, logprobs=((f"{word} ", -0.5, {f"{word} ": -0.5}),))
                 await asyncio.sleep(0)
-                while NEVER in ask.prompt:
+                while NEVER in request.prompt:
                     await asyncio.sleep(0.01)
-            yield Chunk(text="", finish="length" if len(words) == ask.max_tokens else "stop")
+            yield Chunk(text="", finish="length" if len(words) == request.max_tokens else "stop")
         finally:
             self.answering -= 1
 
