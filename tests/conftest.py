@@ -25,9 +25,11 @@ from filelock import FileLock
 from hypothesis import settings
 
 from loraloop.__main__ import main
+from waiting import PATIENCE, listen_to_ctrl_c, reaped, spawn
 
 COUNT = itertools.count()
 """Numbers the databases of a process."""
+listen_to_ctrl_c()
 ROOT = Path(__file__).parents[1]
 settings.register_profile("loraloop", deadline=None)  # no timed assertions: machines are noisy
 settings.load_profile("loraloop")
@@ -93,19 +95,14 @@ class Desk:
             env=os.environ | environment,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=PATIENCE,
         )
         return Seen(done.returncode, done.stdout, done.stderr)
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Start the command in a process of its own and do not wait for it."""
-        return subprocess.Popen(
-            [sys.executable, "-m", "loraloop", *arguments],
-            cwd=self.folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        """Start the command in a process of its own and do not wait for it; it is ended with the test."""
+        command = [sys.executable, "-m", "loraloop", *arguments]
+        return spawn(command, cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
     @property
     def client(self) -> Any:
@@ -178,6 +175,13 @@ def _copy(desk: Desk, folder: Path) -> Desk:
     """The same runs and versions in another folder, to be changed there."""
     shutil.copytree(desk.folder / "mlruns", folder / "mlruns", ignore=shutil.ignore_patterns("jobs"))
     return Desk(folder, dict(desk.seen))
+
+
+@pytest.fixture(autouse=True)
+def _no_process_is_left() -> Iterator[None]:
+    """What a test starts is ended with it, whatever becomes of the test."""
+    with reaped():
+        yield
 
 
 @pytest.fixture

@@ -305,8 +305,8 @@ class Backend(Protocol):
         """The prompt for a conversation (``role``, ``content``), as the model was trained to be asked."""
         ...
 
-    def generate(self, ask: GenerationRequest) -> AsyncIterator[Chunk]:
-        """Answer, piece by piece; leaving the iterator ends the answer and frees its place.
+    def generate(self, request: GenerationRequest) -> AsyncIterator[Chunk]:
+        """Generate an answer, chunk by chunk; closing the iterator ends it and frees its place.
 
         Raises:
             BusyError: The queue is full.

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from loraloop.feedback import schema
 from loraloop.feedback.settings import Feedback
 from loraloop.source.sessions import reading
+from waiting import spawn
 
 OLD = Path(__file__).parent / "version1"
 """Dumps (``.dump`` of sqlite3, ``pg_dump --inserts``) of what version 0.1 had written."""
@@ -93,7 +94,7 @@ def test_several_processes_at_once(old):
     """Three processes that find a database of version 1 at the same time upgrade it once."""
     values = {"url": old.url, "folder": str(old.folder)}
     command = [sys.executable, "-c", OPEN.format(values=values)]
-    started = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    started = [spawn(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(3)]
     assert [process.communicate() for process in started] == [("2 2\n", "")] * 3
 
 

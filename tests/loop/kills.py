@@ -42,7 +42,7 @@ TICK = (
     "policy.golden_rows=20", "policy.max_forgetting=1", "gate.metric=loss", "gate.margin=0",
 )  # fmt: skip
 FOREVER = 20
-PATIENCE = 120
+PATIENCE = 600
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from waiting import PATIENCE
+
 TRANSITIONS = ("triggered", "prepared", "trained", "registered", "canary", "promoting", "promoted")
 KILLS = Path(__file__).with_name("kills.py")
 
@@ -14,7 +16,7 @@ KILLS = Path(__file__).with_name("kills.py")
 def test_a_loop_that_is_killed_or_doubled_comes_to_the_same_end():
     """SIGKILL at any step and run again, or three ticks at once: one promotion, each decision once, equal weights."""
     command = [sys.executable, str(KILLS), "--steps", "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=3 * PATIENCE, check=False)
     assert done.returncode == 0, done.stderr
     undisturbed, *killed, at_once = (json.loads(line) for line in done.stdout.splitlines())
     assert undisturbed == {

@@ -19,6 +19,7 @@ from loraloop.errors import ConfigError, ModelError
 from loraloop.model import causal
 from loraloop.model.causal import BUNDLED, CausalLM
 from loraloop.model.pretraining import LOG, Pretraining
+from waiting import PATIENCE
 
 SMALL = {
     "model_type": "llama",
@@ -234,7 +235,7 @@ def test_a_silent_hub_is_given_up(silent, monkeypatch):
 
     thread = threading.Thread(target=check, daemon=True)
     thread.start()
-    thread.join(timeout=60)
+    thread.join(timeout=PATIENCE)
     assert silent, "the hub was asked"
     ((problem,),) = (error.problems for error in errors)
     assert "model.name=nobody/nothing model.revision=abc is not in the local cache" in problem

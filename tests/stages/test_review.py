@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import pty
-import subprocess
 import sys
 
 import pytest
 
 from loraloop.feedback.settings import Feedback
 from loraloop.records import Rating, Session
+from waiting import PATIENCE, spawn
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def test_one_by_one_at_the_terminal(waiting):
     editor.write_text('#!/bin/sh\necho edited > "$1"\ntouch -d \'+1 minute\' "$1"\n')
     editor.chmod(0o755)
     ours, theirs = pty.openpty()
-    process = subprocess.Popen(
+    process = spawn(
         [sys.executable, "-m", "loraloop", "stage=review"],
         stdin=theirs, stdout=theirs, stderr=theirs, cwd=waiting.folder,
         env=os.environ | {"VISUAL": str(editor), "EDITOR": str(editor)},
@@ -90,7 +90,7 @@ def test_one_by_one_at_the_terminal(waiting):
     except OSError:  # the other end was closed
         pass
     os.close(ours)
-    assert process.wait(timeout=30) == 0, shown
+    assert process.wait(timeout=PATIENCE) == 0, shown
     assert b"right of s3" in shown
     assert corrections(waiting) == {"s1": "right of s1", "s2": "edited", "s3": None}
 

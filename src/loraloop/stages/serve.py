@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from functools import partial
 from typing import TYPE_CHECKING
 
 from loraloop.workflows import serving
@@ -47,6 +48,7 @@ def serve(
     versions = Versions(registry.resolve, server.names, registry.serve_alias)
     backend = serving.attach(serve, model, versions)
     backend.check()
+    versions.aliases = partial(registry.aliases, backend.base)
     metrics = PrometheusMetrics(backend.stats, lambda: loop.stats())
     sessions = feedback.open(metrics.rated)
     loop = LoopStore(sessions.database)

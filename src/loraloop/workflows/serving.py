@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from loraloop.serve.server import Server
     from loraloop.serve.speech import Recogniser
     from loraloop.serve.vllm import VllmBackend
+
+_log = logging.getLogger(__name__)
 
 
 def attach(serve: LocalBackend | VllmBackend, model: CausalLM, versions: Versions) -> Engine | Remote:
@@ -62,20 +66,39 @@ def recogniser(server: Server) -> Recogniser | None:
 def announce(server: Server, address: str, versions: Versions, every: str | None) -> None:
     """Print where the server is, what answers and who may ask."""
     from loraloop.serve.keys import Keys
+    from loraloop.serve.names import BASE
 
     names = [key.name for key in Keys(server.keys).all()]
     make = "loraloop stage=keys name=NAME scopes=[infer]"
+    listed = _listed(versions)
     console.facts(
         "serving",
         {
             "address": f"{address}/v1",
             "pages": f"{address}/docs, {address}/metrics",
+            "models": "; ".join([BASE, *(f"{name}: {version}" for name, version in listed.items())]),
             "agents": "; ".join(f"{role}: {_target(name, versions)}" for role, name in server.roles.items()) or "none",
             "keys": ", ".join(names) or f"none: this machine alone is answered; to make one: {make}",
             **({"loop": f"a tick every {every}"} if every else {}),
+            "try": _curl(address, next((name for name in listed if name.endswith(f"@{versions.active}")), BASE), names),
             "stop": "Ctrl+C",
         },
     )
+
+
+def _listed(versions: Versions) -> dict[str, str]:
+    try:
+        return versions.listed()
+    except LoraloopError as error:
+        _log.error("the registry's aliases are not known: %s", error)
+        return {}
+
+
+def _curl(address: str, model: str, keys: Sequence[str]) -> str:
+    """A shell command that asks ``model``; where keys are needed, one is in the variable ``KEY``."""
+    key = ' -H "authorization: Bearer $KEY"' if keys else ""
+    body = json.dumps({"model": model, "messages": [{"role": "user", "content": "Hello"}]})
+    return f"curl {address}/v1/chat/completions -H 'content-type: application/json'{key} -d '{body}'"
 
 
 def _target(name: str, versions: Versions) -> str:
