@@ -1,4 +1,4 @@
-"""The append-only ledger: one JSON line per event, chained by SHA-256, that says who served when."""
+"""The append-only ledger of which version served when: one JSON line per event, chained by SHA-256."""
 
 from __future__ import annotations
 

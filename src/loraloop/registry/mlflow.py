@@ -1,4 +1,4 @@
-"""Versions of adapters in MLflow's model registry, with a ledger of who served when."""
+"""Versions of adapters in MLflow's model registry, with a ledger of which version served when."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class MlflowRegistry:
         name: Registered model.
         folder: Home of the database (``mlflow.db``), the adapters and the ledger (``<name>.ledger.jsonl``).
         uri: An MLflow server or database instead of ``folder/mlflow.db``.
-        serve_alias: The alias of the reigning version.
+        serve_alias: The alias of the active version.
     """
 
     name: Name = "loraloop"
@@ -151,8 +151,8 @@ class MlflowRegistry:
     def champion(self) -> Version | None:
         """The version under ``serve_alias``, its weights verified, if there is one."""
         with self._client() as client:
-            reigns = self.serve_alias in self._aliases(client, self.name)
-        return self.resolve(f"@{self.serve_alias}") if reigns else None
+            active = self.serve_alias in self._aliases(client, self.name)
+        return self.resolve(f"@{self.serve_alias}") if active else None
 
     def aliases(self, base: Base | str) -> list[tuple[str, str, int]]:
         """Model, alias and version of every alias in the registry whose version was trained on ``base``.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def open_study(sweep: Sweep, name: str, space: Space, configuration: fingerprint.Fingerprint) -> Iterator[StudyRunner]:
-    """Claim the study, hold it against what it was begun with, and take up what was left of it.
+    """Claim the study, check that it was begun with the same settings, and close what an earlier sweep left running.
 
     Args:
         sweep: The configuration.

@@ -1,4 +1,4 @@
-"""What a person sees of a sweep: a line for each trial, a bar, and the file of results."""
+"""The output of a sweep: a line for each trial, a bar, and the file of results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is seen of a run while it trains: logged metrics, its progress, checkpoints with a manifest, a careful stop."""
+"""Watching a training run: metrics, progress, manifests of checkpoints, and the stop that Ctrl+C asks for."""
 
 from __future__ import annotations
 

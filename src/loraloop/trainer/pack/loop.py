@@ -62,7 +62,7 @@ def train(loaded: LoadedModel, packed_trials: Sequence[PackedTrial], data: Datas
 
 
 class _Pack:
-    """A pack in the course of its training; trials of equal rank stand together."""
+    """A pack while it trains; trials of equal rank stand side by side."""
 
     def __init__(self, loaded: LoadedModel, packed_trials: Sequence[PackedTrial], data: Dataset) -> None:
         self.loaded, self.model, self.packed_trials, self.data = loaded, loaded.model, packed_trials, data
