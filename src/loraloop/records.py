@@ -6,11 +6,12 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+T = TypeVar("T")
 FrozenMap = Mapping[str, Any]
 
 
@@ -44,6 +45,18 @@ class Trial(Protocol):
         ...
 
 
+class Cache(Protocol):
+    """What the jobs of one multirun in one process share."""
+
+    def get(self, name: str, key: str, make: Callable[[], T]) -> T:
+        """What ``make`` makes, or what it made for the last job that asked for ``name`` with an equal ``key``."""
+        ...
+
+    def drop(self, name: str) -> None:
+        """Forget the value of ``name``."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """One job of the command line.
@@ -52,7 +65,7 @@ class Job:
         config: The resolved configuration of the groups that the stage uses.
         output: The job's own folder; a sweep gives each job one.
         choices: The chosen variant of each group.
-        sweep: Folder of the multirun that the job belongs to.
+        cache: What the jobs of a multirun share; ``None`` for a job on its own.
         trial: What the job is in a sweep that a study steers.
     """
 
@@ -62,7 +75,7 @@ class Job:
     output: Path
     choices: Mapping[str, str]
     overrides: tuple[str, ...] = ()
-    sweep: Path | None = None
+    cache: Cache | None = None
     trial: Trial | None = None
 
 

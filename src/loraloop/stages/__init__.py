@@ -1,6 +1,7 @@
 """Stages: functions whose parameters are config groups or keys of their file in ``conf/stage/``.
 
-A stage may also be a frozen class whose fields are these; then its ``run()`` does the work.
+A stage may also be a frozen class whose fields are these; then its ``run()`` does the work. Its ``CHECKED``, if any,
+names the parts whose ``check()`` must pass; by default all must.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from loraloop.stages.pretrain import pretrain
 from loraloop.stages.preview import preview
 from loraloop.stages.read import read
 from loraloop.stages.review import review
-from loraloop.stages.rollout import rollback, rollout
+from loraloop.stages.rollback import Rollback
+from loraloop.stages.rollout import rollout
 from loraloop.stages.serve import serve
 from loraloop.stages.simulate import simulate
 from loraloop.stages.sweep_report import sweep_report
@@ -53,7 +55,7 @@ STAGES: dict[str, Stage] = {
     "simulate": simulate,
     "tick": Tick,
     "rollout": rollout,
-    "rollback": rollback,
+    "rollback": Rollback,
     "pretrain": pretrain,
     "sweep_report": sweep_report,
     "ocr_bench": ocr_bench,

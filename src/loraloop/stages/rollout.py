@@ -1,9 +1,8 @@
-"""Stages ``rollout`` and ``rollback``: the loop's decisions, made by a person."""
+"""Stage ``rollout``: a canary that a person chose."""
 
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from loraloop.errors import ConfigError
@@ -12,7 +11,6 @@ from loraloop.workflows.retraining.rollout import Rollouts
 
 if TYPE_CHECKING:
     from loraloop.feedback.settings import Feedback
-    from loraloop.feedback.store import Store
     from loraloop.policy import Policy
     from loraloop.protocols import Alerts, Tracker
     from loraloop.records import Job
@@ -39,52 +37,16 @@ def rollout(
         ModelError: The version is of another base than the champion.
         StoreError: The role has a cycle that is not over.
     """
+    from loraloop.loop.store import LoopStore
+
     with closing(feedback.open()) as store:
         deployment = deployments.line(role, roles, names, registry)
         chosen = deployment.registry.resolve(str(version))
-        rollouts = _rollouts(policy, store, tracker, alerts)
+        loop = LoopStore(store.database, policy.name)
+        rollouts = Rollouts(policy=policy, loop=loop, store=store, tracker=tracker, alerts=alerts)
         if "@" in str(version) and (why := rollouts.taken_back(deployment, chosen.number)):
             raise ConfigError(
                 f"version={version} is version {chosen.number} of {deployment.model}, which was rolled back: {why}; "
                 f"version={chosen.number} tries it again all the same"
             )
         rollouts.start(deployment, chosen)
-
-
-def rollback(
-    job: Job,
-    role: str,
-    reason: str,
-    version: int | None,
-    policy: Policy,
-    roles: dict[str, str],
-    names: dict[str, str],
-    tracker: Tracker,
-    registry: MlflowRegistry,
-    feedback: Feedback,
-    alerts: Alerts,
-) -> None:
-    """End a role's running rollout at once; without one, make the previous champion the champion again.
-
-    A rollout is also ended while registry and tracker are away, and when the role was removed from ``server.roles``.
-
-    Raises:
-        ConfigError: The role does not exist, or there is nothing to go back to.
-        StoreError: It could not be carried out.
-    """
-    with closing(feedback.open()) as store:
-        rollouts = _rollouts(policy, store, tracker, alerts)
-        tried = rollouts.loop.open(role)
-        if tried is not None and tried.rollout:
-            deployment = deployments.Deployment(role, tried.model, tried.model, replace(registry, name=tried.model))
-        else:
-            deployment = deployments.line(role, roles, names, registry)
-        rollouts.take_back(deployment, reason, version)
-
-
-def _rollouts(policy: Policy, store: Store, tracker: Tracker, alerts: Alerts) -> Rollouts:
-    from loraloop.loop.store import LoopStore
-
-    return Rollouts(
-        policy=policy, loop=LoopStore(store.database, policy.name), store=store, tracker=tracker, alerts=alerts
-    )

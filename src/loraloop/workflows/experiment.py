@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from loraloop import __version__
 from loraloop.core import console
@@ -17,7 +17,6 @@ from loraloop.errors import ConfigError, DataError
 from loraloop.protocols import TrainingJob
 from loraloop.workflows import promotion, report
 from loraloop.workflows import rows as data
-from loraloop.workflows.multirun import cache
 from loraloop.workflows.parts import ExperimentParts
 
 if TYPE_CHECKING:
@@ -37,6 +36,7 @@ OBJECTIVES = (
     "trainable_parameters", "peak_memory_bytes", "seconds", "tokens_per_second",
 )  # fmt: skip
 
+T = TypeVar("T")
 Values = float | tuple[float, ...]
 
 
@@ -71,7 +71,7 @@ class Experiment(ExperimentParts):
             PrunedError: The sweep that the job belongs to has given the trial up.
         """
         rows, estimate = self.prepare()
-        with self.running(rows, estimate) as run, cache.base(self.job, self.model, self.lora) as loaded:
+        with self.running(rows, estimate) as run, self.loaded() as loaded:
             base = self.base_score(loaded, rows)
             with _interruptible(self.job):
                 trained, training = self.train(loaded, rows, run, Path(self.resume) if self.resume else None)
@@ -88,7 +88,7 @@ class Experiment(ExperimentParts):
         _own_folder(self.job, self.resume)
         skeleton = self.skeleton()
         data.fits(skeleton, self.lora, self.trainer)
-        rows = cache.cached(self.job, "rows", DATA_GROUPS, lambda: self._rows(skeleton))
+        rows = self._cached("rows", DATA_GROUPS, lambda: self._rows(skeleton))
         estimate = self.trainer.estimate(skeleton, self.lora, rows)
         report.data(rows)
         report.estimate(estimate)
@@ -96,7 +96,22 @@ class Experiment(ExperimentParts):
 
     def skeleton(self) -> LoadedModel:
         """The base's shape and tokenizer, without its weights."""
-        return cache.cached(self.job, "skeleton", ("model",), self.model.skeleton)
+        return self._cached("skeleton", ("model",), self.model.skeleton)
+
+    @contextmanager
+    def loaded(self) -> Iterator[LoadedModel]:
+        """The base to train on; afterwards the next job of a multirun gets it as it was before this one."""
+        from loraloop.model import adapters
+
+        loaded = self._cached("model", ("model",), self.model.load)
+        cache = self.job.cache
+        try:
+            yield loaded
+        finally:
+            if cache is not None and (self.lora.mutates_base or self.lora.bias != "none"):
+                cache.drop("model")
+            elif cache is not None:
+                adapters.detach(loaded.model)
 
     @contextmanager
     def running(
@@ -131,11 +146,11 @@ class Experiment(ExperimentParts):
 
     def base_score(self, loaded: LoadedModel, rows: Dataset) -> Score:
         """The base's score on the held-out rows."""
-        return cache.cached(
-            self.job,
+        return self._cached(
             "base score",
             (*DATA_GROUPS, "evaluation"),
             lambda: self.evaluation.score_base(loaded, rows.validation, self.source.correct),
+            rows.fingerprint,
         )
 
     def train(
@@ -208,6 +223,14 @@ class Experiment(ExperimentParts):
             return self.evaluation.score(
                 model, loaded.tokenizer, rows.validation, self.source.correct, "evaluate champion"
             )
+
+    def _cached(self, name: str, groups: Sequence[str], make: Callable[[], T], fingerprint: str = "") -> T:
+        """What ``make`` makes of the configuration of ``groups`` and of rows with that fingerprint, if any."""
+        if self.job.cache is None:
+            return make()
+        config = {group: self.job.config.get(group) for group in groups}
+        key = json.dumps([config, fingerprint], sort_keys=True, default=str)
+        return self.job.cache.get(name, key, make)
 
     @property
     def _objectives(self) -> list[str]:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, cast
 
 from loraloop.core import console
 from loraloop.workflows.experiment import Experiment, Values
-from loraloop.workflows.multirun import cache
 
 if TYPE_CHECKING:
     from loraloop.protocols import Run
@@ -127,7 +126,7 @@ def _train(seats: Sequence[PreparedJob]) -> list[Result]:
     from loraloop.trainer import pack
 
     first, rows = seats[0].course, seats[0].rows
-    with ExitStack() as every, cache.base(first.job, first.model, first.lora) as loaded:
+    with ExitStack() as every, first.loaded() as loaded:
         stacks = [every.enter_context(ExitStack()) for _ in seats]
         runs = [
             stack.enter_context(seat.course.running(seat.rows, seat.estimate))
