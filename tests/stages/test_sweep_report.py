@@ -108,7 +108,7 @@ def test_a_winner_that_reigns_already_is_not_held_against_itself(swept, tmp_path
     desk = type(swept)(tmp_path)
     desk("stage=promote", "version=1")
     seen = desk("stage=sweep_report", "study=rank_alpha_lr", "gate.metric=loss", "tracker.system_metrics=false")
-    assert "passed: it is the reigning champion" in seen.out
+    assert "passed: it is the champion, trained again" in seen.out
     assert len(desk.versions()) == 1
     assert desk.aliases()["champion"] == 1
 

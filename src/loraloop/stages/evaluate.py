@@ -28,7 +28,7 @@ def evaluate(
     tracker: Tracker,
     registry: MlflowRegistry,
 ) -> float:
-    """Score the adapter beside its base and log both as a run of their own.
+    """Score the adapter and its base on the same rows, and log both scores in a new run.
 
     Returns:
         The adapter's loss.

@@ -40,7 +40,7 @@ def estimate(expected: Estimate) -> None:
 
 
 def scores(base: Score, adapter: Score) -> None:
-    """Print base beside adapter, metric by metric and task by task."""
+    """Print the scores of base and adapter in one table, by metric and by task."""
     rows = [[name, _cell(base, name), _cell(adapter, name)] for name in adapter.values]
     for task in adapter.slices if len(adapter.slices) > 1 else ():
         for name in ("task_accuracy", "loss"):
@@ -96,7 +96,7 @@ def _verdict(made: Promotion) -> dict[str, str]:
     aliases = f" ({', '.join(version.aliases)})" if version and version.aliases else ""
     known = "" if version is None or version.created else ", registered before"
     named = f"{version.name} version {version.number}{aliases}{known}" if version else "not registered"
-    return {"registry": named, "gate": f"{'passed' if made.decision.passed else 'refused'}: {made.decision.reason}"}
+    return {"registry": named, "gate": f"{'passed' if made.verdict.passed else 'refused'}: {made.verdict.reason}"}
 
 
 def _cell(score: Score, metric: str) -> str:

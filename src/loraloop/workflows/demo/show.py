@@ -1,4 +1,4 @@
-"""The demonstration's course: users ask and rate, the loop takes a step, and so on until a cycle is over."""
+"""The demonstration's rounds: users ask and rate, then the loop takes a step, until a cycle is over."""
 
 from __future__ import annotations
 
