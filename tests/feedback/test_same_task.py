@@ -61,7 +61,8 @@ def test_one_rule_finds_the_same_siblings_everywhere(served: list[tuple[str, str
         unused: Any = None
         policy: Any = SimpleNamespace(below=4, min_corrective=0)
         builder = TrainingSetBuilder(policy, Path(place), store, unused, unused, unused, 0)
-        trained_on = builder._corrective("validator", lambda version: True)
+        everything: Any = SimpleNamespace(role="validator", owns=lambda version: True)
+        trained_on = builder._corrective(everything)
         propose(store)
         proposed = {each.session for each in store.proposals()}
         store.close()

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from loraloop.core.progress import Progress
 from loraloop.source.vault import benchmark_data
 from loraloop.source.vault.pictures import png
 from loraloop.workflows.ocr_benchmark import engines, measure
@@ -36,7 +37,8 @@ def test_every_engine_reads_documents(tmp_path):
     """Each row of documents has F1 for the layout, in order too, and its distance from plain Tesseract."""
     case = benchmark_data.document(benchmark_data.TUNE, 5)
     (tmp_path / "receipt.png").write_bytes(png(case.pixels))
-    results = measure.document_words([measure.Sample(tmp_path / "receipt.png", case.kind, case.text)], lambda: None)
+    samples = [measure.Sample(tmp_path / "receipt.png", case.kind, case.text)]
+    results = measure.document_words(samples, Progress("reading", "page"))
     assert list(results) == list(engines.for_documents())
     for row in results.values():
         assert set(row) == {"all", "in order", "least - plain", "receipt"}
