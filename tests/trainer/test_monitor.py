@@ -25,7 +25,7 @@ def shown(capsys, monkeypatch):
 def test_a_training_tells_step_loss_speed_and_time_left(method, kit, tmp_path, shown):
     """Each step of supervised and preference training is told with loss, tokens per second and the time left."""
     data = kit.dataset(16, 0, rejected=method is Dpo)
-    method(**QUICK).train(kit.loaded(), Lora(r=4), data, kit.Run(), tmp_path)
+    method(**QUICK).train(kit.job(kit.loaded(), Lora(r=4), data, kit.Run(), tmp_path))
     lines = shown()
     assert any(
         re.fullmatch(r"training  step 1 of 2, loss \d+\.\d{3}, [\d,]+ tokens/s, \d+ s left", line) for line in lines
