@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import signal
 
 import pytest
 
 from loraloop.lora import Lora
 from loraloop.trainer.dpo import Dpo
+from loraloop.trainer.monitor import Monitor
 from loraloop.trainer.pack import PackedTrial, train
 from loraloop.trainer.sft import Sft
 
@@ -42,3 +44,19 @@ def test_a_pack_tells_how_many_train(kit, tmp_path, shown):
     assert re.fullmatch(
         r"training 2  step 1 of 2, 2 trials, lowest loss \d+\.\d{3}, [\d,]+ tokens/s, \d+ s left", shown()[0]
     )
+
+
+def test_a_training_in_the_background_goes_on_ignoring_ctrl_c(kit):
+    """Where SIGINT is ignored, as in a shell's background job, it stays ignored; elsewhere the first one is noted."""
+    monitor = Monitor(kit.Run(), {})
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with monitor.watching():
+            signal.raise_signal(signal.SIGINT)
+        assert not monitor.interrupted
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        with monitor.watching():
+            signal.raise_signal(signal.SIGINT)
+        assert monitor.interrupted
+    finally:
+        signal.signal(signal.SIGINT, before)

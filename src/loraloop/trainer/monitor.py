@@ -114,10 +114,11 @@ class Monitor:
 
     @contextlib.contextmanager
     def _first_interrupt_waits(self) -> Iterator[None]:
-        if threading.current_thread() is not threading.main_thread():
+        before = signal.getsignal(signal.SIGINT)
+        # Python handles signals in the main thread; a job that a shell put in the background ignores Ctrl+C.
+        if threading.current_thread() is not threading.main_thread() or before is signal.SIG_IGN:
             yield
             return
-        before = signal.getsignal(signal.SIGINT)
 
         def note(number: int, frame: FrameType | None) -> None:
             self.interrupted = True
