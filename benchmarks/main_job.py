@@ -75,20 +75,22 @@ def cell(seed: int, threads: int, capability: str, model: str) -> dict[str, Any]
         began, load = time.perf_counter(), os.getloadavg()[0]
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
         whole = time.perf_counter() - began
+        scores = {
+            path.parent.name: json.loads(path.read_text())
+            for path in Path(folder).glob("mlruns/jobs/*/evaluation/*/score.json")
+        }
     if done.returncode:
         raise SystemExit(f"seed={seed} threads={threads} {capability}: {done.stderr}")
     watched = json.loads(re.findall(r"^watched (.*)$", done.stderr, re.MULTILINE)[-1])
-    (scores,) = re.findall(r"^ *exact_match +(\S+) +(\S+)", done.stdout, re.MULTILINE)
-    (losses,) = re.findall(r"^ *loss +(\S+) +(\S+)", done.stdout, re.MULTILINE)
     assert watched["threads"] == threads
     return {
         "seed": seed,
         "threads": threads,
         "capability": capability,
         "kernels": watched["kernels"],
-        "base_exact_match": float(scores[0]),
-        "exact_match": float(scores[1]),
-        "loss": float(losses[1]),
+        "base_exact_match": scores["base"]["exact_match"],
+        "exact_match": scores["adapter"]["exact_match"],
+        "loss": scores["adapter"]["loss"],
         "training_seconds": round(watched["wall"], 1),
         "training_processor_seconds": round(watched["processor"], 1),
         "command_seconds": round(whole, 1),
