@@ -370,8 +370,8 @@ class Trigger(Protocol):
         """Whether to train again (``passed``), and why or why not yet.
 
         Args:
-            outcomes: The sessions that the reigning version answered since ``since``, oldest first.
-            since: ISO 8601, UTC, when it began to reign.
+            outcomes: The sessions that the active version answered since ``since``, oldest first.
+            since: ISO 8601, UTC, when it became active.
             now: ISO 8601, UTC.
         """
         ...

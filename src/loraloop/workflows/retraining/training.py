@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 RESULT = "trained.json"
 TRAINING = "training"
-REIGNING = "champion"
+CHAMPION = "champion"
 LOGGED = ("policy", "source", "ocr", "dataset", "model", "lora", "trainer", "evaluation", "gate")
 """Groups that decide a training. Other groups hold passwords and addresses, and are not logged."""
 
@@ -44,7 +44,7 @@ class Retraining:
     _loaded: LoadedModel | None = field(default=None, init=False)
 
     def train(
-        self, cycle: Cycle, folder: Path, lessons: TrainingSet, registry: MlflowRegistry, champion: Version
+        self, cycle: Cycle, folder: Path, training_set: TrainingSet, registry: MlflowRegistry, champion: Version
     ) -> None:
         """Train, and measure the adapter, its base and the champion on the golden rows.
 
@@ -53,7 +53,7 @@ class Retraining:
         Args:
             cycle: Its run is the parent of the training's run.
             folder: The cycle's folder.
-            lessons: The training set.
+            training_set: What it learns from and is measured on.
             registry: The registry of the cycle's model.
             champion: The version that the gate compares with.
 
@@ -66,31 +66,31 @@ class Retraining:
 
         with turn(folder):
             if not (folder / RESULT).exists():
-                self._measured(cycle, folder, lessons, registry, champion)
+                self._measured(cycle, folder, training_set, registry, champion)
 
     def _measured(
-        self, cycle: Cycle, folder: Path, lessons: TrainingSet, registry: MlflowRegistry, champion: Version
+        self, cycle: Cycle, folder: Path, training_set: TrainingSet, registry: MlflowRegistry, champion: Version
     ) -> None:
         from loraloop.evaluation import store
         from loraloop.workflows.retraining.outbox import interrupted
 
-        course = self._course(folder / TRAINING, registry)
-        data.fits(course.skeleton(), self.parts.lora, self.parts.trainer)
+        experiment = self._experiment(folder / TRAINING, registry)
+        data.fits(experiment.skeleton(), self.parts.lora, self.parts.trainer)
         with self._base() as loaded:
-            rows = lessons.rows(self.parts.dataset, loaded.tokenizer)
+            rows = training_set.rows(self.parts.dataset, loaded.tokenizer)
             name = f"train-{cycle.id}"
-            estimate = self.parts.trainer.estimate(course.skeleton(), self.parts.lora, rows)
-            with course.running(rows, estimate, name, cycle.run, interrupted(self.parts.tracker, name)) as run:
-                base = course.base_score(loaded, rows)
-                trained, training = _train(course, loaded, rows, run)
-                course.measure(run, rows, loaded, base, trained, training)
-                reigning = course.rescore(champion, trained, loaded, rows)
-                if reigning is None:
+            estimate = self.parts.trainer.estimate(experiment.skeleton(), self.parts.lora, rows)
+            with experiment.running(rows, estimate, name, cycle.run, interrupted(self.parts.tracker, name)) as run:
+                base = experiment.base_score(loaded, rows)
+                trained, training = _train(experiment, loaded, rows, run)
+                experiment.measure(run, rows, loaded, base, trained, training)
+                champion_score = experiment.rescore(champion, trained, loaded, rows)
+                if champion_score is None:
                     raise DataError(
                         f"the champion, version {champion.number} on {champion.manifest.base.name}, is of another base "
                         f"than model.name={self.parts.model.name} and cannot be compared: choose its base"
                     )
-                store.write(reigning, course.job.output / SCORES / REIGNING)
+                store.write(champion_score, experiment.job.output / SCORES / CHAMPION)
                 figures = {"steps": training.steps, "seconds": training.seconds, "rows": len(rows.train)}
                 facts = {"champion": champion.number, "run": run.id, "figures": figures}
                 with atomic.write(folder / RESULT) as stream:
@@ -112,9 +112,9 @@ class Retraining:
         from loraloop.records import Verdict
 
         scores = folder / TRAINING / SCORES
-        candidate, base, reigning = (store.read(scores / name) for name in (ADAPTER, "base", REIGNING))
-        verdict = self.parts.gate.decide(candidate, base, reigning)
-        forgot = forgetting(candidate, reigning)
+        candidate, base, champion_score = (store.read(scores / name) for name in (ADAPTER, "base", CHAMPION))
+        verdict = self.parts.gate.decide(candidate, base, champion_score)
+        forgot = forgetting(candidate, champion_score)
         numbers = {**verdict.numbers, "forgetting": forgot.share, "drops": dict(forgot.drops)}
         return Verdict(
             verdict.passed and forgot.worst <= self.max_forgetting,
@@ -134,7 +134,7 @@ class Retraining:
         adapter = folder / TRAINING / ADAPTER
         return adapter, manifests.read(adapter)
 
-    def _course(self, output: Path, registry: MlflowRegistry) -> Experiment:
+    def _experiment(self, output: Path, registry: MlflowRegistry) -> Experiment:
         config = {group: self.parts.job.config[group] for group in LOGGED if group in self.parts.job.config}
         choices = {group: choice for group, choice in self.parts.job.choices.items() if group in LOGGED}
         return Experiment.of(
@@ -158,20 +158,20 @@ class Retraining:
                 adapters.detach(loaded.model)
 
 
-def _train(course: Experiment, loaded: LoadedModel, rows: Dataset, run: Run) -> tuple[PeftModel, Training]:
+def _train(experiment: Experiment, loaded: LoadedModel, rows: Dataset, run: Run) -> tuple[PeftModel, Training]:
     """Go on from the newest intact checkpoint, or begin."""
     from loraloop.model import adapters
     from loraloop.trainer import checkpoints
 
-    output = course.job.output
+    output = experiment.job.output
     # This adapter has no scores yet; the last checkpoint gives the same adapter again.
     shutil.rmtree(output / ADAPTER, ignore_errors=True)
     sound = [each for each in output.glob("checkpoints/checkpoint-*") if checkpoints.verify(each) is None]
     if sound:
         try:
-            return course.train(loaded, rows, run, resume=output)
+            return experiment.train(loaded, rows, run, resume=output)
         except TrainingError as error:
             _log.warning("the interrupted training cannot go on, and begins again: %s", error)
             adapters.detach(loaded.model)
     shutil.rmtree(output / "checkpoints", ignore_errors=True)
-    return course.train(loaded, rows, run)
+    return experiment.train(loaded, rows, run)
