@@ -18,7 +18,7 @@ def test_two_ranks_differ_in_rank_alone_and_their_metrics_stand_side_by_side(com
     first, _, last = (run.data.metrics for run in compared.runs())
     (row,) = [line.split() for line in seen.out.splitlines() if line.split()[:2] == ["all", "loss"]]
     shown = [value_with_error(each["final/loss"], each["final/loss_se"]).split() for each in (first, last)]
-    assert row[2:9] == [*shown[0], *shown[1], f"{last['final/loss'] - first['final/loss']:+.4f}"]
+    assert row[2:9] == [*shown[0], *shown[1], f"{last['final/loss'] - first['final/loss']:+.3f}"]
 
 
 def test_every_task_is_a_slice(compared):

@@ -43,7 +43,8 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, 
 
     view = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
     for index, column in enumerate(columns):
-        view.add_column(column, justify="right" if index and numbers else "left", overflow="fold")
+        whole = any("\u00b1" in row[index] for row in rows)  # a value stays on one line with its error
+        view.add_column(column, justify="right" if index and numbers else "left", overflow="fold", no_wrap=whole)
     for row in rows:
         view.add_row(*row)
     Console(highlight=False, markup=False, soft_wrap=False).print(view)
