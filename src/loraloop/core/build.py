@@ -11,8 +11,6 @@ from loraloop.core.suggest import nearest
 from loraloop.errors import ConfigError
 
 ALLOWED = ("loraloop.",)
-HYDRA = frozenset({"_target_", "_recursive_", "_convert_"})
-"""Keys of a node that are Hydra's, no arguments."""
 
 
 def construct(target: Callable[..., Any], values: dict[str, Any], path: str) -> Any:
@@ -42,7 +40,7 @@ def build(node: Any, path: str, allowed: tuple[str, ...], problems: list[str]) -
     if not isinstance(node, Mapping):
         return node
     count = len(problems)
-    values = {key: build(value, f"{path}.{key}", allowed, problems) for key, value in node.items() if key not in HYDRA}
+    values = {key: build(value, f"{path}.{key}", allowed, problems) for key, value in node.items() if key != "_target_"}
     if "_target_" not in node:
         return values
     try:
