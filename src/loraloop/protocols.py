@@ -85,7 +85,7 @@ class Lora(Protocol):
         ...
 
     def check_model(self, model: PreTrainedModel) -> None:
-        """Hold this adapter against a base model; the meta device suffices.
+        """Check the adapter against a base model, which may be on the meta device.
 
         Raises:
             ConfigError: It does not fit the model.
