@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from loraloop.core.suggest import nearest
@@ -81,7 +81,7 @@ def _construct(target: Callable[..., Any], values: dict[str, Any], path: str, pr
     try:
         return target(**values)
     except ValidationError as error:
-        problems += [_sentence(path, dict(detail), target) for detail in error.errors()]
+        problems += [_sentence(path, detail, target) for detail in _one_a_value(error.errors(), values)]
     except ConfigError as error:
         problems += error.problems
     except TypeError as error:
@@ -89,6 +89,21 @@ def _construct(target: Callable[..., Any], values: dict[str, Any], path: str, pr
     except ValueError as error:
         problems.append(f"{path}: {error}")
     return None
+
+
+def _one_a_value(details: Sequence[Mapping[str, Any]], values: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """One problem for a value that fits none of several types, where pydantic has one for each type."""
+    found: dict[Any, dict[str, Any]] = {}
+    for detail in details:
+        name = detail["loc"][0] if detail["loc"] else None
+        whole = len(detail["loc"]) > 1 and detail["input"] is values.get(str(name))
+        key = name if whole else detail["loc"]
+        message = "Input should be a list, such as [a,b]" if detail["type"] == "tuple_type" else str(detail["msg"])
+        if key in found:
+            found[key]["msg"] += f", or {message.lower().removeprefix('input should be ')}"
+        else:
+            found[key] = {**detail, "msg": message, "loc": (name,) if whole else detail["loc"]}
+    return list(found.values())
 
 
 def _unknown(path: str, values: Mapping[str, Any], target: Callable[..., Any]) -> list[str]:

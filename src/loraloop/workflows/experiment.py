@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shlex
 from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
@@ -16,6 +15,7 @@ from loraloop.core import console
 from loraloop.core.adapter_files import CONFIG, WEIGHTS
 from loraloop.core.hashing import sha256
 from loraloop.core.metrics import OBJECTIVES
+from loraloop.core.overrides import resume_command
 from loraloop.core.suggest import nearest
 from loraloop.errors import ConfigError, DataError
 from loraloop.protocols import TrainingJob
@@ -281,8 +281,7 @@ def _interruptible(job: Job) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        again = shlex.join(["loraloop", *job.overrides, f"resume={job.output}"])
-        print(f"interrupted; the step in progress was kept. To go on: {again}")
+        print(f"interrupted; the step in progress was kept. To go on: {resume_command(job.overrides, job.output)}")
         raise
 
 
