@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -264,3 +265,22 @@ def test_a_second_run_in_the_same_folder_is_refused(desk):
     assert seen.err.count("\n") == 1
     after = {name: (desk.folder / name).read_bytes() for name in traces(desk) if not name.endswith(".log")}
     assert after == kept
+
+
+def test_a_file_whose_name_is_no_text_is_named_escaped(tmp_path):
+    """A bad row of a file with a name that is not UTF-8 costs itself alone and is printed with these bytes escaped."""
+    rows = "".join(f'{{"input": "q{index}", "output": "a"}}\n' for index in range(10)) + "no json\n"
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.jsonl")).write_text(rows)
+    command = [Path(sys.executable).with_name("loraloop"), "stage=collect", "source=files", "source.path=."]
+    done = subprocess.run(
+        [*command, "dataset.export=out/rows.jsonl"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONIOENCODING": "utf-8:strict"},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "caf\\xe9.jsonl:11" in done.stdout
+    assert "quarantined: 1\n" in done.stdout

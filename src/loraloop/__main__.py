@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
@@ -34,6 +35,9 @@ def main() -> None:
     from loraloop.errors import LoraloopError
 
     sys.argv[1:] = arguments = [expand_home(argument) for argument in arguments]
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a file's name may hold bytes that are no text
     verbose = "hydra.verbose=true" in [argument.lower() for argument in arguments]
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     # OpenMP's threads otherwise spin while they wait: 15 times slower as soon as something else wants a core.

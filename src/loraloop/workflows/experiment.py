@@ -252,7 +252,7 @@ class Experiment(ExperimentParts):
         return values[0] if isinstance(self.objective, str) else values
 
     def _rows(self, skeleton: LoadedModel) -> Dataset:
-        return data.prepare(self.source, self.ocr, self.dataset, skeleton.tokenizer)
+        return data.prepare(self.source, self.ocr, self.dataset, skeleton.tokenizer, self.job.output)
 
     def _manifest(self, run: Run, loaded: LoadedModel, rows: Dataset, trained: PeftModel, adapter: Path) -> Manifest:
         from loraloop.model import adapters
