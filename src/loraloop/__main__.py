@@ -110,7 +110,7 @@ def job(config: DictConfig, cache: Cache | None = None) -> Any:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    from loraloop.core import console
+    from loraloop.core import console, exhausted
     from loraloop.errors import LoraloopError
 
     runtime = HydraConfig.get()
@@ -124,6 +124,13 @@ def job(config: DictConfig, cache: Cache | None = None) -> Any:
         if runtime.mode == RunMode.RUN and not runtime.verbose:
             _fail(error)  # Hydra would first print a line of its own
         raise
+    except Exception as error:
+        told = exhausted.explain(error)
+        if told and runtime.mode == RunMode.RUN and not runtime.verbose:
+            _fail(told)
+        if told is None:
+            raise
+        raise told from error
     return result if isinstance(result, (float, tuple)) else None
 
 

@@ -16,3 +16,10 @@ def test_every_unreadable_argument_is_named():
         "source.path=a (1).jsonl: the value holds a character with a meaning of its own in Hydra's grammar; "
         "quote it like this: 'source.path=\"a (1).jsonl\"'",
     )
+
+
+def test_a_key_that_a_later_choice_does_not_have_is_blamed():
+    """Of a key and the choice that lacks it, the key is named, with the keys that there are."""
+    arguments = ["tracker.system_metrics=false", "tracker=none"]
+    (problem,) = explain(arguments, HydraException("as Hydra says"), CONF).problems
+    assert problem.startswith("tracker.system_metrics=false: there is no key tracker.system_metrics; tracker has ")

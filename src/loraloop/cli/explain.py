@@ -62,9 +62,16 @@ def _first_fault(overrides: Sequence[str], multirun: bool, conf: Path) -> tuple[
         for value in values:
             cause = _composes([*before, value], conf)
             if cause is not None:
-                return override, value, cause
+                earlier = _blamed(cause, before)
+                return (earlier, earlier, cause) if earlier else (override, value, cause)
         before.append(values[0])
     return None
+
+
+def _blamed(cause: Exception, before: Sequence[str]) -> str | None:
+    """An earlier override whose key is gone with the choice that comes after it."""
+    found = re.search(r"Could not override '([^']+)'", str(cause))
+    return next((each for each in before if found and each.partition("=")[0] == found[1]), None)
 
 
 def _values(override: str, multirun: bool) -> list[str]:
