@@ -31,10 +31,10 @@ def main() -> None:
         except BrokenPipeError:
             _hang_up()
         return
-    from loraloop.core.overrides import expand_home
+    from loraloop.core.overrides import accept
     from loraloop.errors import LoraloopError
 
-    sys.argv[1:] = arguments = [expand_home(argument) for argument in arguments]
+    sys.argv[1:] = arguments = [accept(argument) for argument in arguments]
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a file's name may hold bytes that are no text

@@ -56,12 +56,15 @@ def test_a_plain_path_needs_no_quotes():
         ("~source", "~source"),
         ("source.path=a~/b", "source.path=a~/b"),
         ("--config-dir", "--config-dir"),
+        ("server.roles.tickets=tickets@champion", "++server.roles.tickets=tickets@champion"),
+        ("server.names.tickets=my-model", "++server.names.tickets=my-model"),
+        ("server.port=0", "server.port=0"),
     ],
 )
-def test_a_home_folder_is_expanded_at_the_beginning_of_a_value(argument, expanded, monkeypatch):
-    """`~/` stands for the home folder where a value begins with it, and nowhere else."""
+def test_a_home_folder_and_a_key_of_an_open_map_are_accepted(argument, expanded, monkeypatch):
+    """`~/` is the home folder where a value begins with it; roles, names and columns take keys of a person's own."""
     monkeypatch.setenv("HOME", "/home/of a user")
-    assert overrides.expand_home(argument) == expanded
+    assert overrides.accept(argument) == expanded
 
 
 def test_a_resumed_run_is_found_from_any_folder(tmp_path, monkeypatch):

@@ -11,6 +11,10 @@ PLAIN = re.compile(r"[A-Za-z0-9_./:@%+-]+")
 """Values that neither Hydra's grammar nor a shell reads in another way."""
 
 
+OPEN = ("server.roles.", "server.names.", "source.columns.")
+"""Maps whose keys are a person's own: Hydra asks for a ``+`` before a key that the shipped YAML does not have."""
+
+
 def assign(key: str, text: str) -> str:
     r"""``KEY=VALUE`` whose value Hydra reads as exactly this text, in quotes where its grammar asks for them.
 
@@ -47,7 +51,16 @@ def command(overrides: Iterable[str]) -> str:
     return " ".join(["loraloop", *map(shell, overrides)])
 
 
-def expand_home(argument: str) -> str:
+def accept(argument: str) -> str:
+    """An argument of the command line as Hydra is given it: home folders expanded, new keys added to open maps."""
+    return _open_map(_expand_home(argument))
+
+
+def _open_map(argument: str) -> str:
+    return f"++{argument}" if argument.startswith(OPEN) and "=" in argument else argument
+
+
+def _expand_home(argument: str) -> str:
     """An override whose value begins with ``~/`` with the home folder in its place; shells leave it after a ``=``."""
     found = re.fullmatch(r"([+\w./@-]+)=(~[\w.-]*/.*)", argument)
     return assign(found[1], str(Path(found[2]).expanduser())) if found else argument
