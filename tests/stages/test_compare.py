@@ -11,7 +11,7 @@ def test_two_ranks_differ_in_rank_alone_and_their_metrics_stand_side_by_side(com
     """stage=compare shows exactly the parameters that differ, and every metric of both runs as MLflow has it."""
     seen = compared("stage=compare", PAIR)
     changed = seen.out.split("metrics\n")[0].split("parameters that differ")[1].splitlines()
-    assert [line.split() for line in changed[4:] if line.strip()] == [
+    assert [line.split() for line in changed[3:] if line.strip()] == [
         ["lora.alpha", "16.0", "128.0"],
         ["lora.r", "8", "64"],
     ]

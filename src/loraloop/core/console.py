@@ -41,18 +41,29 @@ def redirect_output(job: Job) -> Iterator[None]:
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: bool = True) -> None:
-    """Print a table; the columns after the first are aligned to the right where they hold numbers."""
+    """Print a table; the columns after the first are aligned to the right where they hold numbers.
+
+    Cells are folded between words alone: where the words do not fit either, the lines are longer than the terminal.
+    """
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
+    least = 1
     view = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
     for index, column in enumerate(columns):
-        whole = any("\u00b1" in row[index] for row in rows)  # a value stays on one line with its error
-        view.add_column(column, justify="right" if index and numbers else "left", overflow="fold", no_wrap=whole)
+        cells = [column, *(row[index] for row in rows)]
+        whole = any("\u00b1" in cell for cell in cells)  # a value stays on one line with its error
+        width = max((len(word) for cell in cells for word in ([cell] if whole else cell.split())), default=0)
+        view.add_column(column, justify="right" if index and numbers else "left", min_width=width, no_wrap=whole)
+        least += width + 4  # with the padding and the gap that rich puts around it
     for row in rows:
         view.add_row(*row)
-    Console(highlight=False, markup=False, soft_wrap=False).print(view)
+    out = Console(highlight=False, markup=False)
+    out.width = max(out.width, least)
+    with out.capture() as drawn:
+        out.print(view)
+    print("\n".join(line.rstrip() for line in drawn.get().splitlines() if line.strip()))
 
 
 def facts(title: str, values: Mapping[str, str]) -> None:

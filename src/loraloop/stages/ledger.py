@@ -45,6 +45,7 @@ def ledger(
         model = names.get(short, short)
         registry = registry_of(role, short, names, registry)
     entries = registry.history()
+    ledger_view.require_known(role, entries, roles)
     if at is not None and not verify:
         ledger_view.print_active(role, alias, model, str(at), entries, roles)
         return

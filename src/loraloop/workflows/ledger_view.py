@@ -53,6 +53,19 @@ def print_chain(role: str, entries: Sequence[Entry]) -> None:
     console.facts(f"ledger of {role}", values)
 
 
+def require_known(role: str, entries: Sequence[Entry], roles: Mapping[str, str]) -> None:
+    """Refuse what is neither an agent role nor an alias that the ledger knows.
+
+    Raises:
+        ConfigError: With the nearest one and all there are.
+    """
+    known = [*roles, *sorted({*ALIASES, *(entry.alias for entry in entries if entry.alias)})]
+    if role not in known:
+        raise ConfigError(
+            f"role={role} is neither an agent role nor an alias{nearest(role, known)}; there are {', '.join(known)}"
+        )
+
+
 def print_active(
     role: str, alias: str, model: str | None, at: str, entries: Sequence[Entry], roles: Mapping[str, str]
 ) -> None:
@@ -65,9 +78,6 @@ def print_active(
         at: ISO 8601.
         entries: The ledger, oldest first.
         roles: What answers for each agent role.
-
-    Raises:
-        ConfigError: There is neither such a role nor such an alias.
     """
     from loraloop.registry.alias_history import active_version
     from loraloop.registry.ledger import moment
@@ -78,12 +88,6 @@ def print_active(
     if alias.isdecimal():
         print(f"{own}version {alias} was {role} at {time} if server.roles.{role}={roles[role]} was set then")
         return
-    known = {*ALIASES, *(entry.alias for entry in entries if entry.alias)}
-    if model is None and alias not in known:
-        raise ConfigError(
-            f"role={role} is neither an agent role nor an alias{nearest(role, [*roles, *known])}; "
-            f"there are {', '.join([*roles, *sorted(known)])}"
-        )
     found = active_version(entries, alias, then)
     if found is None or found.version is None:
         print(f"no version was {role} at {time}")

@@ -112,8 +112,8 @@ class Rollback:
             )
         if previous is None:
             raise ConfigError(
-                f"{deployment.role} has nothing to go back to: no rollout runs, and no version of {model} was the "
-                f"champion before version {active}; loraloop stage=promote registry.name={model} version=N promotes "
+                f"{deployment.role} has nothing to go back to: no rollout runs, and no version of {model} was the champion"
+                f"{f' before version {active}' if active else ''}; loraloop stage=promote registry.name={model} version=N promotes "
                 "any version"
             )
         deployment.registry.resolve(str(previous))
