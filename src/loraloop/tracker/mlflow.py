@@ -19,7 +19,7 @@ from pydantic import Field, model_validator
 from loraloop.core import mlflow_database
 from loraloop.core.part import part
 from loraloop.errors import PrunedError, TrackingError
-from loraloop.tracker import environment
+from loraloop.tracker import environment, recovery
 from loraloop.tracker.mlflow_database import Database, first_line
 from loraloop.tracker.mlflow_run import MlflowRun
 
@@ -55,8 +55,8 @@ class Mlflow:
     """Logs runs to MLflow.
 
     Attributes:
-        folder: Local folder with ``mlflow.db`` and ``artifacts/``, and ``unsent/`` for what a failing backend did not
-            take; relative to the working directory.
+        folder: Local folder with ``mlflow.db`` and ``artifacts/``, ``unsent/`` for what a failing backend did not
+            take, and ``open/`` with a lock file of each run in progress; relative to the working directory.
         uri: ``None`` for the database in ``folder``, or the address of a server.
         experiment: Created when missing.
         run_name: Name of a run without a parent, instead of the stage's.
@@ -109,30 +109,16 @@ class Mlflow:
     def start(self, name: str, parent: str | None = None, resume: str | None = None) -> Iterator[MlflowRun]:
         """Open a run, nested under the run ``parent``, or go on with the run ``resume``.
 
-        MLflow's global active run is left alone.
+        MLflow's global active run is left alone. Runs that a dead process left in ``folder`` are ended before.
 
         Raises:
             TrackingError: The run cannot be created, or there is none to go on with.
         """
         client, experiment = self._open()
+        recovery.recover(client, self._database.folder)
         stored = self._reopened(client, resume) if resume else self._created(client, experiment, name, parent)
-        run = self._run(client, stored)
-        status = "FAILED"
-        try:
+        with recovery.held(self._database.folder, stored.info.run_id), _ended(self._run(client, stored)) as run:
             yield run
-            status = "FINISHED"
-        except KeyboardInterrupt:
-            status = "KILLED"
-            raise
-        except PrunedError as pruned:  # MLflow knows no such status; FAILED would say that something went wrong
-            status = "KILLED"
-            run.tags({"pruned": str(pruned)})
-            raise
-        except BaseException as error:
-            run.tags({"error": f"{type(error).__name__}: {error}"})
-            raise
-        finally:
-            run.close(status)
 
     def artifacts(self, run: str) -> Path:
         """Local folder with an earlier run's artifacts; a server's are downloaded into ``folder/downloads``.
@@ -233,7 +219,7 @@ class Mlflow:
 
     def _run(self, client: MlflowClient, created: Stored) -> MlflowRun:
         identity = created.info.run_id
-        unsent = Path(self.folder).absolute() / "unsent" / identity
+        unsent = recovery.unsent(self._database.folder, identity)
         return MlflowRun(client, identity, self._link(created), unsent, self.system_metrics)
 
     def _link(self, stored: Stored) -> str:
@@ -242,6 +228,8 @@ class Mlflow:
 
     def _find(self, client: MlflowClient, run: str) -> Stored:
         found = self._ask(lambda: self._search(client, run))
+        if len(found) == 1 and found[0].info.lifecycle_stage != "active":
+            raise TrackingError(f"run {run} was deleted: restore it with `mlflow runs restore --run-id {run}`")
         if len(found) == 1:
             return found[0]
         if found:
@@ -304,3 +292,24 @@ class Mlflow:
             f"MLflow at {self.tracking_uri} cannot be used ({cause}): start or repair it, "
             "set another tracker.uri or tracker.folder, or use tracker=none"
         )
+
+
+@contextmanager
+def _ended(run: MlflowRun) -> Iterator[MlflowRun]:
+    """The run, which is closed with the status that the end of the block has."""
+    status = "FAILED"
+    try:
+        yield run
+        status = "FINISHED"
+    except KeyboardInterrupt:
+        status = "KILLED"
+        raise
+    except PrunedError as pruned:  # MLflow knows no such status; FAILED would say that something went wrong
+        status = "KILLED"
+        run.tags({"pruned": str(pruned)})
+        raise
+    except BaseException as error:
+        run.tags({"error": f"{type(error).__name__}: {error}"})
+        raise
+    finally:
+        run.close(status)

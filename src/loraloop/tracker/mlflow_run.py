@@ -16,6 +16,8 @@ from loraloop.errors import TrackingError
 from loraloop.tracker import environment
 from loraloop.tracker.mlflow_format import PARAM_CHARACTERS, TAG_CHARACTERS, cut, digest, legal, split_orient
 from loraloop.tracker.outbox import Entry, Outbox
+from loraloop.tracker.recovery import send_aside
+from loraloop.tracker.sender import Sender
 from loraloop.tracker.system_metrics import SystemMetrics
 
 if TYPE_CHECKING:
@@ -34,7 +36,8 @@ class MlflowRun:
     """A run that is being logged.
 
     An error of the backend is warned of once and never raised. What the backend did not take is kept in ``unsent``, is
-    tried again, and is removed from there once it is logged.
+    tried again, and is removed from there once it is logged. What it refuses for good is dropped with a warning. A
+    process that is killed loses the metrics of `SEND_SECONDS` at most.
 
     Args:
         client: Client of the run's backend.
@@ -50,7 +53,9 @@ class MlflowRun:
         self._link = link
         self._unsent = unsent
         self._warned = False
-        self._outbox = Outbox(self._send, unsent / "entries.jsonl", self._warn)
+        sender = Sender(client, run_id)
+        self._outbox = Outbox(sender.send, unsent / "entries.jsonl", self._warn, sender.refuses)
+        self._outbox.load()
         self._params: dict[str, str] = {}
         self._tables: list[dict[str, str]] = []
         self._system = SystemMetrics(run_id, client.tracking_uri) if system_metrics else None
@@ -147,7 +152,7 @@ class MlflowRun:
         self._sample()
         self._put_tags(environment.accelerators())  # torch may be loaded only now
         self._outbox.put([Entry(kind="status", key="status", value=status, timestamp=_now())])
-        if self._outbox.flush() and self._send_aside():
+        if self._outbox.flush() and send_aside(self._client, self._id, self._unsent):
             shutil.rmtree(self._unsent, ignore_errors=True)
 
     def _put_tags(self, values: Mapping[str, str]) -> None:
@@ -158,19 +163,6 @@ class MlflowRun:
                 for key, value in values.items()
             ]
         )
-
-    def _send(self, batch: Sequence[Entry]) -> None:
-        from mlflow.entities import Metric, Param, RunTag
-
-        self._client.log_batch(
-            self._id,
-            metrics=[Metric(e.key, float(e.value), e.timestamp, e.step) for e in batch if e.kind == "metric"],
-            params=[Param(e.key, str(e.value)) for e in batch if e.kind == "param"],
-            tags=[RunTag(e.key, str(e.value)) for e in batch if e.kind == "tag"],
-        )
-        for entry in batch:
-            if entry.kind == "status":
-                self._client.set_terminated(self._id, str(entry.value), entry.timestamp)
 
     def _send_now(self) -> None:
         if not self._outbox.failing:  # else the thread tries, so that a backend that hangs holds up nobody
@@ -213,15 +205,6 @@ class MlflowRun:
                 shutil.copy2(path, target)
         except OSError as error:
             _log.warning("Artifact %s is not logged and stays where it is: %s", path, error)
-
-    def _send_aside(self) -> bool:
-        try:
-            if self._aside.exists():
-                self._upload(self._aside, "")
-        except Exception as error:
-            self._warn(f"kept in {self._aside}", error)
-            return False
-        return True
 
     def _warn(self, where: str, error: Exception) -> None:
         if not self._warned:
