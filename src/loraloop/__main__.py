@@ -30,7 +30,8 @@ def main() -> None:
         except BrokenPipeError:
             _hang_up()
         return
-    from loraloop.errors import LoraloopError
+    from loraloop.core.signals import sigterm_raises
+    from loraloop.errors import LoraloopError, TerminatedError
 
     verbose = "hydra.verbose=true" in [argument.lower() for argument in arguments]
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
@@ -40,7 +41,10 @@ def main() -> None:
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     try:
-        _run(arguments)
+        with sigterm_raises():
+            _run(arguments)
+    except TerminatedError as terminated:
+        sys.exit(terminated.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:

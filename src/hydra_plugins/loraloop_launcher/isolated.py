@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from multiprocessing import get_context
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from multiprocessing.context import ForkServerProcess
 
 PRELOADED = ["hydra_plugins.loraloop_launcher._preload"]
+GRACE_SECONDS = 15
+"""After an interrupt of the sweep; Kubernetes and Slurm kill what is not gone after 30 s."""
 
 
 class IsolatedLauncher(Launcher):
@@ -58,8 +61,7 @@ class IsolatedLauncher(Launcher):
                     place, process = running.pop(connection)
                     results[place] = _result(connection, process, configs[place])
         finally:
-            for _, process in running.values():
-                process.kill()
+            _end([process for _, process in running.values()])
         return [results[place] for place in range(len(configs))]
 
     def _config(self, overrides: list[str], number: int) -> DictConfig:
@@ -78,6 +80,16 @@ def _start(config: DictConfig, at_once: int) -> tuple[Connection, ForkServerProc
     process.start()
     sender.close()  # or the end of the child would not be seen
     return receiver, process
+
+
+def _end(processes: Sequence[ForkServerProcess]) -> None:
+    """Let jobs close their runs before they are killed."""
+    for process in processes:
+        process.terminate()
+    deadline = time.monotonic() + GRACE_SECONDS
+    for process in processes:
+        process.join(max(0.0, deadline - time.monotonic()))
+        process.kill()
 
 
 def _result(connection: Connection, process: ForkServerProcess, config: DictConfig) -> JobReturn:
@@ -103,9 +115,10 @@ def _child(sender: Connection, config: DictConfig, at_once: int) -> None:
     from hydra._internal.callbacks import Callbacks
 
     from loraloop.__main__ import job
+    from loraloop.core.signals import sigterm_raises
 
     setup_globals()
-    with _apart(config):
+    with sigterm_raises(), _apart(config):
         _share_cores(at_once)
         context = HydraContext(config_loader=None, callbacks=Callbacks(config))  # type: ignore[arg-type]
         done = run_job(

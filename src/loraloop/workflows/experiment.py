@@ -281,8 +281,9 @@ def _interruptible(job: Job) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        again = shlex.join(["loraloop", *job.overrides, f"resume={job.output}"])
-        print(f"interrupted; the step in progress was kept. To go on: {again}")
+        if job.trial is None and any(job.output.glob("checkpoints/checkpoint-*")):
+            again = shlex.join(["loraloop", *job.overrides, f"resume={job.output}"])
+            print(f"interrupted; the step in progress was kept. To go on: {again}")
         raise
 
 
