@@ -11,6 +11,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from hydra import version
 from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
@@ -76,7 +77,7 @@ def _start(config: DictConfig, at_once: int) -> tuple[Connection, ForkServerProc
     context = get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_child, args=(sender, config, at_once))
+    process = context.Process(target=_child, args=(sender, config, at_once, version.getbase()))
     process.start()
     sender.close()  # or the end of the child would not be seen
     return receiver, process
@@ -111,12 +112,13 @@ def _cause(code: int | None) -> str:
     return f"signal {-code}" if code is not None and code < 0 else f"exit status {code}"
 
 
-def _child(sender: Connection, config: DictConfig, at_once: int) -> None:
+def _child(sender: Connection, config: DictConfig, at_once: int, base: Any) -> None:
     from hydra._internal.callbacks import Callbacks
 
     from loraloop.__main__ import job
     from loraloop.core.signals import sigterm_raises
 
+    version.VersionBase.instance().setbase(base)  # without it, Hydra would run the job in a folder of its own
     setup_globals()
     with sigterm_raises(), _apart(config):
         _share_cores(at_once)
