@@ -30,9 +30,11 @@ def main() -> None:
         except BrokenPipeError:
             _hang_up()
         return
+    from loraloop.core.passwords import mask_output
     from loraloop.core.signals import sigterm_raises
     from loraloop.errors import LoraloopError, TerminatedError
 
+    mask_output()
     verbose = "hydra.verbose=true" in [argument.lower() for argument in arguments]
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     # OpenMP's threads otherwise spin while they wait: 15 times slower as soon as something else wants a core.
@@ -143,6 +145,7 @@ def prepare(config: DictConfig, cache: Cache | None = None) -> Call:
     from loraloop.errors import ConfigError
 
     runtime = HydraConfig.get()
+    _mask_files(Path(runtime.runtime.output_dir) / str(runtime.output_subdir), Path(runtime.sweep.dir))
     logging.captureWarnings(capture=True)
     if missing := sorted(OmegaConf.missing_keys(config)):
         raise ConfigError(*(f"{key} is not set, and stage={config.stage} needs it: add {key}=..." for key in missing))
@@ -154,6 +157,18 @@ def prepare(config: DictConfig, cache: Cache | None = None) -> Call:
         cache if runtime.mode == RunMode.MULTIRUN else None,
         _trial(),
     )
+
+
+def _mask_files(job: Path, sweep: Path) -> None:
+    """Mask passwords of URLs in the configuration that Hydra has just written."""
+    from loraloop.core import atomic
+    from loraloop.core.passwords import mask
+
+    for file in (*job.glob("*.yaml"), *sweep.glob("multirun.yaml")):
+        text = file.read_text(encoding="utf8")
+        if (masked := mask(text)) != text:
+            with atomic.write(file) as stream:
+                stream.write(masked.encode())
 
 
 def _own_groups() -> Iterator[str]:
@@ -168,10 +183,12 @@ def _own_groups() -> Iterator[str]:
 
 
 def _trial() -> Trial | None:
+    from hydra.core.hydra_config import HydraConfig
+
     from loraloop.sweep.trial import VARIABLE, Trial
 
     text = os.environ.get(VARIABLE)
-    return Trial.decode(text) if text else None
+    return Trial.decode(text, HydraConfig.get().sweeper.get("storage")) if text else None
 
 
 if __name__ == "__main__":

@@ -175,7 +175,14 @@ def test_a_sweep_that_sigterm_ends_closes_its_runs_and_goes_on_whatever_became_o
     """SIGTERM ends the sweep's run and its trials' as KILLED; untracked, or with the run deleted, the study goes on."""
     (desk.folder / "slow.py").write_text(textwrap.dedent(SLOW))
     slow = ("trainer._target_=slow.Slow", "allow_targets=[slow.]")
-    command = ("-m", "hydra/sweeper=optuna", "lora.r=int(interval(2,8))", "hydra.sweeper.study_name=s", *slow, *SMALL[:3])
+    command = (
+        "-m",
+        "hydra/sweeper=optuna",
+        "lora.r=int(interval(2,8))",
+        "hydra.sweeper.study_name=s",
+        *slow,
+        *SMALL[:3],
+    )
     monkeypatch.setenv("PYTHONPATH", str(desk.folder))
     two = ("hydra/launcher=isolated", "hydra.launcher.processes=2", "hydra.sweeper.n_jobs=2")
     process = desk.start(*command, *two, "hydra.sweeper.n_trials=2")

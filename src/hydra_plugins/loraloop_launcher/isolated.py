@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -135,9 +135,11 @@ def _child(sender: Connection, config: DictConfig, at_once: int, base: Any) -> N
 
 @contextmanager
 def _apart(config: DictConfig) -> Iterator[None]:
+    from loraloop.core.console import output_into
+
     folder = Path(str(config.hydra.sweep.dir)) / str(config.hydra.sweep.subdir)
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "console.txt").open("a", encoding="utf8") as file, redirect_stdout(file), redirect_stderr(file):
+    with output_into(folder / "console.txt"):
         yield
 
 

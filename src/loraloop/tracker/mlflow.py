@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shlex
@@ -18,6 +19,7 @@ from pydantic import Field, model_validator
 
 from loraloop.core import mlflow_database
 from loraloop.core.part import part
+from loraloop.core.passwords import mask, without_user
 from loraloop.errors import PrunedError, TrackingError
 from loraloop.tracker import environment, recovery
 from loraloop.tracker.mlflow_database import Database, first_line
@@ -36,10 +38,13 @@ SETTINGS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # the outbox tries again, and holds up nobody meanwhile
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # it would print the server's with its password
 }
 """Environment variables of MLflow, unless the person set them; its own retries last for minutes."""
 
 T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
 
 
 def _configure() -> None:
@@ -73,7 +78,7 @@ class Mlflow:
     def _known_address(self) -> Mlflow:
         if self.uri is not None and not re.match(r"https?://[^/]", self.uri):
             raise ValueError(
-                f"uri must be null or a server's http:// or https:// address, not {self.uri!r}: "
+                f"uri must be null or a server's http:// or https:// address, not {mask(self.uri)!r}: "
                 "for a local database leave it null and set folder"
             )
         return self
@@ -99,6 +104,7 @@ class Mlflow:
             TrackingError: It does not answer within 10 s, or it is not one that the installed MLflow can use.
         """
         _configure()
+        self._name_other_address()
         if self.uri is None:
             self._database.check()
         else:
@@ -138,7 +144,7 @@ class Mlflow:
             if client.list_artifacts(identity):
                 return Path(client.download_artifacts(identity, "", target))
         except Exception as error:
-            raise TrackingError(f"the artifacts of run {run} cannot be read: {first_line(error)}") from error
+            raise TrackingError(f"the artifacts of run {run} cannot be read: {mask(first_line(error))}") from error
         raise TrackingError(f"run {run} kept no artifacts: its status is {stored.info.status}")
 
     def read(self, run: str) -> Mapping[str, Any]:
@@ -157,6 +163,16 @@ class Mlflow:
             "tags": dict(stored.data.tags),
             "link": self._link(stored),
         }
+
+    def _name_other_address(self) -> None:
+        other = os.environ.get("MLFLOW_TRACKING_URI")
+        if self.uri is None and other and other != self.tracking_uri:
+            _log.warning(
+                "MLFLOW_TRACKING_URI=%s is not used: runs are logged to %s. To use it, add %s",
+                mask(other),
+                self.tracking_uri,
+                "'tracker.uri=${oc.env:MLFLOW_TRACKING_URI}'; to be rid of this line, unset it",
+            )
 
     @property
     def _database(self) -> Database:
@@ -223,7 +239,7 @@ class Mlflow:
         return MlflowRun(client, identity, self._link(created), unsent, self.system_metrics)
 
     def _link(self, stored: Stored) -> str:
-        site = UI_ADDRESS if self.uri is None else self.tracking_uri
+        site = UI_ADDRESS if self.uri is None else without_user(self.tracking_uri)
         return f"{site}/#/experiments/{stored.info.experiment_id}/runs/{stored.info.run_id}"
 
     def _find(self, client: MlflowClient, run: str) -> Stored:
@@ -238,7 +254,8 @@ class Mlflow:
         latest = self._ask(lambda: self._search(client, None))
         listed = ", ".join(f"{s.info.run_name} ({s.info.run_id}, {s.info.status})" for s in latest) or "none yet"
         raise TrackingError(
-            f"there is no run {run!r} in experiment {self.experiment} at {self.tracking_uri}; the latest: {listed}"
+            f"there is no run {run!r} in experiment {self.experiment} at {mask(self.tracking_uri)}; "
+            f"the latest: {listed}"
         )
 
     def _search(self, client: MlflowClient, run: str | None) -> list[Stored]:
@@ -289,7 +306,7 @@ class Mlflow:
 
     def _unusable(self, cause: str) -> TrackingError:
         return TrackingError(
-            f"MLflow at {self.tracking_uri} cannot be used ({cause}): start or repair it, "
+            f"MLflow at {mask(self.tracking_uri)} cannot be used ({mask(cause)}): start or repair it, "
             "set another tracker.uri or tracker.folder, or use tracker=none"
         )
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from loraloop.core.passwords import mask
 from loraloop.errors import TrackingError
 from loraloop.tracker import environment
 from loraloop.tracker.mlflow_format import PARAM_CHARACTERS, TAG_CHARACTERS, cut, digest, legal, split_orient
@@ -74,9 +75,9 @@ class MlflowRun:
         return self._link
 
     def params(self, values: Mapping[str, Any]) -> None:
-        """Log parameters; values are cut at 6,000 characters, and the first value of a key stays."""
+        """Log parameters, with masked passwords; values are cut at 6,000 characters, and the first of a key stays."""
         for key, value in values.items():
-            name, text = legal(key), cut(str(value), PARAM_CHARACTERS)
+            name, text = legal(key), cut(mask(str(value)), PARAM_CHARACTERS)
             known = self._params.get(name)
             if known is None:
                 self._params[name] = text
@@ -86,7 +87,7 @@ class MlflowRun:
         self._send_now()
 
     def tags(self, values: Mapping[str, str]) -> None:
-        """Set tags; values are cut at 8,000 characters."""
+        """Set tags, with masked passwords; values are cut at 8,000 characters."""
         self._put_tags(values)
         self._send_now()
 
@@ -115,8 +116,8 @@ class MlflowRun:
             self._put_aside(path, folder)
 
     def text(self, text: str, name: str) -> None:
-        """Keep a text as the artifact ``name``."""
-        self._written(name, lambda file: file.write_text(text, encoding="utf-8"))
+        """Keep a text, with masked passwords, as the artifact ``name``."""
+        self._written(name, lambda file: file.write_text(mask(text), encoding="utf-8"))
 
     def table(self, rows: Sequence[Mapping[str, Any]], name: str) -> None:
         """Keep a table as the artifact ``name`` (``.json``), which the UI's table view shows beside other runs'."""
@@ -159,7 +160,7 @@ class MlflowRun:
         now = _now()
         self._outbox.put(
             [
-                Entry(kind="tag", key=legal(key), value=cut(str(value), TAG_CHARACTERS), timestamp=now)
+                Entry(kind="tag", key=legal(key), value=cut(mask(str(value)), TAG_CHARACTERS), timestamp=now)
                 for key, value in values.items()
             ]
         )
@@ -209,4 +210,6 @@ class MlflowRun:
     def _warn(self, where: str, error: Exception) -> None:
         if not self._warned:
             self._warned = True
-            _log.warning("Tracking fails, and is tried again to the end; what is not logged is %s. %s", where, error)
+            _log.warning(
+                "Tracking fails, and is tried again to the end; what is not logged is %s. %s", where, mask(str(error))
+            )

@@ -16,6 +16,7 @@ from loraloop.core import console
 from loraloop.core.adapter_files import CONFIG, WEIGHTS
 from loraloop.core.hashing import sha256
 from loraloop.core.metrics import OBJECTIVES
+from loraloop.core.passwords import mask
 from loraloop.core.suggest import nearest
 from loraloop.errors import ConfigError, DataError
 from loraloop.protocols import TrainingJob
@@ -283,7 +284,7 @@ def _interruptible(job: Job) -> Iterator[None]:
     except KeyboardInterrupt:
         if job.trial is None and any(job.output.glob("checkpoints/checkpoint-*")):
             again = shlex.join(["loraloop", *job.overrides, f"resume={job.output}"])
-            print(f"interrupted; the step in progress was kept. To go on: {again}")
+            print(f"interrupted; the step in progress was kept. To go on: {mask(again)}")
         raise
 
 
