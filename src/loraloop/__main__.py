@@ -32,12 +32,15 @@ def main() -> None:
             _hang_up()
         return
     from loraloop.core.overrides import accept
-    from loraloop.errors import LoraloopError
+    from loraloop.core.passwords import mask_output
+    from loraloop.core.signals import sigterm_raises
+    from loraloop.errors import LoraloopError, TerminatedError
 
     sys.argv[1:] = arguments = [accept(argument) for argument in arguments]
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a file's name may hold bytes that are no text
+    mask_output()
     verbose = "hydra.verbose=true" in [argument.lower() for argument in arguments]
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     # OpenMP's threads otherwise spin while they wait: 15 times slower as soon as something else wants a core.
@@ -46,8 +49,12 @@ def main() -> None:
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     try:
-        _run(arguments)
+        with sigterm_raises():
+            _run(arguments)
+    except TerminatedError as terminated:
+        sys.exit(terminated.exit_code)
     except KeyboardInterrupt:
+        print("loraloop: interrupted", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
         _hang_up()
@@ -153,6 +160,7 @@ def prepare(config: DictConfig, cache: Cache | None = None) -> Call:
     from loraloop.errors import ConfigError
 
     runtime = HydraConfig.get()
+    _mask_files(Path(runtime.runtime.output_dir) / str(runtime.output_subdir), Path(runtime.sweep.dir))
     logging.captureWarnings(capture=True)
     try:
         missing = sorted(OmegaConf.missing_keys(config))
@@ -173,6 +181,18 @@ def prepare(config: DictConfig, cache: Cache | None = None) -> Call:
     )
 
 
+def _mask_files(job: Path, sweep: Path) -> None:
+    """Mask passwords of URLs in the configuration that Hydra has just written."""
+    from loraloop.core import atomic
+    from loraloop.core.passwords import mask
+
+    for file in (*job.glob("*.yaml"), *sweep.glob("multirun.yaml")):
+        text = file.read_text(encoding="utf8")
+        if (masked := mask(text)) != text:
+            with atomic.write(file) as stream:
+                stream.write(masked.encode())
+
+
 def _own_groups() -> Iterator[str]:
     """The override that adds a person's own folders of groups, however they were added, for a command made of a job."""
     from hydra.core.hydra_config import HydraConfig
@@ -185,10 +205,12 @@ def _own_groups() -> Iterator[str]:
 
 
 def _trial() -> Trial | None:
+    from hydra.core.hydra_config import HydraConfig
+
     from loraloop.sweep.trial import VARIABLE, Trial
 
     text = os.environ.get(VARIABLE)
-    return Trial.decode(text) if text else None
+    return Trial.decode(text, HydraConfig.get().sweeper.get("storage")) if text else None
 
 
 if __name__ == "__main__":

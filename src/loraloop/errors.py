@@ -69,3 +69,9 @@ class UnknownVersionError(RegistryError):
 
 class ArtefactError(RegistryError):
     """An adapter's files are gone, or are not what was registered."""
+
+
+class TerminatedError(KeyboardInterrupt):
+    """The process was asked to end by SIGTERM; what is open is closed as after Ctrl+C."""
+
+    exit_code = 143

@@ -69,14 +69,14 @@ def test_an_error_while_writing_leaves_the_old_file(tmp_path_factory, old, new, 
     assert old is None or path.read_bytes() == old
 
 
-@pytest.mark.parametrize("call", ["fsync", "rename", "chmod"])
+@pytest.mark.parametrize("call", ["fsync", "rename"])
 @pytest.mark.parametrize("time", [1, 2])
 def test_a_failing_system_call_leaves_the_old_or_the_new_file(tmp_path, monkeypatch, call, time):
     """When the disk fails at any call of the way, the file is the old one or the new one, with nothing beside it."""
     path = tmp_path / "file"
     path.write_bytes(b"old")
-    module, name = {"fsync": (os, "fsync"), "rename": (os, "replace"), "chmod": (os, "chmod")}[call]
-    real, calls = getattr(module, name), []
+    name = {"fsync": "fsync", "rename": "replace"}[call]
+    real, calls = getattr(os, name), []
 
     def fail(*arguments, **options):
         calls.append(arguments)
@@ -84,7 +84,7 @@ def test_a_failing_system_call_leaves_the_old_or_the_new_file(tmp_path, monkeypa
             raise OSError(errno.EIO, "the disk failed")
         return real(*arguments, **options)
 
-    monkeypatch.setattr(module, name, fail)
+    monkeypatch.setattr(os, name, fail)
     failed = False
     try:
         with atomic.write(path) as stream:
@@ -179,16 +179,19 @@ def test_readers_never_see_a_half_written_file(tmp_path):
     assert path.read_bytes() == b"second"
 
 
-@pytest.mark.parametrize("mask", [0o022, 0o077])
-def test_a_file_has_the_mode_that_open_gives(tmp_path, mask):
-    """The file's mode follows the umask, as if it had been opened directly."""
-    before = os.umask(mask)
+@pytest.mark.parametrize("mask", [0o022, 0o027, 0o077])
+def test_files_and_folders_have_the_modes_that_the_umask_gives(tmp_path, monkeypatch, mask):
+    """Modes follow the umask, as if they had been made directly, and the process's umask is never touched."""
+    change = os.umask
+    before = change(mask)
+    monkeypatch.setattr(os, "umask", lambda value: pytest.fail("other threads would make files without a umask"))
     try:
-        with atomic.write(tmp_path / "file"):
+        with atomic.write(tmp_path / "file"), atomic.folder(tmp_path / "folder"):
             pass
     finally:
-        os.umask(before)
-    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o666 & ~mask
+        change(before)
+    modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("file", "folder")]
+    assert modes == [0o666 & ~mask, 0o777 & ~mask]
 
 
 def fill(folder: Path) -> None:
@@ -221,9 +224,9 @@ def test_an_error_leaves_no_folder(tmp_path, error):
     assert names(tmp_path) == []
 
 
-@pytest.mark.parametrize("time", [1, 2, 3])
+@pytest.mark.parametrize("time", [1, 2, 3, 4])
 def test_a_failing_disk_leaves_a_whole_folder_or_none(tmp_path, monkeypatch, time):
-    """When the disk fails while the folder is synced, the folder is whole or not there."""
+    """When the disk fails while contents, folder or its place are synced, the folder is whole or not there."""
     real, calls = os.fsync, []
 
     def fail(descriptor):
@@ -235,8 +238,8 @@ def test_a_failing_disk_leaves_a_whole_folder_or_none(tmp_path, monkeypatch, tim
     monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(OSError, match="the disk failed"), atomic.folder(tmp_path / "target") as folder:
         fill(folder)
-    assert names(tmp_path) == (["target"] if time == 3 else [])
-    assert time < 3 or (tmp_path / "target" / "inner" / "file").read_text() == "content"
+    assert names(tmp_path) == (["target"] if time == 4 else [])
+    assert time < 4 or (tmp_path / "target" / "inner" / "file").read_text() == "content"
 
 
 def test_an_existing_folder_is_not_overwritten(tmp_path):

@@ -1,13 +1,17 @@
 """The registry on an MLflow server."""
 
+import base64
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine, text
 
 from loraloop.errors import ConfigError, RegistryError
 from loraloop.registry.mlflow import MlflowRegistry
@@ -79,3 +83,46 @@ def test_a_dead_server_is_told_before_any_work():
         dead = f"http://127.0.0.1:{free.getsockname()[1]}"
     with pytest.raises(ConfigError, match=r"registry.uri=.* does not answer .*start it with `mlflow server`"):
         MlflowRegistry(uri=dead).check()
+
+
+PASSWORD = "s3cretWord"  # noqa: S105 (of nothing)
+
+
+def texts_of(desk, client, postgres):
+    """What several stages left in files, in MLflow and in PostgreSQL, with the trials that overrides encode."""
+    kept = [path.read_bytes().decode("latin1") for path in desk.folder.rglob("*") if path.is_file()]
+    experiment = client.get_experiment_by_name("secret").experiment_id
+    for run in client.search_runs([experiment]):
+        kept.append(str(run.to_dictionary()))
+        if any(file.path == "config.yaml" for file in client.list_artifacts(run.info.run_id)):
+            kept.append(Path(client.download_artifacts(run.info.run_id, "config.yaml")).read_text())
+    with create_engine(postgres.replace("postgresql://", "postgresql+psycopg://")).connect() as connection:
+        for table in ("study_user_attributes", "trial_user_attributes"):
+            kept += map(str, connection.execute(text(f"SELECT value_json FROM {table}")))  # noqa: S608
+    trials = re.findall(r"LORALOOP_TRIAL=([\w-]+)", "\n".join(kept))
+    assert trials
+    return [*kept, *(base64.urlsafe_b64decode(each + "==").decode() for each in trials)]
+
+
+def test_a_password_in_an_address_works_and_is_neither_printed_nor_kept(uri, postgres, desk):
+    """Addresses of tracker, registry, study, sessions and source with a password do their work and never show it."""
+    from mlflow import MlflowClient
+
+    server = uri.replace("://", f"://me:{PASSWORD}@")
+    database = postgres.replace(":@", f":{PASSWORD}@")
+    assert PASSWORD in database
+    logged = ("tracker.experiment=secret", "tracker.system_metrics=false", f"tracker.uri={server}")
+    small = (*logged, f"registry.uri={server}", "registry.name=secret", "source.runs=2", "trainer.max_steps=2",
+             "evaluation.max_rows=8")  # fmt: skip
+    study = ("hydra/sweeper=optuna", f"hydra.sweeper.storage='{database}'", "hydra.sweeper.n_trials=1")
+    seen = [desk(*small), desk("-m", "lora.r=choice(2,4)", *study, *small)]
+    seen += [desk.attempt("-m", "seed=0", "stage=collect", "source=sessions", f"source.path='{database}'"),
+             desk.attempt("stage=review", f"feedback.url='{database}'"),
+             desk.attempt("stage=register", "run=none", f"tracker.uri={server}")]  # fmt: skip
+    assert seen[0].line("registry").startswith("secret version 1")
+    printed = "\n".join(each.out + each.err for each in seen)
+    assert f"{uri}/#/experiments/" in printed
+    kept = texts_of(desk, MlflowClient(uri, uri), postgres)
+    assert any(f"uri: http://me:***@{uri.partition('//')[2]}" in each for each in kept)
+    assert PASSWORD not in printed
+    assert [each[:300] for each in kept if PASSWORD in each] == []

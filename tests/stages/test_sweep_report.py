@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import textwrap
 
 import optuna
 import pytest
@@ -147,6 +148,57 @@ def test_a_killed_sweep_goes_on_without_repeating_or_losing_a_trial(desk):
     parent, nested = runs(desk)
     assert parent.info.status == "FINISHED"
     assert {number: run.info.status for number, run in nested.items()} == {
-        0: "FINISHED", 1: "FINISHED", 2: "FAILED", 3: "FINISHED", 4: "FINISHED",
+        0: "FINISHED", 1: "FINISHED", 2: "KILLED", 3: "FINISHED", 4: "FINISHED",
     }  # fmt: skip
     assert len({trial.user_attrs["folder"] for trial in trials}) == 5
+
+
+SLOW = """
+    import time
+    from pathlib import Path
+
+    from loraloop.core.part import part
+    from loraloop.trainer.sft import Sft
+
+
+    @part
+    class Slow(Sft):
+        def train(self, job):
+            (job.output / "waiting").touch()
+            while not Path("go").exists():
+                time.sleep(0.05)
+            return super().train(job)
+"""
+
+
+def test_a_sweep_that_sigterm_ends_closes_its_runs_and_goes_on_whatever_became_of_them(desk, monkeypatch):
+    """SIGTERM ends the sweep's run and its trials' as KILLED; untracked, or with the run deleted, the study goes on."""
+    (desk.folder / "slow.py").write_text(textwrap.dedent(SLOW))
+    slow = ("trainer._target_=slow.Slow", "allow_targets=[slow.]")
+    command = (
+        "-m",
+        "hydra/sweeper=optuna",
+        "lora.r=int(interval(2,8))",
+        "hydra.sweeper.study_name=s",
+        *slow,
+        *SMALL[:3],
+    )
+    monkeypatch.setenv("PYTHONPATH", str(desk.folder))
+    two = ("hydra/launcher=isolated", "hydra.launcher.processes=2", "hydra.sweeper.n_jobs=2")
+    process = desk.start(*command, *two, "hydra.sweeper.n_trials=2")
+    waiting = lambda: len(list(desk.folder.glob("mlruns/jobs/*/*/waiting"))) == 2  # noqa: E731
+    until(lambda: waiting() or process.poll() is not None, "both trials train")
+    process.terminate()
+    out = process.communicate()
+    assert process.returncode == 143, out
+    assert [run.info.status for run in desk.runs()] == ["KILLED"] * 3
+    (desk.folder / "go").touch()
+    monkeypatch.syspath_prepend(desk.folder)
+    assert "is not tracked" in desk(*command, "tracker=none", "hydra.sweeper.n_trials=2").line("winner")
+    assert [trial.state.name for trial in study(desk, "s").trials] == ["FAIL", "FAIL", "COMPLETE", "COMPLETE"]
+    (parent,) = (run for run in desk.runs() if "study" in run.data.tags)
+    desk.client.delete_run(parent.info.run_id)
+    seen = desk(*command, "hydra.sweeper.n_trials=3")
+    assert f"run {parent.info.run_id} was deleted" in seen.err + seen.out
+    (other,) = (run for run in desk.runs() if "study" in run.data.tags)
+    assert other.info.status == "FINISHED"

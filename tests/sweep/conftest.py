@@ -46,7 +46,7 @@ class Bench:
         """Ask for at most ``most`` trials and tell the study ``answer(params)``, a value or an exception."""
         ended: list[Any] = []
         with open_study(sweep, "unnamed", space, {}) as session:
-            while (size := min(session.remaining, sweep.n_jobs)) and len(ended) < most:
+            while (size := session.batch_size(sweep.n_jobs)) and len(ended) < most:
                 for proposal in session.ask(size):
                     ended.append(session.tell(proposal, (answer or self.value)(proposal.params)))
                     session.check_budget(ended[-1])

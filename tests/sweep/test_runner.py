@@ -87,6 +87,14 @@ def test_a_grid_ends_with_its_last_point(bench):
     assert len(ended) == len(points) == 5 * 2
 
 
+def test_a_grid_goes_on_with_another_seed_without_repeating_or_skipping_a_point(bench):
+    """The order of a grid is the one that its study was begun with, whatever the sampler's seed is later."""
+    for seed, most in ((3, 4), (8, 3), (None, 100)):
+        bench.carry_out(bench.settings("GridSampler", seed=seed, n_trials=100), GRID, most=most)
+    points = {tuple(sorted(trial.params.items())) for trial in bench.trials}
+    assert len(bench.trials) == len(points) == 5 * 2
+
+
 def test_a_batch_is_numbered_one_after_the_other(bench):
     """Trials that are handed out together differ and have neighbouring numbers, also among those tried again."""
     sweep = bench.settings("TPESampler", n_jobs=3, n_trials=6)
@@ -141,6 +149,48 @@ def test_a_trial_that_kills_its_process_is_tried_max_retries_more_times(retries,
     assert all(trial.params == first.params for trial in others[:retries])
     assert others[-1].params != first.params
     assert bench.trials[retries].user_attrs["reason"] == f"its process died in attempt {retries + 1}"
+
+
+def test_a_trial_that_kills_its_pack_costs_its_neighbours_no_attempt(bench):
+    """Of a pack of four whose process dies whenever one of them is in it, that one alone fails for good."""
+    sweep = bench.settings(n_trials=4, n_jobs=4, max_retries=1)
+    culprit = bench.carry_out((bench / "other").settings(n_trials=4))[2].params
+
+    def work() -> None:
+        with open_study(sweep, "", SPACE, {}) as session:
+            while size := session.batch_size(sweep.n_jobs):
+                batch = session.ask(size)
+                if any(proposal.params == culprit for proposal in batch):
+                    os.kill(os.getpid(), signal.SIGKILL)
+                for proposal in batch:
+                    session.tell(proposal, bench.value(proposal.params))
+
+    codes = []
+    while codes[-1:] != [0] and len(codes) < 9:
+        process = multiprocessing.get_context("fork").Process(target=work)
+        process.start()
+        process.join()
+        codes.append(process.exitcode)
+    assert codes == [-signal.SIGKILL] * 4 + [0]  # four, two, alone, alone again
+    completed = [trial.params for trial in bench.trials if trial.state.name == "COMPLETE"]
+    assert len(completed) == 3
+    assert culprit not in completed
+    (last,) = [trial for trial in bench.trials if trial.user_attrs.get("attempt") == 2]
+    assert (last.params, last.user_attrs["reason"]) == (culprit, "its process died in attempt 2")
+
+
+def test_trials_that_died_together_stay_apart_over_an_interrupt(bench):
+    """A limit on the batch outlives an interrupt, and new trials fill no batch beyond it."""
+    sweep = bench.settings(n_trials=6, n_jobs=4)
+    with open_study(sweep, "", SPACE, {}) as session:
+        session.ask(4)
+        session.recover(died=True)
+        assert session.batch_size(4) == 2
+        session.ask(2)
+        session.recover(died=False)
+        assert session.batch_size(4) == 2
+        session.ask(4)
+        assert session.batch_size(4) == 2
 
 
 @pytest.mark.parametrize("answer", [TrainingError("loss is not finite"), float("nan"), None, (1.0, 2.0)])

@@ -56,6 +56,15 @@ class TestSettings:
         ]
         assert Mlflow(uri="http://127.0.0.1:5000").ui_command is None
 
+    def test_an_address_in_the_environment_that_is_not_used_is_named(self, tracker, monkeypatch, caplog):
+        """MLFLOW_TRACKING_URI is named with the place that is used and the override that uses it; a password is not."""
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@mlflow.example.org")
+        tracker.check()
+        (line,) = [record.getMessage() for record in caplog.records]
+        assert line.startswith("MLFLOW_TRACKING_URI=http://me:***@mlflow.example.org is not used: runs are logged to ")
+        assert tracker.tracking_uri in line
+        assert "'tracker.uri=${oc.env:MLFLOW_TRACKING_URI}'" in line
+
     def test_pickles_and_telemetry_are_off(self, tracker, monkeypatch):
         """Using the tracker forbids MLflow to load pickles, sends nothing home, and never retries for minutes."""
         monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "true")

@@ -111,6 +111,37 @@ class TestOutbox:
         outbox.flush()
         assert read(tmp_path / "entries.jsonl") == entries
 
+    def test_what_is_refused_for_good_is_dropped_and_the_rest_arrives(self, tmp_path, caplog):
+        """Of a batch with two refused entries all others arrive once, and each refused name is warned of once."""
+        sent = []
+
+        def send(batch):
+            if any(entry.key == "refused" for entry in batch):
+                raise ValueError("no such value")
+            sent.extend(batch)
+
+        outbox = Outbox(send, tmp_path / "entries.jsonl", silent, lambda error: isinstance(error, ValueError))
+        entries = metrics(9)
+        refused = Entry(kind="metric", key="refused", value=0.0, timestamp=1)
+        outbox.put([*entries[:4], refused, *entries[4:], refused])
+        assert outbox.flush()
+        assert sent == entries
+        assert [record.getMessage() for record in caplog.records] == [
+            "The metric refused was refused and is not logged; the rest is. no such value"
+        ]
+
+    def test_what_another_process_left_is_loaded(self, tmp_path):
+        """Entries of a file are sent before newer ones, without a line that was written in part, and the file goes."""
+        file = tmp_path / "entries.jsonl"
+        file.write_text("".join(entry.line() for entry in metrics(3))[:-30])
+        sent = []
+        outbox = Outbox(sent.extend, file, silent)
+        assert outbox.load() == metrics(2)
+        outbox.put(metrics(1))
+        assert outbox.flush()
+        assert sent == metrics(2) + metrics(1)
+        assert not file.exists()
+
     def test_a_full_disk_keeps_the_entries_in_memory(self, tmp_path):
         """When even the file cannot be written the warning says so, and the entries arrive once the backend answers."""
         (tmp_path / "blocked").write_text("a file where the folder should be")

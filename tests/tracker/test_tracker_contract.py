@@ -170,6 +170,19 @@ class TestTracker:
             stored = tracker.read(run.id)
             assert (stored["name"], stored["status"], stored["metrics"]["best/loss"]) == ("sweep", "FINISHED", 0.25)
 
+    def test_a_refused_parameter_costs_a_resumed_run_nothing_else(self, tracker):
+        """A parameter that an earlier part logged otherwise is dropped; metrics, tags and status of the rest arrive."""
+        with tracker.start("first") as before:
+            before.params({"epochs": 3})
+        with tracker.start("second", resume=before.id) as run:
+            run.params({"epochs": 4, "lora.r": 8})
+            run.metrics({"train/loss": 0.5})
+            run.tags({"stage": "experiment"})
+        if run.id is not None:
+            stored = tracker.read(run.id)
+            assert (stored["status"], stored["params"]) == ("FINISHED", {"epochs": "3", "lora.r": "8"})
+            assert (stored["metrics"]["train/loss"], stored["tags"]["stage"]) == (0.5, "experiment")
+
     def test_an_unknown_run_is_an_error(self, tracker):
         """Neither an unknown name nor an unknown id is answered with something else."""
         for unknown in ("no such run", "0" * 32):

@@ -1,8 +1,11 @@
 """The loss and metrics of our SFT trainer against TRL's own."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
+from loraloop.errors import TrainingError
 from loraloop.lora import Lora
 from loraloop.trainer.encode import encode
 from loraloop.trainer.loop import guarded, sft_trainer
@@ -87,3 +90,30 @@ def test_operations_are_counted_as_transformers_counts(curves):
     trainer = curves["ours"]
     inputs = {"input_ids": torch.zeros(3, 7, dtype=torch.long)}
     assert trainer.floating_point_ops(inputs) == Trainer.floating_point_ops(trainer, inputs) > 0
+
+
+def test_a_loss_is_read_once_a_step_and_before_the_optimizer_uses_it(monkeypatch):
+    """Of four micro-batches the loss is read at the last alone, and one of them that is not finite raises there."""
+    import torch
+
+    losses = iter([1.0, 2.0, 3.0, 4.0, 1.0, float("nan"), 3.0, 4.0])
+
+    class Stock:
+        accelerator, state, args = SimpleNamespace(), SimpleNamespace(global_step=1), SimpleNamespace(learning_rate=1.0)
+
+        def remove_callback(self, callback):
+            pass
+
+        def training_step(self):
+            return torch.tensor(next(losses))
+
+    trainer, read = guarded(Stock)(), []
+    real = torch.Tensor.item
+    monkeypatch.setattr(torch.Tensor, "item", lambda tensor: read.append(tensor) or real(tensor))
+    for number in range(7):
+        trainer.accelerator.sync_gradients = number == 3
+        trainer.training_step()
+    assert len(read) == 1
+    trainer.accelerator.sync_gradients = True
+    with pytest.raises(TrainingError, match="the loss is nan at step 2"):
+        trainer.training_step()

@@ -7,6 +7,7 @@ import signal
 
 import pytest
 
+from loraloop.errors import TerminatedError
 from loraloop.lora import Lora
 from loraloop.trainer.dpo import Dpo
 from loraloop.trainer.monitor import Monitor
@@ -46,17 +47,23 @@ def test_a_pack_tells_how_many_train(kit, tmp_path, shown):
     )
 
 
-def test_a_training_in_the_background_goes_on_ignoring_ctrl_c(kit):
-    """Where SIGINT is ignored, as in a shell's background job, it stays ignored; elsewhere the first one is noted."""
+@pytest.mark.parametrize(("number", "meaning"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, TerminatedError)])
+def test_a_training_in_the_background_goes_on_ignoring_ctrl_c(kit, number, meaning):
+    """Where a signal is ignored, as SIGINT is in a shell's background job, it stays so; elsewhere it is noted first."""
     monitor = Monitor(kit.Run(), {})
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    before = signal.signal(number, signal.SIG_IGN)
     try:
         with monitor.watching():
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(number)
         assert not monitor.interrupted
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        monitor.raise_interruption()
+        signal.signal(number, signal.default_int_handler)
         with monitor.watching():
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(number)
         assert monitor.interrupted
+        with pytest.raises(KeyboardInterrupt) as raised:
+            monitor.raise_interruption()
+        assert raised.type is meaning
+        assert signal.getsignal(number) is signal.default_int_handler
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(number, before)

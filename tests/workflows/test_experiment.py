@@ -16,8 +16,9 @@ import pytest
 
 from loraloop.evaluation import store
 from loraloop.records import Manifest
+from loraloop.tracker.mlflow import Mlflow
 from loraloop.trainer import checkpoints
-from waiting import PATIENCE, spawn
+from waiting import PATIENCE, spawn, until
 
 TINY = Path(checkpoints.__file__).parents[1] / "model" / "assets" / "tiny"
 SMALL = ("source.runs=4", "trainer.max_steps=4", "tracker.system_metrics=false")
@@ -253,3 +254,36 @@ def test_ctrl_c_marks_the_run_killed_and_keeps_what_it_takes_to_go_on(desk, inte
     assert resumed.line("registry").startswith("loraloop version 1 ")
     assert desk(*INTERRUPTED).line("registry").endswith(", registered before")
     assert [run.info.status for run in desk.runs()] == ["KILLED", "FINISHED", "FINISHED"]
+
+
+THIRD_STEP = "mlruns/third-step"
+
+
+def waiting_in_its_third_step(desk):
+    """A job that is in its third step, and ends it when it has been asked to end."""
+    script = WAITS_FOR_SIGINT.replace("time.sleep", f"open({THIRD_STEP!r}, 'w').close() or time.sleep")
+    process = spawn([sys.executable, "-c", script, *SMALL], cwd=desk.folder, stdout=subprocess.PIPE)
+    mark = desk.folder / THIRD_STEP
+    until(lambda: mark.exists() or process.poll() is not None, "the third step has begun")
+    mark.unlink()
+    return process
+
+
+def test_a_job_that_is_ended_from_outside_does_not_stay_running(desk):
+    """SIGTERM keeps a checkpoint, ends the run KILLED and exits with 143; after SIGKILL the next start ends the run."""
+    process = waiting_in_its_third_step(desk)
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 143, out
+    assert "the step in progress was kept. To go on: loraloop " in out
+    (checkpoint,) = desk.folder.glob("mlruns/jobs/*/checkpoints/checkpoint-3")
+    assert checkpoints.verify(checkpoint) is None
+    assert desk.run().info.status == "KILLED"
+    killed = waiting_in_its_third_step(desk)
+    assert [run.info.status for run in desk.runs()] == ["KILLED", "RUNNING"]
+    killed.kill()
+    killed.communicate()
+    with Mlflow(folder=f"{desk.folder}/mlruns", system_metrics=False).start("next"):
+        pass
+    assert [run.info.status for run in desk.runs()] == ["KILLED", "KILLED", "FINISHED"]
+    assert "died" in desk.runs()[1].data.tags["error"]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from hydra import version
 from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from multiprocessing.context import ForkServerProcess
 
 PRELOADED = ["hydra_plugins.loraloop_launcher._preload"]
+GRACE_SECONDS = 15
+"""After an interrupt of the sweep; Kubernetes and Slurm kill what is not gone after 30 s."""
 
 
 class IsolatedLauncher(Launcher):
@@ -58,8 +62,7 @@ class IsolatedLauncher(Launcher):
                     place, process = running.pop(connection)
                     results[place] = _result(connection, process, configs[place])
         finally:
-            for _, process in running.values():
-                process.kill()
+            _end([process for _, process in running.values()])
         return [results[place] for place in range(len(configs))]
 
     def _config(self, overrides: list[str], number: int) -> DictConfig:
@@ -74,10 +77,20 @@ def _start(config: DictConfig, at_once: int) -> tuple[Connection, ForkServerProc
     context = get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_child, args=(sender, config, at_once))
+    process = context.Process(target=_child, args=(sender, config, at_once, version.getbase()))
     process.start()
     sender.close()  # or the end of the child would not be seen
     return receiver, process
+
+
+def _end(processes: Sequence[ForkServerProcess]) -> None:
+    """Let jobs close their runs before they are killed."""
+    for process in processes:
+        process.terminate()
+    deadline = time.monotonic() + GRACE_SECONDS
+    for process in processes:
+        process.join(max(0.0, deadline - time.monotonic()))
+        process.kill()
 
 
 def _result(connection: Connection, process: ForkServerProcess, config: DictConfig) -> JobReturn:
@@ -99,13 +112,15 @@ def _cause(code: int | None) -> str:
     return f"signal {-code}" if code is not None and code < 0 else f"exit status {code}"
 
 
-def _child(sender: Connection, config: DictConfig, at_once: int) -> None:
+def _child(sender: Connection, config: DictConfig, at_once: int, base: Any) -> None:
     from hydra._internal.callbacks import Callbacks
 
     from loraloop.__main__ import job
+    from loraloop.core.signals import sigterm_raises
 
+    version.VersionBase.instance().setbase(base)  # without it, Hydra would run the job in a folder of its own
     setup_globals()
-    with _apart(config):
+    with sigterm_raises(), _apart(config):
         _share_cores(at_once)
         context = HydraContext(config_loader=None, callbacks=Callbacks(config))  # type: ignore[arg-type]
         done = run_job(
@@ -120,9 +135,11 @@ def _child(sender: Connection, config: DictConfig, at_once: int) -> None:
 
 @contextmanager
 def _apart(config: DictConfig) -> Iterator[None]:
+    from loraloop.core.console import output_into
+
     folder = Path(str(config.hydra.sweep.dir)) / str(config.hydra.sweep.subdir)
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "console.txt").open("a", encoding="utf8") as file, redirect_stdout(file), redirect_stderr(file):
+    with output_into(folder / "console.txt"):
         yield
 
 

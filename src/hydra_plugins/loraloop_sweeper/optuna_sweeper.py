@@ -75,7 +75,7 @@ class OptunaSweeper(Sweeper):
             print(report.opening(session))
             summary = self._summary(config, session)
             with sweep_run.tracked(summary, session) as run:
-                while size := min(session.remaining, self._at_once(settings)):
+                while size := session.batch_size(self._at_once(settings)):
                     report.bar(session)
                     self._batch(session, session.ask(size, configure), asked, run.id)
                     sweep_run.progress(run, session)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
+
+
+def _beside(target: Path) -> Path:
+    return target.with_name(f".{target.name}.{secrets.token_hex(8)}.part")
 
 
 def _sync(path: Path) -> None:
@@ -27,16 +31,14 @@ def write(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
-    beside = Path(name)
+    beside = _beside(target)
+    # The kernel applies the umask; reading it would mean to change it, for every thread of the process.
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
         with os.fdopen(descriptor, "wb") as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        beside.chmod(0o666 & ~umask)
         beside.replace(target)
         _sync(target.parent)
     except BaseException:
@@ -55,12 +57,12 @@ def folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists():
         raise FileExistsError(f"{target} exists already")
-    beside = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part"))
+    beside = _beside(target)
+    beside.mkdir()
     try:
         yield beside
-        for file in sorted(beside.rglob("*")):
+        for file in (*sorted(beside.rglob("*")), beside):
             _sync(file)
-        beside.chmod(0o755)
         beside.rename(target)
         _sync(target.parent)
     except BaseException:

@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from loraloop.core.passwords import mask_all
 from loraloop.core.suggest import nearest
 from loraloop.errors import ConfigError
 
@@ -129,7 +130,7 @@ def _sentence(path: str, detail: Mapping[str, Any], target: Callable[..., Any]) 
     message = str(detail["msg"]).removeprefix("Value error, ")
     if not detail["loc"]:
         return f"{path}: {message}"
-    return f"{key}={detail['input']!r}: {message[0].lower()}{message[1:]}"
+    return f"{key}={mask_all(detail['input'])!r}: {message[0].lower()}{message[1:]}"
 
 
 def _keys(target: Any, parents: list[str]) -> list[str]:

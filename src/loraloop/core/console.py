@@ -7,18 +7,27 @@ import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from loraloop.core import tables
+from loraloop.core.passwords import MaskedStream
 from loraloop.records import Quarantined
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from loraloop.records import Job
 
 NAMES = 3
 REASONS = 10
+
+
+@contextmanager
+def output_into(file: Path) -> Iterator[None]:
+    """Append what is printed to a file, with passwords of URLs masked."""
+    with file.open("a", encoding="utf8") as stream:
+        masked = cast("TextIO", MaskedStream(stream))
+        with redirect_stdout(masked), redirect_stderr(masked):
+            yield
 
 
 @contextmanager
@@ -30,7 +39,7 @@ def redirect_output(job: Job) -> Iterator[None]:
     screens = [each for each in logging.getLogger().handlers if type(each) is logging.StreamHandler]
     levels = [screen.level for screen in screens]
     job.output.mkdir(parents=True, exist_ok=True)
-    with (job.output / "console.txt").open("a", encoding="utf8") as file, redirect_stdout(file), redirect_stderr(file):
+    with output_into(job.output / "console.txt"):
         try:
             for screen in screens:
                 screen.setLevel(logging.WARNING)

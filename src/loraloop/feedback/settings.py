@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field, field_validator
 
 from loraloop.core.part import part
+from loraloop.core.passwords import mask
 from loraloop.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -78,8 +79,9 @@ class Feedback:
             ConfigError: There is no such database.
         """
         if not self.exists():
+            place = self.folder / "sessions.db" if self.url is None else mask(self.url)
             raise ConfigError(
-                f"{self.folder / 'sessions.db' if self.url is None else self.url} does not exist: nothing was served "
+                f"{place} does not exist: nothing was served "
                 "yet (loraloop stage=serve), or it is kept elsewhere (feedback.url=sqlite:///FILE)"
             )
         return self.open()

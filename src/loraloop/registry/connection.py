@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loraloop.core import mlflow_database
+from loraloop.core.passwords import mask
 from loraloop.errors import ConfigError, RegistryError
 
 if TYPE_CHECKING:
@@ -35,13 +36,12 @@ def reach(uri: str) -> None:
     Raises:
         ConfigError: It does not answer within 8 s.
     """
-    from urllib.error import URLError
-    from urllib.request import urlopen
+    import requests  # as MLflow's client does: it takes user and password from the URL
 
     try:
-        urlopen(f"{uri.rstrip('/')}/health", timeout=8).close()  # noqa: S310 (the caller passes http and https only)
-    except (URLError, OSError) as error:
+        requests.get(f"{uri.rstrip('/')}/health", timeout=8).raise_for_status()
+    except requests.RequestException as error:
         raise ConfigError(
-            f"registry.uri={uri} does not answer ({getattr(error, 'reason', error)}); start it with `mlflow server`, "
+            f"registry.uri={mask(uri)} does not answer ({mask(str(error))}); start it with `mlflow server`, "
             "or use the local database with registry.uri=null"
         ) from error

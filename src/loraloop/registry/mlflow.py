@@ -12,6 +12,7 @@ from pydantic import Field
 
 from loraloop.core.locks import required_lock
 from loraloop.core.part import part
+from loraloop.core.passwords import mask
 from loraloop.errors import ArtefactError, ConfigError, RegistryError, UnknownVersionError
 from loraloop.records import Base, Manifest, Version
 from loraloop.registry import adapter_store, connection
@@ -294,7 +295,7 @@ class MlflowRegistry:
         try:
             yield connection.connect(self.folder.resolve(), self.uri)
         except (MlflowException, SQLAlchemyError) as error:
-            where, first = self.uri or self.folder / "mlflow.db", str(error).partition("\n")[0]
+            where, first = mask(self.uri or f"{self.folder}/mlflow.db"), mask(str(error).partition("\n")[0])
             raise RegistryError(f"the registry {self.name} in {where} refused: {first}") from error
 
 

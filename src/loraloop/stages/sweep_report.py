@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from loraloop.stages import versions
-from loraloop.workflows.multirun import study_report
+from loraloop.workflows.multirun import study_report, sweep_run
 
 if TYPE_CHECKING:
     from loraloop.gate.gate import Gate
@@ -45,9 +45,9 @@ def sweep_report(
     study_report.print_importances(found)
     study_report.log_plots(job.output, found, tracker)
     winner = trials[0]
-    run = winner.user_attrs.get("run")
+    run = sweep_run.readable(tracker, winner.user_attrs.get("run"))
     if run is None:
-        print(f"winner   trial {winner.number} was not tracked: its adapter is in {winner.user_attrs.get('folder')}")
+        print(f"winner   trial {winner.number} is not tracked: its adapter is in {winner.user_attrs.get('folder')}")
         return
     print(f"winner   trial {winner.number}, run {run}")
     versions.register_if_passed(run, gate, tracker, registry)

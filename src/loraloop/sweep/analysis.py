@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from loraloop.core.passwords import mask
 from loraloop.core.suggest import nearest
 from loraloop.errors import DataError
 from loraloop.sweep import storage
@@ -34,7 +35,7 @@ def load(name: str, url: str) -> optuna.Study:
         names = optuna.get_all_study_names(backend)
     if name not in names:
         raise DataError(
-            f"study={name}: {storage.shown(url)} holds no such study{nearest(name, names)}; "
+            f"study={name}: {mask(url)} holds no such study{nearest(name, names)}; "
             f"there {'are' if len(names) != 1 else 'is'} {', '.join(sorted(names)) or 'none yet'}"
         )
     return optuna.load_study(study_name=name, storage=backend)

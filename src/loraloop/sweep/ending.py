@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from loraloop.core.passwords import mask
 from loraloop.errors import LoraloopError, PrunedError
 
 State = Literal["COMPLETE", "PRUNED", "FAIL"]
@@ -42,9 +43,9 @@ def judge(returned: object, objectives: int) -> Ending:
     if isinstance(returned, (PrunedError, TrialPruned)):
         return Ending("PRUNED", reason=str(returned))
     if isinstance(returned, LoraloopError):
-        return Ending("FAIL", reason=str(returned))
+        return Ending("FAIL", reason=mask(str(returned)))
     if isinstance(returned, BaseException):
-        return Ending("FAIL", reason=f"{type(returned).__name__}: {returned}", again=True)
+        return Ending("FAIL", reason=mask(f"{type(returned).__name__}: {returned}"), again=True)
     try:
         values = _numbers(returned, objectives)
     except (TypeError, ValueError):

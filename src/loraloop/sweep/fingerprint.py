@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from loraloop.core.passwords import mask_all
 from loraloop.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -29,9 +30,9 @@ def hold(study: Study, fingerprint: Fingerprint) -> None:
     """
     then = study.user_attrs.get(ATTRIBUTE)
     if then is None:
-        study.set_user_attr(ATTRIBUTE, dict(fingerprint))
+        study.set_user_attr(ATTRIBUTE, mask_all(fingerprint))
         return
-    changed = differences(then, fingerprint)
+    changed = differences(mask_all(then), mask_all(fingerprint))
     if changed:
         more = f" and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
         raise ConfigError(

@@ -16,6 +16,8 @@ from loraloop.sweep.study import Sweep
 if TYPE_CHECKING:
     import optuna
 
+ORDER = "seed"
+
 
 @contextmanager
 def open_study(sweep: Sweep, name: str, space: Space, configuration: fingerprint.Fingerprint) -> Iterator[StudyRunner]:
@@ -40,7 +42,8 @@ def open_study(sweep: Sweep, name: str, space: Space, configuration: fingerprint
         with storage.explained(url):
             study = _study(sweep, backend, name)
             _hold(sweep, study, space, configuration)
-            session = StudyRunner(sweep, study, url, space, _seed(sweep))
+            seed = _seed(sweep)
+            session = StudyRunner(sweep, study, url, space, seed, _order(study, seed))
             session.recover(died=True)
         with storage.explained(url, SweepError):
             try:
@@ -52,6 +55,13 @@ def open_study(sweep: Sweep, name: str, space: Space, configuration: fingerprint
 def _seed(sweep: Sweep) -> int:
     seed = sweep.sampler.get("seed")
     return secrets.randbits(32) if seed is None else int(seed)
+
+
+def _order(study: optuna.Study, seed: int) -> int:
+    """The seed that the study was begun with: with another one, a grid would list its points in another order."""
+    if ORDER not in study.user_attrs:
+        study.set_user_attr(ORDER, seed)
+    return int(study.user_attrs[ORDER])
 
 
 def _try_out(sweep: Sweep, space: Space) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loraloop.core import atomic
+from loraloop.core.passwords import mask
 from loraloop.core.progress import show_bar
-from loraloop.sweep.storage import shown
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -23,7 +23,7 @@ def opening(session: StudyRunner) -> str:
     """Which study it is, how far it is, and how to go on with it later."""
     study = session.study
     return (
-        f"study    {study.study_name} in {shown(session.url)}: {session.done} of {session.total} trials done "
+        f"study    {study.study_name} in {mask(session.url)}: {session.done} of {session.total} trials done "
         f"(go on with it: hydra.sweeper.study_name={study.study_name})"
     )
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 RERUN_OF = "rerun_of"
 ATTEMPT = "attempt"
+BATCH = "batch"
+AT_MOST = "at_most"
 REASON = "reason"
 
 
@@ -50,16 +52,17 @@ class StudyRunner:
         url: Its database.
         space: What is searched.
         seed: Of every proposal.
+        order: Seed of a grid's order, which stays the study's.
     """
 
-    def __init__(self, settings: Sweep, study: optuna.Study, url: str, space: Space, seed: int) -> None:
+    def __init__(self, settings: Sweep, study: optuna.Study, url: str, space: Space, seed: int, order: int) -> None:
         self.settings = settings
         self.study = study
         self.space = space
         self.url = url
         self.failures = 0
         self._seed = seed
-        self._points = self._grid()
+        self._points = self._grid(order)
         self._total = min(settings.n_trials, len(self._points)) if self._points else settings.n_trials
         self._distributions = {key: dimension.distribution() for key, dimension in space.items()}
 
@@ -78,6 +81,14 @@ class StudyRunner:
         """How many trials are still to be asked for: new proposals, and old ones that wait to be tried again."""
         return len(self._in("WAITING")) + max(0, self._total - self._proposals())
 
+    def batch_size(self, most: int) -> int:
+        """How many trials to ask for next: ``most``, or fewer where the next ones died together (:meth:`recover`)."""
+        size = min(self.remaining, most)
+        for place, trial in enumerate(self._in("WAITING")):
+            if place < size:
+                size = min(size, max(place, trial.user_attrs.get(AT_MOST, most)))
+        return size
+
     def ask(self, count: int, configure: Callable[[optuna.Trial], None] | None = None) -> list[Proposal]:
         """The next trials, numbered one after the other.
 
@@ -91,6 +102,7 @@ class StudyRunner:
             trial = self.study.ask(self._distributions)
             if configure is not None:
                 configure(trial)
+            trial.set_user_attr(BATCH, count)
             proposals.append(Proposal(trial.number, trial._trial_id, dict(trial.params)))
         return proposals
 
@@ -132,16 +144,20 @@ class StudyRunner:
     def recover(self, *, died: bool) -> int:
         """Close the trials that a sweep left running, and queue their parameters again; how many there were.
 
+        Nobody knows which trial of a batch ended their process. So none of them is charged with an attempt: they go
+        on in batches half as large, and a trial that died alone is charged. A trial that kills its process thus fails
+        for good after ``max_retries`` + 1 attempts alone, and its neighbours do not.
+
         Args:
-            died: Whether their process ended without closing them (killed, out of memory). That counts as an attempt,
-                so that a trial which kills its process fails for good after ``max_retries`` more; an interrupt of the
-                sweep does not count.
+            died: Whether their process ended without closing them (killed, out of memory). An interrupt of the sweep
+                charges nobody.
         """
         left = self._in("RUNNING")
         for trial in left:
-            attempt = trial.user_attrs.get(ATTEMPT, 1)
-            if self._whole(trial) and (not died or attempt <= self.settings.max_retries):
-                self._queue(trial, attempt + died)
+            attempt, batch = trial.user_attrs.get(ATTEMPT, 1), trial.user_attrs.get(BATCH, len(left))
+            charged = died and batch == 1
+            if self._whole(trial) and not (charged and attempt > self.settings.max_retries):
+                self._queue(trial, attempt + charged, batch // 2 if died else 0)
             reason = f"its process died in attempt {attempt}" if died else "its sweep ended before it did"
             self._note(trial._trial_id, REASON, reason)
             self._close(trial._trial_id, ending.Ending("FAIL"))
@@ -153,7 +169,7 @@ class StudyRunner:
             return []
         return [self.study.best_trial] if len(self.study.directions) == 1 else list(self.study.best_trials)
 
-    def _grid(self) -> list[dict[str, spaces.Scalar]]:
+    def _grid(self, order: int) -> list[dict[str, spaces.Scalar]]:
         if self.settings.sampler["_target_"] != sampling.GRID:
             return []
         from numpy.random import default_rng
@@ -163,7 +179,7 @@ class StudyRunner:
         except ValueError as error:
             raise ConfigError(f"hydra/sweeper/sampler=grid: {error}") from error
         # In this order the first trials of a large grid are spread over it.
-        return [points[index] for index in default_rng(self._seed).permutation(len(points))]
+        return [points[index] for index in default_rng(order).permutation(len(points))]
 
     def _sampler(self) -> optuna.samplers.BaseSampler:
         from optuna.samplers import RandomSampler
@@ -191,10 +207,12 @@ class StudyRunner:
         self._note(proposal.trial_id, REASON, verdict.reason)
         self._close(proposal.trial_id, verdict)
 
-    def _queue(self, trial: FrozenTrial, attempt: int) -> None:
+    def _queue(self, trial: FrozenTrial, attempt: int, at_most: int = 0) -> None:
+        limit = at_most or trial.user_attrs.get(AT_MOST)
+        attributes = {RERUN_OF: trial.number, ATTEMPT: attempt} | ({AT_MOST: limit} if limit else {})
         # Queued before the trial is closed: a process killed in between has lost nothing, and is recovered here.
         if not any(other.user_attrs.get(RERUN_OF) == trial.number for other in self._in("WAITING")):
-            self.study.enqueue_trial(trial.params, {RERUN_OF: trial.number, ATTEMPT: attempt})
+            self.study.enqueue_trial(trial.params, attributes)
 
     def _close(self, trial_id: int, verdict: ending.Ending) -> None:
         from optuna.trial import TrialState

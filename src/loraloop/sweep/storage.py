@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from loraloop.core.extras import require
 from loraloop.core.hashing import sha256
 from loraloop.core.locks import advisory_lock, file_lock
+from loraloop.core.passwords import mask
 from loraloop.errors import ConfigError, LoraloopError
 
 if TYPE_CHECKING:
@@ -48,17 +49,10 @@ def address(storage: str | None, folder: str) -> str:
         url = url.set(drivername="postgresql+psycopg")
     else:
         raise ConfigError(
-            f"{KEY}={shown(str(storage))}: trials in other processes share a SQLite file or a PostgreSQL database, "
+            f"{KEY}={mask(str(storage))}: trials in other processes share a SQLite file or a PostgreSQL database, "
             "sqlite:///FILE or postgresql://USER@HOST/DATABASE"
         )
     return url.render_as_string(hide_password=False)
-
-
-def shown(url: str) -> str:
-    """The URL without its password."""
-    from sqlalchemy.engine import make_url
-
-    return make_url(url).render_as_string(hide_password=True)
 
 
 def connect(url: str) -> RDBStorage:
@@ -106,7 +100,7 @@ def _sentence(url: str, cause: BaseException) -> str:
     hint = "start the server or correct the address"
     if url.startswith("sqlite"):
         hint = "a damaged or foreign file is moved away, or another one named"
-    return f"{KEY}={shown(url)} cannot be used: {' '.join(str(cause).split())}; {hint}, {KEY}=URL"
+    return f"{KEY}={mask(url)} cannot be used: {mask(' '.join(str(cause).split()))}; {hint}, {KEY}=URL"
 
 
 @contextmanager
@@ -120,7 +114,7 @@ def claim(url: str, study: str) -> Iterator[None]:
     with taken as free:
         if not free:
             raise ConfigError(
-                f"hydra.sweeper.study_name={study}: another sweep is at work on this study in {shown(url)}: "
+                f"hydra.sweeper.study_name={study}: another sweep is at work on this study in {mask(url)}: "
                 "let it finish, or give this one a name of its own"
             )
         yield

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from loraloop.core.passwords import MASKED, mask
 from loraloop.errors import PrunedError
 from loraloop.sweep import sampling, storage
 
@@ -41,13 +42,20 @@ class Trial:
     pruner: Mapping[str, Any] | None = None
 
     def encode(self) -> str:
-        """Letters, digits, ``-`` and ``_``: a text that needs no quotes in an override or a shell."""
-        return base64.urlsafe_b64encode(json.dumps(asdict(self)).encode()).decode().rstrip("=")
+        """Letters, digits, ``-`` and ``_``: a text that needs no quotes in an override or a shell.
+
+        A password of the database is not in it, because the job's folder keeps its overrides.
+        """
+        plain = asdict(self) | {"storage": mask(self.storage)}
+        return base64.urlsafe_b64encode(json.dumps(plain).encode()).decode().rstrip("=")
 
     @classmethod
-    def decode(cls, text: str) -> Trial:
-        """Inverse of :meth:`encode`."""
-        return cls(**json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))))
+    def decode(cls, text: str, url: str | None = None) -> Trial:
+        """Inverse of :meth:`encode`; ``url`` is the database's address as the sweep was given it."""
+        values = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+        if url is not None and MASKED in values["storage"]:
+            values["storage"] = storage.address(url, "")
+        return cls(**values)
 
     def report(self, step: int, loss: float) -> None:
         """Tell the study a validation loss and ask its pruner whether to go on.

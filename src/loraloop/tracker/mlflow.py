@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shlex
@@ -18,8 +19,9 @@ from pydantic import Field, model_validator
 
 from loraloop.core import mlflow_database
 from loraloop.core.part import part
+from loraloop.core.passwords import mask, without_user
 from loraloop.errors import PrunedError, TrackingError
-from loraloop.tracker import environment
+from loraloop.tracker import environment, recovery
 from loraloop.tracker.mlflow_database import Database, first_line
 from loraloop.tracker.mlflow_run import MlflowRun
 
@@ -36,10 +38,13 @@ SETTINGS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # the outbox tries again, and holds up nobody meanwhile
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # it would print the server's with its password
 }
 """Environment variables of MLflow, unless the person set them; its own retries last for minutes."""
 
 T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
 
 
 def _configure() -> None:
@@ -55,8 +60,8 @@ class Mlflow:
     """Logs runs to MLflow.
 
     Attributes:
-        folder: Local folder with ``mlflow.db`` and ``artifacts/``, and ``unsent/`` for what a failing backend did not
-            take; relative to the working directory.
+        folder: Local folder with ``mlflow.db`` and ``artifacts/``, ``unsent/`` for what a failing backend did not
+            take, and ``open/`` with a lock file of each run in progress; relative to the working directory.
         uri: ``None`` for the database in ``folder``, or the address of a server.
         experiment: Created when missing.
         run_name: Name of a run without a parent, instead of the stage's.
@@ -73,7 +78,7 @@ class Mlflow:
     def _known_address(self) -> Mlflow:
         if self.uri is not None and not re.match(r"https?://[^/]", self.uri):
             raise ValueError(
-                f"uri must be null or a server's http:// or https:// address, not {self.uri!r}: "
+                f"uri must be null or a server's http:// or https:// address, not {mask(self.uri)!r}: "
                 "for a local database leave it null and set folder"
             )
         return self
@@ -99,6 +104,7 @@ class Mlflow:
             TrackingError: It does not answer within 10 s, or it is not one that the installed MLflow can use.
         """
         _configure()
+        self._name_other_address()
         if self.uri is None:
             self._database.check()
         else:
@@ -109,30 +115,16 @@ class Mlflow:
     def start(self, name: str, parent: str | None = None, resume: str | None = None) -> Iterator[MlflowRun]:
         """Open a run, nested under the run ``parent``, or go on with the run ``resume``.
 
-        MLflow's global active run is left alone.
+        MLflow's global active run is left alone. Runs that a dead process left in ``folder`` are ended before.
 
         Raises:
             TrackingError: The run cannot be created, or there is none to go on with.
         """
         client, experiment = self._open()
+        recovery.recover(client, self._database.folder)
         stored = self._reopened(client, resume) if resume else self._created(client, experiment, name, parent)
-        run = self._run(client, stored)
-        status = "FAILED"
-        try:
+        with recovery.held(self._database.folder, stored.info.run_id), _ended(self._run(client, stored)) as run:
             yield run
-            status = "FINISHED"
-        except KeyboardInterrupt:
-            status = "KILLED"
-            raise
-        except PrunedError as pruned:  # MLflow knows no such status; FAILED would say that something went wrong
-            status = "KILLED"
-            run.tags({"pruned": str(pruned)})
-            raise
-        except BaseException as error:
-            run.tags({"error": f"{type(error).__name__}: {error}"})
-            raise
-        finally:
-            run.close(status)
 
     def artifacts(self, run: str) -> Path:
         """Local folder with an earlier run's artifacts; a server's are downloaded into ``folder/downloads``.
@@ -152,7 +144,7 @@ class Mlflow:
             if client.list_artifacts(identity):
                 return Path(client.download_artifacts(identity, "", target))
         except Exception as error:
-            raise TrackingError(f"the artifacts of run {run} cannot be read: {first_line(error)}") from error
+            raise TrackingError(f"the artifacts of run {run} cannot be read: {mask(first_line(error))}") from error
         raise TrackingError(f"run {run} kept no artifacts: its status is {stored.info.status}")
 
     def read(self, run: str) -> Mapping[str, Any]:
@@ -171,6 +163,16 @@ class Mlflow:
             "tags": dict(stored.data.tags),
             "link": self._link(stored),
         }
+
+    def _name_other_address(self) -> None:
+        other = os.environ.get("MLFLOW_TRACKING_URI")
+        if self.uri is None and other and other != self.tracking_uri:
+            _log.warning(
+                "MLFLOW_TRACKING_URI=%s is not used: runs are logged to %s. To use it, add %s",
+                mask(other),
+                self.tracking_uri,
+                "'tracker.uri=${oc.env:MLFLOW_TRACKING_URI}'; to be rid of this line, unset it",
+            )
 
     @property
     def _database(self) -> Database:
@@ -233,15 +235,17 @@ class Mlflow:
 
     def _run(self, client: MlflowClient, created: Stored) -> MlflowRun:
         identity = created.info.run_id
-        unsent = Path(self.folder).absolute() / "unsent" / identity
+        unsent = recovery.unsent(self._database.folder, identity)
         return MlflowRun(client, identity, self._link(created), unsent, self.system_metrics)
 
     def _link(self, stored: Stored) -> str:
-        site = UI_ADDRESS if self.uri is None else self.tracking_uri
+        site = UI_ADDRESS if self.uri is None else without_user(self.tracking_uri)
         return f"{site}/#/experiments/{stored.info.experiment_id}/runs/{stored.info.run_id}"
 
     def _find(self, client: MlflowClient, run: str) -> Stored:
         found = self._ask(lambda: self._search(client, run))
+        if len(found) == 1 and found[0].info.lifecycle_stage != "active":
+            raise TrackingError(f"run {run} was deleted: restore it with `mlflow runs restore --run-id {run}`")
         if len(found) == 1:
             return found[0]
         if found:
@@ -250,7 +254,8 @@ class Mlflow:
         latest = self._ask(lambda: self._search(client, None))
         listed = ", ".join(f"{s.info.run_name} ({s.info.run_id}, {s.info.status})" for s in latest) or "none yet"
         raise TrackingError(
-            f"there is no run {run!r} in experiment {self.experiment} at {self.tracking_uri}; the latest: {listed}"
+            f"there is no run {run!r} in experiment {self.experiment} at {mask(self.tracking_uri)}; "
+            f"the latest: {listed}"
         )
 
     def _search(self, client: MlflowClient, run: str | None) -> list[Stored]:
@@ -301,6 +306,27 @@ class Mlflow:
 
     def _unusable(self, cause: str) -> TrackingError:
         return TrackingError(
-            f"MLflow at {self.tracking_uri} cannot be used ({cause}): start or repair it, "
+            f"MLflow at {mask(self.tracking_uri)} cannot be used ({mask(cause)}): start or repair it, "
             "set another tracker.uri or tracker.folder, or use tracker=none"
         )
+
+
+@contextmanager
+def _ended(run: MlflowRun) -> Iterator[MlflowRun]:
+    """The run, which is closed with the status that the end of the block has."""
+    status = "FAILED"
+    try:
+        yield run
+        status = "FINISHED"
+    except KeyboardInterrupt:
+        status = "KILLED"
+        raise
+    except PrunedError as pruned:  # MLflow knows no such status; FAILED would say that something went wrong
+        status = "KILLED"
+        run.tags({"pruned": str(pruned)})
+        raise
+    except BaseException as error:
+        run.tags({"error": f"{type(error).__name__}: {error}"})
+        raise
+    finally:
+        run.close(status)

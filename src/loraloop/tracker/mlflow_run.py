@@ -12,10 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from loraloop.core.passwords import mask
 from loraloop.errors import TrackingError
 from loraloop.tracker import environment
 from loraloop.tracker.mlflow_format import PARAM_CHARACTERS, TAG_CHARACTERS, cut, digest, legal, split_orient
 from loraloop.tracker.outbox import Entry, Outbox
+from loraloop.tracker.recovery import send_aside
+from loraloop.tracker.sender import Sender
 from loraloop.tracker.system_metrics import SystemMetrics
 
 if TYPE_CHECKING:
@@ -34,7 +37,8 @@ class MlflowRun:
     """A run that is being logged.
 
     An error of the backend is warned of once and never raised. What the backend did not take is kept in ``unsent``, is
-    tried again, and is removed from there once it is logged.
+    tried again, and is removed from there once it is logged. What it refuses for good is dropped with a warning. A
+    process that is killed loses the metrics of `SEND_SECONDS` at most.
 
     Args:
         client: Client of the run's backend.
@@ -50,7 +54,9 @@ class MlflowRun:
         self._link = link
         self._unsent = unsent
         self._warned = False
-        self._outbox = Outbox(self._send, unsent / "entries.jsonl", self._warn)
+        sender = Sender(client, run_id)
+        self._outbox = Outbox(sender.send, unsent / "entries.jsonl", self._warn, sender.refuses)
+        self._outbox.load()
         self._params: dict[str, str] = {}
         self._tables: list[dict[str, str]] = []
         self._system = SystemMetrics(run_id, client.tracking_uri) if system_metrics else None
@@ -69,9 +75,9 @@ class MlflowRun:
         return self._link
 
     def params(self, values: Mapping[str, Any]) -> None:
-        """Log parameters; values are cut at 6,000 characters, and the first value of a key stays."""
+        """Log parameters, with masked passwords; values are cut at 6,000 characters, and the first of a key stays."""
         for key, value in values.items():
-            name, text = legal(key), cut(str(value), PARAM_CHARACTERS)
+            name, text = legal(key), cut(mask(str(value)), PARAM_CHARACTERS)
             known = self._params.get(name)
             if known is None:
                 self._params[name] = text
@@ -81,7 +87,7 @@ class MlflowRun:
         self._send_now()
 
     def tags(self, values: Mapping[str, str]) -> None:
-        """Set tags; values are cut at 8,000 characters."""
+        """Set tags, with masked passwords; values are cut at 8,000 characters."""
         self._put_tags(values)
         self._send_now()
 
@@ -110,8 +116,8 @@ class MlflowRun:
             self._put_aside(path, folder)
 
     def text(self, text: str, name: str) -> None:
-        """Keep a text as the artifact ``name``."""
-        self._written(name, lambda file: file.write_text(text, encoding="utf-8"))
+        """Keep a text, with masked passwords, as the artifact ``name``."""
+        self._written(name, lambda file: file.write_text(mask(text), encoding="utf-8"))
 
     def table(self, rows: Sequence[Mapping[str, Any]], name: str) -> None:
         """Keep a table as the artifact ``name`` (``.json``), which the UI's table view shows beside other runs'."""
@@ -147,30 +153,17 @@ class MlflowRun:
         self._sample()
         self._put_tags(environment.accelerators())  # torch may be loaded only now
         self._outbox.put([Entry(kind="status", key="status", value=status, timestamp=_now())])
-        if self._outbox.flush() and self._send_aside():
+        if self._outbox.flush() and send_aside(self._client, self._id, self._unsent):
             shutil.rmtree(self._unsent, ignore_errors=True)
 
     def _put_tags(self, values: Mapping[str, str]) -> None:
         now = _now()
         self._outbox.put(
             [
-                Entry(kind="tag", key=legal(key), value=cut(str(value), TAG_CHARACTERS), timestamp=now)
+                Entry(kind="tag", key=legal(key), value=cut(mask(str(value)), TAG_CHARACTERS), timestamp=now)
                 for key, value in values.items()
             ]
         )
-
-    def _send(self, batch: Sequence[Entry]) -> None:
-        from mlflow.entities import Metric, Param, RunTag
-
-        self._client.log_batch(
-            self._id,
-            metrics=[Metric(e.key, float(e.value), e.timestamp, e.step) for e in batch if e.kind == "metric"],
-            params=[Param(e.key, str(e.value)) for e in batch if e.kind == "param"],
-            tags=[RunTag(e.key, str(e.value)) for e in batch if e.kind == "tag"],
-        )
-        for entry in batch:
-            if entry.kind == "status":
-                self._client.set_terminated(self._id, str(entry.value), entry.timestamp)
 
     def _send_now(self) -> None:
         if not self._outbox.failing:  # else the thread tries, so that a backend that hangs holds up nobody
@@ -214,16 +207,9 @@ class MlflowRun:
         except OSError as error:
             _log.warning("Artifact %s is not logged and stays where it is: %s", path, error)
 
-    def _send_aside(self) -> bool:
-        try:
-            if self._aside.exists():
-                self._upload(self._aside, "")
-        except Exception as error:
-            self._warn(f"kept in {self._aside}", error)
-            return False
-        return True
-
     def _warn(self, where: str, error: Exception) -> None:
         if not self._warned:
             self._warned = True
-            _log.warning("Tracking fails, and is tried again to the end; what is not logged is %s. %s", where, error)
+            _log.warning(
+                "Tracking fails, and is tried again to the end; what is not logged is %s. %s", where, mask(str(error))
+            )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import threading
 from collections import Counter, deque
@@ -17,6 +18,8 @@ LIMITS = {"metric": 790, "param": 100, "tag": 100, "status": 1}
 
 BATCH_BYTES = 900_000
 """At most so many bytes of JSON in one batch; an MLflow server takes 1 MB."""
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,21 +47,29 @@ class Outbox:
 
     ``put`` only queues. ``flush`` sends everything in batches; what the backend did not take stays queued, is appended
     to ``file``, and is tried again at the next flush. The file is removed once everything in it has been sent.
-    Both may be called from any thread.
+    An entry that the backend refuses for good is dropped with a warning, and the rest goes on. Both may be called from
+    any thread.
 
     Args:
         send: Sends one batch, or raises. A batch may come twice when the backend failed in the middle of it.
         file: JSON Lines, one `Entry` each; not created as long as the backend answers.
         warn: Told, at each failure, where the entries are and why the backend failed.
+        refuses: Whether an error that ``send`` raised would come again however often it is tried.
     """
 
     def __init__(
-        self, send: Callable[[Sequence[Entry]], None], file: Path, warn: Callable[[str, Exception], None]
+        self,
+        send: Callable[[Sequence[Entry]], None],
+        file: Path,
+        warn: Callable[[str, Exception], None],
+        refuses: Callable[[Exception], bool] = lambda error: False,
     ) -> None:
         self.failing = False
         self._send = send
         self._file = file
         self._warn = warn
+        self._refuses = refuses
+        self._refused: set[tuple[str, str]] = set()  # a metric that is refused at every step is warned of once
         self._pending: deque[Entry] = deque()
         self._filed = 0  # how many entries, from the oldest, are in the file already
         self._queue_lock = threading.Lock()
@@ -69,13 +80,24 @@ class Outbox:
         with self._queue_lock:
             self._pending.extend(entries)
 
+    def load(self) -> list[Entry]:
+        """Queue what an earlier process left in the file, and return it; a line that it wrote in part is left out."""
+        with contextlib.suppress(FileNotFoundError):
+            lines = self._file.read_text(encoding="utf-8").splitlines()
+            whole = lines if not lines or lines[-1].endswith("}") else lines[:-1]
+            entries = [Entry(**json.loads(line)) for line in whole]
+            self.put(entries)
+            self._filed = len(entries)
+            self.failing = True  # until all is sent, and the file is removed
+            return entries
+        return []
+
     def flush(self) -> bool:
         """Send what is queued; whether nothing is left. Never raises for an error of the backend."""
         with self._flush_lock:
             try:
                 while batch := self._batch():
-                    self._send(batch)
-                    self._drop(len(batch))
+                    self._deliver(batch)
             except Exception as error:
                 self.failing = True
                 self._keep(error)
@@ -85,6 +107,26 @@ class Outbox:
                 with contextlib.suppress(OSError):  # it may never have been written
                     self._file.unlink()
             return True
+
+    def _deliver(self, batch: Sequence[Entry]) -> None:
+        """Send the oldest entries; of a batch that is refused, find by halving the entries that are, and drop them."""
+        try:
+            self._send(batch)
+        except Exception as error:
+            if not self._refuses(error):
+                raise
+            if len(batch) > 1:
+                middle = len(batch) // 2
+                self._deliver(batch[:middle])
+                self._deliver(batch[middle:])
+                return
+            self._warn_refused(batch[0], error)
+        self._drop(len(batch))
+
+    def _warn_refused(self, entry: Entry, error: Exception) -> None:
+        if (entry.kind, entry.key) not in self._refused:
+            self._refused.add((entry.kind, entry.key))
+            _log.warning("The %s %s was refused and is not logged; the rest is. %s", entry.kind, entry.key, error)
 
     def _batch(self) -> list[Entry]:
         batch: list[Entry] = []

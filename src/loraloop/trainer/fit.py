@@ -129,7 +129,7 @@ def fit(build: Callable[[Any], Any], settings: Settings, job: TrainingJob, start
 
     Raises:
         TrainingError: The loss or the adapter is not finite; no adapter is kept.
-        KeyboardInterrupt: After Ctrl+C, once the step in progress is saved as a checkpoint.
+        KeyboardInterrupt: After Ctrl+C or SIGTERM, once the step in progress is saved as a checkpoint.
     """
     trainer = _quiet(build, start.monitor.callback())
     _epochs_bound_steps(trainer, settings)
@@ -169,8 +169,7 @@ def _train(trainer: Any, start: Start) -> float:
     began = time.perf_counter()
     with start.monitor.watching():
         _quiet(trainer.train, resume_from_checkpoint=str(start.checkpoint) if start.checkpoint else None)
-    if start.monitor.interrupted:
-        raise KeyboardInterrupt
+    start.monitor.raise_interruption()
     return float(time.perf_counter() - began - trainer.evaluation_seconds)
 
 

@@ -20,6 +20,7 @@ def guarded(base: type[Any]) -> type[Any]:
     class Guarded(base):  # type: ignore[misc]
         lengths: Sequence[int] = ()
         evaluation_seconds = 0.0
+        _step_loss: Any = 0.0
         _operations_per_token = 0
 
         def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -34,12 +35,18 @@ def guarded(base: type[Any]) -> type[Any]:
 
         def training_step(self, *args: Any, **kwargs: Any) -> Any:
             loss = super().training_step(*args, **kwargs)
-            if not math.isfinite(loss.item()):
+            self._step_loss = self._step_loss + loss
+            if self.accelerator.sync_gradients:  # once a step: to read a loss makes a GPU wait
+                self._require_finite(self._step_loss.item())
+                self._step_loss = 0.0
+            return loss
+
+        def _require_finite(self, loss: float) -> None:
+            if not math.isfinite(loss):
                 raise TrainingError(
-                    f"the loss is {loss.item()} at step {self.state.global_step + 1}: training stopped. Lower "
+                    f"the loss is {loss} at step {self.state.global_step + 1}: training stopped. Lower "
                     f"trainer.learning_rate (now {self.args.learning_rate:g}) or set trainer.max_grad_norm"
                 )
-            return loss
 
         def floating_point_ops(self, inputs: Any) -> int:
             """As transformers counts, without counting the parameters again for every batch."""

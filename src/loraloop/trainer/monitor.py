@@ -1,4 +1,4 @@
-"""Watching a training run: metrics, progress, manifests of checkpoints, and the stop that Ctrl+C asks for."""
+"""Watching a training: metrics, progress, manifests of checkpoints, and the end that Ctrl+C or SIGTERM asks for."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from types import FrameType
 from typing import Any
 
 from loraloop.core.progress import Progress
+from loraloop.errors import TerminatedError
 from loraloop.protocols import EvaluationCallback, Run
 from loraloop.records import FrozenMap
 from loraloop.trainer import checkpoints
@@ -34,10 +35,20 @@ class Monitor:
         self.inputs = inputs
         self.on_evaluation = on_evaluation
         self.history: list[FrozenMap] = []
-        self.interrupted = False
+        self._interruption: type[KeyboardInterrupt] | None = None
         self.sampler: Any = None
         self._started = time.perf_counter()
         self._progress = Progress("training", "step", keep=True)
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether Ctrl+C or SIGTERM has asked for the end."""
+        return self._interruption is not None
+
+    def raise_interruption(self) -> None:
+        """Raise what asked for the end, if anything did: KeyboardInterrupt, or TerminatedError after SIGTERM."""
+        if self._interruption is not None:
+            raise self._interruption
 
     def callback(self) -> Any:
         """A ``transformers.TrainerCallback`` that calls this monitor."""
@@ -108,27 +119,31 @@ class Monitor:
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
-        """Show the progress, and let the first Ctrl+C finish and save the current step; a second one acts at once."""
-        with self._progress, self._first_interrupt_waits():
+        """Show the progress, and let the first Ctrl+C or SIGTERM finish and save the current step.
+
+        A second one acts at once.
+        """
+        interrupt = self._first_waits(signal.SIGINT, KeyboardInterrupt)
+        with self._progress, interrupt, self._first_waits(signal.SIGTERM, TerminatedError):
             yield
 
     @contextlib.contextmanager
-    def _first_interrupt_waits(self) -> Iterator[None]:
-        before = signal.getsignal(signal.SIGINT)
+    def _first_waits(self, number: signal.Signals, meaning: type[KeyboardInterrupt]) -> Iterator[None]:
+        before = signal.getsignal(number)
         # Python handles signals in the main thread; a job that a shell put in the background ignores Ctrl+C.
-        if threading.current_thread() is not threading.main_thread() or before is signal.SIG_IGN:
+        if threading.current_thread() is not threading.main_thread() or before in (signal.SIG_IGN, None):
             yield
             return
 
         def note(number: int, frame: FrameType | None) -> None:
-            self.interrupted = True
-            signal.signal(signal.SIGINT, before)
+            self._interruption = meaning
+            signal.signal(number, before)
 
-        signal.signal(signal.SIGINT, note)
+        signal.signal(number, note)
         try:
             yield
         finally:
-            signal.signal(signal.SIGINT, before)
+            signal.signal(number, before)
 
 
 def _key(name: str) -> str:

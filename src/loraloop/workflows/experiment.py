@@ -16,6 +16,7 @@ from loraloop.core.adapter_files import CONFIG, WEIGHTS
 from loraloop.core.hashing import sha256
 from loraloop.core.metrics import OBJECTIVES
 from loraloop.core.overrides import resume_command
+from loraloop.core.passwords import mask
 from loraloop.core.suggest import nearest
 from loraloop.errors import ConfigError, DataError
 from loraloop.protocols import TrainingJob
@@ -71,12 +72,11 @@ class Experiment(ExperimentParts):
             PrunedError: The sweep that the job belongs to has given the trial up.
         """
         rows, estimate = self.prepare()
-        with self.running(rows, estimate) as run, self.loaded() as loaded:
+        with self.running(rows, estimate) as run, self.loaded() as loaded, _interruptible(self.job):
             base = self.base_score(loaded, rows)
-            with _interruptible(self.job):
-                report_to_study = self.job.trial.report if self.job.trial else None
-                before = Path(self.resume) if self.resume else None
-                trained, training = self.train(loaded, rows, run, before, report_to_study)
+            report_to_study = self.job.trial.report if self.job.trial else None
+            before = Path(self.resume) if self.resume else None
+            trained, training = self.train(loaded, rows, run, before, report_to_study)
             return self.conclude(run, rows, loaded, base, trained, training)
 
     def prepare(self) -> tuple[Dataset, Estimate]:
@@ -281,7 +281,12 @@ def _interruptible(job: Job) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        print(f"interrupted; the step in progress was kept. To go on: {resume_command(job.overrides, job.output)}")
+        kept = any(job.output.glob("checkpoints/checkpoint-*"))
+        if job.trial is None and kept:
+            again = resume_command(job.overrides, job.output)
+            print(f"interrupted; the step in progress was kept. To go on: {mask(again)}")
+        elif job.trial is None:
+            print("interrupted before the first checkpoint: nothing was kept; give the command again")
         raise
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loraloop.core import console
+from loraloop.workflows.multirun import sweep_run
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -60,7 +61,7 @@ def log_plots(folder: Path, study: Study, tracker: Tracker) -> None:
     for name, figure in analysis.figures(study):
         figure.savefig(plots / f"{name}.png", dpi=150, bbox_inches="tight")
     print(f"plots    {plots}")
-    if (parent := study.user_attrs.get(PARENT)) is None:
+    if (parent := sweep_run.readable(tracker, study.user_attrs.get(PARENT))) is None:
         return
     with tracker.start(study.study_name, resume=parent) as run:
         run.artifact(plots, "plots")

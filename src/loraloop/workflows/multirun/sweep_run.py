@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from loraloop.errors import TrackingError
 from loraloop.sweep.trial import PARENT
 from loraloop.tracker.none import NoRun
 
 if TYPE_CHECKING:
-    from optuna import Study
-
     from loraloop.protocols import Run, Tracker
     from loraloop.records import Call
     from loraloop.sweep.runner import StudyRunner
 
-UNFINISHED = ("RUNNING", "SCHEDULED")
+log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -31,8 +31,7 @@ def tracked(summary: Call | None, session: StudyRunner) -> Iterator[Run]:
         yield NoRun()
         return
     tracker, study = summary.parts["tracker"], session.study
-    _close_abandoned(tracker, study)
-    with tracker.start(study.study_name, resume=study.user_attrs.get(PARENT)) as run:
+    with tracker.start(study.study_name, resume=readable(tracker, study.user_attrs.get(PARENT))) as run:
         if run.id is not None:
             study.set_user_attr(PARENT, run.id)
         run.tags({"study": study.study_name, **{f"space.{key}": str(value) for key, value in session.space.items()}})
@@ -46,11 +45,10 @@ def progress(run: Run, session: StudyRunner) -> None:
         run.metrics({"best/value": best[0].values[0], "best/trial": float(best[0].number)}, step=session.done)
 
 
-def _close_abandoned(tracker: Tracker, study: Study) -> None:
-    """Mark the runs of trials whose process was killed as failed: their own process cannot do it."""
-    for trial in study.get_trials(deepcopy=False):
-        run = trial.user_attrs.get("run")
-        if run is None or trial.state.name != "FAIL" or tracker.read(run)["status"] not in UNFINISHED:
-            continue
-        with suppress(ChildProcessError), tracker.start("", resume=run):
-            raise ChildProcessError("its process ended before it did")
+def readable(tracker: Tracker, run: str | None) -> str | None:
+    """A run that a study names; ``None`` if it names none, or the tracker has it no longer or never had it."""
+    try:
+        return run and str(tracker.read(run)["id"])
+    except TrackingError as error:
+        log.warning("The study goes on without the run that it names: %s", error)
+        return None

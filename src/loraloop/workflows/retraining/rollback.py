@@ -111,10 +111,10 @@ class Rollback:
                 f"version {active}: nothing was rolled back"
             )
         if previous is None:
+            before = f" before version {active}" if active else ""
             raise ConfigError(
-                f"{deployment.role} has nothing to go back to: no rollout runs, and no version of {model} was the champion"
-                f"{f' before version {active}' if active else ''}; loraloop stage=promote registry.name={model} version=N promotes "
-                "any version"
+                f"{deployment.role} has nothing to go back to: no rollout runs, and no version of {model} was the "
+                f"champion{before}; loraloop stage=promote registry.name={model} version=N promotes any version"
             )
         deployment.registry.resolve(str(previous))
         instead = f" instead of {active}" if active else ""
