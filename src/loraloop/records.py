@@ -52,10 +52,6 @@ class Cache(Protocol):
         """What ``make`` makes, or what it made for the last job that asked for ``name`` with an equal ``key``."""
         ...
 
-    def drop(self, name: str) -> None:
-        """Forget the value of ``name``."""
-        ...
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:

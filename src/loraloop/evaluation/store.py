@@ -1,4 +1,4 @@
-"""Scores and measurements as files: ``score.json`` beside ``generations.jsonl``, and the cache of base measurements."""
+"""Scores and measurements as files: ``score.json`` beside ``generations.jsonl``, and the cache of measurements."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from loraloop.core import atomic
 from loraloop.core.hashing import sha256_json
 from loraloop.core.metrics import Measurement
 from loraloop.errors import DataError
-from loraloop.records import Base, Generation, Row, Score
+from loraloop.evaluation.infer import end_tokens
+from loraloop.records import Generation, LoadedModel, Row, Score
 
 log = logging.getLogger(__name__)
 
 SLICES, ERRORS = "slices", "standard_errors"
-FORMAT = 1
+FORMAT = 2
 """Raised when encoding or decoding of rows changes, so that older cached measurements are not used."""
 
 
@@ -74,10 +75,29 @@ def read(folder: Path) -> Score:
         ) from error
 
 
-def key(base: Base, rows: Sequence[Row], max_new_tokens: int) -> str:
-    """SHA-256 of everything that a base's measurement depends on; batching is not part of it."""
-    texts = [(row.prompt, row.completion, row.rejected) for row in rows]
-    parts = {"format": FORMAT, "base": asdict(base), "rows": texts, "max_new_tokens": max_new_tokens}
+def key(loaded: LoadedModel, rows: Sequence[Row], max_new_tokens: int, adapter: str | None = None) -> str:
+    """SHA-256 of everything that a measurement depends on; batching is not part of it.
+
+    Args:
+        loaded: The base; where it is and how it attends decide how it rounds.
+        rows: What is measured.
+        max_new_tokens: Where answers end at the latest.
+        adapter: Content hash of the adapter that the base carries, if it carries one.
+    """
+    import torch
+    import transformers
+
+    parts = {
+        "format": FORMAT,
+        "base": asdict(loaded.base),
+        "adapter": adapter,
+        "rows": [(row.prompt, row.completion, row.rejected) for row in rows],
+        "max_new_tokens": max_new_tokens,
+        "ends": end_tokens(loaded.model, loaded.tokenizer),
+        "device": loaded.model.device.type,
+        "attention": loaded.model.config._attn_implementation,
+        "versions": [torch.__version__, transformers.__version__],
+    }
     return sha256_json(parts)
 
 
@@ -101,7 +121,7 @@ def recall(path: Path, rows: int) -> Measurement | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, KeyError) as error:
-        log.warning("the cached base score %s is damaged (%s): the base is measured again", path, error)
+        log.warning("the cached score %s is damaged (%s): it is measured again", path, error)
         return None
 
 

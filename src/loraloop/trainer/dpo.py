@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field, model_validator
 
 from loraloop.core.part import part
-from loraloop.errors import DataError
+from loraloop.errors import ConfigError, DataError
 from loraloop.records import Dataset, Estimate, LoadedModel, Row, Training
 from loraloop.trainer import estimate, fit
 from loraloop.trainer.choices import choose
@@ -40,6 +40,20 @@ class Dpo(Settings):
             raise ValueError("packing=true is not available for preference pairs: use packing=auto")
         return self
 
+    def check_lora(self, lora: Lora) -> None:
+        """Refuse an adapter that changes the base, which is the reference.
+
+        Raises:
+            ConfigError: ``init`` moves a part of the base into the adapter, or biases train along.
+        """
+        changes = [f"lora.init={lora.init}"] if lora.mutates_base else []
+        changes += [f"lora.bias={lora.bias}"] if lora.bias != "none" else []
+        if changes:
+            raise ConfigError(
+                f"{' and '.join(changes)} changes the base, and trainer=dpo measures every answer against the base as "
+                "it was: use lora.init=default (or gaussian, orthogonal) and lora.bias=none, or trainer=sft"
+            )
+
     def encode(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> list[Encoded]:
         """The preferred answers as the model will see them, with their labels."""
         return encode(rows, tokenizer, self.max_length)
@@ -61,6 +75,7 @@ class Dpo(Settings):
             DataError: No training row has a rejected answer.
         """
         loaded, lora, data = job.loaded, job.lora, job.data
+        self.check_lora(lora)
         lora.check_model(loaded.model)
         self.check_model(loaded.model.config)
         train = self._usable(_pairs(data.train, "training"), loaded.tokenizer, "training")

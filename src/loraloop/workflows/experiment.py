@@ -22,6 +22,7 @@ from loraloop.protocols import TrainingJob
 from loraloop.workflows import promotion, report
 from loraloop.workflows import rows as data
 from loraloop.workflows.parts import ExperimentParts
+from loraloop.workflows.same_base import same_base
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -38,6 +39,21 @@ DATA_GROUPS = ("source", "ocr", "dataset", "model")
 
 T = TypeVar("T")
 Values = float | tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class References:
+    """What an adapter is compared with.
+
+    Attributes:
+        base: Score of the base.
+        champion: The champion before the training; ``None`` if there is none or the gate does not look at it.
+        champion_score: ``None`` if the champion is of another base.
+    """
+
+    base: Score
+    champion: Version | None = None
+    champion_score: Score | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,12 +88,12 @@ class Experiment(ExperimentParts):
         """
         rows, estimate = self.prepare()
         with self.running(rows, estimate) as run, self.loaded() as loaded:
-            base = self.base_score(loaded, rows)
+            references = self.references(loaded, rows)
             with _interruptible(self.job):
                 report_to_study = self.job.trial.report if self.job.trial else None
                 before = Path(self.resume) if self.resume else None
-                trained, training = self.train(loaded, rows, run, before, report_to_study)
-            return self.conclude(run, rows, loaded, base, trained, training)
+                training = self.train(loaded, rows, run, before, report_to_study)
+            return self.conclude(run, rows, loaded, references, training)
 
     def prepare(self) -> tuple[Dataset, Estimate]:
         """First phase: check everything, make the rows, print what to expect.
@@ -107,14 +123,10 @@ class Experiment(ExperimentParts):
         from loraloop.model import adapters
 
         loaded = self._cached("model", ("model",), self.model.load)
-        cache = self.job.cache
         try:
             yield loaded
         finally:
-            if cache is not None and (self.lora.mutates_base or self.lora.bias != "none"):
-                cache.drop("model")
-            elif cache is not None:
-                adapters.detach(loaded.model)
+            adapters.detach(loaded.model)
 
     @contextmanager
     def running(
@@ -156,6 +168,32 @@ class Experiment(ExperimentParts):
             rows.fingerprint,
         )
 
+    def references(self, loaded: LoadedModel, rows: Dataset) -> References:
+        """What the adapter will be compared with, measured before the training on the untouched base."""
+        base = self.base_score(loaded, rows)
+        compared = self.job.trial is None and "champion" in self.gate.against and loaded.base.weights != "random"
+        champion = self.registry.champion() if compared else None
+        return References(base, champion, self.score_of(champion, loaded, rows) if champion else None)
+
+    def score_of(self, version: Version, loaded: LoadedModel, rows: Dataset) -> Score | None:
+        """A registered version's score on the held-out rows; ``None`` if it is of another base."""
+        from loraloop.errors import ModelError
+        from loraloop.model import adapters
+        from loraloop.registry import manifest as manifests
+
+        try:
+            manifests.verify_adapter(loaded.base, version.manifest)
+        except ModelError:
+            return None
+        return self.evaluation.score_adapter(
+            loaded,
+            rows.validation,
+            self.source.correct,
+            manifests.content_sha256(version.path, version.manifest),
+            adapters.attached(loaded.model, version.path),
+            f"evaluate version {version.number}",
+        )
+
     def train(
         self,
         loaded: LoadedModel,
@@ -163,15 +201,18 @@ class Experiment(ExperimentParts):
         run: Run,
         resume: Path | None = None,
         on_evaluation: EvaluationCallback | None = None,
-    ) -> tuple[PeftModel, Training]:
+    ) -> Training:
         """Train an adapter into the job's folder; the source's own rule is the trainer's reward.
 
         Args:
-            loaded: The base; it carries the adapter afterwards.
+            loaded: The base; afterwards it is as it was.
             rows: The split dataset.
             run: Where metrics go.
             resume: Folder of an interrupted training to continue.
             on_evaluation: Called with step and loss after each validation; may end the training.
+
+        Raises:
+            TrainingError: Such as a loss that is not finite, or a trainer that changed the base.
         """
         job = TrainingJob(
             loaded=loaded,
@@ -183,18 +224,23 @@ class Experiment(ExperimentParts):
             resume=resume,
             on_evaluation=on_evaluation,
         )
-        return self.trainer.train(job)
+        with same_base(loaded, self.model, self.lora):
+            return self.trainer.train(job)[1]
 
     def conclude(
-        self, run: Run, rows: Dataset, loaded: LoadedModel, base: Score, trained: PeftModel, training: Training
+        self, run: Run, rows: Dataset, loaded: LoadedModel, references: References, training: Training
     ) -> Values:
         """Last phase: evaluate, save, register and ask the gate; a trial of a sweep is only evaluated and saved."""
-        score, manifest = self.measure(run, rows, loaded, base, trained, training)
+        base = references.base
+        score, manifest = self.measure(run, rows, loaded, base, training)
         verdict = None
         if self.job.trial is None:
 
             def rescore(champion: Version) -> Score | None:
-                return self.rescore(champion, trained, loaded, rows)
+                known = references.champion
+                if known and (known.name, known.number) == (champion.name, champion.number):
+                    return references.champion_score
+                return self.score_of(champion, loaded, rows)
 
             verdict = promotion.promote_if_passed(
                 self.registry, self.gate, training.adapter, manifest, (score, base), run.id, rescore
@@ -207,30 +253,18 @@ class Experiment(ExperimentParts):
         return values
 
     def measure(
-        self, run: Run, rows: Dataset, loaded: LoadedModel, base: Score, trained: PeftModel, training: Training
+        self, run: Run, rows: Dataset, loaded: LoadedModel, base: Score, training: Training
     ) -> tuple[Score, Manifest]:
-        """Evaluate the adapter and save it with its scores and its manifest; nothing is registered."""
-        score = self.evaluation.score(
-            trained, loaded.tokenizer, rows.validation, self.source.correct, "evaluate adapter"
-        )
-        manifest = self._manifest(run, loaded, rows, trained, training.adapter)
+        """Evaluate the saved adapter on the base and write its scores and its manifest; nothing is registered."""
+        from loraloop.model import adapters
+
+        with adapters.attached(loaded.model, training.adapter) as trained:
+            score = self.evaluation.score(
+                trained, loaded.tokenizer, rows.validation, self.source.correct, "evaluate adapter"
+            )
+            manifest = self._manifest(run, loaded, rows, trained, training.adapter)
         _log_result(run, self.job, self.evaluation, base, score, training, manifest)
         return score, manifest
-
-    def rescore(self, champion: Version, trained: PeftModel, loaded: LoadedModel, rows: Dataset) -> Score | None:
-        """An earlier version's score on the same held-out rows; ``None`` if it is of another base."""
-        from loraloop.errors import ModelError
-        from loraloop.model import adapters
-        from loraloop.registry import manifest as manifests
-
-        try:
-            manifests.verify_adapter(loaded.base, champion.manifest)
-        except ModelError:
-            return None
-        with adapters.instead(trained, champion.path) as model:
-            return self.evaluation.score(
-                model, loaded.tokenizer, rows.validation, self.source.correct, "evaluate champion"
-            )
 
     def _cached(self, name: str, groups: Sequence[str], make: Callable[[], T], fingerprint: str = "") -> T:
         """What ``make`` makes of the configuration of ``groups`` and of rows with that fingerprint, if any."""
