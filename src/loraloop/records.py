@@ -276,13 +276,20 @@ class Training:
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """One answer of a model beside the truth."""
+    """One answer of a model beside the truth.
+
+    Attributes:
+        nll: Negative log-likelihood of the expected answer in nats; ``None`` in a score of an earlier version.
+        preferred: Whether the expected answer is likelier than the rejected one; ``None`` without one.
+    """
 
     task: str
     prompt: str
     expected: str
     answer: str
     correct: bool
+    nll: float | None = None
+    preferred: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -54,7 +54,8 @@ def write(score: Score, folder: Path) -> None:
     """Write ``score.json`` and, one line per row, ``generations.jsonl`` into ``folder``."""
     with atomic.write(folder / "generations.jsonl") as stream:
         for each in score.generations:
-            stream.write(json.dumps(asdict(each), ensure_ascii=False).encode() + b"\n")
+            row = asdict(each) | {"nll": None if each.nll is None else _plain(each.nll)}
+            stream.write(json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n")
     with atomic.write(folder / "score.json") as stream:
         stream.write(json.dumps(to_dict(score), indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n")
 
@@ -67,12 +68,18 @@ def read(folder: Path) -> Score:
     """
     try:
         with (folder / "generations.jsonl").open(encoding="utf-8") as lines:
-            generations = [Generation(**json.loads(line)) for line in lines]
+            generations = [_generation(json.loads(line)) for line in lines]
         return from_dict(json.loads((folder / "score.json").read_text(encoding="utf-8")), generations)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise DataError(
             f"{folder} holds no readable score (score.json and generations.jsonl are written by an evaluation): {error}"
         ) from error
+
+
+def _generation(row: Mapping[str, Any]) -> Generation:
+    """An answer; one of an earlier version has no likelihood."""
+    nll = row.get("nll")
+    return Generation(**{**row, "nll": None if nll is None else float(nll)})
 
 
 def key(loaded: LoadedModel, rows: Sequence[Row], max_new_tokens: int, adapter: str | None = None) -> str:
