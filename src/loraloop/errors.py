@@ -69,3 +69,11 @@ class UnknownVersionError(RegistryError):
 
 class ArtefactError(RegistryError):
     """An adapter's files are gone, or are not what was registered."""
+
+
+class UnservableError(ArtefactError):
+    """An adapter has a form that servers refuse to load beside others."""
+
+
+class AliasMovedError(RegistryError):
+    """An alias leads to another version than the one that a decision was made against."""

@@ -19,6 +19,8 @@ from loraloop.core.metrics import OBJECTIVES
 from loraloop.core.suggest import nearest
 from loraloop.errors import ConfigError, DataError
 from loraloop.protocols import TrainingJob
+from loraloop.tracker.mlflow import Mlflow
+from loraloop.tracker.none import NoTracker
 from loraloop.workflows import promotion, report
 from loraloop.workflows import rows as data
 from loraloop.workflows.parts import ExperimentParts
@@ -29,8 +31,9 @@ if TYPE_CHECKING:
 
     from loraloop.dataset.builder import DatasetBuilder
     from loraloop.evaluation.evaluation import Evaluation
-    from loraloop.protocols import EvaluationCallback, Run
+    from loraloop.protocols import EvaluationCallback, Run, Tracker
     from loraloop.records import Dataset, Estimate, Job, LoadedModel, Manifest, Score, Training, Version
+    from loraloop.registry.mlflow import MlflowRegistry
 
 SCORES = "evaluation"
 ADAPTER = "adapter"
@@ -99,11 +102,14 @@ class Experiment(ExperimentParts):
         """First phase: check everything, make the rows, print what to expect.
 
         Raises:
-            ConfigError: Parts do not fit each other, or ``objective`` or ``gate.metric`` is no result of these rows.
+            ConfigError: Parts do not fit each other, or ``objective`` or ``gate.metric`` is no result of these rows, or
+                the registry needs a run that the tracker does not make.
             DataError: The job's folder holds an earlier run.
         """
         _require_known(self._objectives)
         _own_folder(self.job, self.resume)
+        if self.job.trial is None and self.model.weights != "random":
+            _require_run(self.registry, self.tracker)
         skeleton = self.skeleton()
         data.fits(skeleton, self.lora, self.trainer)
         rows = self._cached("rows", DATA_GROUPS, lambda: self._rows(skeleton))
@@ -169,11 +175,17 @@ class Experiment(ExperimentParts):
         )
 
     def references(self, loaded: LoadedModel, rows: Dataset) -> References:
-        """What the adapter will be compared with, measured before the training on the untouched base."""
+        """What the adapter will be compared with, measured before the training on the untouched base.
+
+        Raises:
+            RegistryError: The champion is damaged.
+        """
         base = self.base_score(loaded, rows)
-        compared = self.job.trial is None and "champion" in self.gate.against and loaded.base.weights != "random"
-        champion = self.registry.champion() if compared else None
-        return References(base, champion, self.score_of(champion, loaded, rows) if champion else None)
+        registers = self.job.trial is None and loaded.base.weights != "random"
+        champion = self.registry.champion() if registers else None
+        if champion is None or "champion" not in self.gate.against:
+            return References(base)
+        return References(base, champion, self.score_of(champion, loaded, rows))
 
     def score_of(self, version: Version, loaded: LoadedModel, rows: Dataset) -> Score | None:
         """A registered version's score on the held-out rows; ``None`` if it is of another base."""
@@ -242,9 +254,8 @@ class Experiment(ExperimentParts):
                     return references.champion_score
                 return self.score_of(champion, loaded, rows)
 
-            verdict = promotion.promote_if_passed(
-                self.registry, self.gate, training.adapter, manifest, (score, base), run.id, rescore
-            )
+            candidate = promotion.Candidate(training.adapter, manifest, score, base, run.id, rescore)
+            verdict = promotion.promote_if_passed(self.registry, self.gate, candidate)
             run.tags(verdict.tags())
         report.summary(base, score, training, verdict, run.link, self.tracker.ui_command)
         values = self._values(score, training)
@@ -339,6 +350,24 @@ def _own_folder(job: Job, resume: str | None) -> None:
     """Refuse a folder whose data, or with ``resume`` whose adapter, would be written over."""
     if (job.output / (ADAPTER if resume else DATA)).exists():
         raise DataError(f"{job.output} holds an earlier run: give this one a folder of its own, hydra.run.dir=FOLDER")
+
+
+def _require_run(registry: MlflowRegistry, tracker: Tracker) -> None:
+    """Refuse a registry that keeps an adapter with its run, where its server would not know the run."""
+    server = registry.uri or ""
+    tracked = getattr(tracker, "uri", None)
+    if isinstance(tracker, NoTracker) and server:
+        found = "tracker=none makes none"
+    elif (
+        server.startswith("http") and isinstance(tracker, Mlflow) and (tracked or "").rstrip("/") != server.rstrip("/")
+    ):
+        found = f"tracker.uri={tracked or 'null'} makes it elsewhere"
+    else:
+        return
+    raise ConfigError(
+        f"registry.uri={server} keeps an adapter with its run, and {found}: set tracker=mlflow tracker.uri={server}, "
+        "or use the local registry with registry.uri=null"
+    )
 
 
 def _name(job: Job) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loraloop.core import atomic
-from loraloop.errors import DataError, TrackingError, TrainingError
+from loraloop.errors import ArtefactError, DataError, TrackingError, TrainingError
 from loraloop.workflows import rows as data
 from loraloop.workflows.experiment import ADAPTER, SCORES, Experiment
 from loraloop.workflows.retraining.training_set import Scorer, TrainingSet
@@ -109,6 +109,10 @@ class Retraining:
         from loraloop.loop.forgetting import forgetting
         from loraloop.records import Verdict
 
+        try:
+            self.parts.registry.require_servable(folder / TRAINING / ADAPTER, "the adapter")
+        except ArtefactError as error:
+            return Verdict(False, f"no server would load it: {error}", {})
         scores = folder / TRAINING / SCORES
         candidate, base, champion_score = (store.read(scores / name) for name in (ADAPTER, "base", CHAMPION))
         verdict = self.parts.gate.decide(candidate, base, champion_score)
