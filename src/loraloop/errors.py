@@ -75,3 +75,11 @@ class TerminatedError(KeyboardInterrupt):
     """The process was asked to end by SIGTERM; what is open is closed as after Ctrl+C."""
 
     exit_code = 143
+
+
+class UnservableError(ArtefactError):
+    """An adapter has a form that servers refuse to load beside others."""
+
+
+class AliasMovedError(RegistryError):
+    """An alias leads to another version than the one that a decision was made against."""

@@ -238,6 +238,14 @@ class TrainingJob:
 class Trainer(Protocol):
     """Anything that trains an adapter."""
 
+    def check_lora(self, lora: Lora) -> None:
+        """Refuse adapters that the method cannot train.
+
+        Raises:
+            ConfigError: Such as one that changes the base, where the base is the method's reference.
+        """
+        ...
+
     def check_model(self, config: PretrainedConfig) -> None:
         """Refuse settings that the architecture cannot take.
 

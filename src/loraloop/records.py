@@ -52,10 +52,6 @@ class Cache(Protocol):
         """What ``make`` makes, or what it made for the last job that asked for ``name`` with an equal ``key``."""
         ...
 
-    def drop(self, name: str) -> None:
-        """Forget the value of ``name``."""
-        ...
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
@@ -311,13 +307,20 @@ class Training:
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """One answer of a model beside the truth."""
+    """One answer of a model beside the truth.
+
+    Attributes:
+        nll: Negative log-likelihood of the expected answer in nats; ``None`` in a score of an earlier version.
+        preferred: Whether the expected answer is likelier than the rejected one; ``None`` without one.
+    """
 
     task: str
     prompt: str
     expected: str
     answer: str
     correct: bool
+    nll: float | None = None
+    preferred: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,11 +13,18 @@ from loraloop.gate.gate import Gate
 from loraloop.records import Generation, Score
 
 
-def score(value: float, metric: str = "task_accuracy", rows: int = 100, answers: str = "") -> Score:
+def score(value: float, metric: str = "task_accuracy", rows: int = 100, marks: str | None = None) -> Score:
+    """A score whose first ``value`` of the rows are right; for a loss, each row has that loss."""
     values = dict.fromkeys(METRICS, 0.5)
     values |= {"loss": 1.0, "perplexity": math.e, metric: value}
-    generations = tuple(Generation("count", f"p{i}", "x", "x", mark == "+") for i, mark in enumerate(answers))
-    return Score(rows=rows, generations=generations, values=values)
+    right = round(value * rows) if METRICS[metric].higher and math.isfinite(value) else 0
+    marks = marks or "+" * right + "-" * (rows - right)
+    nll = value if metric in ("loss", "perplexity") else 1.0
+    generations = tuple(
+        Generation("count", f"p{i}", "x", "x" if mark == "+" else "y", mark == "+", nll, mark == "+")
+        for i, mark in enumerate(marks)
+    )
+    return Score(rows=len(marks), generations=generations, values=values)
 
 
 rates = st.floats(0, 1)
@@ -35,21 +42,24 @@ def test_every_headline_metric_may_be_gated_on():
 
 def test_passing_says_how_far_each_reference_is_beaten():
     """A pass names base and champion, their values and the gains in one sentence."""
-    decision = Gate().decide(score(0.93), score(0.0), score(0.9))
+    decision = Gate().decide(score(0.93), score(0.0), score(0.88))
     assert decision.passed
-    assert decision.reason == "task_accuracy 0.93 beats base 0, by 0.93 >= 0.02 and beats champion 0.9, by 0.03 >= 0.02"
+    assert decision.reason == (
+        "task_accuracy 0.93 beats base 0, by 0.93 >= 0.02 (p <0.0001) and "
+        "beats champion 0.88, by 0.05 >= 0.02 (p 0.031)"
+    )
 
 
 def test_a_reigning_champion_is_not_replaced_by_less_than_the_margin():
     """Beating the base is not enough when the champion is beaten by less than the margin, and the reason says so."""
     decision = Gate().decide(score(0.93), score(0.1), score(0.92))
     assert not decision.passed
-    assert decision.reason.endswith("does not beat champion 0.92, by 0.01 < 0.02")
+    assert decision.reason.endswith("does not beat champion 0.92, by 0.01 < 0.02 (p 0.5 > 0.05)")
 
 
 def test_a_gain_of_exactly_the_margin_passes():
     """0.95 against 0.93 reaches a margin of 0.02 although the binary difference falls short of it."""
-    assert Gate(against=("base",)).decide(score(0.95), score(0.93)).passed
+    assert Gate(against=("base",), max_p=1).decide(score(0.95), score(0.93)).passed
 
 
 def test_loss_falls_and_its_margin_is_a_share():
@@ -90,19 +100,42 @@ def test_scores_of_different_row_counts_are_not_compared():
     """A candidate and a base that were measured on different numbers of rows do not pass."""
     decision = Gate().decide(score(1, rows=100), score(0, rows=640))
     assert not decision.passed
-    assert "candidate 100, base 640" in decision.reason
+    assert "candidate 100, base 640, 100 in common" in decision.reason
 
 
-def test_the_paired_test_counts_wins_and_losses_over_the_same_prompts():
-    """4 wins and 1 loss have the exact one-sided probability (1 + 5) / 32 of a fair coin."""
-    numbers = Gate().decide(score(0.8, answers="++++-+"), score(0.4, answers="----++")).numbers
-    assert (numbers["base/wins"], numbers["base/losses"]) == (4, 1)
-    assert numbers["base/p"] == (1 + 5) / 32
+def test_equal_counts_of_rows_are_not_equal_rows():
+    """As many rows, but one of them another one, is no comparison."""
+    candidate, base = score(1.0), score(0.0)
+    other = dataclasses.replace(base.generations[0], prompt="another")
+    base = dataclasses.replace(base, generations=(other, *base.generations[1:]))
+    decision = Gate().decide(candidate, base)
+    assert not decision.passed
+    assert "not measured on the same held-out rows (candidate 100, base 100, 99 in common)" in decision.reason
 
 
-def test_answers_to_other_prompts_are_not_paired():
-    """Without the same prompts in the same order the numbers hold no paired test."""
-    assert "base/p" not in Gate().decide(score(0.8, answers="+++"), score(0.4, answers="+-")).numbers
+def test_a_gain_that_chance_gives_as_well_does_not_pass():
+    """4 wins and 1 loss have the exact probability (1 + 5) / 32 of a fair coin, which is too much for a gain of 10%."""
+    candidate, base = score(0, marks="++++-" + "+" * 25), score(0, marks="----+" + "+" * 25)
+    candidate, base = (
+        dataclasses.replace(each, values={"task_accuracy": v}) for each, v in ((candidate, 0.967), (base, 0.867))
+    )
+    decision = Gate().decide(candidate, base)
+    assert (decision.numbers["base/wins"], decision.numbers["base/losses"]) == (4, 1)
+    assert decision.numbers["base/p"] == pytest.approx((1 + 5) / 32)
+    assert not decision.passed
+    assert decision.reason.endswith("by 0.1 >= 0.02 (p 0.19 > 0.05)")
+    assert Gate(max_p=0.2).decide(candidate, base).passed
+    assert Gate(max_p=1).decide(candidate, base).passed
+
+
+def test_a_score_without_its_rows_values_is_not_tested():
+    """A score of an earlier version, which kept no loss a row, does not pass on the loss, and still does on answers."""
+    candidate, base = score(0.5, "loss"), score(1.0, "loss")
+    base = dataclasses.replace(base, generations=tuple(dataclasses.replace(g, nll=None) for g in base.generations))
+    decision = Gate(metric="loss").decide(candidate, base)
+    assert not decision.passed
+    assert decision.reason == "loss was not kept row by row when the base was measured: measure it again"
+    assert Gate(metric="loss", max_p=1).decide(candidate, base).passed
 
 
 @settings(max_examples=60, deadline=None)
@@ -133,7 +166,7 @@ def test_an_equal_candidate_never_passes(metric, data, margin):
 @given(ours=rates, theirs=rates, margin=margins)
 def test_the_sentence_agrees_with_the_verdict(ours, theirs, margin):
     """The two numbers that the reason compares stand in the order that the verdict says."""
-    decision = Gate(margin=margin, against=("base",)).decide(score(ours), score(theirs))
+    decision = Gate(margin=margin, max_p=1, against=("base",)).decide(score(ours), score(theirs))
     tail = decision.reason.rpartition(", ")[2].split()
     if tail[0] == "by":
         gain, sign, asked = float(tail[1]), tail[2], float(tail[3])

@@ -51,62 +51,61 @@ def test_an_attached_adapter_answers(one, bundled, ids):
     assert not torch.equal(logits(one, ids), logits(bundled.model, ids))
 
 
-def test_another_adapter_stands_in_and_goes(one, bundled, folders, ids):
-    """Within the context the other adapter answers exactly as on its own; afterwards the first one, alone."""
+@pytest.fixture
+def base(bundled):
+    """A copy of the bundled base with a bias."""
     import torch
 
-    before = logits(one, ids)
-    alone = logits(adapters.attach(copy.deepcopy(bundled.model), folders / "two"), ids)
-    with adapters.instead(one, folders / "two") as model:
-        assert torch.equal(logits(model, ids), alone)
-    assert torch.equal(logits(one, ids), before)
-    assert list(one.peft_config) == ["default"]
-    assert one.active_adapter == "default"
+    model = copy.deepcopy(bundled.model)
+    layer = model.model.layers[0].self_attn.q_proj
+    layer.bias = torch.nn.Parameter(torch.zeros(layer.out_features))
+    return model
+
+
+def test_the_base_is_as_it_was_after_an_adapter(base, folders, ids, tmp_path):
+    """Within the context the adapter answers as on its own; afterwards each bit is as before, trained biases too."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    trained = get_peft_model(copy.deepcopy(base), LoraConfig(target_modules=TARGETS, bias="all"))
+    trained.base_model.model.model.layers[0].self_attn.q_proj.base_layer.bias.data.fill_(3)
+    trained.save_pretrained(tmp_path / "biased")
+    before, state = logits(base, ids), torch.random.get_rng_state()
+    for folder in (folders / "one", tmp_path / "biased"):
+        alone = logits(adapters.attach(copy.deepcopy(base), folder), ids)
+        torch.random.set_rng_state(state)
+        with adapters.attached(base, folder) as model:
+            assert torch.equal(logits(model, ids), alone)
+        assert torch.equal(logits(base, ids), before)
+        assert torch.equal(torch.random.get_rng_state(), state)
+    assert not hasattr(base, "peft_config")
 
 
 @pytest.mark.parametrize("error", [RuntimeError("out of memory"), ValueError("other"), KeyboardInterrupt()])
-def test_an_error_within_the_context_is_passed_on_and_the_adapter_restored(one, folders, ids, error):
-    """What fails while the other adapter answers is not blamed on it, and the first adapter is back."""
-    import torch
-
-    before = logits(one, ids)
-    with pytest.raises(type(error)) as raised, adapters.instead(one, folders / "two"):
+def test_an_error_within_the_context_is_passed_on(base, folders, error):
+    """What fails while the adapter answers is not blamed on it, and the base carries nothing."""
+    with pytest.raises(type(error)) as raised, adapters.attached(base, folders / "two"):
         raise error
     assert raised.value is error
-    assert torch.equal(logits(one, ids), before)
-    assert list(one.peft_config) == ["default"]
+    assert not hasattr(base, "peft_config")
 
 
-def test_an_adapter_of_another_base_is_refused_and_leaves_nothing(one, bundled, folders, ids):
-    """An adapter whose shapes do not fit is a ModelError, and the model answers as before."""
-    import torch
-
-    before = logits(one, ids)
-    with pytest.raises(ModelError, match="does not fit the base"), adapters.instead(one, folders / "narrow"):
-        pytest.fail("entered the context")
-    assert torch.equal(logits(one, ids), before)
-    assert list(one.peft_config) == ["default"]
-    with pytest.raises(ModelError, match="does not fit the base"):
-        adapters.attach(copy.deepcopy(bundled.model), folders / "narrow")
-
-
-@pytest.mark.parametrize("share", [0, 0.5])
-def test_a_truncated_adapter_is_refused_and_leaves_nothing(one, folders, ids, tmp_path, share):
-    """An adapter file that ends early is a ModelError, and the model answers as before."""
+@pytest.mark.parametrize("share", [None, 0, 0.5])
+def test_an_adapter_that_cannot_be_loaded_leaves_nothing(base, folders, ids, tmp_path, share):
+    """An adapter of another base, or whose file ends early, is a ModelError, and the base answers as before."""
     import shutil
 
     import torch
 
-    before = logits(one, ids)
-    folder = tmp_path / "cut"
-    shutil.copytree(folders / "two", folder)
+    before, folder = logits(base, ids), tmp_path / "bad"
+    shutil.copytree(folders / ("narrow" if share is None else "two"), folder)
     file = folder / "adapter_model.safetensors"
     content = file.read_bytes()
-    file.write_bytes(content[: int(len(content) * share)])
-    with pytest.raises(ModelError, match="cut"), adapters.instead(one, folder):
+    file.write_bytes(content if share is None else content[: int(len(content) * share)])
+    with pytest.raises(ModelError, match="does not fit the base"), adapters.attached(base, folder):
         pytest.fail("entered the context")
-    assert torch.equal(logits(one, ids), before)
-    assert list(one.peft_config) == ["default"]
+    assert torch.equal(logits(base, ids), before)
+    assert not hasattr(base, "peft_config")
 
 
 def test_a_probe_tells_what_an_adapter_makes_of_a_fixed_prompt(one, bundled):

@@ -72,3 +72,14 @@ def test_a_published_folder_is_the_champion_with_a_card(finished):
     assert f"{score:.4f}" in (folder / "README.md").read_text()
     PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(causal.BUNDLED / "tiny"), folder)
     finished("stage=publish", "publish=folder", "publish.path=shared")  # an equal copy is left as it is
+
+
+def test_publishing_is_entered_where_the_version_is_registered(finished):
+    """A version of another model than registry.name is published in that model's own ledger."""
+    finished("stage=register", f"run={finished.run().info.run_name}", "registry.name=theirs")
+    finished("stage=publish", "publish=folder", "publish.path=theirs", "adapter=models:/theirs@champion")
+    events = {}
+    for name in ("theirs", "loraloop"):
+        lines = (finished.folder / f"mlruns/{name}.ledger.jsonl").read_text().splitlines()
+        events[name] = [entry["reason"] for entry in map(json.loads, lines) if entry["event"] == "publish"]
+    assert events == {"theirs": ["published to theirs/theirs-v1"], "loraloop": []}

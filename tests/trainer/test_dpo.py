@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from loraloop.errors import DataError, TrainingError
+from loraloop.errors import ConfigError, DataError, TrainingError
 from loraloop.lora import Lora
 from loraloop.trainer.dpo import Dpo
+from loraloop.workflows import rows
 
 
 def settings(**changes):
@@ -37,6 +38,24 @@ def test_training_begins_at_the_reference_and_leaves_it(finished):
     assert margins[-1] > 0 == pytest.approx(margins[0], abs=1e-6)
     assert training.steps == 8
     assert len(run.values("eval/rewards/accuracies")) == 4
+
+
+@pytest.mark.parametrize("init", ["gaussian", "orthogonal"])
+def test_every_allowed_init_begins_at_the_reference(kit, tmp_path, init):
+    """The first loss is ln 2 with each init that leaves the base as it is."""
+    run, part = kit.Run(), settings(max_steps=1, learning_rate=1e-9)
+    part.train(kit.job(kit.loaded(), Lora(r=4, init=init), kit.dataset(16, 4, rejected=True), run, tmp_path))
+    assert run.values("train/loss")[0] == pytest.approx(math.log(2), abs=1e-4)
+
+
+@pytest.mark.parametrize("change", [{"init": "pissa"}, {"init": "olora"}, {"init": "pissa_niter_4"}, {"bias": "all"}])
+def test_an_adapter_that_changes_its_reference_is_refused(kit, tmp_path, change):
+    """Whatever moves the base is refused before training, by a message that says what to write instead."""
+    lora = Lora(r=4, **change)
+    with pytest.raises(ConfigError, match=r"changes the base, .* use lora\.init=default"):
+        settings().train(kit.job(kit.loaded(), lora, kit.dataset(16, 4, rejected=True), kit.Run(), tmp_path))
+    with pytest.raises(ConfigError, match="trainer=sft"):
+        rows.fits(kit.loaded(), lora, settings())
 
 
 def test_the_estimate_counts_both_answers(kit, finished):

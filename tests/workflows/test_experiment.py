@@ -136,6 +136,18 @@ def test_a_worse_adapter_does_not_dethrone_the_champion(finished):
     assert finished.aliases() == {"candidate": 2, "champion": 1}
 
 
+def test_the_champion_is_measured_on_the_untouched_base(finished):
+    """With an init that moves the base, the champion has the loss that it has otherwise, and a worse one is refused."""
+    champions = []
+    for init in ("default", "pissa"):
+        seen = finished(*SMALL, f"lora.init={init}", "gate.metric=loss", "evaluation.cache=null")
+        assert seen.line("gate").startswith("refused")
+        ledger = (finished.folder / "mlruns/loraloop.ledger.jsonl").read_text().splitlines()
+        champions.append(json.loads(ledger[-1])["numbers"]["champion"])
+    assert champions[0] == champions[1] < 0.2
+    assert finished.aliases()["champion"] == 1
+
+
 def test_equal_weights_are_one_version(office):
     """The same command twice trains the same weights: two runs, one version."""
     first, second = (office(*SMALL, "registry.name=twice") for _ in range(2))

@@ -113,6 +113,8 @@ class Metric:
         higher: Whether a higher value is better.
         value: Computes it from one row or more; ``None`` where it does not apply to them.
         error: Computes its standard error; ``None`` where the rows do not tell.
+        row: Computes it from one row's answer; ``None`` where it does not apply to the row, or was not kept. For the
+            loss, and the perplexity, which orders models in the same way, the sum over the row's tokens.
         scale: What a value is multiplied with to lie in 0..100; ``None`` for a metric that has no such range.
     """
 
@@ -120,6 +122,7 @@ class Metric:
     higher: bool
     value: Callable[[Answers], float | None]
     error: Callable[[Answers], float | None]
+    row: Callable[[Generation], float | None]
     scale: float | None = None
 
 
@@ -197,15 +200,22 @@ def _preferred(answers: Answers) -> list[float]:
     return [float(nll < worse) for nll, worse in pairs if worse is not None]
 
 
+def _row(of: Callable[[str, str], float]) -> Callable[[Generation], float]:
+    """A metric of an answer and the expected one, without white space around them."""
+    return lambda each: float(of(each.answer.strip(), each.expected.strip()))
+
+
 METRICS: Mapping[str, Metric] = {
-    "loss": Metric("loss", False, _loss, _loss_error),
-    "perplexity": Metric("perplexity", False, lambda answers: perplexity(_loss(answers)), _perplexity_error),
-    "exact_match": Metric("exact match", True, *_mean(_exact), 100),
-    "task_accuracy": Metric("task accuracy", True, *_mean(_correct), 100),
-    "rouge_l": Metric("ROUGE-L", True, *_mean(_rouge), 100),
-    "bleu": Metric("BLEU", True, *_corpus(bleu), 1),
-    "chrf": Metric("chrF", True, *_corpus(chrf), 1),
-    "preference_accuracy": Metric("preference accuracy", True, *_mean(_preferred), 100),
+    "loss": Metric("loss", False, _loss, _loss_error, lambda each: each.nll),
+    "perplexity": Metric(
+        "perplexity", False, lambda answers: perplexity(_loss(answers)), _perplexity_error, lambda each: each.nll
+    ),
+    "exact_match": Metric("exact match", True, *_mean(_exact), _row(exact), 100),
+    "task_accuracy": Metric("task accuracy", True, *_mean(_correct), lambda each: float(each.correct), 100),
+    "rouge_l": Metric("ROUGE-L", True, *_mean(_rouge), _row(rouge_l), 100),
+    "bleu": Metric("BLEU", True, *_corpus(bleu), _row(lambda found, truth: bleu([found], [truth])), 1),
+    "chrf": Metric("chrF", True, *_corpus(chrf), _row(lambda found, truth: chrf([found], [truth])), 1),
+    "preference_accuracy": Metric("preference accuracy", True, *_mean(_preferred), lambda each: each.preferred, 100),
 }
 """``preference_accuracy``: share of the rows with a rejected answer whose completion the model finds likelier."""
 COSTS: Mapping[str, bool] = {
@@ -249,8 +259,16 @@ def summarise(rows: Sequence[Row], measured: Measurement, correct: Rule) -> Scor
     if len(set(tasks)) > 1:
         slices = {task: _score(answers.of([i for i, each in enumerate(tasks) if each == task])) for task in set(tasks)}
     generations = tuple(
-        Generation(task=task, prompt=row.prompt, expected=row.completion, answer=answer, correct=solved)
-        for task, row, answer, solved in zip(tasks, rows, measured.answers, right, strict=True)
+        Generation(
+            task=task,
+            prompt=row.prompt,
+            expected=row.completion,
+            answer=measured.answers[place],
+            correct=right[place],
+            nll=measured.nll[place],
+            preferred=None if (worse := measured.rejected_nll[place]) is None else measured.nll[place] < worse,
+        )
+        for place, (task, row) in enumerate(zip(tasks, rows, strict=True))
     )
     return replace(overall, slices=dict(sorted(slices.items())), generations=generations)
 

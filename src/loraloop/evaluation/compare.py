@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from loraloop.core import paired
 from loraloop.core.metrics import exact
-from loraloop.records import Generation, Score
+from loraloop.records import Score
 
 RESAMPLES = 10_000
 LEVEL = 0.95
@@ -67,8 +67,11 @@ class Comparison:
 
 def compare(a: Score, b: Score, seed: int = 0) -> Comparison:
     """Compare two scores, ``a`` the reference."""
-    pairs = _pairs(a.generations, b.generations)
-    same = len(pairs) == a.rows == b.rows
+    pairs = tuple(
+        Pair(one.task, one.prompt, one.expected, one.answer, other.answer, one.correct, other.correct)
+        for one, other in paired.pairs(a, b)
+    )
+    same = paired.same_rows(a, b) is not None
     rng = np.random.default_rng(seed)
     slices: dict[str, tuple[Score, Score]] = {"": (a, b)}
     slices |= {task: (a.slices[task], b.slices[task]) for task in sorted(a.slices.keys() & b.slices.keys())}
@@ -93,18 +96,6 @@ def bootstrap(gains: Sequence[int], rng: np.random.Generator) -> tuple[float, fl
     means = (draws[:, 2] - draws[:, 0]) / len(gains)
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
-
-
-def _pairs(first: Sequence[Generation], second: Sequence[Generation]) -> tuple[Pair, ...]:
-    waiting: dict[tuple[str, str, str], list[Generation]] = defaultdict(list)
-    for each in reversed(second):
-        waiting[each.task, each.prompt, each.expected].append(each)
-    pairs = []
-    for one in first:
-        if others := waiting[one.task, one.prompt, one.expected]:
-            other = others.pop()
-            pairs.append(Pair(one.task, one.prompt, one.expected, one.answer, other.answer, one.correct, other.correct))
-    return tuple(pairs)
 
 
 def _gains(pairs: Sequence[Pair]) -> dict[str, list[int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -78,19 +79,53 @@ class Evaluation:
     def score_base(
         self, loaded: LoadedModel, rows: Sequence[Row], correct: Rule, label: str = "evaluate base"
     ) -> Score:
-        """Like :meth:`score`, but measured once per base, rows and ``max_new_tokens``.
+        """Like :meth:`score`, but measured once per base, rows and way of answering; see :func:`store.key`.
 
         The cache holds what the model did, not its marks: ``correct`` is applied anew. A base with random weights is
         never cached, as its identity does not tell its weights.
         """
+        return self._cached(loaded, rows, correct, label, nullcontext(loaded.model))
+
+    def score_adapter(
+        self,
+        loaded: LoadedModel,
+        rows: Sequence[Row],
+        correct: Rule,
+        content: str,
+        attached: AbstractContextManager[torch.nn.Module],
+        label: str,
+    ) -> Score:
+        """The score of a registered adapter on its base, cached like that of the base.
+
+        Args:
+            loaded: The base.
+            rows: Held-out rows.
+            correct: The source's rule for a right answer.
+            content: The adapter's content hash.
+            attached: Gives the base with the adapter; it is entered only where the score is not cached.
+            label: What the progress is called.
+        """
+        return self._cached(loaded, rows, correct, label, attached, content)
+
+    def _cached(
+        self,
+        loaded: LoadedModel,
+        rows: Sequence[Row],
+        correct: Rule,
+        label: str,
+        answering: AbstractContextManager[torch.nn.Module],
+        adapter: str | None = None,
+    ) -> Score:
         chosen = self._chosen(rows)
-        if self.cache is None or loaded.base.weights == "random":
-            return summarise(chosen, self._measure(loaded.model, loaded.tokenizer, chosen, label), correct)
-        path = self.cache / f"{store.key(loaded.base, chosen, self.max_new_tokens)}.json"
-        measured = store.recall(path, len(chosen))
+        path = None
+        if self.cache is not None and loaded.base.weights != "random":
+            path = self.cache / f"{store.key(loaded, chosen, self.max_new_tokens, adapter)}.json"
+        measured = store.recall(path, len(chosen)) if path else None
         if measured is None:
-            measured = self._measure(loaded.model, loaded.tokenizer, chosen, label)
-            store.keep(path, measured)
+            with answering as model:
+                measured = self._measure(model, loaded.tokenizer, chosen, label)
+            if path:
+                store.keep(path, measured)
         return summarise(chosen, measured, correct)
 
     def table(self, score: Score) -> list[dict[str, Any]]:

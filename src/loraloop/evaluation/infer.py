@@ -90,11 +90,15 @@ def _right_padded(rows: Sequence[tuple[list[int], int]]) -> tuple[torch.Tensor, 
     return ids, mask, labels
 
 
+def end_tokens(model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The tokens that end an answer: the tokenizer's, and those of the model's own generation config."""
+    own = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    return sorted({tokenizer.eos_token_id, *(own if isinstance(own, list) else [own])} - {None})
+
+
 def _greedy(tokenizer: PreTrainedTokenizerBase, model: torch.nn.Module, new_tokens: int) -> GenerationConfig:
     from transformers import GenerationConfig
 
-    own = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
-    ends = {tokenizer.eos_token_id, *(own if isinstance(own, list) else [own])} - {None}
     pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     # Values set here win over the model's own generation config, which may sample or penalise repetition.
     return GenerationConfig(
@@ -105,7 +109,7 @@ def _greedy(tokenizer: PreTrainedTokenizerBase, model: torch.nn.Module, new_toke
         top_k=50,
         repetition_penalty=1.0,
         max_new_tokens=new_tokens,
-        eos_token_id=sorted(ends),
+        eos_token_id=end_tokens(model, tokenizer),
         pad_token_id=pad,
         use_cache=True,
     )

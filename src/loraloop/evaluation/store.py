@@ -1,4 +1,4 @@
-"""Scores and measurements as files: ``score.json`` beside ``generations.jsonl``, and the cache of base measurements."""
+"""Scores and measurements as files: ``score.json`` beside ``generations.jsonl``, and the cache of measurements."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from loraloop.core import atomic
 from loraloop.core.hashing import sha256_json
 from loraloop.core.metrics import Measurement
 from loraloop.errors import DataError
-from loraloop.records import Base, Generation, Row, Score
+from loraloop.evaluation.infer import end_tokens
+from loraloop.records import Generation, LoadedModel, Row, Score
 
 log = logging.getLogger(__name__)
 
 SLICES, ERRORS = "slices", "standard_errors"
-FORMAT = 1
+FORMAT = 2
 """Raised when encoding or decoding of rows changes, so that older cached measurements are not used."""
 
 
@@ -53,7 +54,8 @@ def write(score: Score, folder: Path) -> None:
     """Write ``score.json`` and, one line per row, ``generations.jsonl`` into ``folder``."""
     with atomic.write(folder / "generations.jsonl") as stream:
         for each in score.generations:
-            stream.write(json.dumps(asdict(each), ensure_ascii=False).encode() + b"\n")
+            row = asdict(each) | {"nll": None if each.nll is None else _plain(each.nll)}
+            stream.write(json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n")
     with atomic.write(folder / "score.json") as stream:
         stream.write(json.dumps(to_dict(score), indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n")
 
@@ -66,7 +68,7 @@ def read(folder: Path) -> Score:
     """
     try:
         with (folder / "generations.jsonl").open(encoding="utf-8") as lines:
-            generations = [Generation(**json.loads(line)) for line in lines]
+            generations = [_generation(json.loads(line)) for line in lines]
         return from_dict(json.loads((folder / "score.json").read_text(encoding="utf-8")), generations)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise DataError(
@@ -74,10 +76,35 @@ def read(folder: Path) -> Score:
         ) from error
 
 
-def key(base: Base, rows: Sequence[Row], max_new_tokens: int) -> str:
-    """SHA-256 of everything that a base's measurement depends on; batching is not part of it."""
-    texts = [(row.prompt, row.completion, row.rejected) for row in rows]
-    parts = {"format": FORMAT, "base": asdict(base), "rows": texts, "max_new_tokens": max_new_tokens}
+def _generation(row: Mapping[str, Any]) -> Generation:
+    """An answer; one of an earlier version has no likelihood."""
+    nll = row.get("nll")
+    return Generation(**{**row, "nll": None if nll is None else float(nll)})
+
+
+def key(loaded: LoadedModel, rows: Sequence[Row], max_new_tokens: int, adapter: str | None = None) -> str:
+    """SHA-256 of everything that a measurement depends on; batching is not part of it.
+
+    Args:
+        loaded: The base; where it is and how it attends decide how it rounds.
+        rows: What is measured.
+        max_new_tokens: Where answers end at the latest.
+        adapter: Content hash of the adapter that the base carries, if it carries one.
+    """
+    import torch
+    import transformers
+
+    parts = {
+        "format": FORMAT,
+        "base": asdict(loaded.base),
+        "adapter": adapter,
+        "rows": [(row.prompt, row.completion, row.rejected) for row in rows],
+        "max_new_tokens": max_new_tokens,
+        "ends": end_tokens(loaded.model, loaded.tokenizer),
+        "device": loaded.model.device.type,
+        "attention": loaded.model.config._attn_implementation,
+        "versions": [torch.__version__, transformers.__version__],
+    }
     return sha256_json(parts)
 
 
@@ -101,7 +128,7 @@ def recall(path: Path, rows: int) -> Measurement | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, KeyError) as error:
-        log.warning("the cached base score %s is damaged (%s): the base is measured again", path, error)
+        log.warning("the cached score %s is damaged (%s): it is measured again", path, error)
         return None
 
 

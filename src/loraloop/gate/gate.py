@@ -1,36 +1,62 @@
-"""The gate: an adapter that does not beat what it would replace, by a margin, is not promoted."""
+"""The gate: an adapter is promoted if it beats what it would replace by a margin and by more than chance."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
+from loraloop.core import paired
 from loraloop.core.metrics import METRICS
 from loraloop.core.part import part
 from loraloop.core.suggest import nearest
 from loraloop.records import Score, Verdict
 
 Reference = Literal["base", "champion"]
+SMALLEST_P = 1e-4
+"""Smaller ones are not written out; nothing is decided by them."""
 DECIMALS = 9
 """Gains are compared after rounding: 0.95 - 0.93 is 0.0199999999999999 in binary, and is meant to reach 0.02."""
 
 
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A candidate beside one reference.
+
+    Attributes:
+        wins: Rows on which the candidate is better.
+        losses: Rows on which the reference is better.
+        p: Of the paired test.
+    """
+
+    gain: float
+    wins: int
+    losses: int
+    p: float
+
+
 @part
 class Gate:
-    """Passes a candidate that beats every reference in ``against`` by ``margin`` on the same held-out rows.
+    """Passes a candidate that beats every reference in ``against`` on the same held-out rows.
+
+    To beat is to be better by ``margin``, and by more than chance gives: a one-sided paired test at level ``max_p``.
+    Each reference is tested at that level, because all of them have to be beaten (Berger 1982, Technometrics 24:295).
 
     Attributes:
         metric: Name in :data:`loraloop.core.metrics.METRICS`.
         margin: Smallest gain: a difference in the metric's own unit, or for a metric of which less is better, whose
             scale depends on the data, the share of the reference's value by which the candidate is lower.
+        max_p: Largest probability with which a candidate that is no better may seem so; 1 leaves the test out.
         against: Whom to beat; a champion that does not exist yet is passed over.
         min_rows: Fewest held-out rows on which a verdict stands.
     """
 
     metric: str = "task_accuracy"
     margin: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.02
+    max_p: Annotated[float, Field(gt=0, le=1)] = 0.05
     against: Annotated[tuple[Reference, ...], Field(min_length=1)] = ("base", "champion")
     min_rows: Annotated[int, Field(ge=1)] = 20
 
@@ -49,9 +75,23 @@ class Gate:
         problem = self._incomparable(candidate, references)
         if problem is not None:
             return Verdict(False, problem, numbers)
-        gains = {name: self._gain(candidate, score) for name, score in references.items()}
-        beaten = {name: gain > 0 and gain >= self._asked for name, gain in gains.items()}
-        return Verdict(all(beaten.values()), self._reason(candidate, references, gains, beaten), numbers)
+        found = {name: self._compare(candidate, score) for name, score in references.items()}
+        numbers |= {
+            f"{name}/{key}": value
+            for name, each in found.items()
+            for key, value in asdict(each).items()
+            if key != "gain"
+        }
+        passed = all(self._beaten(each) for each in found.values())
+        return Verdict(passed, self._reason(candidate, references, found), numbers)
+
+    def _compare(self, candidate: Score, reference: Score) -> Comparison:
+        gained = paired.gains(self.metric, paired.pairs(candidate, reference))
+        wins, losses = (sum(sign * each > 0 for each in gained) for sign in (1, -1))
+        return Comparison(self._gain(candidate, reference), wins, losses, paired.p_value(gained))
+
+    def _beaten(self, found: Comparison) -> bool:
+        return found.gain > 0 and found.gain >= self._asked and found.p <= self.max_p
 
     @property
     def _asked(self) -> float:
@@ -77,23 +117,34 @@ class Gate:
         rows = {name: score.rows for name, score in everyone.items()}
         if min(rows.values()) < self.min_rows:
             return f"measured on {min(rows.values())} rows, fewer than gate.min_rows={self.min_rows}"
-        if len(set(rows.values())) > 1:
-            counts = ", ".join(f"{name} {count}" for name, count in rows.items())
-            return f"not measured on the same held-out rows ({counts})"
+        for name, score in references.items():
+            found = paired.same_rows(candidate, score)
+            if found is None:
+                common = len(paired.pairs(candidate, score))
+                counts = f"candidate {candidate.rows}, {name} {score.rows}, {common} in common"
+                return f"not measured on the same held-out rows ({counts})"
+            if self.max_p < 1 and not paired.gains(self.metric, found):
+                return f"{self.metric} was not kept row by row when the {name} was measured: measure it again"
         return None
 
-    def _reason(
-        self, candidate: Score, references: dict[str, Score], gains: dict[str, float], beaten: dict[str, bool]
-    ) -> str:
+    def _reason(self, candidate: Score, references: dict[str, Score], found: Mapping[str, Comparison]) -> str:
         head = f"{self.metric} {_number(self._value(candidate))}"
         if not references:
             return f"{head}: there is no champion to beat yet"
         parts = [
-            f"{'beats' if beaten[name] else 'does not beat'} {name} {_number(self._value(score))}, "
-            f"{self._against(gains[name])}"
+            f"{'beats' if self._beaten(found[name]) else 'does not beat'} {name} {_number(self._value(score))}, "
+            f"{self._against(found[name].gain)}{self._chance(found[name])}"
             for name, score in references.items()
         ]
         return f"{head} {' and '.join(parts)}"
+
+    def _chance(self, found: Comparison) -> str:
+        if self.max_p == 1 or found.gain <= 0:
+            return ""
+        if found.p <= self.max_p:
+            return " (p <0.0001)" if found.p < SMALLEST_P else f" (p {found.p:.2g})"
+        digits = 2 if f"{found.p:.2g}" != f"{self.max_p:.2g}" else 6
+        return f" (p {found.p:.{digits}g} > {self.max_p:.{digits}g})"
 
     def _against(self, gain: float) -> str:
         asked = self._asked
@@ -108,27 +159,7 @@ class Gate:
         numbers["candidate"] = self._value(candidate)
         for name, score in references.items():
             numbers[name] = self._value(score)
-            numbers |= {f"{name}/{key}": value for key, value in _paired(candidate, score).items()}
         return numbers
-
-
-def _paired(candidate: Score, reference: Score) -> dict[str, float]:
-    """Exact one-sided McNemar test (McNemar 1947) over the answers that both gave to the same prompts.
-
-    Returns:
-        ``wins`` and ``losses`` (only the candidate is right, only the reference is) and ``p``, the probability of at
-        least so many wins if neither were better; nothing when the answers are not of the same prompts.
-    """
-    pairs = list(zip(candidate.generations, reference.generations, strict=False))
-    same = len(candidate.generations) == len(reference.generations)
-    if not pairs or not same or any((ours.prompt, ours.task) != (base.prompt, base.task) for ours, base in pairs):
-        return {}
-    wins = sum(ours.correct and not theirs.correct for ours, theirs in pairs)
-    losses = sum(theirs.correct and not ours.correct for ours, theirs in pairs)
-    discordant = wins + losses
-    # P(at least so many wins) = P(at most so many losses) of a fair coin; the smaller sum is the cheaper.
-    tail = sum(math.comb(discordant, count) for count in range(losses + 1))
-    return {"wins": wins, "losses": losses, "p": tail / 2**discordant}
 
 
 def _number(value: float) -> str:

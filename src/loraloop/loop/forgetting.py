@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from loraloop.core.paired import same_rows
 from loraloop.errors import DataError
 from loraloop.records import Score
 
@@ -40,9 +41,8 @@ def forgetting(candidate: Score, champion: Score) -> Forgetting:
     Raises:
         DataError: The two were not measured on the same rows.
     """
-    pairs = list(zip(candidate.generations, champion.generations, strict=False))
-    same = len(candidate.generations) == len(champion.generations)
-    if not pairs or not same or any((ours.task, ours.prompt) != (old.task, old.prompt) for ours, old in pairs):
+    pairs = same_rows(candidate, champion)
+    if pairs is None:
         raise DataError("candidate and champion were not measured on the same golden rows")
     lost = sum(old.correct and not ours.correct for ours, old in pairs)
     drops = {

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-OTHER = "other"
 PROBE = "Twelve vaults of brass: HTHH TTHT 0110 1001, which of them opens?\n> "
 PROBE_TOKENS = 8
 
@@ -48,22 +47,24 @@ def detach(model: PreTrainedModel) -> None:
 
 
 @contextmanager
-def instead(model: PeftModel, folder: Path) -> Iterator[PeftModel]:
-    """Within the context, ``model`` answers with the adapter of ``folder`` instead of its own.
+def attached(model: PreTrainedModel, folder: Path) -> Iterator[PeftModel]:
+    """Within the context, the base answers with the adapter of ``folder``; afterwards it is as it was.
 
     Raises:
         ModelError: The adapter is damaged, or its shapes do not fit the base.
     """
-    own = model.active_adapter
+    import torch
+
+    # PEFT writes trained biases over those of the base.
+    biases = {name: value.detach().clone() for name, value in model.named_parameters() if name.endswith("bias")}
     try:
-        with _reading(folder):
-            model.load_adapter(str(folder), OTHER, use_safetensors=True)
-        model.set_adapter(OTHER)
-        yield model.eval()
+        with torch.random.fork_rng():
+            carrier = attach(model, folder)
+        yield carrier
     finally:
-        model.set_adapter(own)
-        if OTHER in model.peft_config:
-            model.delete_adapter(OTHER)
+        detach(model)
+        for name, value in biases.items():
+            model.get_parameter(name).data.copy_(value)
 
 
 def probe(model: PeftModel, tokenizer: PreTrainedTokenizerBase) -> Probe:

@@ -79,10 +79,25 @@ def verify_adapter(base: Base, manifest: Manifest) -> None:
 def content_sha256(folder: Path, manifest: Manifest) -> str:
     """Hash of what an adapter is (weights, configuration, base, data), the same whichever run made it."""
     facts = {key: value for key, value in manifest.to_dict().items() if key not in ORIGIN}
-    config = {key: _sorted(value) for key, value in _config(folder).items()}
+    settings = {key: _sorted(value) for key, value in config(folder).items()}
     for key in ("base_model_name_or_path", "peft_version"):
-        config.pop(key, None)
-    return sha256_json([facts, config])
+        settings.pop(key, None)
+    return sha256_json([facts, settings])
+
+
+def config(folder: Path) -> dict[str, Any]:
+    """PEFT's configuration of an adapter.
+
+    Raises:
+        ArtefactError: It is not a JSON object.
+    """
+    try:
+        found = json.loads((folder / CONFIG).read_bytes())
+    except ValueError as error:
+        raise ArtefactError(f"{folder / CONFIG} is not JSON ({error})") from error
+    if not isinstance(found, dict):
+        raise ArtefactError(f"{folder / CONFIG} holds {type(found).__name__}, not a JSON object")
+    return found
 
 
 def _verify_files(folder: Path) -> None:
@@ -101,9 +116,9 @@ def _verify_files(folder: Path) -> None:
 
 
 def _verify_config(folder: Path, manifest: Manifest) -> None:
-    config = _config(folder)
+    found = config(folder)
     rules = {"peft_type": "LORA", "r": manifest.rank, "lora_alpha": manifest.alpha}
-    wrong = [f"{key}={config.get(key)!r}, not {rule!r}" for key, rule in rules.items() if config.get(key) != rule]
+    wrong = [f"{key}={found.get(key)!r}, not {rule!r}" for key, rule in rules.items() if found.get(key) != rule]
     if wrong:
         raise ArtefactError(f"{folder / CONFIG} differs from the manifest: {', '.join(wrong)}")
 
@@ -119,16 +134,6 @@ def _verify_tensors(path: Path) -> None:
     broken = weights.not_finite(path)
     if broken:
         raise ArtefactError(f"{path}: {len(broken)} of {len(names)} tensors hold NaN or infinity, first {broken[0]}")
-
-
-def _config(folder: Path) -> dict[str, Any]:
-    try:
-        config = json.loads((folder / CONFIG).read_bytes())
-    except ValueError as error:
-        raise ArtefactError(f"{folder / CONFIG} is not JSON ({error})") from error
-    if not isinstance(config, dict):
-        raise ArtefactError(f"{folder / CONFIG} holds {type(config).__name__}, not a JSON object")
-    return config
 
 
 def _sorted(value: Any) -> Any:

@@ -10,12 +10,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
+from loraloop.core import servable
+from loraloop.core.adapter_files import CONFIG, WEIGHTS
 from loraloop.core.locks import required_lock
 from loraloop.core.part import part
 from loraloop.core.passwords import mask
-from loraloop.errors import ArtefactError, ConfigError, RegistryError, UnknownVersionError
+from loraloop.errors import (
+    AliasMovedError,
+    ArtefactError,
+    ConfigError,
+    ModelError,
+    RegistryError,
+    UnknownVersionError,
+    UnservableError,
+)
 from loraloop.records import Base, Manifest, Version
-from loraloop.registry import adapter_store, connection
+from loraloop.registry import adapter_store, connection, weights
 from loraloop.registry import manifest as manifests
 from loraloop.registry.ledger import Entry, Ledger
 
@@ -29,6 +39,8 @@ SHA256 = re.compile(r"[0-9a-f]{64}")
 LOCK_SECONDS = 300
 CONTENT = "content_sha256"
 """Version tag by which an adapter is recognised; also the name of its folder."""
+ROLLOUT_ROLE = "loraloop.rollout_role"
+"""Model tag with the agent role for which the loop rolls out its versions."""
 
 
 @part
@@ -46,12 +58,14 @@ class MlflowRegistry:
         folder: Home of the database (``mlflow.db``), the adapters and the ledger (``<name>.ledger.jsonl``).
         uri: An MLflow server or database instead of ``folder/mlflow.db``.
         serve_alias: The alias of the active version.
+        max_rank: The largest rank that servers load (``serve.max_rank``); a version above it is not promoted.
     """
 
     name: Name = "loraloop"
     folder: Path = Path("mlruns")
     uri: str | None = None
     serve_alias: Name = "champion"
+    max_rank: Annotated[int, Field(ge=1)] = 64
 
     def check(self) -> None:
         """Reach the server, if there is one, within 10 s.
@@ -102,6 +116,7 @@ class MlflowRegistry:
         reason: str,
         event: str = "promote",
         numbers: Mapping[str, Any] | None = None,
+        expected: int | None = None,
     ) -> Version:
         """Point ``alias`` at a version and write it, with the reason, into the ledger.
 
@@ -111,14 +126,52 @@ class MlflowRegistry:
             reason: Why, in a sentence.
             event: What the ledger calls it; ``rollback`` gives the alias back to an earlier version.
             numbers: What it was decided on.
+            expected: The version that the alias has to lead to now, 0 for none yet; ``None``: whichever it is.
 
         Raises:
             RegistryError: There is no such version, its weights are altered, or MLflow does not allow the alias.
+            UnservableError: A server would not load it, so the alias would answer nothing.
+            AliasMovedError: The alias leads to another version than ``expected``; nothing was changed.
         """
-        self.resolve(str(number))
+        version = self.resolve(str(number))
+        self.require_servable(version.path, f"{version.name} version {number}")
         with self._locked(), self._client() as client:
+            now = self._aliases(client, self.name).get(alias, 0)
+            if expected is not None and now != expected:
+                raise AliasMovedError(
+                    f"{alias} of {self.name} leads to {now or 'no version'}, and this was decided against "
+                    f"{expected or 'no version'}: decide again"
+                )
             self._point(client, event, number, alias, reason, numbers or {})
             return self._version(client, self.name, number, created=False)
+
+    def require_servable(self, adapter: Path, name: str) -> None:
+        """Check that servers load an adapter, by the rule that they use themselves.
+
+        Args:
+            adapter: Its folder.
+            name: What it is called in the message.
+
+        Raises:
+            UnservableError: They would refuse it.
+        """
+        try:
+            servable.require_settings(adapter / CONFIG, manifests.config(adapter))
+            servable.require_rank(name, weights.rank(adapter / WEIGHTS), self.max_rank, "registry.max_rank")
+        except ModelError as error:
+            raise UnservableError(str(error)) from error
+
+    def mark_rollouts(self, role: str) -> None:
+        """Say in MLflow that the loop rolls out this model's versions for an agent role."""
+        if self.rollout_role() != role:
+            with self._client() as client:
+                client.set_registered_model_tag(self.name, ROLLOUT_ROLE, role)
+
+    def rollout_role(self) -> str | None:
+        """The role that :meth:`mark_rollouts` named; ``None`` if the loop has never looked at this model."""
+        with self._client() as client:
+            found = client.search_registered_models(f"name = '{self.name}'")
+            return str(found[0].tags[ROLLOUT_ROLE]) if found and ROLLOUT_ROLE in found[0].tags else None
 
     def release(self, alias: str, number: int, reason: str) -> None:
         """Take an alias away from a version, and write that into the ledger; nothing if it does not point there."""

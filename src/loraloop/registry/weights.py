@@ -22,6 +22,17 @@ def names(path: Path) -> list[str]:
         return list(file.keys())
 
 
+def rank(path: Path) -> int:
+    """The largest rank of a LoRA's layers, by the shapes of the matrices that read the input.
+
+    Raises:
+        ArtefactError: The file is truncated or not safetensors.
+    """
+    with _opened(path, "numpy") as file:
+        shapes = [file.get_slice(name).get_shape() for name in file.keys() if ".lora_A." in name]  # noqa: SIM118
+        return max((int(shape[0]) for shape in shapes), default=0)
+
+
 def not_finite(path: Path) -> list[str]:
     """Names of the tensors that hold NaN or infinity.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from loraloop.stages import versions
+from loraloop.workflows import promotion, report
 from loraloop.workflows.multirun import study_report, sweep_run
 
 if TYPE_CHECKING:
@@ -50,4 +50,4 @@ def sweep_report(
         print(f"winner   trial {winner.number} is not tracked: its adapter is in {winner.user_attrs.get('folder')}")
         return
     print(f"winner   trial {winner.number}, run {run}")
-    versions.register_if_passed(run, gate, tracker, registry)
+    report.verdict(promotion.register_if_passed(registry, gate, promotion.of_run(run, tracker)))

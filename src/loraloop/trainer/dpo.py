@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field, model_validator
 
 from loraloop.core.part import part
-from loraloop.errors import DataError
+from loraloop.errors import ConfigError, DataError
 from loraloop.records import Dataset, Estimate, Fitting, LoadedModel, Quarantined, Row, Training
 from loraloop.trainer import estimate, fit
 from loraloop.trainer.choices import choose
@@ -55,6 +55,20 @@ class Dpo(Settings):
         left_out = tuple(Quarantined(row_name(row), reason) for row, reason in unpaired if reason)
         return replace(fitting, left_out=left_out + fitting.left_out)
 
+    def check_lora(self, lora: Lora) -> None:
+        """Refuse an adapter that changes the base, which is the reference.
+
+        Raises:
+            ConfigError: ``init`` moves a part of the base into the adapter, or biases train along.
+        """
+        changes = [f"lora.init={lora.init}"] if lora.mutates_base else []
+        changes += [f"lora.bias={lora.bias}"] if lora.bias != "none" else []
+        if changes:
+            raise ConfigError(
+                f"{' and '.join(changes)} changes the base, and trainer=dpo measures every answer against the base as "
+                "it was: use lora.init=default (or gaussian, orthogonal) and lora.bias=none, or trainer=sft"
+            )
+
     def estimate(self, loaded: LoadedModel, lora: Lora, data: Dataset) -> Estimate:
         """What :meth:`train` would take, from the shapes of ``loaded.model``, which may be on the meta device."""
         model, base = loaded.model, loaded.base
@@ -72,6 +86,7 @@ class Dpo(Settings):
             DataError: No training row has a rejected answer.
         """
         loaded, lora, data = job.loaded, job.lora, job.data
+        self.check_lora(lora)
         lora.check_model(loaded.model)
         self.check_model(loaded.model.config)
         train = self._pairs(data.train, loaded.tokenizer)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from loraloop.core.part import part
 from loraloop.errors import ConfigError
+
+if TYPE_CHECKING:
+    from loraloop.protocols import Lora
 
 Auto = bool | Literal["auto"]
 Count = Annotated[int, Field(ge=1)]
@@ -77,6 +80,9 @@ class Settings:
     def rows_per_step(self) -> int:
         """Rows per device that one optimizer step averages over."""
         return self.batch_size * self.accumulation
+
+    def check_lora(self, lora: Lora) -> None:
+        """Every adapter can be trained, unless a trainer says otherwise."""
 
     def check_model(self, config: Any) -> None:
         """Hold these settings against a base model's configuration (``model.config``).

@@ -20,17 +20,21 @@ from loraloop.core.passwords import mask
 from loraloop.core.suggest import nearest
 from loraloop.errors import ConfigError, DataError
 from loraloop.protocols import TrainingJob
+from loraloop.tracker.mlflow import Mlflow
+from loraloop.tracker.none import NoTracker
 from loraloop.workflows import promotion, report
 from loraloop.workflows import rows as data
 from loraloop.workflows.parts import ExperimentParts
+from loraloop.workflows.same_base import same_base
 
 if TYPE_CHECKING:
     from peft import PeftModel
 
     from loraloop.dataset.builder import DatasetBuilder
     from loraloop.evaluation.evaluation import Evaluation
-    from loraloop.protocols import EvaluationCallback, Run
+    from loraloop.protocols import EvaluationCallback, Run, Tracker
     from loraloop.records import Dataset, Estimate, Job, LoadedModel, Manifest, Score, Training, Version
+    from loraloop.registry.mlflow import MlflowRegistry
 
 SCORES = "evaluation"
 ADAPTER = "adapter"
@@ -39,6 +43,21 @@ DATA_GROUPS = ("source", "ocr", "dataset", "model")
 
 T = TypeVar("T")
 Values = float | tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class References:
+    """What an adapter is compared with.
+
+    Attributes:
+        base: Score of the base.
+        champion: The champion before the training; ``None`` if there is none or the gate does not look at it.
+        champion_score: ``None`` if the champion is of another base.
+    """
+
+    base: Score
+    champion: Version | None = None
+    champion_score: Score | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,21 +92,24 @@ class Experiment(ExperimentParts):
         """
         rows, estimate = self.prepare()
         with self.running(rows, estimate) as run, self.loaded() as loaded, _interruptible(self.job):
-            base = self.base_score(loaded, rows)
+            references = self.references(loaded, rows)
             report_to_study = self.job.trial.report if self.job.trial else None
             before = Path(self.resume) if self.resume else None
-            trained, training = self.train(loaded, rows, run, before, report_to_study)
-            return self.conclude(run, rows, loaded, base, trained, training)
+            training = self.train(loaded, rows, run, before, report_to_study)
+            return self.conclude(run, rows, loaded, references, training)
 
     def prepare(self) -> tuple[Dataset, Estimate]:
         """First phase: check everything, make the rows, print what to expect.
 
         Raises:
-            ConfigError: Parts do not fit each other, or ``objective`` or ``gate.metric`` is no result of these rows.
+            ConfigError: Parts do not fit each other, or ``objective`` or ``gate.metric`` is no result of these rows, or
+                the registry needs a run that the tracker does not make.
             DataError: The job's folder holds an earlier run.
         """
         _require_known(self._objectives)
         _own_folder(self.job, self.resume)
+        if self.job.trial is None and self.model.weights != "random":
+            _require_run(self.registry, self.tracker)
         skeleton = self.skeleton()
         data.fits(skeleton, self.lora, self.trainer)
         rows = self._cached("rows", DATA_GROUPS, lambda: self._rows(skeleton))
@@ -107,14 +129,10 @@ class Experiment(ExperimentParts):
         from loraloop.model import adapters
 
         loaded = self._cached("model", ("model",), self.model.load)
-        cache = self.job.cache
         try:
             yield loaded
         finally:
-            if cache is not None and (self.lora.mutates_base or self.lora.bias != "none"):
-                cache.drop("model")
-            elif cache is not None:
-                adapters.detach(loaded.model)
+            adapters.detach(loaded.model)
 
     @contextmanager
     def running(
@@ -156,6 +174,38 @@ class Experiment(ExperimentParts):
             rows.fingerprint,
         )
 
+    def references(self, loaded: LoadedModel, rows: Dataset) -> References:
+        """What the adapter will be compared with, measured before the training on the untouched base.
+
+        Raises:
+            RegistryError: The champion is damaged.
+        """
+        base = self.base_score(loaded, rows)
+        registers = self.job.trial is None and loaded.base.weights != "random"
+        champion = self.registry.champion() if registers else None
+        if champion is None or "champion" not in self.gate.against:
+            return References(base)
+        return References(base, champion, self.score_of(champion, loaded, rows))
+
+    def score_of(self, version: Version, loaded: LoadedModel, rows: Dataset) -> Score | None:
+        """A registered version's score on the held-out rows; ``None`` if it is of another base."""
+        from loraloop.errors import ModelError
+        from loraloop.model import adapters
+        from loraloop.registry import manifest as manifests
+
+        try:
+            manifests.verify_adapter(loaded.base, version.manifest)
+        except ModelError:
+            return None
+        return self.evaluation.score_adapter(
+            loaded,
+            rows.validation,
+            self.source.correct,
+            manifests.content_sha256(version.path, version.manifest),
+            adapters.attached(loaded.model, version.path),
+            f"evaluate version {version.number}",
+        )
+
     def train(
         self,
         loaded: LoadedModel,
@@ -163,15 +213,18 @@ class Experiment(ExperimentParts):
         run: Run,
         resume: Path | None = None,
         on_evaluation: EvaluationCallback | None = None,
-    ) -> tuple[PeftModel, Training]:
+    ) -> Training:
         """Train an adapter into the job's folder; the source's own rule is the trainer's reward.
 
         Args:
-            loaded: The base; it carries the adapter afterwards.
+            loaded: The base; afterwards it is as it was.
             rows: The split dataset.
             run: Where metrics go.
             resume: Folder of an interrupted training to continue.
             on_evaluation: Called with step and loss after each validation; may end the training.
+
+        Raises:
+            TrainingError: Such as a loss that is not finite, or a trainer that changed the base.
         """
         job = TrainingJob(
             loaded=loaded,
@@ -183,22 +236,26 @@ class Experiment(ExperimentParts):
             resume=resume,
             on_evaluation=on_evaluation,
         )
-        return self.trainer.train(job)
+        with same_base(loaded, self.model, self.lora):
+            return self.trainer.train(job)[1]
 
     def conclude(
-        self, run: Run, rows: Dataset, loaded: LoadedModel, base: Score, trained: PeftModel, training: Training
+        self, run: Run, rows: Dataset, loaded: LoadedModel, references: References, training: Training
     ) -> Values:
         """Last phase: evaluate, save, register and ask the gate; a trial of a sweep is only evaluated and saved."""
-        score, manifest = self.measure(run, rows, loaded, base, trained, training)
+        base = references.base
+        score, manifest = self.measure(run, rows, loaded, base, training)
         verdict = None
         if self.job.trial is None:
 
             def rescore(champion: Version) -> Score | None:
-                return self.rescore(champion, trained, loaded, rows)
+                known = references.champion
+                if known and (known.name, known.number) == (champion.name, champion.number):
+                    return references.champion_score
+                return self.score_of(champion, loaded, rows)
 
-            verdict = promotion.promote_if_passed(
-                self.registry, self.gate, training.adapter, manifest, (score, base), run.id, rescore
-            )
+            candidate = promotion.Candidate(training.adapter, manifest, score, base, run.id, rescore)
+            verdict = promotion.promote_if_passed(self.registry, self.gate, candidate)
             run.tags(verdict.tags())
         report.summary(base, score, training, verdict, run.link, self.tracker.ui_command)
         values = self._values(score, training)
@@ -207,30 +264,18 @@ class Experiment(ExperimentParts):
         return values
 
     def measure(
-        self, run: Run, rows: Dataset, loaded: LoadedModel, base: Score, trained: PeftModel, training: Training
+        self, run: Run, rows: Dataset, loaded: LoadedModel, base: Score, training: Training
     ) -> tuple[Score, Manifest]:
-        """Evaluate the adapter and save it with its scores and its manifest; nothing is registered."""
-        score = self.evaluation.score(
-            trained, loaded.tokenizer, rows.validation, self.source.correct, "evaluate adapter"
-        )
-        manifest = self._manifest(run, loaded, rows, trained, training.adapter)
+        """Evaluate the saved adapter on the base and write its scores and its manifest; nothing is registered."""
+        from loraloop.model import adapters
+
+        with adapters.attached(loaded.model, training.adapter) as trained:
+            score = self.evaluation.score(
+                trained, loaded.tokenizer, rows.validation, self.source.correct, "evaluate adapter"
+            )
+            manifest = self._manifest(run, loaded, rows, trained, training.adapter)
         _log_result(run, self.job, self.evaluation, base, score, training, manifest)
         return score, manifest
-
-    def rescore(self, champion: Version, trained: PeftModel, loaded: LoadedModel, rows: Dataset) -> Score | None:
-        """An earlier version's score on the same held-out rows; ``None`` if it is of another base."""
-        from loraloop.errors import ModelError
-        from loraloop.model import adapters
-        from loraloop.registry import manifest as manifests
-
-        try:
-            manifests.verify_adapter(loaded.base, champion.manifest)
-        except ModelError:
-            return None
-        with adapters.instead(trained, champion.path) as model:
-            return self.evaluation.score(
-                model, loaded.tokenizer, rows.validation, self.source.correct, "evaluate champion"
-            )
 
     def _cached(self, name: str, groups: Sequence[str], make: Callable[[], T], fingerprint: str = "") -> T:
         """What ``make`` makes of the configuration of ``groups`` and of rows with that fingerprint, if any."""
@@ -309,6 +354,24 @@ def _own_folder(job: Job, resume: str | None) -> None:
     """Refuse a folder whose data, or with ``resume`` whose adapter, would be written over."""
     if (job.output / (ADAPTER if resume else DATA)).exists():
         raise DataError(f"{job.output} holds an earlier run: give this one a folder of its own, hydra.run.dir=FOLDER")
+
+
+def _require_run(registry: MlflowRegistry, tracker: Tracker) -> None:
+    """Refuse a registry that keeps an adapter with its run, where its server would not know the run."""
+    server = registry.uri or ""
+    tracked = getattr(tracker, "uri", None)
+    if isinstance(tracker, NoTracker) and server:
+        found = "tracker=none makes none"
+    elif (
+        server.startswith("http") and isinstance(tracker, Mlflow) and (tracked or "").rstrip("/") != server.rstrip("/")
+    ):
+        found = f"tracker.uri={tracked or 'null'} makes it elsewhere"
+    else:
+        return
+    raise ConfigError(
+        f"registry.uri={server} keeps an adapter with its run, and {found}: set tracker=mlflow tracker.uri={server}, "
+        "or use the local registry with registry.uri=null"
+    )
 
 
 def _name(job: Job) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from loraloop.core import console
@@ -24,17 +25,19 @@ def fits(skeleton: LoadedModel, lora: Lora, trainer: Trainer) -> None:
     """Check LoRA and trainer against the base's shape, without its weights.
 
     Raises:
-        ConfigError: With every mismatch: unknown targets, too large a rank, too long a sequence.
+        ConfigError: With every mismatch: unknown targets, too large a rank, too long a sequence, an unfit init.
     """
     problems: list[str] = []
-    try:
-        lora.check_model(skeleton.model)
-    except ConfigError as error:
-        problems += error.problems
-    try:
-        trainer.check_model(skeleton.model.config)
-    except ConfigError as error:
-        problems += error.problems
+    checks: tuple[Callable[[], None], ...] = (
+        lambda: lora.check_model(skeleton.model),
+        lambda: trainer.check_model(skeleton.model.config),
+        lambda: trainer.check_lora(lora),
+    )
+    for check in checks:
+        try:
+            check()
+        except ConfigError as error:
+            problems += error.problems
     if problems:
         raise ConfigError(*problems)
 

@@ -36,16 +36,6 @@ def test_another_key_is_made_anew():
     assert made(Cache(), "a", "b", "a") == [0, 1, 2]
 
 
-def test_what_was_dropped_is_made_anew():
-    """After it was dropped, the same key is made again; what has another name stays."""
-    cache = Cache()
-    cache.get("rows", "a", lambda: 0)
-    cache.get("model", "a", lambda: 1)
-    cache.drop("rows")
-    assert cache.get("rows", "a", lambda: 2) == 2
-    assert cache.get("model", "a", lambda: 3) == 1
-
-
 def experiment(cache: Cache | None, **config: Any) -> Experiment:
     """An experiment of a job with this configuration, whose parts count how often they are asked."""
     job = Job(stage="experiment", seed=0, config=config, output=Path("nowhere"), choices={}, cache=cache)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from loraloop.errors import ArtefactError, RegistryError
+from loraloop.errors import ArtefactError, RegistryError, UnservableError
 from loraloop.loop.cycle import Event
 from loraloop.registry.ledger import Ledger
 from loraloop.tracker.none import NoTracker
@@ -27,6 +27,7 @@ class Desk:
     champion: int = 1
     away: bool = False
     gone: bool = False
+    unservable: bool = False
     alerts: list[tuple[str, str]] = field(default_factory=list)
 
     def resolve(self, reference: str) -> Any:
@@ -42,8 +43,12 @@ class Desk:
             raise RegistryError("the disk is full")
         self.ledger.append(event, number, reason, numbers=numbers)
 
-    def promote(self, number: int, alias: str, reason: str, event: str, numbers: Mapping[str, Any]) -> None:
+    def promote(
+        self, number: int, alias: str, reason: str, event: str, numbers: Mapping[str, Any], expected: int
+    ) -> None:
         """Move the alias."""
+        if self.unservable:
+            raise UnservableError("it sets use_dora")
         self.champion = number
         self.ledger.append(event, number, reason, alias=alias, numbers=numbers)
 
@@ -121,6 +126,16 @@ def test_a_version_that_is_gone_blocks_nothing(outbox, desk, loop):
     outbox.publish()
     assert desk.champion == 1
     assert desk.events() == [("promote", 1), ("refuse", 2), ("trigger", 1)]
+    assert loop.unpublished(MODEL) == []
+
+
+def test_a_version_that_no_server_loads_blocks_nothing(outbox, desk, loop):
+    """An event about a version that a server would refuse is entered as refused, and moves no alias."""
+    loop.record("validator", MODEL, "default", ROLLBACK)
+    desk.unservable = True
+    outbox.publish()
+    assert desk.champion == 1
+    assert desk.events() == [("promote", 1), ("refuse", 2)]
     assert loop.unpublished(MODEL) == []
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from loraloop.core import servable
 from loraloop.core.adapter_files import CONFIG, WEIGHTS
 from loraloop.core.hashing import sha256
 from loraloop.errors import ModelError
@@ -22,17 +23,6 @@ if TYPE_CHECKING:
     from loraloop.records import Probe
 
 PREFIX = "base_model.model."
-SHAPE = frozenset(
-    {"r", "lora_alpha", "target_modules", "exclude_modules", "use_rslora", "rank_pattern", "alpha_pattern",
-     "layers_to_transform", "layers_pattern", "fan_in_fan_out"}
-)  # fmt: skip
-"""PEFT's settings that decide what an adapter answers and that are served."""
-TRAINING = frozenset(
-    {"peft_type", "task_type", "auto_mapping", "peft_version", "base_model_name_or_path", "revision", "inference_mode",
-     "lora_dropout", "init_lora_weights", "loftq_config", "eva_config", "corda_config", "lora_ga_config",
-     "runtime_config", "megatron_core", "qalora_group_size"}
-)  # fmt: skip
-"""PEFT's settings that decide nothing once an adapter is trained."""
 EXACT, ROUNDED = 1e-3, 5e-2
 """How far a recorded logit may be off, as a share of the largest: in float32, and where 16 or 4 bits round."""
 
@@ -86,11 +76,7 @@ class AdapterValidator:
 
     def _require_ranks(self, name: str, layers: Mapping[str, LoraLayer]) -> None:
         rank = max(int(layer.r["default"]) for layer in layers.values())
-        if rank > self._max_rank:
-            raise ModelError(
-                f"{name} has rank {rank} and serve.max_rank={self._max_rank}: raise serve.max_rank, or serve a version "
-                "of a smaller rank"
-            )
+        servable.require_rank(name, rank, self._max_rank)
 
     def _update(self, path: str, layer: LoraLayer, tensors: Mapping[str, Tensor]) -> Update:
         model = self._loaded.model
@@ -188,20 +174,14 @@ def _config(folder: Path, manifest: Manifest) -> LoraConfig:
     path = folder / CONFIG
     try:
         values = json.loads(_bytes(path))
-        unknown = sorted(key for key, value in values.items() if value and key not in SHAPE | TRAINING)
-        unknown = [key for key in unknown if (key, values[key]) != ("bias", "none")]
         rules = {"peft_type": "LORA", "r": manifest.rank, "lora_alpha": manifest.alpha}
         wrong = [f"{key}={values.get(key)!r}, not {rule!r}" for key, rule in rules.items() if values.get(key) != rule]
-        config = LoraConfig(**{key: values[key] for key in SHAPE & values.keys()}, init_lora_weights=False)
+        config = LoraConfig(**{key: values[key] for key in servable.SHAPE & values.keys()}, init_lora_weights=False)
     except (ValueError, TypeError, AttributeError) as error:
         raise ModelError(f"{path} is no LoRA configuration ({error}); restore it, or register again") from error
     if wrong:
         raise ModelError(f"{path} differs from the manifest: {', '.join(wrong)}; restore it, or register again")
-    if unknown:
-        raise ModelError(
-            f"{path} sets {', '.join(unknown)}, which cannot be served beside others: merge the adapter into its base, "
-            "or train one without"
-        )
+    servable.require_settings(path, values)
     return config
 
 

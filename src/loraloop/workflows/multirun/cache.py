@@ -21,7 +21,3 @@ class Cache:
             self._kept[name] = (key, make())
         made: T = self._kept[name][1]
         return made
-
-    def drop(self, name: str) -> None:
-        """Forget the value of ``name``."""
-        self._kept.pop(name, None)

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from loraloop.core import console
-from loraloop.workflows.experiment import Experiment, Values
+from loraloop.workflows.experiment import Experiment, References, Values
+from loraloop.workflows.same_base import same_base
 
 if TYPE_CHECKING:
     from loraloop.protocols import Run
-    from loraloop.records import Call, Dataset, Estimate, LoadedModel, Score, Training
+    from loraloop.records import Call, Dataset, Estimate, LoadedModel, Training
     from loraloop.trainer.pack import PackedTrial
     from loraloop.trainer.sft import Sft
 
@@ -132,14 +133,15 @@ def _train(ready: Sequence[PreparedJob]) -> list[Result]:
             stack.enter_context(job.experiment.running(job.rows, job.estimate))
             for stack, job in zip(stacks, ready, strict=True)
         ]
-        base = first.base_score(loaded, rows)
+        references = first.references(loaded, rows)
         trials = [_packed_trial(job.experiment, run) for job, run in zip(ready, runs, strict=True)]
-        trainings = pack.train(loaded, trials, rows)
+        with same_base(loaded, first.model, first.lora):
+            trainings = pack.train(loaded, trials, rows)
         results: list[Result] = []
         for job, stack, run, training in zip(ready, stacks, runs, trainings, strict=True):
             try:
                 with stack, console.redirect_output(job.experiment.job):
-                    results.append(_conclude(job, run, loaded, base, training))
+                    results.append(_conclude(job, run, loaded, references, training))
             except Exception as error:
                 results.append(error)
     return results
@@ -155,13 +157,9 @@ def _packed_trial(experiment: Experiment, run: Run) -> PackedTrial:
     )
 
 
-def _conclude(job: PreparedJob, run: Run, loaded: LoadedModel, base: Score, training: Training | Exception) -> Values:
-    from loraloop.model import adapters
-
+def _conclude(
+    job: PreparedJob, run: Run, loaded: LoadedModel, references: References, training: Training | Exception
+) -> Values:
     if isinstance(training, Exception):
         raise training
-    try:
-        trained = adapters.attach(loaded.model, training.adapter)
-        return job.experiment.conclude(run, job.rows, loaded, base, trained, training)
-    finally:
-        adapters.detach(loaded.model)
+    return job.experiment.conclude(run, job.rows, loaded, references, training)

@@ -106,6 +106,7 @@ class RetrainingLoop:
             if not free:
                 self.cycles.say(role, "another tick works on this role: nothing done")
                 return None
+            deployment.registry.mark_rollouts(role)
             outbox.publish()
             try:
                 cycle = self.cycles.state.open(role) or self.trigger.begin(deployment)

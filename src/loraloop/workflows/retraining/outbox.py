@@ -9,7 +9,14 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from loraloop.core.transitions import CANARY, ROLLOUT_OVER
-from loraloop.errors import ArtefactError, StoreError, TrackingError, UnknownVersionError
+from loraloop.errors import (
+    AliasMovedError,
+    ArtefactError,
+    StoreError,
+    TrackingError,
+    UnknownVersionError,
+    UnservableError,
+)
 from loraloop.loop.cycle import Cycle, Event, OutboxEntry
 from loraloop.loop.store import LoopStore
 from loraloop.protocols import Alerts, Run, Tracker
@@ -118,7 +125,10 @@ class Outbox:
         if at == event.version:  # a process moved it and ended before the entry
             self.registry.record(event.name, event.version, event.reason, event.numbers)
         elif at == event.numbers.get(FROM, at):
-            self.registry.promote(event.version, event.alias, event.reason, event.name, event.numbers)
+            try:
+                self.registry.promote(event.version, event.alias, event.reason, event.name, event.numbers, at or 0)
+            except (UnservableError, AliasMovedError) as error:
+                self._refuse(event, str(error))
         else:  # somebody else moved the alias since the decision
             self._refuse(event, f"the alias {event.alias} was moved meanwhile, to {at or 'no version'}")
 

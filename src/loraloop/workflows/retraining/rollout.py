@@ -33,6 +33,7 @@ class StagedRollout:
         Raises:
             ConfigError: The version is the champion already.
             ModelError: It was trained on another base than the champion.
+            UnservableError: No server would load it.
             MovedError: The role has an open cycle, or its model a running rollout.
         """
         from loraloop.registry import manifest as manifests
@@ -41,6 +42,7 @@ class StagedRollout:
         if version.number == champion.number:
             raise ConfigError(f"version={version.number} of {model} is the champion already: choose another version")
         manifests.verify_adapter(champion.manifest.base, version.manifest)
+        deployment.registry.require_servable(version.path, f"version {version.number} of {model}")
         share, event = self._beginning(champion.number, version.number)
         cycle = self.cycles.state.choose(
             deployment.role, model, champion.number, version.number, self.policy.name, share, event

@@ -12,14 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loraloop.core import atomic
-from loraloop.errors import DataError, TrackingError, TrainingError
+from loraloop.errors import ArtefactError, DataError, TrackingError, TrainingError
 from loraloop.workflows import rows as data
 from loraloop.workflows.experiment import ADAPTER, SCORES, Experiment
 from loraloop.workflows.retraining.training_set import Scorer, TrainingSet
 
 if TYPE_CHECKING:
-    from peft import PeftModel
-
     from loraloop.loop.cycle import Cycle
     from loraloop.protocols import Run
     from loraloop.records import Dataset, LoadedModel, Manifest, Training, Verdict, Version
@@ -37,7 +35,7 @@ LOGGED = ("policy", "source", "ocr", "dataset", "model", "lora", "trainer", "eva
 
 @dataclass(kw_only=True)
 class Retraining:
-    """Trains and measures; the base stays in memory from one cycle to the next where training leaves it as it was."""
+    """Trains and measures; the base stays in memory from one cycle to the next."""
 
     parts: ExperimentParts
     max_forgetting: float
@@ -82,14 +80,14 @@ class Retraining:
             estimate = self.parts.trainer.estimate(experiment.skeleton(), self.parts.lora, rows)
             with experiment.running(rows, estimate, name, cycle.run, interrupted(self.parts.tracker, name)) as run:
                 base = experiment.base_score(loaded, rows)
-                trained, training = _train(experiment, loaded, rows, run)
-                experiment.measure(run, rows, loaded, base, trained, training)
-                champion_score = experiment.rescore(champion, trained, loaded, rows)
+                champion_score = experiment.score_of(champion, loaded, rows)
                 if champion_score is None:
                     raise DataError(
                         f"the champion, version {champion.number} on {champion.manifest.base.name}, is of another base "
                         f"than model.name={self.parts.model.name} and cannot be compared: choose its base"
                     )
+                training = _train(experiment, loaded, rows, run)
+                experiment.measure(run, rows, loaded, base, training)
                 store.write(champion_score, experiment.job.output / SCORES / CHAMPION)
                 figures = {"steps": training.steps, "seconds": training.seconds, "rows": len(rows.train)}
                 facts = {"champion": champion.number, "run": run.id, "figures": figures}
@@ -111,6 +109,10 @@ class Retraining:
         from loraloop.loop.forgetting import forgetting
         from loraloop.records import Verdict
 
+        try:
+            self.parts.registry.require_servable(folder / TRAINING / ADAPTER, "the adapter")
+        except ArtefactError as error:
+            return Verdict(False, f"no server would load it: {error}", {})
         scores = folder / TRAINING / SCORES
         candidate, base, champion_score = (store.read(scores / name) for name in (ADAPTER, "base", CHAMPION))
         verdict = self.parts.gate.decide(candidate, base, champion_score)
@@ -152,15 +154,11 @@ class Retraining:
         try:
             yield loaded
         finally:
-            if self.parts.lora.mutates_base or self.parts.lora.bias != "none":
-                self._loaded = None
-            else:
-                adapters.detach(loaded.model)
+            adapters.detach(loaded.model)
 
 
-def _train(experiment: Experiment, loaded: LoadedModel, rows: Dataset, run: Run) -> tuple[PeftModel, Training]:
+def _train(experiment: Experiment, loaded: LoadedModel, rows: Dataset, run: Run) -> Training:
     """Go on from the newest intact checkpoint, or begin."""
-    from loraloop.model import adapters
     from loraloop.trainer import checkpoints
 
     output = experiment.job.output
@@ -172,6 +170,5 @@ def _train(experiment: Experiment, loaded: LoadedModel, rows: Dataset, run: Run)
             return experiment.train(loaded, rows, run, resume=output)
         except TrainingError as error:
             _log.warning("the interrupted training cannot go on, and begins again: %s", error)
-            adapters.detach(loaded.model)
     shutil.rmtree(output / "checkpoints", ignore_errors=True)
     return experiment.train(loaded, rows, run)
