@@ -176,6 +176,13 @@ class LoopStore:
         with self.database.read() as connection:
             return connection.scalar(wanted.limit(1)) is not None
 
+    def numbers(self, cycle: str, event: str) -> Mapping[str, Any]:
+        """The numbers of the latest event of that name in a cycle; none if it has no such event."""
+        wanted = sa.select(decisions.c.numbers).where(decisions.c.cycle == cycle, decisions.c.event == event)
+        with self.database.read() as connection:
+            found: Mapping[str, Any] | None = connection.scalar(wanted.order_by(decisions.c.nth.desc()).limit(1))
+        return found or {}
+
     def unpublished(self, model: str) -> list[OutboxEntry]:
         """A model's events that are not published everywhere yet, oldest first."""
         wanted = sa.select(decisions).where(~decisions.c.done, decisions.c.model == model).order_by(decisions.c.nth)

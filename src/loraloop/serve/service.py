@@ -114,6 +114,7 @@ class Service:
             began=request.state.began,
             conversation=body.conversation,
             client=body.client or request.state.key,
+            key=request.state.key,
         )
         answer = Answer(task, self.backend, self.sessions, self.metrics)
         async with _kept(answer):

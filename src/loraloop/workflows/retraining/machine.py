@@ -209,11 +209,12 @@ def retraining_loop(
     parts = retraining.parts
     training_sets = TrainingSetBuilder(policy, folder, sessions, parts.source, parts.ocr, parts.dataset, parts.job.seed)
     cycles = stored.open_cycles(policy, sessions, parts.tracker, alerts, say)
+    training = TrainingSteps(folder=folder, cycles=cycles, training_sets=training_sets, retraining=retraining)
     return RetrainingLoop(
         policy=policy,
         cycles=cycles,
         training_sets=training_sets,
-        trigger=RetrainingTrigger(policy=policy, cycles=cycles, sessions=sessions, training_sets=training_sets),
-        training=TrainingSteps(folder=folder, cycles=cycles, training_sets=training_sets, retraining=retraining),
+        trigger=RetrainingTrigger(policy=policy, cycles=cycles, sessions=sessions, shortage=training.shortage),
+        training=training,
         rollouts=StagedRollout(policy=policy, cycles=cycles, sessions=sessions),
     )
