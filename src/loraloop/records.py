@@ -534,6 +534,19 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """Which sessions a trigger looks at; without a bound, all of them.
+
+    Attributes:
+        rated_since: ISO 8601, UTC: those that were rated then or later.
+        latest: The latest so many.
+    """
+
+    rated_since: str | None = None
+    latest: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rollout:
     """A canary: a share of conversations is answered by a new version, the others by the stable one (promise L5).
 

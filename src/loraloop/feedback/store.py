@@ -164,6 +164,7 @@ class Store:
         answered: str | None = None,
         rollout: str | None = None,
         since: str | None = None,
+        rated_since: str | None = None,
         limit: int | None = None,
     ) -> list[Outcome]:
         """What sessions say about the versions that answered them, oldest first; see :func:`outcome`.
@@ -172,10 +173,11 @@ class Store:
             answered: Of this version alone.
             rollout: Of this rollout alone.
             since: ISO 8601; in UTC where it names no zone. Of requests that came then or later.
+            rated_since: Likewise; of sessions that were rated then or later.
             limit: Of the latest so many.
 
         Raises:
-            ValueError: ``since`` is no time.
+            ValueError: ``since`` or ``rated_since`` is no time.
         """
         conditions = ["sessions.time IS NOT NULL", "sessions.answered IS NOT NULL"]
         if answered is not None:
@@ -185,10 +187,14 @@ class Store:
         if since is not None:
             conditions.append("sessions.time >= :since")
             since = stamp(since)
+        if rated_since is not None:
+            conditions.append("given.time >= :rated_since")
+            rated_since = stamp(rated_since)
         where, order = " AND ".join(conditions), "sessions.time DESC, sessions.id DESC"
         if limit is not None:
             order += " LIMIT :limit"
         values: dict[str, Any] = {"answered": answered, "rollout": rollout, "since": since, "limit": limit}
+        values["rated_since"] = rated_since
         with self.database.read() as connection:
             newest = [outcome(each) for each in select(connection, where, order=order, texts=False, **values)]
         return sorted((each for each in reversed(newest) if each is not None), key=lambda each: each.time)

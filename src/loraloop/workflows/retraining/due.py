@@ -38,7 +38,11 @@ class RetrainingTrigger:
         """The cycle that begins; ``None``: nothing to do, and the reason is reported."""
         champion, state, role = deployment.champion(), self.cycles.state, deployment.role
         now, since = state.now(), self._since(deployment, champion.number)
-        outcomes = self.sessions.outcomes(answered=deployment.name_of(champion.number), since=since)
+        look, answered = self.policy.trigger.reads(since, now), deployment.name_of(champion.number)
+        outcomes = self.sessions.outcomes(
+            answered=answered, since=since, rated_since=look.rated_since, limit=look.latest
+        )
+        self.cycles.warn(role, outcomes)
         verdict = self.policy.trigger.decide(outcomes, since, now)
         if not verdict.passed:
             self.cycles.say(role, f"nothing to do: {verdict.reason}")
