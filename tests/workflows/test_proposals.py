@@ -14,7 +14,7 @@ from loraloop.feedback import layout
 from loraloop.feedback.settings import Feedback
 from loraloop.feedback.store import Store
 from loraloop.records import Rating, Session
-from loraloop.source.sessions import Sessions
+from loraloop.source.sessions import Sessions, reading
 from loraloop.workflows.proposals import propose
 from loraloop.workflows.retraining.training_set import TrainingSetBuilder
 
@@ -82,6 +82,21 @@ def test_what_a_rule_makes_is_proposed_too(file):
     assert (proposal.source, proposal.text) == ("rule", "wait_for(target=reload,timeout=30); reload()")
     file.decide(proposal.id, "accepted")
     assert retrained(file) == [proposal.text]
+
+
+def test_only_what_can_be_learned_from_is_read(file):
+    """Of a database, sessions that nobody rated, or between bad and good, are counted and not read."""
+    for name, stars in (("bad", 1), ("good", 5), ("fair", 4)):
+        put(file, name, stars, name)
+    put(file, "other", 5, "other", prompt="another task")
+    file.keep(Session(id="unrated", prompt="HHTT", answer="?", status="ok"))
+    url = file.database.url
+    assert set(reading.rated(url, 4, 5)[0]) == {"bad", "good", "other"}
+    assert set(reading.corrective(url, 4, 5)[0]) == {"bad", "good"}
+    with pytest.raises(
+        DataError, match="holds 5 sessions, from .* 3 are not rated, or not rated so that"
+    ):
+        Sessions(path=url.render_as_string(), use=("corrective",)).collect()
 
 
 def test_the_same_answer_corrects_nothing(file):

@@ -35,14 +35,13 @@ class LoopStore:
     the step ends the rollout, and whether people are alerted; any other step is a ``ValueError``.
 
     Args:
-        database: The database of the sessions; missing tables are created.
+        database: The database of the sessions; missing tables are created, earlier ones brought up to date.
         policy: Name of the policy in force, which every event carries; ``None``: the one that its cycle began under.
     """
 
     def __init__(self, database: Database, policy: str | None = None) -> None:
         self.database, self.policy = database, policy
-        with database.write() as connection:
-            schema.create(connection)
+        schema.prepare(database)
 
     def rollouts(self) -> list[Rollout]:
         """The rollouts that are running."""

@@ -113,9 +113,9 @@ class Sessions:
         url = database.address(self.path)
         sessions, broken = self._read(url)
         labelled = self.judge(sessions, reviewed=url is not None and self.review == "required")
-        place = self.path if url is None else url.render_as_string(hide_password=True)
+        place = str(self.path) if url is None or "://" not in str(self.path) else url.render_as_string()
         unread = 0 if url is None else database.count(url) - len(labelled) - len(broken)
-        self._demand_enough(f"{place}", labelled, broken, unread)
+        self._demand_enough(place, labelled, broken, unread)
         _log.info("%s: %s", place, _summary(labelled, len(broken), unread))
         unusable = [Quarantined(one.id, one.reason) for one in labelled if one.fate == "quarantined"]
         return Collection(
