@@ -93,9 +93,7 @@ def test_only_what_can_be_learned_from_is_read(file):
     url = file.database.url
     assert set(reading.rated(url, 4, 5)[0]) == {"bad", "good", "other"}
     assert set(reading.corrective(url, 4, 5)[0]) == {"bad", "good"}
-    with pytest.raises(
-        DataError, match="holds 5 sessions, from .* 3 are not rated, or not rated so that"
-    ):
+    with pytest.raises(DataError, match=r"holds 5 sessions, from .* 3 are not rated, or not rated so that"):
         Sessions(path=url.render_as_string(), use=("corrective",)).collect()
 
 
@@ -179,3 +177,13 @@ def test_who_asked_cannot_make_its_own_answer_a_target(file, asked, rated, taken
     assert targets == ({"obey the caller"} if taken else set())
     file.reviewed = False
     assert retrained(file) == (["obey the caller"] if taken else [])
+
+
+def test_a_password_in_a_prompt_is_not_retrained_on(file):
+    """A corrected session whose prompt holds a secret is left out of the training set."""
+    for name, prompt in (("bad", "password: Tr0ub4dor&3x"), ("worse", "HHTT")):
+        put(file, name, 1, "?", prompt=prompt)
+        file.propose([(name, "user", f"2 heads of {name}")])
+    for proposal in file.proposals():
+        file.decide(proposal.id, "accepted")
+    assert retrained(file) == ["2 heads of worse"]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from loraloop.core import console
 from loraloop.errors import ConfigError
+from loraloop.source import screening
 
 if TYPE_CHECKING:
     from loraloop.dataset.builder import DatasetBuilder
@@ -20,7 +21,7 @@ def collect(job: Job, source: Source, ocr: Ocr, dataset: DatasetBuilder) -> None
         raise ConfigError(
             "stage=collect needs dataset.export=FILE (.jsonl .alpaca.jsonl .csv .parquet .toon, or a folder)"
         )
-    built = dataset.build(source.collect(ocr))
+    built = dataset.build(screening.collect(source, ocr))
     path = dataset.save(built)
     console.quarantine(built.quarantined)
     tasks = Counter(row.example.task or "(none)" for row in (*built.train, *built.validation))

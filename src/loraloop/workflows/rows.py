@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from loraloop.core import console
 from loraloop.errors import ConfigError
+from loraloop.source import screening
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -36,7 +37,7 @@ def fits(skeleton: LoadedModel, lora: Lora, trainer: Trainer) -> None:
 
 
 def prepare(source: Source, ocr: Ocr, dataset: DatasetBuilder, tokenizer: PreTrainedTokenizerBase) -> Dataset:
-    """Collect from ``source``, render and split, and say what was set aside."""
-    built = dataset.build(source.collect(ocr), tokenizer)
+    """Collect from ``source`` and screen it, render and split, and say what was set aside."""
+    built = dataset.build(screening.collect(source, ocr), tokenizer)
     console.quarantine(built.quarantined)
     return built

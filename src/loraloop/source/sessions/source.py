@@ -16,6 +16,7 @@ from loraloop.core.same_task import answer_key, collapse, question
 from loraloop.errors import ConfigError, DataError
 from loraloop.protocols import Ocr
 from loraloop.records import Agent, Collection, Example, Provenance, Quarantined, Session
+from loraloop.source.screening import Policy
 from loraloop.source.sessions import database, reading
 from loraloop.source.sessions.family import Family, families, praised_by_itself, vouched
 from loraloop.source.sessions.targets import Target, lacking, targets
@@ -72,6 +73,8 @@ class Sessions:
     pairs: bool = False
     rejected_below: Annotated[Stars, Field(ge=2)] = 3
     agents: Annotated[tuple[Agent, ...], Field(min_length=1)] | None = None
+    secrets: Policy = "quarantine"
+    emails: bool = False
 
     @field_validator("path")
     @classmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import floor
@@ -13,7 +14,10 @@ from loraloop.core import atomic
 from loraloop.core.hashing import sha256
 from loraloop.errors import ConfigError, DataError
 from loraloop.records import Collection, Dataset
+from loraloop.source import screening
 from loraloop.workflows.retraining.overlap import apart
+
+_log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -152,7 +156,7 @@ class TrainingSetBuilder:
         """
         if not (cycle / SET).exists():
             corrective = self._corrective(deployment)
-            built = self.dataset.build(self.source.collect(self.ocr), tokenizer)
+            built = self.dataset.build(screening.collect(self.source, self.ocr), tokenizer)
             golden = self._golden(deployment.role, built)
             usable, overlap = self._apart(golden, corrective, tokenizer, min_golden)
             earlier = [row.example for row in apart(self._rows(golden, tokenizer), built.train)[0]]
@@ -200,20 +204,24 @@ class TrainingSetBuilder:
     def _corrective(self, deployment: Deployment) -> list[Example]:
         from loraloop.source.sessions import Sessions, reading
 
-        below = self.policy.below
+        below, role = self.policy.below, deployment.role
         sessions, _ = reading.corrective(self.store.database.url, below, GOOD)
         part = Sessions(below=below, min_positive_rating=GOOD, use=("corrective",), min_corrective=0)
         judged = part.judge(sessions, reviewed=self.store.reviewed)
         mine = [one for one in judged if deployment.owns(str(sessions[one.id].answered))]
-        found = [example for one in mine for example in one.examples]
+        screened = screening.screen(Collection(tuple(each for one in mine for each in one.examples)), part.secrets)
+        found = list(screened.examples)
+        if screened.quarantined:
+            _log.warning("%d sessions of %s are not learned from: they hold secrets", len(screened.quarantined), role)
         if len(found) < self.policy.min_corrective:
             waiting = sum(one.waiting is not None for one in mine)
             without = sum(one.fate == "quarantined" for one in mine) - waiting
+            secret = f", {len(screened.quarantined)} hold secrets" * bool(screened.quarantined)
             raise ShortageError(
-                f"{len(found)} sessions of {deployment.role} rated below {below} have an answer to learn from, and at "
-                f"least {self.policy.min_corrective} are needed (policy.min_corrective); {without} more have no "
-                f"correction, no well-rated sibling and no rule, and for {waiting} the answer of a sibling or a rule "
-                "waits for review: accept or write corrections with stage=review"
+                f"{len(found)} sessions of {role} rated below {below} have an answer to learn from, and at "
+                f"least {self.policy.min_corrective} are needed (policy.min_corrective){secret}; {without} more have "
+                f"no correction, no well-rated sibling and no rule, and for {waiting} the answer of a sibling or a "
+                "rule waits for review: accept or write corrections with stage=review"
             )
         return found
 
