@@ -25,7 +25,7 @@ from loraloop.trigger.sequential import Sequential
 HOURS, TICKS, SESSIONS = 4, 42, 12
 CHUNK = 500
 MEANS = (4.40, 4.10, 3.90, 3.80, 3.60, 3.45, 3.00)
-CROWDS = {
+USERS = {
     "independent": SimulatedUsers(sessions=SESSIONS),
     "conversations of 4, ICC 0.3": SimulatedUsers(sessions=SESSIONS, talk=4, talk_icc=0.3),
     "30 raters, ICC 0.1": SimulatedUsers(sessions=SESSIONS, raters=30, rater_icc=0.1),
@@ -80,12 +80,12 @@ def summary(fires: np.ndarray) -> dict[str, Any]:
     return {**share, "median_hours": float(np.median(hours)) if fired.any() else None}
 
 
-def cell(crowd: SimulatedUsers, mean: float, weeks: int, rng: np.random.Generator) -> dict[str, Any]:
-    quality, rules = Quality(success=0.95, stars=mean - crowd.drift / 2), (Sequential(), Plain())
+def cell(users: SimulatedUsers, mean: float, weeks: int, rng: np.random.Generator) -> dict[str, Any]:
+    quality, rules = Quality(success=0.95, stars=mean - users.drift / 2), (Sequential(), Plain())
     found: dict[str, list[np.ndarray]] = {"sequential": [], "plain": []}
     for begin in range(0, weeks, CHUNK):
-        visits = crowd.visit(min(CHUNK, weeks - begin), TICKS, rng)
-        answers = crowd.answer(visits, quality, quality, np.zeros(visits.mood.shape, dtype=bool))
+        visits = users.visit(min(CHUNK, weeks - begin), TICKS, rng)
+        answers = users.answer(visits, quality, quality, np.zeros(visits.mood.shape, dtype=bool))
         found["sequential"].append(sequential(rules[0], visits, answers))
         found["plain"].append(plain(rules[1], answers))
     return {name: summary(np.concatenate(parts)) for name, parts in found.items()}
@@ -124,12 +124,12 @@ def main() -> None:
     arguments = parser.parse_args()
     began, cells = time.perf_counter(), []
     rng = np.random.default_rng(arguments.seed)
-    for people, crowd in CROWDS.items():
+    for people, users in USERS.items():
         print(f"\n{people}\n{'mean':>6} {'sd':>6}   sequential: fired %    hours  plain: fired %        hours")
         for mean in MEANS:
             stars = np.arange(1, 6)
             sd = float(np.sqrt(chances(mean) @ stars**2 - mean**2))
-            rules = cell(crowd, mean, arguments.weeks, rng)
+            rules = cell(users, mean, arguments.weeks, rng)
             cells.append({"people": people, "mean": mean, "sd": round(sd, 3), **rules})
             print(f"{mean:6.2f} {sd:6.2f}   {show(rules['sequential'])}  {show(rules['plain'])}", flush=True)
     again = rerated(rng)
