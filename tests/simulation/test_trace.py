@@ -92,7 +92,7 @@ def test_between_two_retrainings_there_is_a_pause():
 
 
 def test_evidence_begins_with_the_last_retraining():
-    """After a rollout that was lost, ratings count since its retraining began; after one that won, since it became active."""
+    """After a rollout that was lost, ratings count since its retraining began, and after one that won since then."""
     lost = play(candidate=Quality(success=0.5, stars=2))
     fired, after = lost.events[0].time, next(look for look in lost.looks if look[0] > lost.events[1].time)
     assert [event.kind for event in lost.events[:2]] == ["trigger", "rollback"]

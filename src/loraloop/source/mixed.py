@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import fields, replace
 from fractions import Fraction
 from math import floor
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import numpy as np
 from pydantic import Field, SkipValidation, model_validator
@@ -48,7 +48,7 @@ class Mixed:
     An example remembers the source that made it: ``provenance.source`` begins with the source's name here.
     """
 
-    SCREENED: ClassVar = True  # each of its sources is
+    SCREENED = True  # each of its sources is
 
     sources: Annotated[dict[str, SkipValidation[Source]], Field(min_length=1)]
     weights: dict[str, Weight]

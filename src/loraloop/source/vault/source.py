@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -63,7 +63,7 @@ class Vault:
         cache: Folder of the drawn and damaged images.
     """
 
-    SCREENED: ClassVar = True  # page by page, where the true text beside an image is at hand
+    SCREENED = True  # page by page, where the true text beside an image is at hand
 
     path: Annotated[str, Field(min_length=1)] | None = None
     synthetic: Annotated[int, Field(ge=0, le=100_000)] = 200
