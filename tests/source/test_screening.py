@@ -73,7 +73,7 @@ def test_what_users_typed_is_set_aside(tmp_path):
 
 
 def test_a_persons_own_file_is_kept_with_a_warning(tmp_path, caplog):
-    """Rows of a file with secrets are counted by default, set aside or masked on request, and kept unseen by ``keep``."""
+    """Rows of a file with secrets are counted by default, set aside or masked on request, and unseen by ``keep``."""
     path = str(file(tmp_path))
     with caplog.at_level(logging.WARNING):
         assert inputs(screening.collect(Files(path=path), None)) == list(TEXTS)

@@ -210,10 +210,12 @@ class Sessions:
         others = [(one.id, one.reason or f"made a {one.fate} example") for one in labelled if one.fate != fate]
         others += [(one.item, one.reason) for one in broken]
         key = "" if fate == "positive" else f" (source.min_corrective={needed})"
+        waiting = sum(one.waiting is not None for one in labelled)
         raise DataError(
             f"{place} holds {len(labelled) + len(broken) + unread} sessions, from which came {usable} {fate} examples; "
             f"at least {max(1, needed)} are needed{key}: rate or correct more sessions"
             f"{', or lower it' if key else ''}."
+            + (f" {waiting} wait for a person: stage=review, or source.review=none." if waiting else "")
             + (f" {unread} are {_UNREAD}." if unread else "")
             + (" The others:" + _reasons(others) if others else "")
         )
