@@ -52,7 +52,7 @@ CANDIDATES = {
         "better": Quality(success=0.96, stars=3.98),
     },
 }
-CROWDS = {
+USERS = {
     "independent": SimulatedUsers(),
     "ICC 0.3": SimulatedUsers(talk=4, talk_icc=0.3),
     "drift": SimulatedUsers(drift=-0.6),
@@ -170,16 +170,16 @@ def summary(found: list[np.ndarray]) -> dict[str, Any]:
 
 
 def cell(
-    crowd: SimulatedUsers, stable: Quality, candidate: Quality, leave: float, rollouts: int, rng: np.random.Generator
+    users: SimulatedUsers, stable: Quality, candidate: Quality, leave: float, rollouts: int, rng: np.random.Generator
 ) -> dict[str, Any]:
     rule, seed_rule = Sequential(), Plain()
     found: dict[str, list[list[np.ndarray]]] = {"sequential": [], "plain": []}
     for begin in range(0, rollouts, CHUNK):
         runs = min(CHUNK, rollouts - begin)
-        visits = crowd.visit(runs, TICKS, rng)
+        visits = users.visit(runs, TICKS, rng)
         canary = assign(visits, rule.share, rng)
         left = canary & (rng.random(canary.shape, dtype=np.float32) < leave)
-        ticks = tally(visits, crowd.answer(visits, stable, candidate, canary), canary, left, seed_rule.window)
+        ticks = tally(visits, users.answer(visits, stable, candidate, canary), canary, left, seed_rule.window)
         found["sequential"].append(ends(sequential(rule, ticks), ticks))
         found["plain"].append(ends(plain(seed_rule, ticks), ticks))
     return {name: summary([np.concatenate(each) for each in zip(*parts, strict=True)]) for name, parts in found.items()}
@@ -200,18 +200,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rollouts", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=2026)
-    parser.add_argument("--crowds", nargs="+", default=list(CROWDS), choices=CROWDS)
+    parser.add_argument("--users", nargs="+", default=list(USERS), choices=USERS)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "canary.json")
     arguments = parser.parse_args()
     began, cells = time.perf_counter(), []
     rng = np.random.default_rng(arguments.seed)
-    for people in arguments.crowds:
+    for people in arguments.users:
         for base, stable in (("high", HIGH), ("low", LOW)):
             print(f"\n{people}, {base} base ({stable.success:g}, {stable.stars:g} stars)")
             print(HEADER)
             for name, candidate in CANDIDATES[base].items():
                 leave = 0.05 if name == LEFT else 0.0
-                rules = cell(CROWDS[people], stable, candidate, leave, arguments.rollouts, rng)
+                rules = cell(USERS[people], stable, candidate, leave, arguments.rollouts, rng)
                 cells.append({"people": people, "base": base, "candidate": name, **rules})
                 for rule, row in rules.items():
                     print(f"{name:22} {rule:10}  {show(row)}", flush=True)

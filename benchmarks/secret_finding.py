@@ -21,8 +21,8 @@ from PIL import Image, ImageDraw, ImageFont
 from planted import HELD_OUT, Page, misread, planted, receipt, recognised
 from rapidfuzz.fuzz import partial_ratio
 
+from loraloop.core.secrets import find
 from loraloop.ocr.tesseract import Tesseract
-from loraloop.source.secrets import find
 
 RESULT = Path(__file__).parent / "results" / "secrets.json"
 SEED = 4711

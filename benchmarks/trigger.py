@@ -25,7 +25,7 @@ from loraloop.trigger.sequential import Sequential
 HOURS, TICKS, SESSIONS = 4, 42, 12
 CHUNK = 500
 MEANS = (4.40, 4.10, 3.90, 3.80, 3.60, 3.45, 3.00)
-CROWDS = {
+USERS = {
     "independent": SimulatedUsers(sessions=SESSIONS),
     "conversations of 4, ICC 0.3": SimulatedUsers(sessions=SESSIONS, talk=4, talk_icc=0.3),
     "30 raters, ICC 0.1": SimulatedUsers(sessions=SESSIONS, raters=30, rater_icc=0.1),
@@ -35,14 +35,11 @@ CROWDS = {
 
 
 def opinions(visits: Visits, answers: Answers, most: int | None) -> np.ndarray:
-    """Runs x sessions: at the last session of a conversation its mean, for a person's first ``most``; else NaN."""
-    runs, ticks, size = visits.talk.shape
-    place = (np.arange(runs * ticks).reshape(runs, ticks, 1) * size + visits.talk).ravel()
-    total = np.bincount(place, answers.stars.ravel())[place].reshape(runs, -1)
-    length = np.bincount(place)[place].reshape(runs, -1)
-    last = np.pad(np.diff(visits.talk, axis=2) > 0, ((0, 0), (0, 0), (0, 1)), constant_values=True).reshape(runs, -1)
-    kept = np.where(last, total / length, np.nan)
-    return kept if most is None else np.where(earlier(visits.rater.reshape(runs, -1), last) < most, kept, np.nan)
+    """Runs x sessions: the stars of a conversation's first session, for a person's first ``most``; else NaN."""
+    runs = len(visits.talk)
+    first = np.pad(np.diff(visits.talk, axis=2) > 0, ((0, 0), (0, 0), (1, 0)), constant_values=True).reshape(runs, -1)
+    kept = np.where(first, answers.stars.reshape(runs, -1), np.nan)
+    return kept if most is None else np.where(earlier(visits.rater.reshape(runs, -1), first) < most, kept, np.nan)
 
 
 def earlier(rater: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -83,15 +80,34 @@ def summary(fires: np.ndarray) -> dict[str, Any]:
     return {**share, "median_hours": float(np.median(hours)) if fired.any() else None}
 
 
-def cell(crowd: SimulatedUsers, mean: float, weeks: int, rng: np.random.Generator) -> dict[str, Any]:
-    quality, rules = Quality(success=0.95, stars=mean - crowd.drift / 2), (Sequential(), Plain())
+def cell(users: SimulatedUsers, mean: float, weeks: int, rng: np.random.Generator) -> dict[str, Any]:
+    quality, rules = Quality(success=0.95, stars=mean - users.drift / 2), (Sequential(), Plain())
     found: dict[str, list[np.ndarray]] = {"sequential": [], "plain": []}
     for begin in range(0, weeks, CHUNK):
-        visits = crowd.visit(min(CHUNK, weeks - begin), TICKS, rng)
-        answers = crowd.answer(visits, quality, quality, np.zeros(visits.mood.shape, dtype=bool))
+        visits = users.visit(min(CHUNK, weeks - begin), TICKS, rng)
+        answers = users.answer(visits, quality, quality, np.zeros(visits.mood.shape, dtype=bool))
         found["sequential"].append(sequential(rules[0], visits, answers))
         found["plain"].append(plain(rules[1], answers))
     return {name: summary(np.concatenate(parts)) for name, parts in found.items()}
+
+
+def rerated(rng: np.random.Generator, runs: int = 500, ticks: int = 80, talks: int = 40, times: int = 41) -> Any:
+    """Ratings whose mean is exactly the threshold, in conversations that are rated again until the next tick.
+
+    The rule is asked after the first rating of each tick's conversations. It fires for nothing; how often, where a
+    conversation's opinion is its first rating, and where it moves to the mean of all.
+    """
+    stars = 1.0 + rng.choice(5, size=(runs, ticks, talks, times), p=chances(Sequential().threshold)).astype(np.float32)
+    first, mean = stars[..., 0], stars.mean(axis=-1)
+    people = np.broadcast_to(np.arange(ticks * talks), (runs, ticks * talks))
+    fired = {"first": np.zeros(runs, bool), "mean": np.zeros(runs, bool)}
+    for tick in range(1, ticks + 1):
+        moved = np.concatenate([mean[:, : tick - 1], first[:, tick - 1 : tick]], axis=1)
+        for name, seen in (("first", first[:, :tick]), ("mean", moved)):
+            fired[name] |= Sequential().fires(seen.reshape(runs, -1), people[:, : tick * talks])
+    return {
+        name: {"share": float(each.mean()), "interval": wilson(int(each.sum()), runs)} for name, each in fired.items()
+    }
 
 
 def show(row: dict[str, Any]) -> str:
@@ -108,20 +124,23 @@ def main() -> None:
     arguments = parser.parse_args()
     began, cells = time.perf_counter(), []
     rng = np.random.default_rng(arguments.seed)
-    for people, crowd in CROWDS.items():
+    for people, users in USERS.items():
         print(f"\n{people}\n{'mean':>6} {'sd':>6}   sequential: fired %    hours  plain: fired %        hours")
         for mean in MEANS:
             stars = np.arange(1, 6)
             sd = float(np.sqrt(chances(mean) @ stars**2 - mean**2))
-            rules = cell(crowd, mean, arguments.weeks, rng)
+            rules = cell(users, mean, arguments.weeks, rng)
             cells.append({"people": people, "mean": mean, "sd": round(sd, 3), **rules})
             print(f"{mean:6.2f} {sd:6.2f}   {show(rules['sequential'])}  {show(rules['plain'])}", flush=True)
+    again = rerated(rng)
+    print(f"\nrated 41 times: {again}")
     report = {
         **describe("numpy", "scipy"),
         "weeks": arguments.weeks,
         "seed": arguments.seed,
         "seconds": round(time.perf_counter() - began, 1),
         "cells": cells,
+        "rerated": again,
     }
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(report, indent=2) + "\n")

@@ -9,6 +9,15 @@ class LoraloopError(Exception):
     exit_code = 1
 
 
+class UnexpectedError(LoraloopError):
+    """Something raised an error that loraloop did not expect: a mistake in it or a library. The log has the traceback.
+
+    Its exit status is that of an internal software error (sysexits.h).
+    """
+
+    exit_code = 70
+
+
 class ConfigError(LoraloopError):
     """The configuration cannot be built: found before any work, so nothing was written.
 

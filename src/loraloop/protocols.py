@@ -18,6 +18,7 @@ from loraloop.records import (
     Fitting,
     GenerationRequest,
     LoadedModel,
+    Look,
     Outcome,
     Page,
     Rollout,
@@ -389,11 +390,16 @@ class Trigger(Protocol):
         """Stars; an average below is what it looks for."""
         ...
 
+    def reads(self, since: str, now: str) -> Look:
+        """The sessions that :meth:`decide` needs to see; arguments as there."""
+        ...
+
     def decide(self, outcomes: Sequence[Outcome], since: str, now: str) -> Verdict:
         """Whether to train again (``passed``), and why or why not yet.
 
         Args:
-            outcomes: The sessions that the active version answered since ``since``, oldest first.
+            outcomes: Sessions that the active version answered since ``since``, at least those of :meth:`reads`, oldest
+                first.
             since: ISO 8601, UTC, when it became active.
             now: ISO 8601, UTC.
         """

@@ -446,6 +446,9 @@ class Session:
         retries: Which repetition of the same task this was; 0 for the first.
         conversation: What the client says its request is part of; a rollout answers all of it with one version.
         client: Who asked: what the request says of its user, else the name of the key.
+        asked_key: Name of the API key that the request came with.
+        rated_key: Name of the API key that the rating came with; a rating link needs none.
+        refused: Corrections that a person rejected in review, or replaced by other words.
         rollout: Under which rollout ``answered`` was chosen.
         rating: What a person gave; as the store returns it, without the correction, which may wait for review.
         rated: ISO 8601, UTC, when they gave it.
@@ -474,6 +477,9 @@ class Session:
     rated: str | None = None
     implied: int | None = None
     correction: str | None = None
+    asked_key: str | None = None
+    rated_key: str | None = None
+    refused: tuple[str, ...] = ()
 
     @property
     def turns(self) -> list[tuple[str, str]]:
@@ -559,6 +565,19 @@ class Outcome:
         """Number of the version that answered; 0, which no version has, where it was none."""
         found = self.answered.rpartition("@")[2]
         return int(found) if found.isdecimal() and len(found) < 19 else 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """Which sessions a trigger looks at; without a bound, all of them.
+
+    Attributes:
+        rated_since: ISO 8601, UTC: those that were rated then or later.
+        latest: The latest so many.
+    """
+
+    rated_since: str | None = None
+    latest: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

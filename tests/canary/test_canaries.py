@@ -92,7 +92,7 @@ class TestEveryCanary:
         for failing in (0, 5):
             verdict = decide(kind(), [*served(6, 50), *served(7, 5, failing=failing)])
             assert verdict.action == "wait"
-            assert verdict.reason.startswith("5 sessions of")
+            assert verdict.reason.startswith(("5 sessions of", "5 conversations of"))
             assert "canary.min_sessions=" in verdict.reason
 
     def test_nothing_at_all_waits(self, kind):
@@ -317,7 +317,9 @@ class TestSequential:
         few = [*served(6, 50), *served(7, 5)]
         verdict = decide(Sequential(), few, timedelta(days=21))
         assert verdict.action == "stop"
-        assert verdict.reason.startswith("ended without a promotion at canary.max_age=21d: 5 sessions of the canary; ")
+        assert verdict.reason.startswith(
+            "ended without a promotion at canary.max_age=21d: 5 conversations of the canary; "
+        )
         assert decide(Sequential(), few, timedelta(days=20, hours=23)).action == "wait"
         assert decide(Sequential(), [*served(6, 1700), *served(7, 300)], timedelta(days=22)).action == "promote"
 
@@ -326,6 +328,13 @@ class TestSequential:
         rule = Sequential(min_sessions=400)
         assert decide(rule, [*served(6, 340), *served(7, 60, failing=60)]).action == "wait"
         assert decide(rule, [*served(6, 1700), *served(7, 300)]).action == "wait"
+
+    def test_sessions_of_one_conversation_are_one_of_the_minimum(self):
+        """Sixty failing sessions of one conversation do not open the verdict that sixty conversations open."""
+        one = [replace(each, conversation="t") for each in served(7, 60, failing=60)]
+        verdict = decide(Sequential(), [*served(6, 6), *one])
+        assert verdict.action == "wait"
+        assert verdict.reason == "1 conversations of the canary; canary.min_sessions=20"
 
     def test_a_cap_below_the_minimum(self):
         """A rule that would end before it may decide is refused."""

@@ -47,6 +47,9 @@ def sessions(draw: st.DrawFn) -> Session:
         conversation=draw(LABEL),
         client=draw(LABEL),
         rollout=draw(LABEL),
+        asked_key=draw(LABEL),
+        rated_key=draw(LABEL),
+        refused=tuple(draw(st.lists(TEXT, max_size=2))),
         rating=draw(st.none() | RATING),
         rated=draw(TIME),
         correction=draw(st.none() | TEXT),
@@ -96,7 +99,13 @@ def test_a_row_of_the_database_fills_every_field():
     """The query's fields and the record's are the same ones: none is added to one alone."""
     from loraloop.feedback.schema import sessions as table
 
-    assert FIELDS | {"prompt", "rating"} == set(table.c.keys()) | {"rating", "rated", "implied", "correction"}
+    assert FIELDS | {"prompt", "rating"} == set(table.c.keys()) | {
+        "rating",
+        "rated",
+        "implied",
+        "correction",
+        "rated_key",
+    }
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,8 @@ def test_any_session_is_one_record_in_store_file_and_source(data):
         assert store.insert(kept)
         layout.export(store, Path(place) / "out")
         files, rows = reading.read(Path(place) / "out"), reading.read(store.database.url)
-        assert files == rows == ({"s1": store.session("s1")}, []) == ({"s1": kept}, [])
+        assert files == rows == ({"s1": kept}, [])
+        assert store.session("s1") == replace(kept, refused=())
 
 
 def draw_session(draw, name):
@@ -81,6 +82,9 @@ def draw_session(draw, name):
         rating=rating,
         rated=rating and "2026-03-02T12:00:00.000+00:00",
         correction=draw(st.none() | text),
+        asked_key=draw(label),
+        rated_key=rating and draw(label),
+        refused=tuple(draw(st.lists(text, max_size=2))),
     )
 
 

@@ -76,6 +76,14 @@ def test_some_of_them(filled, asked, found):
     assert ids(filled.outcomes(**asked)) == found
 
 
+def test_those_that_were_rated_lately(filled):
+    """Sessions that nobody rated, or not since a time, are not read."""
+    rated = [each.session for each in filled.outcomes() if each.stars is not None]
+    assert ids(filled.outcomes(rated_since="2026-01-01")) == rated
+    assert 0 < len(rated) < len(filled.outcomes())
+    assert filled.outcomes(rated_since="2100-01-01") == []
+
+
 @given(st.datetimes(datetime(2020, 1, 1), datetime(2040, 1, 1)), st.timedeltas(timedelta(0), timedelta(days=1)))
 def test_stamps_are_in_the_order_of_time(moment, later):
     """However a time is written, its stamp sorts as text where it sorts as a time, to the millisecond."""

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from loraloop.core.same_task import question, task_key
 from loraloop.feedback import layout
-from loraloop.feedback.review import propose
 from loraloop.feedback.settings import Feedback
 from loraloop.records import Rating, Session
 from loraloop.source.sessions import Sessions, reading
+from loraloop.workflows.proposals import propose
 from loraloop.workflows.retraining.training_set import TrainingSetBuilder
 
 TASKS = st.sampled_from(
@@ -52,7 +52,7 @@ def test_one_rule_finds_the_same_siblings_everywhere(served: list[tuple[str, str
         if bad.stars == 1 and any(good.stars == 5 and task_key(good) == task_key(bad) for good in made)
     }
     with tempfile.TemporaryDirectory() as place:
-        store = Feedback(folder=Path(place)).open()
+        store = Feedback(folder=Path(place), review="none").open()
         for each in made:
             store.insert(each)
         layout.export(store, Path(place) / "out")

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from loraloop.feedback import schema
 from loraloop.feedback.settings import Feedback
+from loraloop.records import Rating
 from loraloop.source.sessions import reading
 from waiting import spawn
 
@@ -43,14 +44,16 @@ def old(request, tmp_path) -> Feedback:
 
 
 def shape(engine: sa.Engine) -> dict[str, object]:
-    """Columns and indexes of the table of sessions."""
-    inspector = sa.inspect(engine)
-    columns = {column["name"]: str(column["type"]) for column in inspector.get_columns("sessions")}
-    return columns | {index["name"]: index["column_names"] for index in inspector.get_indexes("sessions")}
+    """Columns and indexes of the tables of sessions and ratings."""
+    inspector, found = sa.inspect(engine), {}
+    for table in ("sessions", "ratings"):
+        found |= {f"{table}.{column['name']}": str(column["type"]) for column in inspector.get_columns(table)}
+        found |= {index["name"]: index["column_names"] for index in inspector.get_indexes(table)}
+    return found
 
 
 def test_nothing_is_lost(old, make):
-    """Every session, rating and correction is as it was, and new ones have conversation, client and rollout."""
+    """Every session, rating and correction is as it was, and new ones have conversation, client, rollout and keys."""
     for _ in range(2):
         store = old.open()
         first, second = store.all()
@@ -64,9 +67,11 @@ def test_nothing_is_lost(old, make):
             assert connection.execute(sa.select(schema.facts.c.version)).scalars().all() == [schema.VERSION]
         store.close()
     store = old.open()
-    store.keep(make("s3", conversation="c", client="ann", rollout="r"))
+    store.keep(make("s3", conversation="c", client="ann", rollout="r", asked_key="app"))
+    store.rate("s3", Rating(stars=4), "desk")
     found = store.session("s3")
     assert (found.conversation, found.client, found.rollout) == ("c", "ann", "r")
+    assert (found.asked_key, found.rated_key) == ("app", "desk")
     assert set(reading.read(store.database.url)[0]) == {"s1", "s2", "s3"}
     store.close()
 
@@ -101,7 +106,7 @@ def test_several_processes_at_once(old):
 def test_an_upgrade_that_fails_changes_nothing(old, monkeypatch):
     """It is one transaction: cut in the middle, the database is of version 1 still, and the next one succeeds."""
 
-    def cut(connection):
+    def cut(connection, found):
         connection.exec_driver_sql("ALTER TABLE sessions ADD COLUMN conversation VARCHAR")
         raise RuntimeError("cut")
 

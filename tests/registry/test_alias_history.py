@@ -14,7 +14,7 @@ from loraloop.registry.ledger import Entry
 START = datetime.fromisoformat("2026-11-20T10:00:00+00:00")
 
 
-def story(*events: tuple[str, int | None, str | None, dict]) -> list[Entry]:
+def ledger_of(*events: tuple[str, int | None, str | None, dict]) -> list[Entry]:
     """Entries of a ledger, a minute after each other."""
     return [
         Entry(
@@ -31,7 +31,7 @@ def at(entries: list[Entry], minute: float, alias: str = "champion") -> ActiveVe
 
 
 FIRST = {"rollout": "r1", "share": 0.15, "policy": "default"}
-LOOP = story(
+LOOP = ledger_of(
     ("register", 1, "candidate", {}),
     ("promote", 1, "champion", {}),
     ("trigger", 1, None, {"policy": "default"}),
@@ -60,7 +60,7 @@ def test_what_was_tried_beside_it():
 @pytest.mark.parametrize("event", ["rollback", "stop"])
 def test_a_rollout_that_ended_otherwise(event):
     """A rollback and a stop end the rollout that they name, and no other."""
-    entries = [*LOOP[:5], *story((event, 2, None, {"rollout": "r0"}), (event, 2, None, FIRST))]
+    entries = [*LOOP[:5], *ledger_of((event, 2, None, {"rollout": "r0"}), (event, 2, None, FIRST))]
     for minute, entry in enumerate(entries):
         object.__setattr__(entry, "time", (START + timedelta(minutes=minute)).isoformat())
     assert at(entries, 5.5).canary.version == 2
@@ -70,15 +70,15 @@ def test_a_rollout_that_ended_otherwise(event):
 
 def test_a_champion_moved_by_hand_ends_a_rollout():
     """A server follows the alias: at another version there is nothing beside it, at the same one nothing changes."""
-    moved = story(*[("register", 1, "champion", {}), ("rollout", 2, None, FIRST), ("promote", 1, "champion", {})])
+    moved = ledger_of(*[("register", 1, "champion", {}), ("rollout", 2, None, FIRST), ("promote", 1, "champion", {})])
     assert (at(moved, 2).canary.version, at(moved, 2).entry.reason) == (2, "reason 0")
-    moved = story(*[("register", 1, "champion", {}), ("rollout", 2, None, FIRST), ("observed", 5, "champion", {})])
+    moved = ledger_of(*[("register", 1, "champion", {}), ("rollout", 2, None, FIRST), ("observed", 5, "champion", {})])
     assert (at(moved, 2).version, at(moved, 2).canary) == (5, None)
 
 
 def test_a_move_that_was_told_afterwards():
     """Where a process moved the alias and ended before it said so, the decision that was told later is the reason."""
-    late = story(
+    late = ledger_of(
         ("promote", 1, "champion", {}),
         ("observed", 2, "champion", {}),
         ("promote", 3, None, FIRST),
@@ -91,7 +91,7 @@ def test_a_move_that_was_told_afterwards():
 
 def test_an_alias_that_was_taken_away():
     """Nothing served after an alias was removed, and the entry says why."""
-    entries = story(("promote", 1, "champion", {}), ("observed", None, "champion", {}))
+    entries = ledger_of(("promote", 1, "champion", {}), ("observed", None, "champion", {}))
     assert (at(entries, 1).version, at(entries, 1).entry.reason) == (None, "reason 1")
 
 
@@ -99,12 +99,14 @@ def test_a_decision_counts_from_when_it_was_taken():
     """What was told late began and ended a rollout when it was decided; an alias moves when its entry is written."""
     early = {"decided": (START + timedelta(minutes=1)).isoformat()}
     first = ("promote", 1, "champion", {})
-    late = story(first, ("gate", 2, None, {}), ("rollout", 2, "canary", FIRST | early))
+    late = ledger_of(first, ("gate", 2, None, {}), ("rollout", 2, "canary", FIRST | early))
     assert [at(late, minute).canary is not None for minute in (0.9, 1, 2)] == [False, True, True]
     assert at(late, 1, "canary") is None
-    late = story(first, ("rollout", 2, "canary", FIRST), ("gate", 3, None, {}), ("rollback", 2, None, FIRST | early))
+    late = ledger_of(
+        first, ("rollout", 2, "canary", FIRST), ("gate", 3, None, {}), ("rollback", 2, None, FIRST | early)
+    )
     assert at(late, 2).canary is None
-    late = story(first, ("gate", 2, None, {}), ("promote", 2, "champion", FIRST | early))
+    late = ledger_of(first, ("gate", 2, None, {}), ("promote", 2, "champion", FIRST | early))
     assert [at(late, minute).version for minute in (1, 2)] == [1, 2]
     assert decided(late[2]) == START + timedelta(minutes=1)
 
@@ -112,14 +114,14 @@ def test_a_decision_counts_from_when_it_was_taken():
 @pytest.mark.parametrize("said", ["yesterday", 3, None, "2031-01-01T00:00"])
 def test_a_time_of_decision_that_cannot_be(said):
     """What is no time, or one after the entry was written, leaves the entry's own."""
-    (entry,) = story(("gate", 1, None, {"decided": said}))
+    (entry,) = ledger_of(("gate", 1, None, {"decided": said}))
     assert decided(entry) == START
 
 
 @given(st.lists(st.tuples(st.sampled_from([1, 2, None]), st.sampled_from(["champion", "canary", None])), max_size=12))
 def test_the_last_move_of_the_alias_decides(moves):
-    """At every entry's time, of any story, the version is that of the last entry that names the alias."""
-    entries = story(*(("promote", version, alias, {}) for version, alias in moves))
+    """At every entry's time, of any ledger, the version is that of the last entry that names the alias."""
+    entries = ledger_of(*(("promote", version, alias, {}) for version, alias in moves))
     for number, entry in enumerate(entries, 1):
         found = active_version(entries, "champion", datetime.fromisoformat(entry.time))
         named = [version for version, alias in moves[:number] if alias == "champion"]

@@ -121,7 +121,7 @@ def test_what_is_pinned_is_never_rerouted(asked):
 
 
 def test_other_aliases_of_the_stable_version_keep_it():
-    """Whoever asks for ``ocr@frozen`` gets that version, also where it is the one that reigns and a rollout runs."""
+    """Whoever asks for ``ocr@frozen`` gets that version, also where it is the active one and a rollout runs."""
     world = World([rollout(share=1)])
     assert {each.answered for each in routes(world.server(), ["a", "b"], "ocr@frozen")} == {"ocr@7"}
     assert {each.answered for each in routes(world.server(), ["a", "b"], "ocr@champion")} == {"ocr@8"}

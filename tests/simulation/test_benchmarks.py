@@ -64,10 +64,10 @@ def test_rollouts(benchmark, candidate, monkeypatch):
     """At every tick of simulated rollouts, both of the benchmark's canaries say what the rules say."""
     ticks, runs, rng = 14, 3, np.random.default_rng(37)
     monkeypatch.setattr(benchmark, "TICKS", ticks)
-    crowd = SimulatedUsers(talk=3, talk_icc=0.3, rated=0.6)
-    visits = crowd.visit(runs, ticks, rng)
+    users = SimulatedUsers(talk=3, talk_icc=0.3, rated=0.6)
+    visits = users.visit(runs, ticks, rng)
     canary = benchmark.assign(visits, 0.15, rng)
-    answers = crowd.answer(visits, Quality(success=0.95, stars=4), candidate, canary)
+    answers = users.answer(visits, Quality(success=0.95, stars=4), candidate, canary)
     left = canary & (rng.random(canary.shape) < 0.2)
     found = benchmark.tally(visits, answers, canary, left, PlainCanary().window)
     at_once = {
@@ -79,7 +79,7 @@ def test_rollouts(benchmark, candidate, monkeypatch):
         for run in range(runs):
             rows = outcomes(visits, answers, canary, run, left)
             for tick in range(ticks):
-                seen = rows[: (tick + 1) * crowd.sessions]
+                seen = rows[: (tick + 1) * users.sessions]
                 ruling = rule.decide(rollout, seen, (BEGAN + (tick + 1) * EVERY).isoformat())
                 assert ruling.action == ACTIONS[actions[run, tick]], (rule, run, tick)
         assert len(set(actions.ravel())) > 1
@@ -89,10 +89,10 @@ def test_rollouts(benchmark, candidate, monkeypatch):
 def test_weeks(benchmark):
     """At every tick of simulated weeks, both of the benchmark's triggers say what the rules say."""
     runs, ticks, rng = 3, benchmark.TICKS, np.random.default_rng(41)
-    crowd = SimulatedUsers(sessions=benchmark.SESSIONS, talk=2, talk_icc=0.3, raters=8, rater_icc=0.1)
-    visits, quality = crowd.visit(runs, ticks, rng), Quality(success=0.9, stars=3.6)
+    users = SimulatedUsers(sessions=benchmark.SESSIONS, talk=2, talk_icc=0.3, raters=8, rater_icc=0.1)
+    visits, quality = users.visit(runs, ticks, rng), Quality(success=0.9, stars=3.6)
     nobody = np.zeros(visits.mood.shape, dtype=bool)
-    answers = crowd.answer(visits, quality, quality, nobody)
+    answers = users.answer(visits, quality, quality, nobody)
     at_once = {
         SequentialTrigger(): benchmark.sequential(SequentialTrigger(), visits, answers),
         PlainTrigger(): benchmark.plain(PlainTrigger(), answers),
@@ -101,7 +101,7 @@ def test_weeks(benchmark):
         for run in range(runs):
             rows = outcomes(visits, answers, nobody, run)
             for tick in range(2, ticks, 3):
-                seen, now = rows[: (tick + 1) * crowd.sessions], BEGAN + (tick + 1) * EVERY
+                seen, now = rows[: (tick + 1) * users.sessions], BEGAN + (tick + 1) * EVERY
                 decision = rule.decide(seen, BEGAN.isoformat(), now.isoformat())
                 assert decision.passed == fires[run, tick], (rule, run, tick)
         assert len(set(fires.ravel())) == 2

@@ -32,8 +32,8 @@ def play(rules: Rules = SOUND, **changes: object) -> Trace:
     return Simulation(**values).play(rules, EVERY, DAY)
 
 
-def kinds(story: Trace) -> list[str]:
-    return [event.kind for event in story.events]
+def kinds(trace: Trace) -> list[str]:
+    return [event.kind for event in trace.events]
 
 
 def recorded(stars: int = 2, canary: Rollout = ROLLOUT, days: float = 6) -> list[Outcome]:
@@ -61,10 +61,10 @@ def recorded(stars: int = 2, canary: Rollout = ROLLOUT, days: float = 6) -> list
 
 def test_a_weak_version_is_replaced():
     """The trigger fires for a weak version, its better successor is promoted and left in peace."""
-    story = play()
-    assert kinds(story) == ["trigger", "promote"]
-    assert [event.subject for event in story.events] == ["agent@1", "agent@2 for @1"]
-    assert {version for time, version, _ in story.looks if time > story.events[1].time} == {"agent@2"}
+    trace = play()
+    assert kinds(trace) == ["trigger", "promote"]
+    assert [event.subject for event in trace.events] == ["agent@1", "agent@2 for @1"]
+    assert {version for time, version, _ in trace.looks if time > trace.events[1].time} == {"agent@2"}
 
 
 def test_a_good_version_is_left_alone():
@@ -73,11 +73,11 @@ def test_a_good_version_is_left_alone():
 
 
 def test_a_broken_successor_is_rolled_back():
-    """Every successor that is broken is rolled back, the first version reigns on, and it goes on trying."""
-    story = play(candidate=Quality(success=0.5, stars=2))
-    assert set(kinds(story)) - {"open"} == {"trigger", "rollback"}
-    assert {version for _, version, _ in story.looks} == {"agent@1"}
-    assert kinds(story).count("trigger") > 1
+    """Every successor that is broken is rolled back, the first version stays active, and the loop goes on trying."""
+    trace = play(candidate=Quality(success=0.5, stars=2))
+    assert set(kinds(trace)) - {"open"} == {"trigger", "rollback"}
+    assert {version for _, version, _ in trace.looks} == {"agent@1"}
+    assert kinds(trace).count("trigger") > 1
 
 
 def test_between_two_retrainings_there_is_a_pause():
@@ -92,7 +92,7 @@ def test_between_two_retrainings_there_is_a_pause():
 
 
 def test_evidence_begins_with_the_last_retraining():
-    """After a rollout that was lost, ratings count since its retraining began; after one that won, since it reigns."""
+    """After a rollout that was lost, ratings count since its retraining began, and after one that won since then."""
     lost = play(candidate=Quality(success=0.5, stars=2))
     fired, after = lost.events[0].time, next(look for look in lost.looks if look[0] > lost.events[1].time)
     assert [event.kind for event in lost.events[:2]] == ["trigger", "rollback"]
@@ -105,14 +105,14 @@ def test_evidence_begins_with_the_last_retraining():
 
 def test_a_rollout_without_an_end_is_told():
     """A rollout that is still going on when the time is over is told, with what is known of it."""
-    story = play(days=1.5, stable=Quality(success=0.985, stars=3), candidate=Quality(success=0.985, stars=3))
-    assert kinds(story) == ["trigger", "open"]
-    assert story.events[-1].reason == story.rulings[-1][2].reason
-    assert story.events[-1].reason.startswith("undecided")
+    trace = play(days=1.5, stable=Quality(success=0.985, stars=3), candidate=Quality(success=0.985, stars=3))
+    assert kinds(trace) == ["trigger", "open"]
+    assert trace.events[-1].reason == trace.rulings[-1][2].reason
+    assert trace.events[-1].reason.startswith("undecided")
 
 
 def test_rules_meet_the_same_people():
-    """The same seed gives the same story twice, and another rule the same first sessions."""
+    """The same seed gives the same trace twice, and another rule the same first sessions."""
     one, again, other = play(days=5), play(days=5), play(days=5, seed=1)
     assert one.events == again.events != other.events
     _, _, plain = play(SEED, days=1).looks[0]
@@ -121,8 +121,8 @@ def test_rules_meet_the_same_people():
 
 def test_the_simulation_assigns_as_the_server_does():
     """Which version answers a made-up conversation is the rollout's own assignment."""
-    story = play(days=10, candidate=Quality(success=0.95, stars=3.5))
-    _, rollout, ruling = story.rulings[-1]
+    trace = play(days=10, candidate=Quality(success=0.95, stars=3.5))
+    _, rollout, ruling = trace.rulings[-1]
     sizes = [ruling.numbers[arm]["conversations"] for arm in ("canary", "stable")]
     assert sizes[0] / sum(sizes) == pytest.approx(rollout.share, abs=0.05)
     assert ruling.numbers["mismatch_p"] > 0.01
@@ -190,9 +190,9 @@ def test_a_rollout_of_one_version_is_none():
 def test_a_recorded_rollout_is_decided_again():
     """A recorded rollout of a broken version is rolled back, and the version's own sessions trigger nothing."""
     outcomes = recorded(stars=5, days=20)
-    story = replay(SOUND, outcomes, EVERY, DAY, rollouts(outcomes, 0.15))
-    assert [(event.kind, event.subject) for event in story.events] == [("rollback", "ocr@7 for @6")]
-    assert {version for _, version, _ in story.looks} == {"ocr@6"}
+    trace = replay(SOUND, outcomes, EVERY, DAY, rollouts(outcomes, 0.15))
+    assert [(event.kind, event.subject) for event in trace.events] == [("rollback", "ocr@7 for @6")]
+    assert {version for _, version, _ in trace.looks} == {"ocr@6"}
 
 
 def test_a_rating_is_known_when_it_was_given():
@@ -217,19 +217,19 @@ def test_a_late_rating_is_not_known_to_a_rollout_before():
 def test_the_base_is_not_retrained():
     """Sessions that the base answered trigger nothing."""
     outcomes = [replace(each, answered="base") for each in recorded(stars=1, days=2)]
-    story = replay(SOUND, outcomes, EVERY, DAY, [])
-    assert (story.looks, story.events) == ([], [])
+    trace = replay(SOUND, outcomes, EVERY, DAY, [])
+    assert (trace.looks, trace.events) == ([], [])
 
 
 def test_a_recorded_rollout_may_stay_open():
     """A recording that ends before the rule can decide says so."""
     outcomes = recorded(stars=5, days=4)
-    story = replay(SOUND, outcomes, EVERY, DAY, rollouts(outcomes, 0.15))
-    assert [event.kind for event in story.events] == ["open"]
+    trace = replay(SOUND, outcomes, EVERY, DAY, rollouts(outcomes, 0.15))
+    assert [event.kind for event in trace.events] == ["open"]
 
 
 @pytest.mark.parametrize("rules", [SOUND, SEED, Rules("mixed", SEED.trigger, SOUND.canary)], ids=lambda r: r.name)
-def test_every_story_can_be_drawn(rules, tmp_path):
+def test_every_trace_can_be_drawn(rules, tmp_path):
     """Stories with and without bounds, with and without rollouts, become a picture of 1200 x 1000 pixels."""
     from PIL import Image
 

@@ -15,9 +15,9 @@ from loraloop.simulation.users import STARS, Answers, Quality, SimulatedUsers, V
 GOOD, POOR = Quality(success=0.985, stars=4.25), Quality(success=0.7, stars=3.0)
 
 
-def come(crowd: SimulatedUsers, runs: int = 200, ticks: int = 20, seed: int = 3) -> tuple[Visits, Answers]:
-    visits = crowd.visit(runs, ticks, np.random.default_rng(seed))
-    return visits, crowd.answer(visits, GOOD, POOR, np.zeros(visits.mood.shape, dtype=bool))
+def come(users: SimulatedUsers, runs: int = 200, ticks: int = 20, seed: int = 3) -> tuple[Visits, Answers]:
+    visits = users.visit(runs, ticks, np.random.default_rng(seed))
+    return visits, users.answer(visits, GOOD, POOR, np.zeros(visits.mood.shape, dtype=bool))
 
 
 @given(st.floats(1.2, 4.9))
@@ -92,7 +92,7 @@ def test_ratings_drift():
     assert means[[0, 2]] == pytest.approx([4.25, 3.65], abs=0.02)
 
 
-def test_one_seed_one_crowd():
+def test_one_seed_gives_the_same_users():
     """The same seed gives the same people, another seed others."""
     one, again, other = (come(SimulatedUsers(talk=3, talk_icc=0.2), runs=5, seed=seed)[1].stars for seed in (1, 1, 2))
     assert np.array_equal(one, again)

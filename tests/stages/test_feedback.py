@@ -129,10 +129,9 @@ def test_sessions_in_and_out(desk):
     seen = desk("stage=feedback", f"load={EXAMPLES}", "export=out")
     assert seen.line("kept").startswith("38 new, 0 were there")
     assert json.loads((desk.folder / "out" / "0001-actor" / "session.json").read_text())["user_rating"] == 2
+    collect = ("stage=collect", "source=sessions", "source.review=none")
     prints = {
-        desk("stage=collect", "source=sessions", f"source.path={path}", f"dataset.export={name}.jsonl").line(
-            "fingerprint"
-        )
+        desk(*collect, f"source.path={path}", f"dataset.export={name}.jsonl").line("fingerprint")
         for name, path in (("a", EXAMPLES), ("b", "out"), ("c", "mlruns/sessions.db"))
     }
     assert len(prints) == 1

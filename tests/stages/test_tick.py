@@ -212,16 +212,38 @@ def test_too_few_corrections_end_the_cycle_until_there_are_more(place):
     assert "nothing to do: 1 retrainings began in 24 hours (policy.daily_cap=1)" in capped
 
 
-def test_golden_rows_that_are_trained_on_are_refused_by_name(place):
-    """A correction of a golden question ends the cycle: row and session are named, with a way out."""
-    examples = Flips(runs=1, per_run=16, seed=7).collect(None).examples
-    rows = [{"input": each.input, "output": each.output, "instruction": each.instruction} for each in examples[2:4]]
-    golden = place.folder / "golden.jsonl"
-    golden.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-    place.serve(16, "ocr@1", 2)
-    out = place.tick(f"policy.golden={golden}")
-    assert f"2 golden rows of {golden} would also be trained on: row 1 (session ocr@1-None-2-2), row 2" in out
-    assert "policy.golden=FILE" in out
+def golden(place: Place, rows: slice) -> str:
+    """A golden set of questions that users asked too."""
+    examples = Flips(runs=1, per_run=16, seed=7).collect(None).examples[rows]
+    path = place.folder / "golden.jsonl"
+    named = [{"input": each.input, "output": each.output, "instruction": each.instruction} for each in examples]
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in named))
+    return f"policy.golden={path}"
+
+
+def test_a_session_that_asks_what_a_golden_row_asks_is_left_out(unhappy):
+    """Corrections of golden questions are left out, counted and named in the ledger, and the retraining goes on."""
+    out = unhappy.tick(golden(unhappy, slice(2, 4)), "gate.min_rows=2", "gate.margin=0.99")
+    assert "8 corrective rows of 8 sessions" in out
+    assert "6 corrected sessions have no place in policy.mix.rows; 2 corrected sessions were left out" in out
+    entry = next(each for each in unhappy.registry.history() if each.event == "corrective")
+    assert (entry.numbers["overlap"], entry.numbers["sessions"]) == (2, 8)
+    assert entry.numbers["overlap_sessions"] == ["ocr@1-None-2-2", "ocr@1-None-2-3"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [(slice(14), "2 corrected sessions are left to learn from"), (slice(2), "the golden set has 2 rows")],
+)
+def test_where_rows_are_missing_the_loop_waits(unhappy, rows, said):
+    """With too few rows to learn from or to measure on, one cycle is refused with one alert; later ticks wait."""
+    override, more = golden(unhappy, rows), ("gate.min_rows=3", "policy.cooldown=0.001s")
+    seen = [unhappy.give(*TICK, override, *more) for _ in range(3)]
+    assert f"validator: refuse: {said}" in seen[0].out
+    assert all(f"validator: nothing to do: {said}" in each.out for each in seen[1:])
+    assert ["WARNING" in each.err for each in seen] == [True, False, False]
+    assert len(unhappy.loop.cycles("validator")) == 1
+    assert unhappy.events() == ["trigger", "refuse"]
 
 
 def test_a_training_that_fails_is_alerted_and_not_begun_again(unhappy):

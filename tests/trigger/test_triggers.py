@@ -160,6 +160,23 @@ class TestEveryTrigger:
             lower = [*outcomes[:place], replace(outcomes[place], stars=1), *outcomes[place + 1 :]]
             assert decide(kind(), lower).passed
 
+    @given(histories, st.integers(0, 20), st.sampled_from([3, 50]))
+    def test_it_asks_for_all_that_it_looks_at(self, kind, outcomes, days, window):
+        """A verdict on the sessions that the rule asks for is that on all of them."""
+        rule = kind(window=window) if kind is Plain else kind(window="7d")
+        spread = [
+            replace(each, rated=(SINCE + timedelta(days=index / 3)).isoformat()) for index, each in enumerate(outcomes)
+        ]
+        now = SINCE + timedelta(days=days)
+        look = rule.reads(SINCE.isoformat(), now.isoformat())
+        since = look.rated_since and datetime.fromisoformat(look.rated_since)
+        asked = [
+            each
+            for each in spread[-(look.latest or len(spread)) :]
+            if since is None or (each.stars is not None and datetime.fromisoformat(each.rated) >= since)
+        ]
+        assert decide(rule, asked, now) == decide(rule, spread, now)
+
     @given(histories)
     def test_asking_again_gives_the_same(self, kind, outcomes):
         """A verdict depends on nothing but what it is given."""
@@ -250,9 +267,15 @@ class TestSequential:
         assert decide(Sequential(min_ratings=5, window="14d"), rows, later).passed
 
     def test_a_conversation_is_one_opinion(self):
-        """Twelve bad ratings of one person in one conversation are a single opinion."""
-        rows = [outcome(i, 1, rater="r", talk="t") for i in range(12)]
+        """Twelve bad ratings in one conversation are a single opinion, whoever gave them."""
+        rows = [outcome(i, 1, rater=f"r{i % 2}", talk="t") for i in range(12)]
         assert decide(Sequential(), rows).numbers["ratings"] == 1
+
+    def test_a_conversation_is_bet_on_once(self):
+        """Later ratings of a conversation change nothing: the bet on its first rating stays as it was placed."""
+        first = [outcome(i, 1 + i % 5, talk=f"t{i}") for i in range(40)]
+        again = [outcome(100 + i, 5, rater=f"r{i}", talk=f"t{i}") for i in range(40)]
+        assert decide(Sequential(), [*first, *again]) == decide(Sequential(), first)
 
     @given(histories, st.randoms(use_true_random=False))
     def test_the_order_within_a_window_does_not_matter(self, outcomes, rng):

@@ -25,7 +25,7 @@ class Plain:
         min_success: The success rate has to be above it.
         min_rating: The mean stars have to be above it.
         window: Latest sessions of the canary that count.
-        min_sessions: Fewest of these that ended before a verdict.
+        min_sessions: Fewest of these sessions that ended before a verdict, whatever conversations they belong to.
         max_age: Age at which an undecided rollout stops.
     """
 

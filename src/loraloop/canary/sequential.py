@@ -71,7 +71,7 @@ class Sequential:
         success_margin: How much lower its success rate, and its share of sessions that end, may be.
         stars_margin: How many stars lower its rating may be.
         alpha: Probability of a wrong promotion at a margin, and of a rollback of a version that is as good.
-        min_sessions: Fewest sessions of the canary before a verdict.
+        min_sessions: Fewest conversations of the canary before a verdict: its conversations are what is compared.
         max_sessions: Sessions of the canary after which an undecided rollout stops.
         max_age: Age at which an undecided rollout stops.
         mismatch_alpha: Probability of stopping a rollout for its arms' sizes although the assignment is right.
@@ -122,7 +122,7 @@ class Sequential:
         ended = np.minimum(completed.lower, success.lower)
         fine = (ended > -self.success_margin) & (stars.lower > -self.stars_margin)
         capped = (canary.sessions >= self.max_sessions) | (age >= span(self.max_age))
-        enough = canary.sessions >= self.min_sessions
+        enough = canary.conversations >= self.min_sessions
         cases = [(uneven >= -np.log(self.mismatch_alpha)) | unclear, enough & worse, enough & fine, capped]
         chosen = [ACTIONS.index(action) for action in ("stop", "rollback", "promote", "stop")]
         return Judgement(np.select(cases, chosen, ACTIONS.index("wait")), completed, success, stars, uneven)
@@ -179,7 +179,7 @@ class Sequential:
             return reasons.uneven(numbers, self.mismatch_alpha)
         if action == "stop" and _unclear(numbers["crossed_conversations"], numbers["canary"]["conversations"]):
             return reasons.crossed(numbers)
-        few = numbers["canary"]["sessions"] < self.min_sessions
+        few = numbers["canary"]["conversations"] < self.min_sessions
         found = reasons.too_few(numbers, self.min_sessions) if few else reasons.undecided(numbers)
         if action == "wait":
             return found

@@ -1,4 +1,4 @@
-"""When two sessions are about the same task: the rule of review, of siblings and of training sets."""
+"""When two sessions are about the same task, and two answers the same: the rule of review and of training sets."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ from loraloop.records import Session
 def collapse(text: str) -> str:
     """``text`` in Unicode's composed form with every run of white space as one space."""
     return " ".join(unicodedata.normalize("NFC", text).split())
+
+
+def answer_key(text: str) -> str:
+    """What two answers share that say the same, whatever their case and white space."""
+    return collapse(text).casefold()
 
 
 def question(session: Session) -> str:

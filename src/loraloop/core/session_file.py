@@ -23,7 +23,10 @@ ISSUES: Mapping[str, str] = {
     "other": "Other",
 }
 """What can go wrong: the word for programs, and the label that people read and ``session.json`` holds."""
-SAME = ("iterations", "answer", "rated", "correction", "duration", "conversation", "client", "rollout")
+SAME = (
+    "iterations", "answer", "rated", "correction", "duration", "conversation", "client", "rollout", "asked_key",
+    "rated_key",
+)  # fmt: skip
 """Fields that the file and the record know by one name."""
 UNLEARNED = frozenset({"rated", "conversation", "client", "rollout"})
 """Fields that training does not look at: what they hold costs no session."""
@@ -64,6 +67,9 @@ class SessionFile(BaseModel):
     conversation: Label | None = None
     client: Label | None = None
     rollout: Label | None = None
+    asked_key: Label | None = None
+    rated_key: Label | None = None
+    refused: tuple[str, ...] | None = None
 
     @classmethod
     def of(cls, session: Session) -> SessionFile:
@@ -82,6 +88,7 @@ class SessionFile(BaseModel):
             lora_version=session.answered,
             success=session.success,
             created=session.time,
+            refused=session.refused or None,
             **{name: getattr(session, name) for name in SAME},
         )
 
@@ -107,6 +114,7 @@ class SessionFile(BaseModel):
             role=self.agent,
             status={True: "ok", False: "error", None: None}[self.success],
             rating=self._rating,
+            refused=self.refused or (),
             **{name: getattr(self, name) for name in SAME},
         )
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 QUERY = """
 SELECT {columns},
-       given.stars, given.comment, given.issues, given.time AS rated,
+       given.stars, given.comment, given.issues, given.time AS rated, {key} AS rated_key,
        implied.stars AS implied, corrections.text AS correction
 FROM sessions
 LEFT JOIN ratings AS given ON given.session = sessions.id AND given.kind = 'explicit'
@@ -25,13 +25,18 @@ WHERE {where}
 ORDER BY {order}
 """
 """What a person gave, what is implied, and the correction that was reviewed last."""
+REFUSED = """
+SELECT session, status, proposed, text FROM corrections WHERE status IN ('rejected', 'edited') ORDER BY id
+"""
 JSON = ("prompt", "answer", "iterations", "issues", "correction")
-FIELDS = frozenset(Session.__dataclass_fields__) - {"prompt", "rating"}
+FIELDS = frozenset(Session.__dataclass_fields__) - {"prompt", "rating", "refused"}
 ALL = "sessions.*"  # a database of version 1, which nobody brought up to date, has fewer columns
-WITHOUT_TEXTS = ", ".join(
-    f"sessions.{name}"
-    for name in ("id", "time", "answered", "role", "status", "duration", "conversation", "client", "rollout")
-)
+PLAIN = ("id", "time", "answered", "role", "status", "duration", "conversation", "client", "rollout", "asked_key")
+WITHOUT_TEXTS = ", ".join(f"sessions.{name}" for name in PLAIN)
+PAGE = 500
+"""Rows that are fetched at once, so that a long table takes no more memory than a short one."""
+KEYED = 3
+"""The version of the tables from which on a rating has its key."""
 
 
 def select(
@@ -40,6 +45,8 @@ def select(
     *,
     order: str = "sessions.id",
     texts: bool = True,
+    keyed: bool = True,
+    paged: bool = False,
     **values: Any,
 ) -> Iterator[Session]:
     """Sessions with the rating that a person gave, the implied one and the correction that was reviewed last.
@@ -49,13 +56,29 @@ def select(
         where: A condition in SQL; columns are named by their tables, values are bound as ``:name``.
         order: In SQL, a limit included.
         texts: Whether prompt, answer and iterations are read too; without them ``prompt`` is empty.
+        keyed: Whether the tables are of version :data:`KEYED` or later.
+        paged: Whether rows are fetched :data:`PAGE` at a time, for results of any length.
         values: What ``:name`` in ``where`` and ``order`` stands for.
     """
     import sqlalchemy as sa
 
-    query = sa.text(QUERY.format(columns=ALL if texts else WITHOUT_TEXTS, where=where, order=order))
-    for row in connection.execute(query.columns(**dict.fromkeys(JSON, sa.JSON())), values).mappings():
+    columns, key = ALL if texts else WITHOUT_TEXTS, "given.key" if keyed else "NULL"
+    query = sa.text(QUERY.format(columns=columns, key=key, where=where, order=order))
+    typed, options = query.columns(**dict.fromkeys(JSON, sa.JSON())), {"yield_per": PAGE} if paged else {}
+    for row in connection.execute(typed, values, execution_options=options).mappings():
         yield _session(row)
+
+
+def refused(connection: Connection) -> dict[str, tuple[str, ...]]:
+    """By session, the corrections that a person rejected in review, and those that they replaced by other words."""
+    import sqlalchemy as sa
+
+    query = sa.text(REFUSED).columns(proposed=sa.JSON(), text=sa.JSON())
+    found: dict[str, tuple[str, ...]] = {}
+    for row in connection.execute(query):
+        if row.status == "rejected" or row.proposed != row.text:
+            found[row.session] = (*found.get(row.session, ()), row.proposed)
+    return found
 
 
 def _session(row: RowMapping) -> Session:

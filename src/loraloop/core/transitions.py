@@ -71,7 +71,7 @@ TABLE = (
     ),
     Transition(
         source="triggered", event="refuse", target="refused", mover="tick", alert=True,
-        when="too few corrected sessions, or a golden set that is too small or would be trained on",
+        when="too few corrected sessions or golden rows; the next cycle waits until there are enough",
     ),
     Transition(source="triggered", event="stop", target="stopped", mover="tick", alert=True, when=MOVED),
     Transition(

@@ -57,9 +57,9 @@ def group(examples: Sequence[Example]) -> list[list[int]]:
 
     Examples belong together when they have one ``origin``; when their inputs (their instructions, where there is no
     input) are equal after NFKC and case folding without white space and punctuation; and when their inputs are texts
-    of at least 20 different words with a Jaccard similarity of at least 0.8. The last rule gives way to templates:
-    when it would chain more than 32 groups of the first two rules to more than half of a task, they share a form
-    rather than a content (one sentence with ever other figures, say), and only the first two rules hold for them.
+    of at least 20 different words with a Jaccard similarity of at least 0.8. The last rule does not hold for templates,
+    such as one sentence with other figures each time: where it would join more than 32 groups of the first two rules,
+    and these are more than half of a task, only the first two rules hold.
     """
     asked = [example.input or example.instruction for example in examples]
     keys = [normalise(text) or text for text in asked]

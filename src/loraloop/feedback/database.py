@@ -41,7 +41,7 @@ def address(url: str | None, folder: Path) -> URL:
 
 
 class Database:
-    """One database of sessions. Opening it makes missing tables and brings those of version 1 up to date.
+    """One database of sessions. Opening it makes missing tables and brings those of earlier versions up to date.
 
     SQLite runs in WAL mode with ``synchronous=FULL``: a commit has been synced when it returns (SQLite, "PRAGMA
     synchronous"). ``synchronous_commit=on`` gives the same on PostgreSQL.
@@ -110,9 +110,9 @@ class Database:
             found = connection.scalar(sa.select(schema.facts.c.version))
             if found is None:
                 connection.execute(schema.facts.insert().values(version=schema.VERSION))
-            elif found == 1:
-                schema.upgrade(connection)
-            elif found != schema.VERSION:
+            elif found < schema.VERSION:
+                schema.upgrade(connection, found)
+            elif found > schema.VERSION:
                 raise ConfigError(
                     f"{self.name} holds tables of version {found}, and this loraloop reads version {schema.VERSION}: "
                     "use the loraloop that wrote them, or another file with feedback.url=URL"

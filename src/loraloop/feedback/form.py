@@ -104,10 +104,10 @@ def router(store: Store) -> APIRouter:
         return await form.take(request, session, token)
 
     @routes.post("/v1/feedback", openapi_extra={"security": [{"key": ["feedback"]}]})
-    async def feedback(body: FeedbackRequest) -> dict[str, Any]:
+    async def feedback(request: Request, body: FeedbackRequest) -> dict[str, Any]:
         """Rate an answer; its session has one rating, the first."""
         try:
-            await asyncio.to_thread(store.rate, body.session, body.as_rating())
+            await asyncio.to_thread(store.rate, body.session, body.as_rating(), getattr(request.state, "key", None))
         except UnknownSessionError:
             raise HTTPException(404, f"there is no session {body.session[:80]!r}") from None
         except RatedError as error:

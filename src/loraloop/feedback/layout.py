@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from loraloop.core import atomic, session_file
 from loraloop.core.session_file import SessionFile
+from loraloop.core.session_rows import refused, select
 from loraloop.errors import DataError
 from loraloop.feedback.store import Store
 from loraloop.records import Quarantined
@@ -21,19 +23,25 @@ def export(store: Store, folder: Path) -> tuple[int, list[Quarantined]]:
         DataError: A file cannot be written.
     """
     written, unusable = 0, []
-    for session in store.all():
-        try:
-            content = SessionFile.of(session).encode()
-        except TypeError as error:  # half of a surrogate pair
-            unusable.append(Quarantined(session.id, str(error)))
-            continue
-        try:
-            with atomic.write(folder / session.id / "session.json") as stream:
-                stream.write(content)
-        except OSError as error:
-            raise DataError(f"{folder / session.id} cannot be written: {error.strerror}") from error
-        written += 1
+    with store.database.read() as connection:
+        decided = refused(connection)
+        for session in select(connection, paged=True):
+            try:
+                content = SessionFile.of(replace(session, refused=decided.get(session.id, ()))).encode()
+            except TypeError as error:  # half of a surrogate pair
+                unusable.append(Quarantined(session.id, str(error)))
+                continue
+            _write(folder / session.id / "session.json", content)
+            written += 1
     return written, unusable
+
+
+def _write(file: Path, content: bytes) -> None:
+    try:
+        with atomic.write(file) as stream:
+            stream.write(content)
+    except OSError as error:
+        raise DataError(f"{file.parent} cannot be written: {error.strerror}") from error
 
 
 def load(store: Store, folder: Path) -> tuple[int, int, list[Quarantined]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from loraloop.core.conversations import scoped
 from loraloop.core.durations import stamp
 from loraloop.records import Outcome, Session
 
@@ -21,7 +22,7 @@ def outcome(session: Session) -> Outcome | None:
     return Outcome(
         session=session.id,
         time=time,
-        conversation=session.conversation or session.id,
+        conversation=scoped(session.conversation, session.asked_key) or session.id,
         rater=session.client,
         answered=session.answered,
         rollout=session.rollout,

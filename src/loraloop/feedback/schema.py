@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-VERSION = 2
+VERSION = 3
 """Version of the tables; tables of an earlier version are upgraded in place, those of a later one are refused."""
 
 metadata = sa.MetaData()
@@ -33,6 +33,7 @@ sessions = sa.Table(
     sa.Column("conversation", sa.String, comment="what the client says that it is part of"),
     sa.Column("client", sa.String, comment="who asked"),
     sa.Column("rollout", sa.String, comment="under which rollout the version was chosen"),
+    sa.Column("asked_key", sa.String, comment="name of the API key that the request came with"),
     sa.Index("ix_sessions_answered_time", "answered", "time"),
     sa.Index("ix_sessions_rollout_time", "rollout", "time"),
 )
@@ -46,6 +47,8 @@ ratings = sa.Table(
     sa.Column("comment", sa.Text, nullable=False, default=""),
     sa.Column("issues", sa.JSON, nullable=False, default=list),
     sa.Column("time", sa.String, nullable=False, comment="ISO 8601, UTC"),
+    sa.Column("key", sa.String, comment="name of the API key that it came with; none with a rating link"),
+    sa.Index("ix_ratings_kind_time", "kind", "time"),
 )
 
 corrections = sa.Table(
@@ -62,11 +65,14 @@ corrections = sa.Table(
 )
 
 
-def upgrade(connection: Connection) -> None:
-    """Bring the tables of version 1 to version 2: three columns, empty for earlier sessions, and indexes."""
-    for name in ("conversation", "client", "rollout"):
-        connection.exec_driver_sql(f"ALTER TABLE sessions ADD COLUMN {name} VARCHAR")
-    connection.exec_driver_sql("DROP INDEX IF EXISTS ix_sessions_answered")
-    for index in sessions.indexes:
+def upgrade(connection: Connection, found: int) -> None:
+    """Bring the tables of version ``found`` to this one: new columns are empty for what was there before."""
+    if found < 2:
+        for name in ("conversation", "client", "rollout"):
+            connection.exec_driver_sql(f"ALTER TABLE sessions ADD COLUMN {name} VARCHAR")
+        connection.exec_driver_sql("DROP INDEX IF EXISTS ix_sessions_answered")
+    connection.exec_driver_sql("ALTER TABLE sessions ADD COLUMN asked_key VARCHAR")
+    connection.exec_driver_sql("ALTER TABLE ratings ADD COLUMN key VARCHAR")
+    for index in (*sessions.indexes, *ratings.indexes):
         index.create(connection, checkfirst=True)
     connection.execute(facts.update().values(version=VERSION))

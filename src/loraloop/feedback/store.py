@@ -35,7 +35,8 @@ class Proposal:
     """A correction that waits for review.
 
     Attributes:
-        source: ``user``: written on the rating page; ``sibling``: a high-rated answer to the same task.
+        source: ``user``: written on the rating page; ``sibling``: a high-rated answer to the same task; ``rule``: made
+            of the recorded calls by the rule for the issue.
     """
 
     id: int
@@ -100,8 +101,13 @@ class Store:
         """The signed path of the page on which a person rates the answer."""
         return self.links.make(session)
 
-    def rate(self, session: str, rating: Rating) -> Session:
+    def rate(self, session: str, rating: Rating, key: str | None = None) -> Session:
         """Keep a person's rating, the session's only one, and the correction that came with it.
+
+        Args:
+            session: Its id, or that of the answer.
+            rating: The rating.
+            key: Name of the API key that it came with; ``None`` with a rating link.
 
         Returns:
             The session as it was before.
@@ -114,7 +120,7 @@ class Store:
         found = self.session(session)
         try:
             with self._writing, self.database.write() as connection:
-                _rate(connection, found.id, "explicit", rating)
+                _rate(connection, found.id, "explicit", rating, key=key)
                 if rating.correction:
                     status = "proposed" if self.reviewed else "accepted"
                     _correct(connection, found.id, "user", status, rating.correction)
@@ -158,6 +164,7 @@ class Store:
         answered: str | None = None,
         rollout: str | None = None,
         since: str | None = None,
+        rated_since: str | None = None,
         limit: int | None = None,
     ) -> list[Outcome]:
         """What sessions say about the versions that answered them, oldest first; see :func:`outcome`.
@@ -166,10 +173,11 @@ class Store:
             answered: Of this version alone.
             rollout: Of this rollout alone.
             since: ISO 8601; in UTC where it names no zone. Of requests that came then or later.
+            rated_since: Likewise; of sessions that were rated then or later.
             limit: Of the latest so many.
 
         Raises:
-            ValueError: ``since`` is no time.
+            ValueError: ``since`` or ``rated_since`` is no time.
         """
         conditions = ["sessions.time IS NOT NULL", "sessions.answered IS NOT NULL"]
         if answered is not None:
@@ -179,10 +187,14 @@ class Store:
         if since is not None:
             conditions.append("sessions.time >= :since")
             since = stamp(since)
+        if rated_since is not None:
+            conditions.append("given.time >= :rated_since")
+            rated_since = stamp(rated_since)
         where, order = " AND ".join(conditions), "sessions.time DESC, sessions.id DESC"
         if limit is not None:
             order += " LIMIT :limit"
-        values = {"answered": answered, "rollout": rollout, "since": since, "limit": limit}
+        values: dict[str, Any] = {"answered": answered, "rollout": rollout, "since": since, "limit": limit}
+        values["rated_since"] = rated_since
         with self.database.read() as connection:
             newest = [outcome(each) for each in select(connection, where, order=order, texts=False, **values)]
         return sorted((each for each in reversed(newest) if each is not None), key=lambda each: each.time)
@@ -197,9 +209,14 @@ class Store:
             with self._writing, self.database.write() as connection:
                 connection.execute(sessions.insert(), _row(session))
                 if session.rating is not None:
-                    _rate(connection, session.id, "explicit", session.rating, session.rated or session.time)
+                    _rate(
+                        connection, session.id, "explicit", session.rating, session.rated or session.time,
+                        session.rated_key,
+                    )  # fmt: skip
                 if session.correction is not None:
                     _correct(connection, session.id, "review", "accepted", session.correction)
+                for text in session.refused:
+                    _correct(connection, session.id, "review", "rejected", text)
         except IntegrityError:
             return False
         return True
@@ -250,8 +267,10 @@ def _row(session: Session) -> dict[str, Any]:
     return {name: getattr(session, name) for name in session.__dataclass_fields__ if name in sessions.c}
 
 
-def _rate(connection: Connection, session: str, kind: str, rating: Rating, time: str | None = None) -> None:
-    values = {"stars": rating.stars, "comment": rating.comment, "issues": list(rating.issues)}
+def _rate(
+    connection: Connection, session: str, kind: str, rating: Rating, time: str | None = None, key: str | None = None
+) -> None:
+    values = {"stars": rating.stars, "comment": rating.comment, "issues": list(rating.issues), "key": key}
     connection.execute(ratings.insert().values(session=session, kind=kind, time=time or _now(), **values))
 
 

@@ -7,7 +7,15 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.schema import CreateIndex, CreateTable
 
+from loraloop.errors import ConfigError
+from loraloop.protocols import Database
+
+VERSION = 1
+"""Version of the tables; tables of an earlier version are upgraded in place, those of a later one are refused."""
+
 metadata = sa.MetaData()
+
+facts = sa.Table("loop_facts", metadata, sa.Column("version", sa.Integer, primary_key=True))
 
 cycles = sa.Table(
     "loop_cycles",
@@ -85,10 +93,44 @@ INDEXES = (
 """They keep a role to one open cycle and a model to one running rollout, whichever process writes."""
 
 
-def create(connection: sa.Connection) -> None:
-    """Create missing tables and indexes; several processes may do so at once."""
-    if connection.dialect.name == "postgresql":
-        connection.exec_driver_sql("SELECT pg_advisory_xact_lock(hashtext('loraloop loop'))")
+def prepare(database: Database) -> None:
+    """Create missing tables and upgrade those of earlier versions; several processes may do so at once.
+
+    Raises:
+        ConfigError: The tables are of a later version.
+    """
+    with database.read() as connection:
+        if _version(connection) == VERSION:
+            return
+    with database.write() as connection:
+        # Of two processes that would make the same tables at once, one waits.
+        alone = "SELECT pg_advisory_xact_lock(hashtext('loraloop loop'))"
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.dialect.name == "sqlite" else alone)
+        found = _version(connection)
+        if found is not None and found > VERSION:
+            raise ConfigError(
+                f"{database.name} holds tables of the loop of version {found}, and this loraloop reads version "
+                f"{VERSION}: use the loraloop that wrote them, or another database with feedback.url=URL"
+            )
+        if found is None or found < VERSION:
+            # Tables without a version are those of version 1.
+            upgrade(connection, found or 1)
+            _create(connection)
+            connection.execute(facts.delete())
+            connection.execute(facts.insert().values(version=VERSION))
+
+
+def upgrade(connection: sa.Connection, found: int) -> None:
+    """Bring the tables of version ``found``, if there are any, to this one."""
+
+
+def _version(connection: sa.Connection) -> int | None:
+    if not sa.inspect(connection).has_table(facts.name):
+        return None
+    return connection.scalar(sa.select(facts.c.version))
+
+
+def _create(connection: sa.Connection) -> None:
     for table in metadata.sorted_tables:
         connection.execute(CreateTable(table, if_not_exists=True))
         for index in sorted(table.indexes, key=lambda each: str(each.name)):

@@ -35,14 +35,13 @@ class LoopStore:
     the step ends the rollout, and whether people are alerted; any other step is a ``ValueError``.
 
     Args:
-        database: The database of the sessions; missing tables are created.
+        database: The database of the sessions; missing tables are created, earlier ones brought up to date.
         policy: Name of the policy in force, which every event carries; ``None``: the one that its cycle began under.
     """
 
     def __init__(self, database: Database, policy: str | None = None) -> None:
         self.database, self.policy = database, policy
-        with database.write() as connection:
-            schema.create(connection)
+        schema.prepare(database)
 
     def rollouts(self) -> list[Rollout]:
         """The rollouts that are running."""
@@ -175,6 +174,13 @@ class LoopStore:
         )
         with self.database.read() as connection:
             return connection.scalar(wanted.limit(1)) is not None
+
+    def numbers(self, cycle: str, event: str) -> Mapping[str, Any]:
+        """The numbers of the latest event of that name in a cycle; none if it has no such event."""
+        wanted = sa.select(decisions.c.numbers).where(decisions.c.cycle == cycle, decisions.c.event == event)
+        with self.database.read() as connection:
+            found: Mapping[str, Any] | None = connection.scalar(wanted.order_by(decisions.c.nth.desc()).limit(1))
+        return found or {}
 
     def unpublished(self, model: str) -> list[OutboxEntry]:
         """A model's events that are not published everywhere yet, oldest first."""

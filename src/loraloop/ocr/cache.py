@@ -1,13 +1,27 @@
-"""Pages already read, kept as JSON files under the hash of all that decides their text."""
+"""Pages already read, kept as JSON files under the hash of all that decides their text.
+
+The text lies there in clear, so that of a page with a secret or an e-mail address is not kept: such a page is read
+again each time. The files are bounded in number and in size; the oldest make room.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from loraloop.core import atomic
+from loraloop.core import atomic, secrets
 from loraloop.records import Page, Word
+
+LARGEST = 256 * 2**20
+"""Bytes of all files."""
+MOST = 20_000
+"""Files."""
+OFTEN = 500
+"""Pages that a process keeps between two looks at the bounds."""
+_kept = itertools.count(1)
 
 
 class Cache:
@@ -32,12 +46,27 @@ class Cache:
             return None
 
     def put(self, key: str, page: Page) -> None:
-        """Keep ``page`` under ``key``."""
-        if self._folder is None:
+        """Keep ``page`` under ``key``, unless its text holds a secret."""
+        if self._folder is None or secrets.find(page.text, emails=True):
             return
         kept = asdict(page) | {"words": [[word.text, word.confidence, word.box] for word in page.words]}
         with atomic.write(self._file(key)) as stream:
             stream.write(json.dumps(kept).encode())
+        if next(_kept) % OFTEN == 0:
+            self.prune()
+
+    def prune(self) -> None:
+        """Remove the oldest files beyond :data:`MOST` and :data:`LARGEST`."""
+        found = []
+        for file in Path(self._folder or ".").glob("??/*.json"):
+            with contextlib.suppress(OSError):  # another process removed it
+                status = file.stat()
+                found.append((status.st_mtime, status.st_size, file))
+        total = 0
+        for number, (_, size, file) in enumerate(sorted(found, reverse=True), 1):
+            total += size
+            if number > MOST or total > LARGEST:
+                file.unlink(missing_ok=True)
 
     def _file(self, key: str) -> Path:
         return Path(self._folder or ".") / key[:2] / f"{key}.json"

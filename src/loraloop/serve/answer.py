@@ -32,6 +32,7 @@ class Task:
         began: Monotonic time at which the request came.
         conversation: What the client says that it is part of.
         client: Who asks.
+        key: Name of the API key that it came with.
     """
 
     id: str
@@ -44,6 +45,7 @@ class Task:
     began: float
     conversation: str | None = None
     client: str | None = None
+    key: str | None = None
     created: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
@@ -140,5 +142,6 @@ class Answer:
             retries=task.retries,
             conversation=task.conversation,
             client=task.client,
+            asked_key=task.key,
             rollout=task.route.rollout,
         )

@@ -14,6 +14,7 @@ import orjson
 from fastapi import Request
 from fastapi.responses import Response
 
+from loraloop.core.conversations import scoped
 from loraloop.errors import BusyError, LoraloopError, ModelError, RegistryError
 from loraloop.records import GenerationRequest
 from loraloop.serve import shapes
@@ -76,7 +77,8 @@ class Service:
     async def _answer(self, request: Request, body: ChatRequest | CompletionRequest, form: shapes.Form) -> Any:
         request.state.model = UNKNOWN
         session = uuid.uuid4().hex
-        route = await self.router.route(body.model, body.retries, body.conversation or session)
+        conversation = scoped(body.conversation, request.state.key) or session
+        route = await self.router.route(body.model, body.retries, conversation)
         prompt: Any = await self.reader.conversation(body.messages) if isinstance(body, ChatRequest) else body.text
         try:
             answer = await self._begin(request, body, route, prompt, session)
@@ -114,6 +116,7 @@ class Service:
             began=request.state.began,
             conversation=body.conversation,
             client=body.client or request.state.key,
+            key=request.state.key,
         )
         answer = Answer(task, self.backend, self.sessions, self.metrics)
         async with _kept(answer):

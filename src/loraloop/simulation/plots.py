@@ -23,11 +23,11 @@ MARKS = {
 MEASURES = (("success", 100, "success, points"), ("stars", 1, "rating, stars"))
 
 
-def picture(stories: Sequence[Trace], title: str) -> Figure:
-    """Draw the first story's ratings and rollouts, and below them what every story's rules did when; 1200 x 1000 px.
+def picture(traces: Sequence[Trace], title: str) -> Figure:
+    """Draw ratings and rollouts of the first trace, and below them what the rules of each trace did; 1200 x 1000 px.
 
     Args:
-        stories: That of the rules that have bounds first; all over the same time.
+        traces: All over the same time; the first one is of rules that have bounds.
         title: What was simulated.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -36,14 +36,14 @@ def picture(stories: Sequence[Trace], title: str) -> Figure:
 
     figure = Figure(figsize=(12, 10), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
-    first = stories[0]
+    first = traces[0]
     rating, success, stars, events = figure.subplots(
-        4, 1, sharex=True, gridspec_kw={"height_ratios": [3, 2, 2, 0.25 + 0.35 * len(stories)]}
+        4, 1, sharex=True, gridspec_kw={"height_ratios": [3, 2, 2, 0.25 + 0.35 * len(traces)]}
     )
     _ratings(rating, first)
     for axes, (name, factor, label) in zip((success, stars), MEASURES, strict=True):
         _differences(axes, first, name, factor, label)
-    _events(events, stories)
+    _events(events, traces)
     # ConciseDateFormatter names what every tick shares, such as the day, once.
     places = AutoDateLocator(tz=UTC)  # type: ignore[no-untyped-call]
     events.xaxis.set_major_locator(places)
@@ -111,15 +111,15 @@ def _limits(margin: float, *series: Sequence[float]) -> tuple[float, float]:
     return low - 0.05 * (high - low), high + 0.05 * (high - low)
 
 
-def _events(axes: Axes, stories: Sequence[Trace]) -> None:
-    """A line for each story's rules."""
-    for row, trace in enumerate(stories):
+def _events(axes: Axes, traces: Sequence[Trace]) -> None:
+    """A line for the rules of each trace."""
+    for row, trace in enumerate(traces):
         axes.axhline(-row, color=GRID, linewidth=0.8, zorder=0)
         for kind, (marker, colour, label) in MARKS.items():
             times = [_at(event.time) for event in trace.events if event.kind == kind]
             axes.scatter(times, [-row] * len(times), marker=marker, color=colour, s=70, label=None if row else label)
-    axes.set_yticks([-row for row in range(len(stories))], [trace.rules.name.replace(" (", "\n(") for trace in stories])
-    axes.set_ylim(-len(stories) + 0.4, 0.6)
+    axes.set_yticks([-row for row in range(len(traces))], [trace.rules.name.replace(" (", "\n(") for trace in traces])
+    axes.set_ylim(-len(traces) + 0.4, 0.6)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(left=False)
     axes.legend(frameon=False, ncols=len(MARKS), loc="lower right", bbox_to_anchor=(1, 0.9))

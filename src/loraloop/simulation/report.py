@@ -22,9 +22,9 @@ WORDS = {
 
 def headline(simulation: Simulation) -> str:
     """What is simulated, in one line."""
-    crowd, first, later = simulation.crowd, simulation.stable, simulation.candidate
+    users, first, later = simulation.crowd, simulation.stable, simulation.candidate
     return (
-        f"made-up users, {simulation.days:g} days: {crowd.sessions} sessions a tick, {crowd.rated:.0%} rated; "
+        f"made-up users, {simulation.days:g} days: {users.sessions} sessions a tick, {users.rated:.0%} rated; "
         f"first version {first.success:.1%} and {first.stars:g} stars, later ones {later.success:.1%} and "
         f"{later.stars:g}"
     )

@@ -18,6 +18,7 @@ from loraloop.records import Collection, Example, Provenance, Quarantined
 from loraloop.source import columns as mapping
 from loraloop.source.answers import same
 from loraloop.source.columns import Columns
+from loraloop.source.screening import Policy
 
 
 @part
@@ -28,6 +29,8 @@ class Files:
     columns: Columns = Columns()
     instruction: str = ""
     limit: Annotated[int, Field(ge=1)] | None = None
+    secrets: Policy = "warn"
+    emails: bool = False
 
     def check(self) -> None:
         """Refuse a path that is not set or finds no file."""

@@ -121,6 +121,8 @@ class Flips:
     its place (``Run 3, sequence 7.``), which keeps the rows apart in a split and lets greedy decoding vary.
     """
 
+    SCREENED = True  # everything is made up
+
     flips: Annotated[int, Field(ge=1, le=1024)] = 32
     runs: Annotated[int, Field(ge=1, le=1_000_000)] = 100
     per_run: Annotated[int, Field(ge=1, le=1_000_000)] = 32

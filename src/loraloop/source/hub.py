@@ -21,6 +21,7 @@ from loraloop.records import Collection, Example, Page, Provenance, Quarantined
 from loraloop.source import columns as mapping
 from loraloop.source.answers import same
 from loraloop.source.columns import Columns
+from loraloop.source.screening import Policy
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
@@ -45,6 +46,8 @@ class Hub:
     instruction: str = ""
     limit: Annotated[int, Field(ge=1)] | None = None
     streaming: bool = False
+    secrets: Policy = "warn"
+    emails: bool = False
 
     @model_validator(mode="after")
     def _one_input(self) -> Hub:

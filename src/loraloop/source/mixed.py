@@ -17,6 +17,7 @@ from loraloop.core.part import part
 from loraloop.errors import ConfigError, DataError
 from loraloop.protocols import Ocr, Source
 from loraloop.records import Collection, Example
+from loraloop.source import screening
 
 Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -46,6 +47,8 @@ class Mixed:
 
     An example remembers the source that made it: ``provenance.source`` begins with the source's name here.
     """
+
+    SCREENED = True  # each of its sources is
 
     sources: Annotated[dict[str, SkipValidation[Source]], Field(min_length=1)]
     weights: dict[str, Weight]
@@ -110,7 +113,7 @@ class Mixed:
 
     def _collect(self, name: str, ocr: Ocr | None) -> Collection:
         with self._within(name):
-            return self.sources[name].collect(ocr)
+            return screening.collect(self.sources[name], ocr)
 
     def _counts(self, available: dict[str, int]) -> dict[str, int]:
         """How many examples of each source to take: ``rows`` in all, or as many as keep the shares."""

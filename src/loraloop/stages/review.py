@@ -25,7 +25,7 @@ def review(
         ConfigError: A named proposal does not wait for review.
     """
     from loraloop.feedback import review_terminal
-    from loraloop.feedback.review import propose
+    from loraloop.workflows.proposals import propose
 
     store = feedback.existing()
     propose(store)

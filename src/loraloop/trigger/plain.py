@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import Field
 
 from loraloop.core.part import part
-from loraloop.records import Outcome, Verdict
+from loraloop.records import Look, Outcome, Verdict
 from loraloop.trigger.ratings import count, in_order, person, shortage
 
 
@@ -33,6 +33,10 @@ class Plain:
     min_ratings: Annotated[int, Field(ge=1)] = 10
     min_raters: Annotated[int, Field(ge=1)] = 1
     per_rater: Annotated[int, Field(ge=1)] | None = None
+
+    def reads(self, since: str, now: str) -> Look:
+        """The latest sessions, rated or not."""
+        return Look(latest=self.window)
 
     def decide(self, outcomes: Sequence[Outcome], since: str, now: str) -> Verdict:
         """Whether to train again, and the reason."""

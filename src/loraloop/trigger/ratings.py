@@ -13,10 +13,10 @@ from loraloop.records import Outcome
 
 @dataclass(frozen=True, slots=True)
 class Opinion:
-    """One person's rating of one conversation: the mean of the stars that they gave in it."""
+    """What a person thinks of a conversation: the stars that it was given first."""
 
     rater: str
-    stars: float
+    stars: int
 
 
 def in_order(outcomes: Iterable[Outcome]) -> list[tuple[datetime, Outcome, int]]:
@@ -36,23 +36,24 @@ def in_order(outcomes: Iterable[Outcome]) -> list[tuple[datetime, Outcome, int]]
 
 
 def opinions(ratings: Iterable[tuple[datetime, Outcome, int]], most: int | None) -> list[Opinion]:
-    """Opinions, one per person and conversation, in the order of their first ratings.
+    """Opinions, one per conversation: its first rating, in the order of these.
 
-    Ratings of one conversation resemble each other, so they are one opinion. An unknown rater counts as another person
-    in each conversation.
+    Ratings of one conversation resemble each other, so they are one opinion. Its first rating stays the opinion when
+    others follow: a bet that was placed must not be placed again at another stake.
 
     Args:
         ratings: As :func:`in_order` gives them.
         most: How many opinions of a person count, from the first; ``None``: all.
     """
-    given: dict[tuple[str, str], list[int]] = {}
-    for _, each, stars in ratings:
-        given.setdefault((person(each), each.conversation), []).append(stars)
+    known: set[str] = set()
     found, counts = [], Counter[str]()
-    for (rater, _), all_stars in given.items():
-        counts[rater] += 1
-        if most is None or counts[rater] <= most:
-            found.append(Opinion(rater, sum(all_stars) / len(all_stars)))
+    for _, each, stars in ratings:
+        if each.conversation in known:
+            continue
+        known.add(each.conversation)
+        counts[person(each)] += 1
+        if most is None or counts[person(each)] <= most:
+            found.append(Opinion(person(each), stars))
     return found
 
 

@@ -13,7 +13,7 @@ from pydantic import Field
 from loraloop.core.anytime_valid import agreed, ceiling
 from loraloop.core.durations import Span, moment, span
 from loraloop.core.part import part
-from loraloop.records import FrozenMap, Outcome, Verdict
+from loraloop.records import FrozenMap, Look, Outcome, Verdict
 from loraloop.trigger.ratings import Opinion, count, in_order, opinions, raters, shortage
 
 LEAST, RANGE = 1.0, 4.0
@@ -26,7 +26,7 @@ class Sequential:
 
     The proof is a bet (:func:`loraloop.core.anytime_valid.evidence`): while the expectation of each opinion, given
     those before it, is at least the threshold, the rule fires with a probability of at most ``alpha`` in a window,
-    however often it is asked. One person's ratings of one conversation are one opinion, and only a person's first
+    however often it is asked. The first rating of a conversation is its opinion, and only a person's first
     ``per_rater`` opinions count. The rule also has to fire without any one person
     (:func:`loraloop.core.anytime_valid.agreed`), so that nobody retrains a model alone under one name. The bound is
     about the opinions of these raters: a few raters need not be like the others.
@@ -61,10 +61,15 @@ class Sequential:
         below = agreed((np.asarray(stars) - LEAST) / RANGE, people, (self.threshold - LEAST) / RANGE)
         return np.asarray(below >= -np.log(self.alpha))
 
+    def reads(self, since: str, now: str) -> Look:
+        """The sessions that were rated in the present window or the one before."""
+        first, length = moment(since), span(self.window)
+        return Look(rated_since=max(first, self._present(since, now) - length).isoformat(timespec="milliseconds"))
+
     def decide(self, outcomes: Sequence[Outcome], since: str, now: str) -> Verdict:
         """Whether to train again, and the reason."""
         first, last, length = moment(since), moment(now), span(self.window)
-        present = first + max(0, (last - first) // length) * length
+        present = self._present(since, now)
         ratings = [rating for rating in in_order(outcomes) if rating[0] <= last]
         found = opinions((rating for rating in ratings if rating[0] >= present), self.per_rater)
         verdict = self._judge(found, present, f"since {present:%Y-%m-%d %H:%M}")
@@ -74,6 +79,11 @@ class Sequential:
         found = opinions((rating for rating in ratings if before <= rating[0] < present), self.per_rater)
         ended = self._judge(found, before, f"from {before:%Y-%m-%d %H:%M} to {present:%Y-%m-%d %H:%M}")
         return ended if ended.passed else verdict
+
+    def _present(self, since: str, now: str) -> datetime:
+        """When the present window began."""
+        first, length = moment(since), span(self.window)
+        return first + max(0, (moment(now) - first) // length) * length
 
     def _judge(self, found: Sequence[Opinion], began: datetime, window: str) -> Verdict:
         stars, people = np.array([each.stars for each in found]), raters(found)

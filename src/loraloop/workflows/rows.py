@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from loraloop.core import console
 from loraloop.errors import ConfigError
+from loraloop.source import screening
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,7 +46,10 @@ def fits(skeleton: LoadedModel, lora: Lora, trainer: Trainer) -> None:
 def prepare(
     source: Source, ocr: Ocr, dataset: DatasetBuilder, tokenizer: PreTrainedTokenizerBase, output: Path | None = None
 ) -> Dataset:
-    """Collect from ``source``, render and split, and say what was set aside; ``output`` takes a list that is long."""
-    built = dataset.build(source.collect(ocr), tokenizer)
+    """Collect from ``source`` and screen it, render and split, and say what was set aside.
+
+    ``output`` takes a list that is long.
+    """
+    built = dataset.build(screening.collect(source, ocr), tokenizer)
     console.quarantine(built.quarantined, every=output and output / QUARANTINED)
     return built

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from loraloop.dataset import exports
 from loraloop.errors import ConfigError
 from loraloop.policy import Mix
-from loraloop.records import Example, Provenance
+from loraloop.records import Example, Provenance, Row
 from loraloop.source.flips import Flips
 from loraloop.source.sessions import Sessions
+from loraloop.workflows.retraining.overlap import apart
 from loraloop.workflows.retraining.training_set import Scorer, TrainingSetBuilder, mixed
 
 
@@ -86,7 +87,7 @@ def deployment(*measured: Any) -> Any:
 
 def facts(builder: TrainingSetBuilder) -> dict[str, Any]:
     """The facts of a cycle's training set that go into the ledger."""
-    builder._write(builder.folder / "cycle", "validator", ([], [], examples(3, "flips")), 0)
+    builder._write(builder.folder / "cycle", "validator", ([], [], examples(3, "flips")), 0, [])
     read: dict[str, Any] = json.loads((builder.folder / "cycle" / "set" / "facts.json").read_text())
     return read
 
@@ -132,3 +133,20 @@ def test_a_file_that_is_no_golden_set_is_refused_before_anything_moves(builder, 
     path.write_bytes(content)
     with pytest.raises(ConfigError, match=f"the golden set {path} (cannot be read|holds no examples)"):
         builder.check(deployment())
+
+
+def test_rows_that_ask_what_a_golden_row_asks_are_told_apart():
+    """Equal prompts, one origin and near-identical texts overlap, as in the split; a shared instruction does not."""
+    words = [f"word{number}" for number in range(40)]
+    long = " ".join(words)
+
+    def row(text: str, origin: str = "") -> Row:
+        example = Example(input=text, output="x", instruction=long, origin=origin, provenance=Provenance(source="s"))
+        return Row(f"{long}\n{text}", "x", example)
+
+    golden = [row("Read the dial."), row(long), row("first", "o1")]
+    kept, dropped = apart(
+        golden, [row("read  the DIAL"), row(" ".join([*words[:-1], "z"])), row("b", "o1"), row("new")]
+    )
+    assert [each.example.input for each in kept] == ["new"]
+    assert len(dropped) == 3

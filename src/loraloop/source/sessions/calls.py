@@ -54,7 +54,7 @@ class _Recording(_Recorded):
 
 
 def fault(session: Session) -> str | None:
-    """Why nothing can be made of what a session recorded, if so: its agent is unknown, or a call is malformed."""
+    """What is wrong with a session's record, an unknown agent or a malformed call; ``None`` if nothing is."""
     try:
         _parse(session)
     except ValidationError as error:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from loraloop.core.session_file import UNLEARNED, SessionFile, parse, problem
-from loraloop.core.session_rows import select
+from loraloop.core.session_rows import KEYED, refused, select
 from loraloop.errors import ConfigError, DataError
 from loraloop.records import Quarantined, Session
 
 if TYPE_CHECKING:
-    from sqlalchemy.engine import URL
+    from sqlalchemy.engine import URL, Connection
 
 SUFFIXES = frozenset({".db", ".sqlite", ".sqlite3"})
 
@@ -45,26 +47,59 @@ def address(path: str | Path) -> URL | None:
     return url
 
 
-def read(url: URL) -> Iterator[Session | Quarantined]:
-    """Every session as its ``session.json`` would say it, in the order of the ids; a broken one is set aside.
+def read(url: URL, where: str = "true", **values: Any) -> Iterator[Session | Quarantined]:
+    """Sessions as their ``session.json`` would say them, in the order of the ids; a broken one is set aside.
+
+    They are read page by page while they are asked for.
+
+    Args:
+        url: The database.
+        where: Which sessions: a condition as :func:`loraloop.core.session_rows.select` takes it.
+        values: What ``:name`` in it stands for.
 
     Raises:
         DataError: The database cannot be read.
     """
+    with _connected(url) as connection:
+        keyed = _version(connection) >= KEYED
+        decided = refused(connection)
+        for session in select(connection, where, keyed=keyed, paged=True, **values):
+            known = replace(session, refused=decided.get(session.id, ()))
+            try:
+                yield parse(SessionFile.of(known).encode(), UNLEARNED).session(session.id)
+            except (TypeError, ValueError) as error:
+                yield Quarantined(session.id, problem(error))
+
+
+def count(url: URL) -> int:
+    """The number of sessions, rated or not.
+
+    Raises:
+        DataError: The database cannot be read.
+    """
+    import sqlalchemy as sa
+
+    with _connected(url) as connection:
+        return int(connection.scalar(sa.text("SELECT count(*) FROM sessions")) or 0)
+
+
+@contextmanager
+def _connected(url: URL) -> Iterator[Connection]:
     import sqlalchemy as sa
     from sqlalchemy.exc import SQLAlchemyError
 
     engine = sa.create_engine(url)
     try:
         with engine.connect() as connection:
-            sessions = list(select(connection))
+            yield connection
     except SQLAlchemyError as error:
         said = " ".join(str(getattr(error, "orig", None) or error).split())
         raise DataError(f"source.path={url.render_as_string()} holds no sessions that can be read: {said}") from error
     finally:
         engine.dispose()
-    for session in sessions:
-        try:
-            yield parse(SessionFile.of(session).encode(), UNLEARNED).session(session.id)
-        except (TypeError, ValueError) as error:
-            yield Quarantined(session.id, problem(error))
+
+
+def _version(connection: Connection) -> int:
+    import sqlalchemy as sa
+
+    return int(connection.scalar(sa.text("SELECT version FROM loraloop")) or 0)

@@ -3,32 +3,39 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from loraloop.core.same_task import collapse, task_key
+from loraloop.core.same_task import answer_key, task_key
 from loraloop.records import Session
 from loraloop.source.sessions.text import answer
 
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """The rated answers to one task by one agent.
+    """The rated answers to one task by one agent, and what people decided on answers to it.
+
+    Answers are told apart by :func:`loraloop.core.same_task.answer_key`.
 
     Attributes:
-        good: Distinct high-rated answers by their collapsed text: best rating first, then successful, quick, by id.
-        bad: Collapsed low-rated answers.
+        good: Distinct high-rated answers by their keys: best rating first, then successful, quick, by id. Answers that
+            a person rejected are left out.
+        bad: Keys of low-rated answers.
+        accepted: Keys of what people accepted in review.
+        refused: Keys of what people rejected in review.
         turns: The place of each low-rated answer among the low-rated ones, by session id.
     """
 
     good: Mapping[str, str]
     bad: frozenset[str]
+    accepted: frozenset[str]
+    refused: frozenset[str]
     turns: Mapping[str, int]
 
     def others(self, text: str) -> list[str]:
         """The good answers that are not ``text``."""
-        collapsed = collapse(text)
-        return [good for key, good in self.good.items() if key != collapsed]
+        own = answer_key(text)
+        return [good for key, good in self.good.items() if key != own]
 
     def dealt(self, name: str, rejected: str) -> list[str]:
         """The good answers to set against one low-rated answer.
@@ -38,28 +45,57 @@ class Family:
         """
         everyone = list(self.good.values())
         share = everyone[self.turns[name] % len(everyone) :: len(self.turns)] if everyone else []
-        differing = [text for text in share if collapse(text) != collapse(rejected)]
+        differing = [text for text in share if answer_key(text) != answer_key(rejected)]
         return differing or self.others(rejected)[:1]
 
 
-def families(sessions: Mapping[str, Session], low: int, high: int) -> dict[str, Family]:
-    """The family of every session, by id; ratings below ``low`` are bad, ``high`` or more good."""
+def vouched(session: Session) -> bool:
+    """Whether somebody else than the client who asked says that the answer is good.
+
+    What came with a key was rated with another one. A rating link proves no other: the client who asked has it, too.
+    Without keys, in a folder or on a server for its own machine, clients cannot be told apart.
+    """
+    return session.asked_key is None or session.rated_key not in (None, session.asked_key)
+
+
+def praised_by_itself(session: Session) -> bool:
+    """Whether the answer was asked for and rated with one key."""
+    return session.asked_key is not None and session.rated_key == session.asked_key
+
+
+def families(
+    sessions: Mapping[str, Session], low: int, high: int, counts: Callable[[Session], bool] = vouched
+) -> dict[str, Family]:
+    """The family of every session, by id.
+
+    Args:
+        sessions: By id.
+        low: Ratings below it are bad.
+        high: Ratings from it on are good.
+        counts: Whether the good rating of a session counts.
+    """
     by_task: dict[tuple[str | None, str], dict[str, Session]] = defaultdict(dict)
     for name, session in sessions.items():
         by_task[task_key(session)][name] = session
-    return {name: family for group in by_task.values() for family in [_family(group, low, high)] for name in group}
+    return {
+        name: family for group in by_task.values() for family in [_family(group, low, high, counts)] for name in group
+    }
 
 
-def _family(group: Mapping[str, Session], low: int, high: int) -> Family:
+def _family(group: Mapping[str, Session], low: int, high: int, counts: Callable[[Session], bool]) -> Family:
     answers = {name: answer(one) for name, one in sorted(group.items())}
     bad = [name for name, text in answers.items() if text and (group[name].stars or high) < low]
+    refused = frozenset(answer_key(text) for one in group.values() for text in one.refused)
     good: dict[str, str] = {}
     for name in sorted(answers, key=lambda name: _rank(name, group[name])):
-        if answers[name] and (group[name].stars or 0) >= high:
-            good.setdefault(collapse(answers[name]), answers[name])
+        key = answer_key(answers[name])
+        if key and key not in refused and (group[name].stars or 0) >= high and counts(group[name]):
+            good.setdefault(key, answers[name])
     return Family(
         good=good,
-        bad=frozenset(collapse(answers[name]) for name in bad),
+        bad=frozenset(answer_key(answers[name]) for name in bad),
+        accepted=frozenset(answer_key(one.correction) for one in group.values() if one.correction),
+        refused=refused,
         turns={name: turn for turn, name in enumerate(bad)},
     )
 

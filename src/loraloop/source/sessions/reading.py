@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loraloop.core import session_file
+from loraloop.core.same_task import task_key
 from loraloop.records import Quarantined, Session
 from loraloop.source.sessions import calls, database
 
@@ -13,8 +15,12 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import URL
 
 
-def read(place: Path | URL) -> tuple[dict[str, Session], list[Quarantined]]:
-    """Every session by its id, in the order of the ids; one that nothing can be made of is set aside.
+Usable = tuple[dict[str, Session], list[Quarantined]]
+"""Sessions by id, in the order of the ids, and those that nothing can be made of."""
+
+
+def read(place: Path | URL) -> Usable:
+    """Every session.
 
     Args:
         place: A folder that holds ``<id>/session.json``, or a database.
@@ -22,7 +28,34 @@ def read(place: Path | URL) -> tuple[dict[str, Session], list[Quarantined]]:
     Raises:
         DataError: The database cannot be read.
     """
-    found = session_file.read(place, session_file.UNLEARNED) if isinstance(place, Path) else database.read(place)
+    return _usable(
+        session_file.read(place, session_file.UNLEARNED) if isinstance(place, Path) else database.read(place)
+    )
+
+
+def rated(url: URL, low: int, high: int) -> Usable:
+    """The sessions of a database that are rated below ``low``, or ``high`` or more.
+
+    Raises:
+        DataError: The database cannot be read.
+    """
+    return _usable(database.read(url, "given.stars < :low OR given.stars >= :high", low=low, high=high))
+
+
+def corrective(url: URL, low: int, high: int) -> Usable:
+    """The sessions of a database that are rated below ``low``, and those of their tasks rated ``high`` or more.
+
+    Raises:
+        DataError: The database cannot be read.
+    """
+    sessions, broken = _usable(database.read(url, "given.stars < :low", low=low))
+    tasks = {task_key(each) for each in sessions.values()}
+    found = database.read(url, "given.stars >= :high", high=high) if tasks else iter(())
+    good, unusable = _usable(each for each in found if isinstance(each, Quarantined) or task_key(each) in tasks)
+    return dict(sorted((sessions | good).items())), sorted([*broken, *unusable], key=lambda one: one.item)
+
+
+def _usable(found: Iterable[Session | Quarantined]) -> Usable:
     sessions: dict[str, Session] = {}
     quarantined: list[Quarantined] = []
     for each in found:

@@ -5,27 +5,31 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from loraloop.core.part import part
-from loraloop.core.same_task import collapse, question
+from loraloop.core.same_task import answer_key, collapse, question
 from loraloop.errors import ConfigError, DataError
 from loraloop.protocols import Ocr
 from loraloop.records import Agent, Collection, Example, Provenance, Quarantined, Session
-from loraloop.source.sessions import database
-from loraloop.source.sessions.family import Family, families
-from loraloop.source.sessions.reading import read
-from loraloop.source.sessions.targets import lacking, target
+from loraloop.source.screening import Policy
+from loraloop.source.sessions import database, reading
+from loraloop.source.sessions.family import Family, families, praised_by_itself, vouched
+from loraloop.source.sessions.targets import Target, lacking, targets
 from loraloop.source.sessions.text import answer, situation
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL
 
 _log = logging.getLogger(__name__)
 _SHOWN_IDS = 20
 
 Stars = Annotated[int, Field(ge=1, le=5)]
+_UNREAD = "not rated, or not rated so that they teach anything"
 _NO_ANSWER = "neither an answer nor a tool call is recorded"
 
 Fate = Literal["corrective", "positive", "pair", "quarantined", "filtered"]
@@ -33,12 +37,17 @@ Fate = Literal["corrective", "positive", "pair", "quarantined", "filtered"]
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """One session's examples, or the reason why it has none."""
+    """One session's examples, or the reason why it has none.
+
+    Attributes:
+        waiting: What it would be corrected to once a person accepts that in review.
+    """
 
     id: str
     fate: Fate
     examples: tuple[Example, ...] = ()
     reason: str = ""
+    waiting: Target | None = None
 
 
 @part
@@ -49,6 +58,10 @@ class Sessions:
     sibling (same task and agent) rated ``min_positive_rating`` or more, or what the rule for its issue makes of the
     recorded calls. A rating of ``min_positive_rating`` or more makes a positive example. With ``pairs`` the examples
     are instead preference pairs: high-rated answers chosen over answers rated below ``rejected_below``.
+
+    What a person rejected in ``stage=review`` is no target, and neither is an answer that only the key that asked for
+    it rated high. With ``review: required`` a sibling or a rule's answer of a database is a target after a person
+    accepted it for its task; a folder has no review, and whoever made it chose what is in it.
     """
 
     path: Path | str = Path("examples/sessions")
@@ -56,9 +69,12 @@ class Sessions:
     min_corrective: Annotated[int, Field(ge=0)] = 5
     use: Annotated[tuple[Literal["corrective", "positive"], ...], Field(min_length=1)] = ("corrective", "positive")
     min_positive_rating: Stars = 5
+    review: Literal["required", "none"] = "required"
     pairs: bool = False
     rejected_below: Annotated[Stars, Field(ge=2)] = 3
     agents: Annotated[tuple[Agent, ...], Field(min_length=1)] | None = None
+    secrets: Policy = "quarantine"
+    emails: bool = False
 
     @field_validator("path")
     @classmethod
@@ -98,29 +114,47 @@ class Sessions:
         """
         self.check()
         url = database.address(self.path)
-        sessions, broken = read(Path(self.path) if url is None else url)
-        labelled = self.judge(sessions)
-        self._demand_enough(labelled, broken)
-        _log.info("%s: %s", self.path, _summary(labelled, len(broken)))
+        sessions, broken = self._read(url)
+        labelled = self.judge(sessions, reviewed=url is not None and self.review == "required")
+        place = str(self.path) if url is None or "://" not in str(self.path) else url.render_as_string()
+        unread = 0 if url is None else database.count(url) - len(labelled) - len(broken)
+        self._demand_enough(place, labelled, broken, unread)
+        _log.info("%s: %s", place, _summary(labelled, len(broken), unread))
         unusable = [Quarantined(one.id, one.reason) for one in labelled if one.fate == "quarantined"]
         return Collection(
             examples=tuple(example for one in labelled for example in one.examples),
             quarantined=tuple(sorted([*broken, *unusable], key=lambda one: one.item)),
         )
 
+    def _read(self, url: URL | None) -> reading.Usable:
+        """The sessions of a folder, or those of a database that examples can come from."""
+        if url is None:
+            return reading.read(Path(self.path))
+        wanted = reading.rated if "positive" in self.use and not self.pairs else reading.corrective
+        return wanted(url, self._low, self.min_positive_rating)
+
     def correct(self, example: Example, answer: str) -> bool:
         """Whether ``answer`` is the target, white space aside."""
         return collapse(answer) == collapse(example.output)
 
-    def judge(self, sessions: Mapping[str, Session]) -> list[Labelled]:
-        """Examples or a reason for every session, in the order of the ids."""
-        low = self.rejected_below if self.pairs else self.below
-        kin = families(sessions, low=low, high=self.min_positive_rating)
+    def judge(self, sessions: Mapping[str, Session], *, reviewed: bool = False) -> list[Labelled]:
+        """Examples or a reason for every session, in the order of the ids.
+
+        Args:
+            sessions: By id.
+            reviewed: Whether siblings and answers of rules wait until a person accepts them.
+        """
+        counts = _may_be_proposed if reviewed else vouched
+        kin = families(sessions, self._low, self.min_positive_rating, counts)
         decide = self._pair if self.pairs else self._teach
         return [
-            self._passed_over(name, session) or decide(name, session, kin[name])
+            self._passed_over(name, session) or decide(name, session, kin[name], reviewed)
             for name, session in sorted(sessions.items())
         ]
+
+    @property
+    def _low(self) -> int:
+        return self.rejected_below if self.pairs else self.below
 
     def _passed_over(self, name: str, session: Session) -> Labelled | None:
         if self.agents is not None and session.agent not in self.agents:
@@ -129,7 +163,7 @@ class Sessions:
             return Labelled(name, "filtered", reason="not rated")
         return None
 
-    def _teach(self, name: str, session: Session, family: Family) -> Labelled:
+    def _teach(self, name: str, session: Session, family: Family, reviewed: bool) -> Labelled:
         rating = session.stars or 0
         if self.below <= rating < self.min_positive_rating:
             return Labelled(name, "filtered", reason=f"rated {rating}: neither bad nor good enough to learn from")
@@ -137,25 +171,37 @@ class Sessions:
         if fate not in self.use:
             return Labelled(name, "filtered", reason=f"rated {rating}: {fate} examples are not in source.use")
         if fate == "positive":
-            return _labelled(name, fate, session, [answer(session)], _NO_ANSWER)
-        text = target(session, family.good.values(), family.bad) or ""
+            return _unwanted(name, session, family) or _labelled(name, fate, session, [answer(session)], _NO_ANSWER)
+        waiting = None
+        for each in targets(session, family):
+            if not reviewed or each.source == "user" or answer_key(each.text) in family.accepted:
+                return _labelled(name, fate, session, [each.text], "")
+            waiting = waiting or each
+        if waiting is not None:
+            reason = f"rated {rating}, and the answer of a {waiting.source} waits for review (stage=review)"
+            return Labelled(name, "quarantined", reason=reason, waiting=waiting)
         missing = f"no correction, {self._no_sibling}, and no rule that applies: {lacking(session)}"
-        return _labelled(name, fate, session, [text], missing)
+        return _labelled(name, fate, session, [], missing)
 
-    def _pair(self, name: str, session: Session, family: Family) -> Labelled:
+    def _pair(self, name: str, session: Session, family: Family, reviewed: bool) -> Labelled:
         rating = session.stars or 0
         if rating >= self.rejected_below:
             side = "the chosen side of pairs" if rating >= self.min_positive_rating else "neither chosen nor rejected"
             return Labelled(name, "filtered", reason=f"rated {rating}: {side}")
         if not (rejected := answer(session)):
             return _labelled(name, "pair", session, [], _NO_ANSWER)
+        if reviewed:
+            accepted = {key: text for key, text in family.good.items() if key in family.accepted}
+            family = replace(family, good=accepted)
         return _labelled(name, "pair", session, family.dealt(name, rejected), self._no_sibling, rejected)
 
     @property
     def _no_sibling(self) -> str:
         return f"no other answer rated {self.min_positive_rating} or more to the same task"
 
-    def _demand_enough(self, labelled: Sequence[Labelled], broken: Sequence[Quarantined]) -> None:
+    def _demand_enough(
+        self, place: str, labelled: Sequence[Labelled], broken: Sequence[Quarantined], unread: int
+    ) -> None:
         fate = "pair" if self.pairs else "corrective" if "corrective" in self.use else "positive"
         usable = sum(len(one.examples) for one in labelled if one.fate == fate)
         needed = 1 if fate == "positive" else self.min_corrective
@@ -164,11 +210,28 @@ class Sessions:
         others = [(one.id, one.reason or f"made a {one.fate} example") for one in labelled if one.fate != fate]
         others += [(one.item, one.reason) for one in broken]
         key = "" if fate == "positive" else f" (source.min_corrective={needed})"
+        waiting = sum(one.waiting is not None for one in labelled)
         raise DataError(
-            f"{self.path} holds {len(labelled) + len(broken)} sessions, from which came {usable} {fate} examples; at "
-            f"least {max(1, needed)} are needed{key}: rate or correct more sessions{', or lower it' if key else ''}."
+            f"{place} holds {len(labelled) + len(broken) + unread} sessions, from which came {usable} {fate} examples; "
+            f"at least {max(1, needed)} are needed{key}: rate or correct more sessions"
+            f"{', or lower it' if key else ''}."
+            + (f" {waiting} wait for a person: stage=review, or source.review=none." if waiting else "")
+            + (f" {unread} are {_UNREAD}." if unread else "")
             + (" The others:" + _reasons(others) if others else "")
         )
+
+
+def _may_be_proposed(session: Session) -> bool:
+    return not praised_by_itself(session)
+
+
+def _unwanted(name: str, session: Session, family: Family) -> Labelled | None:
+    """Why a well-rated answer is not learned from; ``None`` if it may be."""
+    if answer_key(answer(session)) in family.refused:
+        return Labelled(name, "filtered", reason=f"rated {session.stars}, and rejected in review")
+    if not vouched(session):
+        return Labelled(name, "filtered", reason=f"rated {session.stars} by no other key than the one that asked")
+    return None
 
 
 def _labelled(
@@ -202,8 +265,8 @@ def _reasons(others: Iterable[tuple[str, str]]) -> str:
     )
 
 
-def _summary(labelled: Sequence[Labelled], broken: int) -> str:
-    counts: dict[str, int] = defaultdict(int, quarantined=broken)
+def _summary(labelled: Sequence[Labelled], broken: int, unread: int) -> str:
+    counts: dict[str, int] = defaultdict(int, quarantined=broken) | ({_UNREAD: unread} if unread else {})
     for one in labelled:
         counts[one.fate] += 1
     return ", ".join(f"{count} {fate}" for fate, count in sorted(counts.items()))

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from loraloop.core.same_task import collapse
+from loraloop.core.same_task import answer_key
 from loraloop.core.session_file import ISSUES, issue_word
 from loraloop.records import Session
 from loraloop.source.sessions.calls import ToolCall, calls, steps
+from loraloop.source.sessions.family import Family
 from loraloop.source.sessions.text import answer, render, usable
 
 LONGEST_WAIT = 60
@@ -25,6 +26,14 @@ _WAITS = ("timeout", "wait", "seconds")
 
 
 @dataclass(frozen=True, slots=True)
+class Target:
+    """An answer to learn, and where it comes from: a person's correction, a good sibling, or a rule."""
+
+    source: Literal["user", "sibling", "rule"]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Rule:
     """How an issue is corrected: ``correct`` yields calls, best first; ``needs`` names what they are made from."""
 
@@ -32,20 +41,22 @@ class Rule:
     needs: str
 
 
-def target(session: Session, siblings: Iterable[str], refused: Collection[str]) -> str | None:
-    """The answer to learn instead of the session's own, or ``None``.
+def targets(session: Session, family: Family) -> Iterator[Target]:
+    """Answers to learn instead of the session's own, best first: its correction, good siblings, and what rules make.
+
+    What a person rejected for the task is none of them, unless a person accepted it for this session.
 
     Args:
         session: A badly rated session.
-        siblings: Answers to the same task that were rated high, best first.
-        refused: Collapsed answers to the same task that were rated low, the session's own among them; no rule
-            returns one of them.
+        family: Its family.
     """
-    own = collapse(answer(session))
-    for text in (usable(session.correction), *siblings):
-        if text and collapse(text) != own:
-            return text
-    return next((text for text in _corrected(session) if usable(text) and collapse(text) not in refused), None)
+    own = answer_key(answer(session))
+    if (text := usable(session.correction)) and answer_key(text) != own:
+        yield Target("user", text)
+    yield from (Target("sibling", text) for key, text in family.good.items() if key != own)
+    for text in _corrected(session):
+        if usable(text) and answer_key(text) not in family.bad | family.refused:
+            yield Target("rule", text)
 
 
 def lacking(session: Session) -> str:

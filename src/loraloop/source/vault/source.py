@@ -10,12 +10,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from loraloop.core import secrets
 from loraloop.core.part import part
 from loraloop.core.progress import track
 from loraloop.errors import ConfigError, DataError
 from loraloop.protocols import Ocr
 from loraloop.records import Collection, Example, Page, Provenance, Quarantined
-from loraloop.source import secrets
 from loraloop.source.answers import same
 from loraloop.source.vault import pictures, rows
 from loraloop.source.vault.drawing import Look
@@ -62,6 +62,8 @@ class Vault:
         augment: Damaged copies.
         cache: Folder of the drawn and damaged images.
     """
+
+    SCREENED = True  # page by page, where the true text beside an image is at hand
 
     path: Annotated[str, Field(min_length=1)] | None = None
     synthetic: Annotated[int, Field(ge=0, le=100_000)] = 200

@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 class Cache:
-    """Keeps the latest value of each name; whoever runs the jobs makes one for each multirun."""
+    """Keeps the latest value of each name. The launcher makes one cache for each multirun."""
 
     def __init__(self) -> None:
         self._kept: dict[str, tuple[str, Any]] = {}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from loraloop.core.conversations import dominant
 from loraloop.core.transitions import EventName
 from loraloop.loop.cycle import Cycle, Event
 from loraloop.workflows.retraining.outbox import Outbox
@@ -15,7 +17,10 @@ if TYPE_CHECKING:
     from loraloop.loop.store import LoopStore
     from loraloop.policy import Policy
     from loraloop.protocols import Alerts, Tracker
+    from loraloop.records import Outcome
     from loraloop.workflows.retraining.deployment import Deployment
+
+_log = logging.getLogger(__name__)
 
 Say = Callable[[str, str], None]
 """Called with a role and a sentence."""
@@ -41,6 +46,11 @@ class Cycles:
     tracker: Tracker
     alerts: Alerts
     say: Say = field(default=say)
+
+    def warn(self, role: str, outcomes: Sequence[Outcome]) -> None:
+        """Warn of a conversation that holds too many of the sessions that a rule decides on."""
+        if warning := dominant(outcomes):
+            _log.warning("%s: %s", role, warning)
 
     def outbox(self, deployment: Deployment) -> Outbox:
         """The outbox of a deployment's model."""

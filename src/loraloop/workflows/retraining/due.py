@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -14,25 +15,34 @@ if TYPE_CHECKING:
     from loraloop.policy import Policy
     from loraloop.workflows.retraining.cycles import Cycles
     from loraloop.workflows.retraining.deployment import Deployment
-    from loraloop.workflows.retraining.training_set import TrainingSetBuilder
 
 DAY = timedelta(days=1)
+SHORT = "short"
+"""The number of a refusal that says that rows were missing: the next cycle waits until there are enough."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RetrainingTrigger:
-    """Begins a cycle when the trigger's rule fires and the policy's limits allow a training."""
+    """Begins a cycle when the trigger's rule fires and the policy's limits allow a training.
+
+    Attributes:
+        shortage: Says why a cycle would be refused for want of rows; ``None`` if it would not.
+    """
 
     policy: Policy
     cycles: Cycles
     sessions: Store
-    training_sets: TrainingSetBuilder
+    shortage: Callable[[Deployment], str | None]
 
     def begin(self, deployment: Deployment) -> Cycle | None:
         """The cycle that begins; ``None``: nothing to do, and the reason is reported."""
         champion, state, role = deployment.champion(), self.cycles.state, deployment.role
         now, since = state.now(), self._since(deployment, champion.number)
-        outcomes = self.sessions.outcomes(answered=deployment.name_of(champion.number), since=since)
+        look, answered = self.policy.trigger.reads(since, now), deployment.name_of(champion.number)
+        outcomes = self.sessions.outcomes(
+            answered=answered, since=since, rated_since=look.rated_since, limit=look.latest
+        )
+        self.cycles.warn(role, outcomes)
         verdict = self.policy.trigger.decide(outcomes, since, now)
         if not verdict.passed:
             self.cycles.say(role, f"nothing to do: {verdict.reason}")
@@ -55,7 +65,8 @@ class RetrainingTrigger:
     def _held_back(self, deployment: Deployment, now: str) -> str | None:
         """Why no retraining may begin now; ``None`` if one may.
 
-        A cycle that was refused before its training holds back the next one only while corrected sessions are short.
+        After a cycle that was refused because rows were missing, the next one waits until there are enough, however
+        long that takes. After one that was refused before its training for another reason, it waits for the cooldown.
         """
         moment, cooldown = datetime.fromisoformat(now), span(self.policy.cooldown)
         cycles = [each for each in self.cycles.state.cycles(deployment.role) if each.kind == RETRAIN]
@@ -67,6 +78,13 @@ class RetrainingTrigger:
         today = sum(age < DAY for _, age in trained)
         if today >= self.policy.daily_cap:
             return f"{today} retrainings began in 24 hours (policy.daily_cap={self.policy.daily_cap})"
-        if past and past[-1][1] < cooldown and not past[-1][0].attempts:
-            return self.training_sets.shortage(deployment)
+        return self._refused_before(deployment, *past[-1]) if past else None
+
+    def _refused_before(self, deployment: Deployment, last: Cycle, age: timedelta) -> str | None:
+        if last.attempts or last.state != "refused":
+            return None
+        if self.cycles.state.numbers(last.id, "refuse").get(SHORT):
+            return self.shortage(deployment)
+        if age < span(self.policy.cooldown):
+            return f"the last cycle was refused at {last.changed:.16} (policy.cooldown={self.policy.cooldown})"
         return None

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from loraloop.core.transitions import ENDS, State
-from loraloop.errors import ConfigError, LoraloopError, RegistryError
+from loraloop.errors import ConfigError, LoraloopError, RegistryError, UnexpectedError
 from loraloop.loop.cycle import Cycle
 from loraloop.loop.store import MovedError
 from loraloop.workflows.retraining import cycles as stored
 from loraloop.workflows.retraining.audit import audit
 from loraloop.workflows.retraining.deployment import deployment_of
 from loraloop.workflows.retraining.due import RetrainingTrigger
+from loraloop.workflows.retraining.heartbeat import heartbeat
 from loraloop.workflows.retraining.rollout import StagedRollout
 from loraloop.workflows.retraining.steps import TrainingSteps
 from loraloop.workflows.retraining.training_set import TrainingSetBuilder
@@ -26,7 +28,10 @@ if TYPE_CHECKING:
     from loraloop.registry.mlflow import MlflowRegistry
     from loraloop.workflows.retraining.cycles import Cycles, Say
     from loraloop.workflows.retraining.deployment import Deployment
+    from loraloop.workflows.retraining.outbox import Outbox
     from loraloop.workflows.retraining.training import Retraining
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +62,7 @@ class RetrainingLoop:
         }
 
     def tick(self, roles: Mapping[str, str], names: Mapping[str, str], registry: MlflowRegistry) -> None:
-        """Go on with every role of the policy; a problem of one role does not stop the others.
+        """Go on with every role of the policy; a problem of one role, of whatever kind, does not stop the others.
 
         Where a role has a problem, its running rollout is judged all the same: it may be rolled back, not promoted.
 
@@ -71,24 +76,21 @@ class RetrainingLoop:
         """
         found, errors = self._deployments(roles, names, registry)
         for deployment in found:
-            problem = errors.get(deployment.role) or self._problem(deployment)
-            try:
-                if problem is None:
-                    self.proceed(deployment)
-                    continue
-                self._judge_alone(deployment)
-            except LoraloopError as later:
-                problem = problem or later
-            errors[deployment.role] = problem
+            if problem := self._tend(deployment, errors.get(deployment.role)):
+                errors[deployment.role] = problem
         self._report_left_over(found)
         for role, problem in errors.items():
             self.cycles.alerts.send(f"loraloop {role}: the loop cannot go on", str(problem))
-        if len(errors) == 1:
-            raise next(iter(errors.values()))
-        if errors and all(isinstance(each, ConfigError) for each in errors.values()):
-            raise ConfigError(*map(str, errors.values()))
         if errors:
-            raise LoraloopError("\n".join(map(str, errors.values())))
+            raise _together(list(errors.values()))
+
+    def _tend(self, deployment: Deployment, problem: LoraloopError | None) -> LoraloopError | None:
+        """Go on with one role; what keeps it from going on."""
+        problem = problem or _problem_of(deployment.role, lambda: self._check(deployment))
+        if problem is None:
+            return _problem_of(deployment.role, lambda: self.proceed(deployment))
+        _problem_of(deployment.role, lambda: self._judge_alone(deployment))
+        return problem
 
     def proceed(self, deployment: Deployment) -> Cycle | None:
         """Take the role's open cycle as far as it can go now, or begin one if a retraining is due.
@@ -107,20 +109,25 @@ class RetrainingLoop:
                 self.cycles.say(role, "another tick works on this role: nothing done")
                 return None
             deployment.registry.mark_rollouts(role)
-            outbox.publish()
-            try:
-                cycle = self.cycles.state.open(role) or self.trigger.begin(deployment)
-                while cycle is not None and cycle.state not in ENDS:
-                    before, cycle = cycle, self._step(deployment, cycle)
-                    outbox.enter()
-                    if cycle.state == before.state:
-                        break
-            except MovedError as error:  # by a person's rollback
-                self.cycles.say(role, str(error))
-                cycle = self.cycles.state.open(role)
-            outbox.publish()
-            self.cycles.state.ticked(role, deployment.model, intact=True)
-            return cycle
+            with heartbeat(lambda: self.cycles.state.ticked(role, deployment.model, intact=True)):
+                return self._proceed(deployment, outbox)
+
+    def _proceed(self, deployment: Deployment, outbox: Outbox) -> Cycle | None:
+        role = deployment.role
+        outbox.publish()
+        try:
+            cycle = self.cycles.state.open(role) or self.trigger.begin(deployment)
+            while cycle is not None and cycle.state not in ENDS:
+                before, cycle = cycle, self._step(deployment, cycle)
+                outbox.enter()
+                if cycle.state == before.state:
+                    break
+        except MovedError as error:  # by a person's rollback
+            self.cycles.say(role, str(error))
+            cycle = self.cycles.state.open(role)
+        outbox.publish()
+        self.cycles.state.ticked(role, deployment.model, intact=True)
+        return cycle
 
     def _step(self, deployment: Deployment, cycle: Cycle) -> Cycle:
         champion = deployment.champion().number
@@ -162,12 +169,16 @@ class RetrainingLoop:
                 )
         return found, errors
 
-    def _problem(self, deployment: Deployment) -> LoraloopError | None:
-        """What keeps a role from going on: its ledger, champion, golden set, or a cycle of another model."""
+    def _check(self, deployment: Deployment) -> None:
+        """Check what a role needs to go on: its ledger, champion and golden set, and that its cycle is of its model.
+
+        Raises:
+            ConfigError: Something of that is not right.
+        """
         role, model = deployment.role, deployment.model
         cycle = self.cycles.state.open(role)
         if cycle is not None and cycle.model != model:
-            return ConfigError(
+            raise ConfigError(
                 f"the open cycle {cycle.id} of {role} is about {cycle.model}, and server.roles now has {model}: end it "
                 f"with stage=rollback role={role}, or give the role its model back"
             )
@@ -175,15 +186,14 @@ class RetrainingLoop:
             audit(self.cycles.state.database, model, deployment.registry)
         except RegistryError as error:
             self.cycles.state.ticked(role, model, intact=False)
-            return ConfigError(f"the ledger is broken: {error}")
+            raise ConfigError(f"the ledger is broken: {error}") from error
         try:
             deployment.champion()
             self.training_sets.check(deployment)
-        except ConfigError as error:
-            return error
+        except ConfigError:
+            raise
         except LoraloopError as error:
-            return ConfigError(f"{role}: {error}")
-        return None
+            raise ConfigError(f"{role}: {error}") from error
 
     def _report_left_over(self, found: Sequence[Deployment]) -> None:
         """Alert people to open cycles whose role the policy does not name."""
@@ -195,6 +205,27 @@ class RetrainingLoop:
                 text += f", or end it with stage=rollback role={cycle.role}" if cycle.rollout else ""
                 self.cycles.say(cycle.role, text)
                 self.cycles.alerts.send(f"loraloop {cycle.role}: not in the policy", text)
+
+
+def _problem_of(role: str, step: Callable[[], object]) -> LoraloopError | None:
+    """Take a step; the error that it ends with, if it does."""
+    try:
+        step()
+    except LoraloopError as error:
+        return error
+    except Exception as error:  # a mistake of the program must not stop the other roles
+        _log.exception("the tick of %s failed", role)
+        return UnexpectedError(f"{role}: {type(error).__name__}: {error}; the log has the traceback")
+    return None
+
+
+def _together(errors: Sequence[LoraloopError]) -> LoraloopError:
+    if len(errors) == 1:
+        return errors[0]
+    if all(isinstance(each, ConfigError) for each in errors):
+        return ConfigError(*map(str, errors))
+    unexpected = any(isinstance(each, UnexpectedError) for each in errors)
+    return (UnexpectedError if unexpected else LoraloopError)("\n".join(map(str, errors)))
 
 
 def retraining_loop(
@@ -210,11 +241,12 @@ def retraining_loop(
     parts = retraining.parts
     training_sets = TrainingSetBuilder(policy, folder, sessions, parts.source, parts.ocr, parts.dataset, parts.job.seed)
     cycles = stored.open_cycles(policy, sessions, parts.tracker, alerts, say)
+    training = TrainingSteps(folder=folder, cycles=cycles, training_sets=training_sets, retraining=retraining)
     return RetrainingLoop(
         policy=policy,
         cycles=cycles,
         training_sets=training_sets,
-        trigger=RetrainingTrigger(policy=policy, cycles=cycles, sessions=sessions, training_sets=training_sets),
-        training=TrainingSteps(folder=folder, cycles=cycles, training_sets=training_sets, retraining=retraining),
+        trigger=RetrainingTrigger(policy=policy, cycles=cycles, sessions=sessions, shortage=training.shortage),
+        training=training,
         rollouts=StagedRollout(policy=policy, cycles=cycles, sessions=sessions),
     )

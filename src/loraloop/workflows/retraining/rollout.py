@@ -68,6 +68,7 @@ class StagedRollout:
         """
         rollout = self.cycles.state.rollout(str(cycle.rollout))
         outcomes = self.sessions.outcomes(rollout=rollout.id)
+        self.cycles.warn(deployment.role, outcomes)
         verdict = self.policy.canary.decide(rollout, outcomes, self.cycles.state.now())
         arms = _arms(deployment, rollout, outcomes)
         kept = {"action": verdict.action, "reason": verdict.reason, "arms": arms}

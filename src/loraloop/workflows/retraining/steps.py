@@ -19,12 +19,14 @@ from loraloop.errors import (
 )
 from loraloop.loop.cycle import Cycle, Event
 from loraloop.workflows.retraining import training_set
+from loraloop.workflows.retraining.due import SHORT
+from loraloop.workflows.retraining.training_set import ShortageError
 
 if TYPE_CHECKING:
     from loraloop.workflows.retraining.cycles import Cycles
     from loraloop.workflows.retraining.deployment import Deployment
     from loraloop.workflows.retraining.training import Retraining
-    from loraloop.workflows.retraining.training_set import TrainingSetBuilder
+    from loraloop.workflows.retraining.training_set import TrainingSet, TrainingSetBuilder
 
 _log = logging.getLogger(__name__)
 
@@ -55,16 +57,22 @@ class TrainingSteps:
         """Make the training set."""
         tokenizer = self.retraining.parts.model.skeleton().tokenizer
         try:
-            made = self.training_sets.prepare(self.home(cycle), deployment, tokenizer)
-            self._require_rows(len(made.golden))
+            made = self.training_sets.prepare(self.home(cycle), deployment, tokenizer, self._min_golden)
+        except ShortageError as error:
+            return self.cycles.end(cycle, "refuse", str(error), {SHORT: True})
         except DataError as error:
             return self.cycles.end(cycle, "refuse", str(error))
-        reason = (
-            f"{len(made.corrective)} corrective rows of {made.facts['sessions']} sessions and "
-            f"{len(made.earlier)} earlier ones, measured on {len(made.golden)} golden rows"
-        )
-        event = Event(name="corrective", version=cycle.champion, reason=reason, numbers=made.facts)
+        event = Event(name="corrective", version=cycle.champion, reason=_contents(made), numbers=made.facts)
         return self.cycles.advance(cycle, event)
+
+    def shortage(self, deployment: Deployment) -> str | None:
+        """Why a cycle of the role would be refused for want of rows; ``None`` if it would not."""
+        tokenizer = self.retraining.parts.model.skeleton().tokenizer
+        return self.training_sets.shortage(deployment, tokenizer, self._min_golden)
+
+    @property
+    def _min_golden(self) -> int:
+        return self.retraining.parts.gate.min_rows
 
     def train(self, deployment: Deployment, cycle: Cycle) -> Cycle:
         """Train and measure, or give up a training that makes no progress."""
@@ -100,14 +108,6 @@ class TrainingSteps:
         event = Event(name="gate", version=version.number, reason=verdict.reason, numbers=verdict.numbers)
         return self.cycles.advance(cycle, event, candidate=version.number)
 
-    def _require_rows(self, rows: int) -> None:
-        needed = self.retraining.parts.gate.min_rows
-        if rows < needed:
-            raise DataError(
-                f"the golden set has {rows} rows, and a verdict needs gate.min_rows={needed}: collect more from "
-                "`source` and name them with policy.golden=FILE, or lower gate.min_rows"
-            )
-
     def _problem(self, deployment: Deployment, cycle: Cycle) -> str | None:
         """Train; the error that ends the cycle, if there is one.
 
@@ -127,6 +127,17 @@ class TrainingSteps:
             _log.exception("the training of %s failed", cycle.id)
             return f"{type(error).__name__}: {error}"
         return None
+
+
+def _contents(made: TrainingSet) -> str:
+    facts = made.facts
+    beyond, overlap = facts.get("sessions_beyond_mix", 0), facts.get("overlap", 0)
+    return (
+        f"{len(made.corrective)} corrective rows of {facts['sessions']} sessions and {len(made.earlier)} earlier ones, "
+        f"measured on {len(made.golden)} golden rows"
+        + f"; {beyond} corrected sessions have no place in policy.mix.rows" * bool(beyond)
+        + f"; {overlap} corrected sessions were left out, because golden rows ask the same" * bool(overlap)
+    )
 
 
 def _known(deployment: Deployment, cycle: Cycle, number: int) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import floor
@@ -13,6 +14,10 @@ from loraloop.core import atomic
 from loraloop.core.hashing import sha256
 from loraloop.errors import ConfigError, DataError
 from loraloop.records import Collection, Dataset
+from loraloop.source import screening
+from loraloop.workflows.retraining.overlap import apart
+
+_log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -28,8 +33,14 @@ SET = "set"
 FACTS = "facts.json"
 SIDES = ("corrective", "earlier", "golden")
 SESSIONS = "sessions"
-NAMED = 5
-"""Rows that an error names."""
+NAMED = 20
+"""Sessions that the facts name."""
+GOOD = 5
+"""Stars; an answer rated so or higher may correct other sessions of its task."""
+
+
+class ShortageError(DataError):
+    """There are too few rows to learn from or to measure on; more sessions or another golden set mend that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +48,8 @@ class TrainingSet:
     """A retraining's examples, read from disk.
 
     Attributes:
-        facts: Rows per side, sessions that were learned from, and the golden set's path and SHA-256.
+        facts: Rows per side; sessions that are learned from, that the mix has no place for (``sessions_beyond_mix``)
+            and that ask what a golden row asks (``overlap``); and the golden set's path and SHA-256.
     """
 
     corrective: tuple[Example, ...]
@@ -125,52 +137,91 @@ class TrainingSetBuilder:
         path, folder = self.golden(role).resolve(), self.folder.resolve()
         return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
 
-    def prepare(self, cycle: Path, deployment: Deployment, tokenizer: PreTrainedTokenizerBase) -> TrainingSet:
+    def prepare(
+        self, cycle: Path, deployment: Deployment, tokenizer: PreTrainedTokenizerBase, min_golden: int
+    ) -> TrainingSet:
         """The training set of a cycle: built as a whole, or read if an earlier process built it.
+
+        Corrected sessions and earlier examples that ask what a golden row asks are left out, and counted in the facts.
 
         Args:
             cycle: The cycle's folder.
             deployment: Whose sessions are learned from.
             tokenizer: The base's.
+            min_golden: Fewest golden rows.
 
         Raises:
-            DataError: Too few corrected sessions, or golden rows that would also be trained on.
+            ShortageError: Too few corrected sessions or golden rows.
+            DataError: The source has nothing usable.
         """
-        role = deployment.role
         if not (cycle / SET).exists():
             corrective = self._corrective(deployment)
-            built = self.dataset.build(self.source.collect(self.ocr), tokenizer)
-            golden = self._golden(role, built)
-            _refuse_overlap(self._rows(golden, tokenizer), self._rows(corrective, tokenizer), self.golden(role))
-            known = {_question(row) for row in self._rows(golden, tokenizer)}
-            earlier = [row.example for row in built.train if _question(row) not in known]
-            self._write(cycle, role, (*mixed(corrective, earlier, self.policy.mix, self.seed), golden), len(corrective))
+            built = self.dataset.build(screening.collect(self.source, self.ocr), tokenizer)
+            golden = self._golden(deployment.role, built)
+            usable, overlap = self._apart(golden, corrective, tokenizer, min_golden)
+            earlier = [row.example for row in apart(self._rows(golden, tokenizer), built.train)[0]]
+            sides = (*mixed(usable, earlier, self.policy.mix, self.seed), golden)
+            self._write(cycle, deployment.role, sides, len(usable), overlap)
         return read(cycle)
 
-    def shortage(self, deployment: Deployment) -> str | None:
-        """Why there are too few corrected sessions to learn from; ``None`` if there are enough."""
+    def shortage(self, deployment: Deployment, tokenizer: PreTrainedTokenizerBase, min_golden: int) -> str | None:
+        """Why there are too few corrected sessions or golden rows; ``None`` if there are enough.
+
+        A golden set that is not drawn yet is taken to be large enough.
+        """
+        from loraloop.dataset import exports
+
+        path = self.golden(deployment.role)
         try:
-            self._corrective(deployment)
-        except DataError as error:
+            corrective = self._corrective(deployment)
+            if path.exists():
+                self._apart(exports.load(path), corrective, tokenizer, min_golden)
+        except ShortageError as error:
             return str(error)
         return None
 
     def _rows(self, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase) -> list[Row]:
         return self.dataset.render(examples, tokenizer)[0]
 
+    def _apart(
+        self, golden: Sequence[Example], corrective: Sequence[Example], tokenizer: PreTrainedTokenizerBase, least: int
+    ) -> tuple[list[Example], list[str]]:
+        """The corrected sessions that ask what no golden row asks, and the ids of the others."""
+        if len(golden) < least:
+            raise ShortageError(
+                f"the golden set has {len(golden)} rows, and a verdict needs gate.min_rows={least}: collect more from "
+                "`source` and name them with policy.golden=FILE, or lower gate.min_rows"
+            )
+        kept, dropped = apart(self._rows(golden, tokenizer), self._rows(corrective, tokenizer))
+        if len(kept) < self.policy.min_corrective:
+            raise ShortageError(
+                f"{len(kept)} corrected sessions are left to learn from, and at least {self.policy.min_corrective} are "
+                f"needed (policy.min_corrective): {len(dropped)} more ask what golden rows ask, which measure the "
+                "candidate; wait for other sessions, or name a file without these rows with policy.golden=FILE"
+            )
+        return [row.example for row in kept], [str(row.example.provenance.session_id) for row in dropped]
+
     def _corrective(self, deployment: Deployment) -> list[Example]:
         from loraloop.source.sessions import Sessions, reading
 
-        sessions, _ = reading.read(self.store.database.url)
-        part = Sessions(below=self.policy.below, min_positive_rating=5, use=("corrective",), min_corrective=0)
-        verdicts = [one for one in part.judge(sessions) if deployment.owns(str(sessions[one.id].answered))]
-        found = [example for one in verdicts for example in one.examples]
+        below, role = self.policy.below, deployment.role
+        sessions, _ = reading.corrective(self.store.database.url, below, GOOD)
+        part = Sessions(below=below, min_positive_rating=GOOD, use=("corrective",), min_corrective=0)
+        judged = part.judge(sessions, reviewed=self.store.reviewed)
+        mine = [one for one in judged if deployment.owns(str(sessions[one.id].answered))]
+        screened = screening.screen(Collection(tuple(each for one in mine for each in one.examples)), part.secrets)
+        found = list(screened.examples)
+        if screened.quarantined:
+            _log.warning("%d sessions of %s are not learned from: they hold secrets", len(screened.quarantined), role)
         if len(found) < self.policy.min_corrective:
-            without = sum(one.fate == "quarantined" for one in verdicts)
-            raise DataError(
-                f"{len(found)} sessions of {deployment.role} rated below {self.policy.below} have an answer to learn "
-                f"from, and at least {self.policy.min_corrective} are needed (policy.min_corrective); {without} more "
-                "have no correction, no well-rated sibling and no rule: accept or write corrections with stage=review"
+            waiting = sum(one.waiting is not None for one in mine)
+            without = sum(one.fate == "quarantined" for one in mine) - waiting
+            secret = f", {len(screened.quarantined)} hold secrets" * bool(screened.quarantined)
+            raise ShortageError(
+                f"{len(found)} sessions of {role} rated below {below} have an answer to learn from, and at "
+                f"least {self.policy.min_corrective} are needed (policy.min_corrective){secret}; {without} more have "
+                f"no correction, no well-rated sibling and no rule, and for {waiting} the answer of a sibling or a "
+                "rule waits for review: accept or write corrections with stage=review"
             )
         return found
 
@@ -184,22 +235,29 @@ class TrainingSetBuilder:
             exports.save(drawn[: self.policy.golden_rows], path)
         return list(exports.load(path))
 
-    def _write(self, cycle: Path, role: str, sides: Sequence[Sequence[Example]], distinct: int) -> None:
+    def _write(
+        self, cycle: Path, role: str, sides: Sequence[Sequence[Example]], usable: int, overlap: Sequence[str]
+    ) -> None:
         from loraloop.dataset import exports
 
         with atomic.folder(cycle / SET) as beside:
             for side, examples in zip(SIDES, sides, strict=True):
                 exports.save(examples, beside / f"{side}.jsonl")
             facts: dict[str, Any] = {side: len(examples) for side, examples in zip(SIDES, sides, strict=True)}
-            facts |= {"sessions": distinct, "golden_path": self._place(role)}
-            facts["golden_sha256"] = sha256(self.golden(role))
+            facts |= {"sessions": min(usable, len(sides[0])), "sessions_beyond_mix": max(0, usable - len(sides[0]))}
+            facts |= {"overlap": len(overlap), "overlap_sessions": list(overlap[:NAMED])}
+            facts |= {"golden_path": self._place(role), "golden_sha256": sha256(self.golden(role))}
             (beside / FACTS).write_text(json.dumps(facts))
 
 
 def mixed(
     corrective: Sequence[Example], earlier: Sequence[Example], mix: Mix, seed: int
 ) -> tuple[list[Example], list[Example]]:
-    """Corrective and earlier examples in the shares of ``mix``: the corrective repeated, the earlier drawn by seed."""
+    """Corrective and earlier examples in the shares of ``mix``, drawn by seed.
+
+    Corrective examples are repeated to fill their share. Where there are more of them than their share has rows, the
+    rest has no place.
+    """
     from loraloop.dataset.split import rank
 
     rows = min(mix.rows, floor(len(earlier) / mix.earlier)) if mix.earlier else mix.rows
@@ -229,24 +287,4 @@ def _require_examples(path: Path) -> None:
         raise ConfigError(
             f"the golden set {path} holds no examples, and versions are measured on it: name another file with "
             "policy.golden=FILE"
-        )
-
-
-def _question(row: Row) -> str:
-    from loraloop.dataset.similarity import normalise
-
-    return normalise(row.prompt) or row.prompt
-
-
-def _refuse_overlap(golden: Sequence[Row], corrective: Sequence[Row], path: Path) -> None:
-    """Refuse a golden set with questions that the candidate would be trained on: they would not measure it."""
-    places = {_question(row): number for number, row in enumerate(golden, 1)}
-    asked = [(_question(row), row.example.provenance.session_id or "?") for row in corrective]
-    both = {places[question]: session for question, session in asked if question in places}
-    if both:
-        named = [f"row {number} (session {session})" for number, session in sorted(both.items())]
-        more = f" and {len(named) - NAMED} more" if len(named) > NAMED else ""
-        raise DataError(
-            f"{len(both)} golden rows of {path} would also be trained on: {', '.join(named[:NAMED])}{more}. Name a "
-            "file without these rows, policy.golden=FILE, or reject the corrections of these sessions (stage=review)"
         )

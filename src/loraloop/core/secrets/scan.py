@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from loraloop.source.secrets import keys, numbers, passwords
+from loraloop.core.secrets import keys, numbers, passwords
 
 Span = tuple[int, int]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from loraloop.source.secrets.confusables import loose, scrambled
-from loraloop.source.secrets.keys import stretch
+from loraloop.core.secrets.confusables import loose, scrambled
+from loraloop.core.secrets.keys import stretch
 
 Span = tuple[int, int]
 

@@ -7,6 +7,6 @@ by how random it looks. What is found is told by kind and place, never by value.
 
 from __future__ import annotations
 
-from loraloop.source.secrets.scan import Secret, describe, find, mask
+from loraloop.core.secrets.scan import Secret, describe, find, mask
 
 __all__ = ["Secret", "describe", "find", "mask"]

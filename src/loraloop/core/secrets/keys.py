@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from loraloop.source.secrets.confusables import changes, loose, scrambled
+from loraloop.core.secrets.confusables import changes, loose, scrambled
 
 Span = tuple[int, int]
 

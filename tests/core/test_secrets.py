@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loraloop.source.secrets import Secret, describe, find, mask
+from loraloop.core.secrets import Secret, describe, find, mask
 from loraloop.source.vault import drawing
 
 ROOT = Path(__file__).parents[2]

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from itertools import accumulate, islice, product
 
-from loraloop.source.secrets.confusables import DIGITS, LETTERS, loose
+from loraloop.core.secrets.confusables import DIGITS, LETTERS, loose
 
 Span = tuple[int, int]
 
@@ -57,7 +57,7 @@ def cards(text: str) -> Iterator[Span]:
 
 
 def _runs(found: str) -> Iterator[Span]:
-    """The whole run, then what is left of it without its first or last groups: a date or an amount may stand beside."""
+    """The whole run, then shorter ones without its first or last groups, which may be a date or an amount."""
     groups = [match.span() for match in re.finditer(r"[^\s\-.]+", found)]
     yield from ((first[0], last[1]) for first, last in product(groups, reversed(groups)) if first <= last)
 
@@ -92,12 +92,15 @@ def _luhn(figures: str) -> bool:
 def ibans(text: str) -> Iterator[Span]:
     """Bank accounts: an IBAN of a known country, its check digits valid (ISO 13616, mod 97-10 of ISO/IEC 7064)."""
     for match in _IBAN.finditer(text):
-        places = [place for place, mark in enumerate(match[1]) if not re.match(r"[\s\-.]", mark)]
-        read = "".join(match[1][place] for place in places)
-        form = IBANS.get(read[:2].translate(LETTERS).upper())
-        named = _ACCOUNT.search(text, max(0, match.start() - 24), match.start())
-        if form is None or not (named or (read[:2].isalpha() and read[:2].isupper())):
+        country = match[1][:2]
+        form = IBANS.get(country.translate(LETTERS).upper())
+        if form is None:  # decided first: nearly every word begins like a long number
             continue
+        named = _ACCOUNT.search(text, max(0, match.start() - 24), match.start())
+        if not (named or (country.isalpha() and country.isupper())):
+            continue
+        places = [place for place, mark in enumerate(match[1]) if not (mark.isspace() or mark in "-.")]
+        read = "".join(match[1][place] for place in places)
         kinds = "".join(kind * int(count) for count, kind in re.findall(r"(\d+)(\w)", f"2a2n{form}"))
         if len(read) >= len(kinds) and _is_iban(read[: len(kinds)], kinds):
             yield match.start(), match.start() + places[len(kinds) - 1] + 1

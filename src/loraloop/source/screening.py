@@ -1,0 +1,87 @@
+"""Secrets in examples: the step between a source and everything that trains on, exports or caches its examples."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Literal
+
+from loraloop.core import secrets
+from loraloop.core.progress import track
+from loraloop.core.secrets import Secret
+from loraloop.protocols import Ocr, Source
+from loraloop.records import Collection, Example, Quarantined
+
+Policy = Literal["quarantine", "mask", "warn", "keep"]
+"""What becomes of an example with a secret: ``quarantine`` sets it aside, ``mask`` puts the kind in the place of the
+secret, ``warn`` keeps and counts it, ``keep`` does not look."""
+FIELDS = ("instruction", "input", "output", "rejected")
+
+_log = logging.getLogger(__name__)
+
+
+def collect(source: Source, ocr: Ocr | None) -> Collection:
+    """The examples of a source, screened as its ``secrets`` says, or ``warn`` where it has no such field.
+
+    A source whose class says ``SCREENED`` looks at what it reads itself, or makes everything up.
+    """
+    found = source.collect(ocr)
+    if getattr(source, "SCREENED", False):
+        return found
+    return screen(found, getattr(source, "secrets", "warn"), emails=getattr(source, "emails", False))
+
+
+def screen(collection: Collection, policy: Policy, *, emails: bool = False) -> Collection:
+    """Examples without secrets, or with a warning about them; what is set aside is told by kind, never by value.
+
+    Args:
+        collection: Of one source.
+        policy: What becomes of an example with a secret.
+        emails: Whether e-mail addresses are secrets.
+    """
+    if policy == "keep" or not collection.examples:
+        return collection
+    kept: list[Example] = []
+    aside: list[Quarantined] = []
+    kinds: Counter[str] = Counter()
+    examples = track(collection.examples, "looking for secrets", "example", len(collection.examples))
+    for number, example in enumerate(examples, 1):
+        found = _found(example, emails)
+        kinds.update({secret.kind for each in found.values() for secret in each})
+        if found and policy == "quarantine":
+            aside.append(Quarantined(_name(example, number), _reason(example, found)))
+        else:
+            kept.append(_masked(example, found) if policy == "mask" else example)
+    if kinds and policy == "warn":
+        told = ", ".join(f"{count} x {kind}" for kind, count in kinds.most_common())
+        _log.warning(
+            "examples with secrets are trained on: %s. source.secrets=quarantine sets them aside, mask masks the "
+            "secrets, keep does not look",
+            told,
+        )
+    return Collection(tuple(kept), (*collection.quarantined, *aside))
+
+
+def _found(example: Example, emails: bool) -> dict[str, tuple[Secret, ...]]:
+    """The secrets by field; a field without one is absent."""
+    texts = {name: getattr(example, name) or "" for name in FIELDS}
+    found = {name: secrets.find(text, emails) for name, text in texts.items() if text}
+    return {name: each for name, each in found.items() if each}
+
+
+def _masked(example: Example, found: Mapping[str, tuple[Secret, ...]]) -> Example:
+    masked: dict[str, Any] = {name: secrets.mask(getattr(example, name), each) for name, each in found.items()}
+    return replace(example, **masked) if masked else example
+
+
+def _reason(example: Example, found: Mapping[str, tuple[Secret, ...]]) -> str:
+    told = (f"{secrets.describe(getattr(example, name), each)} of the {name}" for name, each in found.items())
+    return f"holds secrets: {', '.join(told)} (source.secrets=mask masks them)"
+
+
+def _name(example: Example, number: int) -> str:
+    provenance = example.provenance
+    place = provenance.session_id or provenance.image_path
+    return place or f"{provenance.source} example {number if provenance.index is None else provenance.index}"

@@ -1,0 +1,131 @@
+"""Secrets in the examples of every source."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loraloop.errors import DataError
+from loraloop.records import Collection, Example, Provenance
+from loraloop.source import screening
+from loraloop.source.files import Files
+from loraloop.source.flips import Flips
+from loraloop.source.hub import Hub
+from loraloop.source.mixed import Mixed
+from loraloop.source.sessions import Sessions
+
+SECRET = "Tr0ub4dor&3x"  # noqa: S105
+TEXTS = (f"log in, password: {SECRET}", "Meeting at noon", "write to ann@example.org")
+SRC = Path(__file__).parents[2] / "src" / "loraloop"
+
+
+@dataclass(frozen=True)
+class Own:
+    """A source of a user's own, without any field of these."""
+
+    def collect(self, ocr: Any) -> Collection:
+        """Three examples."""
+        made = (Example(input=text, output="ok", provenance=Provenance(source="own")) for text in TEXTS)
+        return Collection(tuple(made))
+
+    def correct(self, example: Example, answer: str) -> bool:
+        """Not asked."""
+        raise NotImplementedError
+
+
+def file(folder: Path) -> Path:
+    """The texts as a user's file."""
+    path = folder / "mine.jsonl"
+    path.write_text("".join(json.dumps({"input": text, "output": "ok"}) + "\n" for text in TEXTS))
+    return path
+
+
+def sessions(folder: Path, **fields: Any) -> Sessions:
+    """The texts as sessions with corrections."""
+    for number, text in enumerate(TEXTS):
+        place = folder / "logs" / f"s{number}" / "session.json"
+        place.parent.mkdir(parents=True)
+        place.write_text(json.dumps({"task": text, "user_rating": 1, "answer": "no", "correction": "ok"}))
+    return Sessions(path=folder / "logs", min_corrective=0, **fields)
+
+
+def inputs(collection: Collection) -> list[str]:
+    """What is asked."""
+    return [example.input for example in collection.examples]
+
+
+def test_what_users_typed_is_set_aside(tmp_path):
+    """A session with a password teaches nothing by default; its reason names kind and field, never the value."""
+    found = screening.collect(sessions(tmp_path), None)
+    assert inputs(found) == list(TEXTS[1:])
+    (aside,) = found.quarantined
+    assert aside.item == "s0"
+    assert aside.reason == "holds secrets: password on line 1 of the input (source.secrets=mask masks them)"
+    assert inputs(screening.collect(Sessions(path=tmp_path / "logs", min_corrective=0, emails=True), None)) == [
+        TEXTS[1]
+    ]
+
+
+def test_a_persons_own_file_is_kept_with_a_warning(tmp_path, caplog):
+    """Rows of a file with secrets are counted by default, set aside or masked on request, and unseen by ``keep``."""
+    path = str(file(tmp_path))
+    with caplog.at_level(logging.WARNING):
+        assert inputs(screening.collect(Files(path=path), None)) == list(TEXTS)
+    assert "examples with secrets are trained on: 1 x password" in caplog.text
+    assert SECRET not in caplog.text
+    assert inputs(screening.collect(Files(path=path, secrets="quarantine"), None)) == list(TEXTS[1:])
+    masked = inputs(screening.collect(Files(path=path, secrets="mask", emails=True), None))
+    assert masked == ["log in, password: [password]", TEXTS[1], "write to [e-mail address]"]
+    caplog.clear()
+    assert inputs(screening.collect(Files(path=path, secrets="keep"), None)) == list(TEXTS)
+    assert not caplog.records
+
+
+def test_a_hub_dataset_is_screened_as_a_file_is(tmp_path):
+    """Rows of a dataset pass the same step."""
+    file(tmp_path)
+    found = screening.collect(Hub(name=str(tmp_path), secrets="quarantine"), None)
+    assert inputs(found) == list(TEXTS[1:])
+    assert [each.item for each in found.quarantined] == ["hub example 0"]
+
+
+def test_each_source_of_a_mix_has_its_own_policy(tmp_path):
+    """What one source of a mix sets aside, another one beside it may keep."""
+    path = str(file(tmp_path))
+    mix = {"strict": Files(path=path, secrets="quarantine"), "lax": Files(path=path, secrets="keep")}
+    found = screening.collect(Mixed(sources=mix, weights={"strict": 1, "lax": 1}), None)
+    holding = {each.provenance.source for each in found.examples if SECRET in each.input}
+    assert holding <= {"lax/files"}
+    assert [each.item for each in found.quarantined] == ["files example 0"]
+
+
+def test_a_source_of_a_users_own_is_screened_too(caplog):
+    """A source that says nothing of secrets is looked at and warned of; one that makes everything up is not."""
+    with caplog.at_level(logging.WARNING):
+        screening.collect(Own(), None)
+    assert "1 x password" in caplog.text
+    assert Flips.SCREENED
+
+
+def test_no_workflow_passes_the_step_by():
+    """Examples are collected through the step wherever they are trained on, exported or cached."""
+    allowed = {"source/screening.py", "workflows/demo/training.py", "stages/demo_loop.py"}
+    direct = re.compile(r"(source|questions|sources\[\w+\])\.collect\(")
+    found = {str(path.relative_to(SRC)) for path in SRC.rglob("*.py") if direct.search(path.read_text())}
+    assert found <= allowed
+
+
+def test_nothing_left_is_an_error_of_the_dataset(tmp_path):
+    """Where every example holds a secret, the dataset says how many were set aside and why."""
+    from loraloop.dataset.builder import DatasetBuilder
+
+    path = tmp_path / "all.jsonl"
+    path.write_text("".join(json.dumps({"input": f"{number} {TEXTS[0]}", "output": "x"}) + "\n" for number in range(6)))
+    with pytest.raises(DataError, match="6 were set aside: 6 x holds secrets: password"):
+        DatasetBuilder().build(screening.collect(Files(path=str(path), secrets="quarantine"), None))
