@@ -38,6 +38,7 @@ class Echo:
     asked: list[GenerationRequest] = field(default_factory=list)
     answering: int = 0
     fault: Exception | None = None
+    damaged: set[str] = field(default_factory=set)
 
     def check(self) -> None: ...
 
@@ -55,6 +56,16 @@ class Echo:
         if version.manifest.rank > 64:
             raise ModelError(f"{model} has rank {version.manifest.rank}, more than serve.max_rank=64")
         self.there.append(model)
+
+    def prepare(self, model: str) -> None:
+        if model in self.damaged:
+            raise ModelError(f"{model} is damaged")
+
+    def longest_token(self) -> int | None:
+        return None
+
+    def knows(self, model: str) -> bool:
+        return True
 
     def unload(self, model: str) -> None:
         self.there.remove(model)
@@ -94,7 +105,7 @@ class Memory:
     kept: list[Session] = field(default_factory=list)
     full: bool = False
 
-    def keep(self, served: Session) -> None:
+    async def keep_served(self, served: Session) -> None:
         if self.full:
             raise StoreError("no space left on device")
         self.kept.append(served)
