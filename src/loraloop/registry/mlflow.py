@@ -153,6 +153,8 @@ class MlflowRegistry:
     def number(self, reference: str) -> int:
         """The number of a version of :meth:`resolve`, by one question to MLflow; nothing of it is read or verified.
 
+        Nor is the ledger compared with MLflow: that is done when the version is resolved.
+
         Raises:
             UnknownVersionError: There is no such version.
             RegistryError: MLflow cannot be asked.

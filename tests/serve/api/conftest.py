@@ -123,15 +123,22 @@ class Registry:
     down: bool = False
     asked: list[str] = field(default_factory=list)
     listings: int = 0
+    answers: threading.Event = field(default_factory=threading.Event)
+    """Cleared, it hangs."""
+
+    def __post_init__(self) -> None:
+        self.answers.set()
 
     def all_aliases(self) -> list[tuple[str, str, int]]:
         self.listings += 1
+        self.answers.wait(PATIENCE)
         if self.down:
             raise RegistryError("the database is locked")
         return [(*name.split("@"), number) for name, number in self.aliases.items()]
 
     def resolve(self, reference: str) -> Version:
         self.asked.append(reference)
+        self.answers.wait(PATIENCE)
         if self.down:
             raise RegistryError("the database is locked")
         if not reference.startswith("models:/"):
