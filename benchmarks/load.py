@@ -1,10 +1,14 @@
 """A server under bounded traffic: base and two adapters mixed, adapters swapped, bad ones tried, the process killed.
 
     python benchmarks/load.py [--seconds 600] [--clients 4] [--out benchmarks/results/load.json]
+    python benchmarks/load.py --requests 50000 --out benchmarks/results/memory.json
 
 Two small adapters are trained first. Every answer is greedy and is held against the one that the model gave alone. Each
 10 s an adapter is unloaded (the next request brings it back from the registry), each 60 s a damaged one is offered, and
 in the middle the server is killed with SIGKILL and started again: every session that a client was told of must be kept.
+
+With --requests nothing is swapped or killed: base, two versions and an alias give that many answers of 1 to 4 tokens,
+and the memory of the server (RSS) is read each 1,000 of them.
 """
 
 from __future__ import annotations
@@ -32,6 +36,7 @@ from machine import describe
 
 MODELS = ("base", "loraloop@1", "loraloop@2")
 TOKENS = 24
+SAMPLE_REQUESTS = 1000
 SWAP_SECONDS, BAD_SECONDS, SAMPLE_SECONDS = 10, 60, 5
 PROGRAM = [sys.executable, "-m", "loraloop"]
 
@@ -53,7 +58,7 @@ class Server:
     """``loraloop stage=serve`` as a process."""
 
     def __init__(self, folder: Path) -> None:
-        command = [*PROGRAM, "stage=serve", "server.port=0", "server.names={}", "server.roles={}"]
+        command = [*PROGRAM, "stage=serve", "server.port=0", "server.names={}"]
         self.process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True)
         for line in self.process.stdout or ():
             if found := re.search(r"(http://\S+)/v1$", line.strip()):
@@ -181,13 +186,65 @@ def kept(folder: Path) -> set[str]:
         return {row[0] for row in database.execute("SELECT id FROM sessions")}
 
 
+def steady(folder: Path, requests: int, clients: int) -> dict[str, Any]:
+    """The server's memory over many small answers."""
+    prompts, server = prepare(folder), Server(folder)
+    left, statuses, memory, seconds = iter(range(1, requests + 1)), Counter[str](), [], []
+    taking = threading.Lock()
+
+    def client(number: int) -> None:
+        rng = np.random.default_rng(number)
+        with httpx2.Client() as http:
+            while True:
+                with taking:
+                    done = next(left, None)
+                    if done is None:
+                        return
+                    if done % SAMPLE_REQUESTS == 0:
+                        memory.append(round(_memory(server.process.pid) / 2**20, 1))
+                body = {
+                    "model": str(rng.choice([*MODELS, "loraloop@candidate"])),
+                    "prompt": str(rng.choice(prompts)),
+                    "max_tokens": int(rng.integers(1, 5)),
+                }
+                began = time.perf_counter()
+                answer = http.post(f"{server.address}/v1/completions", json=body, timeout=90)
+                seconds.append(time.perf_counter() - began)
+                statuses[str(answer.status_code)] += 1
+
+    threads = [threading.Thread(target=client, args=(number,)) for number in range(clients)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    server.end(signal.SIGTERM)
+    tail = np.array(memory[len(memory) // 2 :])
+    slope = np.polyfit(np.arange(len(tail)), tail, 1)[0] if len(tail) > 1 else 0.0
+    return {
+        "requests": requests,
+        "clients": clients,
+        "statuses": dict(statuses),
+        "sessions": len(kept(folder)),
+        "latency_seconds": {f"p{p}": round(float(np.percentile(seconds, p)), 3) for p in (50, 95, 99)},
+        "memory_mib": memory,
+        "kib_per_request_in_the_second_half": round(float(slope) * 1024 / SAMPLE_REQUESTS, 3),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--clients", type=int, default=4)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "load.json")
+    parser.add_argument("--requests", type=int, help="watch the memory over so many small answers instead")
     arguments = parser.parse_args()
     machine = describe("torch", "peft", "fastapi", "uvicorn", "sqlalchemy")
+    if arguments.requests:
+        with tempfile.TemporaryDirectory() as scratch:
+            report = machine | steady(Path(scratch), arguments.requests, arguments.clients)
+        arguments.out.write_text(json.dumps(report, indent=2) + "\n")
+        print(json.dumps(report, indent=2))
+        return
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         prompts = prepare(folder)

@@ -313,8 +313,26 @@ class Backend(Protocol):
         """
         ...
 
+    def prepare(self, model: str) -> None:
+        """Load a registered version, if it is not there: what an alias leads to is verified before it answers.
+
+        Raises:
+            ModelError: It cannot answer.
+            RegistryError: There is no such version, or it is damaged.
+            BusyError: There is no place for it now.
+        """
+        ...
+
     def unload(self, model: str) -> None:
         """Let an adapter finish what it is answering and forget it."""
+        ...
+
+    def longest_token(self) -> int | None:
+        """Most characters of a text that one token stands for; ``None`` where that is not known."""
+        ...
+
+    def knows(self, model: str) -> bool:
+        """Whether :meth:`render` needs no look at the registry for that model."""
         ...
 
     def tokens(self, prompt: str) -> int:
@@ -342,8 +360,8 @@ class Backend(Protocol):
 class Sessions(Protocol):
     """Anything that keeps served answers."""
 
-    def keep(self, session: Session) -> None:
-        """Keep an answer; it is on disk when this returns.
+    async def keep_served(self, session: Session) -> None:
+        """Keep an answer; it is on disk when this returns, and is kept also where the caller is cancelled.
 
         Raises:
             StoreError: It could not be kept: the disk is full, the database locked or away.
@@ -375,6 +393,10 @@ class Metrics(Protocol):
 
     def served(self, session: Session) -> None:
         """An answer was kept."""
+        ...
+
+    def alias_behind(self, alias: str, behind: bool) -> None:
+        """Whether an alias stays on an earlier version because its own cannot be loaded."""
         ...
 
     def text(self) -> bytes:

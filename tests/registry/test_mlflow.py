@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import pytest
 from pydantic import ValidationError
 
-from loraloop.errors import ConfigError, RegistryError
+from loraloop.errors import ConfigError, RegistryError, UnknownVersionError
 from loraloop.registry import adapter_store
 from loraloop.registry import manifest as manifests
 from loraloop.registry.alias_history import active_version
@@ -112,6 +112,7 @@ def test_every_spelling_reaches_the_version(registry, adapters, reference):
     """A version is found by model and alias, model and number, alias alone and number alone."""
     registry.register(*adapters[0])
     registry.promote(1, "champion", "by hand")
+    assert registry.number(reference.format(registry.name)) == 1
     version = registry.resolve(reference.format(registry.name))
     assert (version.name, version.number, version.aliases) == (registry.name, 1, ("candidate", "champion"))
 
@@ -134,6 +135,8 @@ def test_unknown_versions_list_what_there_is(registry, adapters, reference):
     registry.promote(1, "champion", "by hand")
     with pytest.raises(RegistryError, match=r"aliases: candidate -> 2, champion -> 1; versions: 1, 2$"):
         registry.resolve(reference.format(registry.name))
+    with pytest.raises(UnknownVersionError, match="no such version"):
+        registry.number(reference.format(registry.name))
 
 
 @pytest.mark.parametrize("reference", ["nowhere", "models:/", "models:/x", "models:/a/b/1", "models:/../1", "@", "v1"])

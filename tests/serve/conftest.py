@@ -15,7 +15,9 @@ from loraloop.dataset.template import format_renderer
 from loraloop.model import adapters
 from loraloop.model.causal import CausalLM
 from loraloop.records import Chunk, GenerationRequest, LoadedModel, Manifest, Version
+from loraloop.serve import refreshed
 from loraloop.serve.local import LocalBackend
+from waiting import PATIENCE
 
 TEMPLATE = "{instruction}\n{input}\n> "
 SHAPES: dict[str, dict[str, Any]] = {
@@ -60,6 +62,13 @@ def version_of(name: str, folder: Path, manifest: Manifest) -> Version:
     """The version that answers to ``name``."""
     model, _, number = name.partition("@")
     return Version(name=model, number=int(number), aliases=(), path=folder, manifest=manifest)
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch):
+    """Newer values are waited for, however slow the machine is; a test of what hangs sets its own time."""
+    monkeypatch.setattr(refreshed, "GRACE_SECONDS", PATIENCE)
+    monkeypatch.setattr(refreshed, "FIRST_SECONDS", PATIENCE)
 
 
 @pytest.fixture(scope="session")

@@ -35,7 +35,7 @@ class Kept:
     def __init__(self, full: bool = False) -> None:
         self.full, self.all = full, []
 
-    def keep(self, served: Session) -> None:
+    async def keep_served(self, served: Session) -> None:
         """Keep one."""
         if self.full:
             raise StoreError("no space left on device")

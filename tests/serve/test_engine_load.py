@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from loraloop.errors import BusyError, ModelError, RegistryError
+from loraloop.errors import ArtefactError, BusyError, ModelError, RegistryError
 from loraloop.records import GenerationRequest, Probe, Version
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
@@ -255,6 +255,21 @@ def test_a_bad_adapter_is_refused_and_leaves_nothing(shared_engine, versions, ba
     assert shared_engine.loaded() == before
     assert not (bad.folder / "ran").exists()
     assert not [module for module in base.model.modules() if "forward" in module.__dict__]
+
+
+def test_a_template_that_reaches_beyond_its_placeholders(shared_engine, versions, backend):
+    """A manifest's template is held to the rule of templates: the adapter is not loaded, and nothing is rendered."""
+    for template in ("{input:>1000000000}", "{input.__class__}", "{0}", "{"):
+        sound = versions["ocr@1"]
+        bad = replace(sound, name="bad", manifest=replace(sound.manifest, template=template))
+        with pytest.raises(ArtefactError, match="bad@1: the prompt template of its manifest is refused"):
+            shared_engine.load("bad@1", bad)
+        other = backend(resolve=lambda name, bad=bad: bad)
+        with pytest.raises(ArtefactError, match="is refused"):
+            other.render([{"role": "user", "content": "x"}], "bad@1")
+        with pytest.raises(ArtefactError, match="is refused"):
+            other.prepare("bad@1")
+        assert other.loaded() == ["base"]
 
 
 def test_fifty_bad_adapters_disturb_nobody(backend, versions, answer, said, tmp_path):

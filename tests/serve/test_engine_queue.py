@@ -14,6 +14,7 @@ from loraloop.dataset.template import chat_renderer, format_renderer
 from loraloop.errors import BusyError, ConfigError, ModelError
 from loraloop.records import GenerationRequest, LoadedModel
 from loraloop.serve.engine import generation
+from loraloop.serve.engine.prompt import longest_token
 from loraloop.serve.local import LocalBackend
 
 COPY = GenerationRequest(
@@ -248,3 +249,16 @@ def test_a_thread_outlives_what_nobody_expected(backend, answer, monkeypatch):
         with pytest.raises(ModelError, match="division by zero"):
             answer(engine, [COPY])
     assert answer(engine, [COPY]) == [before]
+
+
+def test_no_token_is_longer_than_is_said(backend, base):
+    """A text has at least its characters over ``longest_token`` as tokens; a tokenizer that drops some says nothing."""
+    from tokenizers import normalizers
+
+    engine = backend()
+    longest = engine.longest_token()
+    for text in ("x" * 500, "  \n\t" * 100, "é€😀" * 50, "".join(base.tokenizer.all_special_tokens) * 20):
+        assert engine.tokens(text) * longest >= len(text)
+    lossy = copy.deepcopy(base.tokenizer)
+    lossy.backend_tokenizer.normalizer = normalizers.Strip()
+    assert longest_token(lossy) is None

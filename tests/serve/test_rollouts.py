@@ -200,7 +200,7 @@ def test_a_client_that_leaves_takes_no_look_with_it():
     """A look that several requests wait for goes on when the first of them is cancelled."""
     world, gate = World(rollouts=[rollout(share=1.0)]), threading.Event()
     router = world.server(60)
-    router._rollouts.ask = lambda: gate.wait(PATIENCE) and world.running()
+    router._rollouts.ask = lambda _: gate.wait(PATIENCE) and world.running()
 
     async def first_leaves() -> str:
         await router.version("ocr@champion")

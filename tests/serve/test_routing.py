@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from loraloop.errors import RegistryError, UnknownVersionError
+from loraloop.errors import ModelError, RegistryError, UnknownVersionError
 from loraloop.records import Base, Manifest, Version
+from loraloop.serve import refreshed, routing
 from loraloop.serve.errors import ApiError
 from loraloop.serve.names import Versions
 from loraloop.serve.routing import Router
@@ -169,3 +170,84 @@ def test_a_client_that_leaves_takes_no_look_up_with_it():
         return (await second).answered
 
     assert asyncio.run(first_leaves()) == "ocr@7"
+
+
+def test_a_retry_without_a_recovery_adapter_goes_to_the_role():
+    """Where the recovery role has no version, the role's own adapter answers its retries."""
+    router, _ = made()
+    router.roles = ROLES | {"recovery": "fix@nobody"}
+    assert asyncio.run(router.route("agent:validator", 2)).answered == "ocr@7"
+    assert asyncio.run(router.route("agent:validator", 0)).answered == "ocr@7"
+    with pytest.raises(ApiError, match="fix@nobody"):
+        asyncio.run(router.route("agent:recovery", 1))
+
+
+def test_a_registry_that_hangs_delays_no_known_alias(monkeypatch):
+    """A request by alias is answered by what is known while one question to the registry hangs."""
+    monkeypatch.setattr(refreshed, "GRACE_SECONDS", 0)
+    router, registry = made(seconds=0)
+    gate, plain = threading.Event(), registry.resolve
+    names = []
+
+    def hang(reference: str) -> Version:
+        names.append(reference)
+        return gate.wait(PATIENCE) and plain(reference)
+
+    async def ask() -> list[str]:
+        first = (await router.route("ocr@champion")).answered
+        router.versions.resolve = hang
+        registry.champion = 8
+        meanwhile = [(await router.route("ocr@champion")).answered for _ in range(20)]
+        gate.set()
+        while (await router.route("ocr@champion")).answered == first:
+            await asyncio.sleep(0.01)
+        return meanwhile
+
+    assert set(asyncio.run(ask())) == {"ocr@7"}
+    assert names[:1] == ["models:/loraloop-ocr@champion"]
+
+
+def test_a_name_that_was_never_looked_up_is_not_waited_for_without_end(monkeypatch):
+    """While the registry hangs, an unknown name is a 503 after its time, and at once where many wait already."""
+    monkeypatch.setattr(refreshed, "FIRST_SECONDS", 0.05)
+    monkeypatch.setattr(routing, "FIRST_AT_ONCE", 2)
+    router, registry = made()
+    gate, plain = threading.Event(), registry.resolve
+    router.versions.resolve = lambda reference: gate.wait(PATIENCE) and plain(reference)
+
+    async def ask() -> list[object]:
+        try:
+            asked = (router.route(f"ocr@a{number}") for number in range(3))
+            return await asyncio.gather(*asked, return_exceptions=True)
+        finally:
+            gate.set()
+
+    told = asyncio.run(ask())
+    assert [(each.status, each.code) for each in told] == [(503, "registry_unavailable")] * 3
+
+
+def test_an_alias_whose_version_cannot_be_loaded_stays(caplog):
+    """It keeps serving the version before, says so once a minute at most, and follows when there is one that loads."""
+    router, registry = made(seconds=0)
+    tried, told = [], []
+
+    def prepare(version: str) -> None:
+        tried.append(version)
+        if version == "ocr@8":
+            raise ModelError("its weights hold NaN")
+
+    router.prepare, router.on_behind = prepare, lambda name, behind: told.append((name, behind))
+
+    async def follow() -> list[str]:
+        answered = [(await router.route("ocr@champion")).answered]
+        for registry.champion in (8, 8, 9, 9):
+            answered.append((await router.route("ocr@champion")).answered)
+            if registry.champion == 8:
+                assert list(router.behind) == ["ocr@champion"]
+        return answered
+
+    assert asyncio.run(follow()) == ["ocr@7", "ocr@7", "ocr@7", "ocr@9", "ocr@9"]
+    assert tried == ["ocr@8", "ocr@9"]
+    assert told == [("ocr@champion", True), ("ocr@champion", False)]
+    assert router.behind == {}
+    assert "ocr@champion stays on ocr@7, because ocr@8 cannot be loaded: its weights hold NaN" in caplog.text

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from loraloop.workflows.serving import tick_command
+import dataclasses
+
+from loraloop.errors import UnknownVersionError
+from loraloop.serve.names import Versions
+from loraloop.serve.server import Server
+from loraloop.workflows.serving import announce, tick_command
 
 
 def test_the_tick_gets_what_the_server_got():
@@ -10,3 +15,33 @@ def test_the_tick_gets_what_the_server_got():
     kept = ["hydra.searchpath=['file:///own']", "server.port=0", "folder=runs/a b", "+x=1", "policy=seed"]
     command = tick_command(["stage=serve", "schedule.every=4h", "++schedule.every=4h", "hydra.verbose=true", *kept])
     assert command[1:] == ["-m", "loraloop", "stage=tick", *kept]
+
+
+def test_the_roles_that_are_told(tmp_path, capsys):
+    """At its start the server tells of the roles that have a version and of those that the user named, no others."""
+
+    def number(reference: str) -> int:
+        if reference != "models:/loraloop-ocr@champion":
+            raise UnknownVersionError(reference)
+        return 7
+
+    versions = Versions(lambda reference: 1 / 0, {"ocr": "loraloop-ocr"}, number=number)
+    roles = {"validator": "ocr@champion", "actor": "action@champion", "coordinator": "plan@champion"}
+    server = Server(roles=roles, keys=tmp_path / "keys.json")
+    announce(server, "http://x", versions, None)
+    announce(server, "http://x", versions, None, ["server.roles.actor=action@champion"])
+    announce(dataclasses.replace(server, roles={"actor": "action@champion"}), "http://x", versions, None)
+    said = [line.split(maxsplit=1)[1] for line in capsys.readouterr().out.splitlines() if "agents" in line]
+    assert said == ["validator: ocr@7", "validator: ocr@7; actor: action@champion, which has no version yet"]
+
+
+def test_a_keys_file_without_a_key_is_told(tmp_path, capsys):
+    """The start does not say that this machine is answered where nobody is."""
+    file = tmp_path / "keys.json"
+    versions = Versions(lambda reference: 1 / 0)
+    announce(Server(keys=file), "http://x", versions, None)
+    file.write_text("[]")
+    announce(Server(keys=file), "http://x", versions, None)
+    announce(Server(keys=file, open=True), "http://x", versions, None)
+    said = [line.split()[2:5] for line in capsys.readouterr().out.splitlines() if line.split()[:1] == ["keys"]]
+    assert said == [["this", "machine", "alone"], ["nobody", "is", "answered;"], ["this", "machine", "alone"]]

@@ -17,6 +17,10 @@ from loraloop.errors import ConfigError, LoraloopError, StoreError
 from loraloop.feedback import schema
 
 CONNECT_SECONDS = 4
+READ_SECONDS = 60
+"""Longest statement of PostgreSQL that only reads; in a transaction that writes it is twice ``busy_seconds``."""
+CACHE_KIB = 256
+"""SQLite's page cache of one connection: its 2 MiB fill slowly, which looks like a leak."""
 
 
 def address(url: str | None, folder: Path) -> URL:
@@ -44,7 +48,8 @@ class Database:
     """One database of sessions. Opening it makes missing tables and brings those of earlier versions up to date.
 
     SQLite runs in WAL mode with ``synchronous=FULL``: a commit has been synced when it returns (SQLite, "PRAGMA
-    synchronous"). ``synchronous_commit=on`` gives the same on PostgreSQL.
+    synchronous"). ``synchronous_commit=on`` gives the same on PostgreSQL, whose connections end within seconds when
+    the other side is gone.
 
     Args:
         url: One of :func:`address`.
@@ -52,8 +57,10 @@ class Database:
     """
 
     def __init__(self, url: URL, busy_seconds: float = 5.0) -> None:
-        self.url = url
+        self.url, self.busy_seconds = url, busy_seconds
         self.engine = _sqlite(url, busy_seconds) if url.get_backend_name() == "sqlite" else _postgres(url, busy_seconds)
+        sa.event.listen(self.engine, "begin", _begin)
+        self._writing = self.engine.execution_options(begin=_begin_writing(url, busy_seconds))
         with self.explained(ConfigError), self._alone(busy_seconds):
             self._make()
 
@@ -71,11 +78,13 @@ class Database:
     def write(self) -> Iterator[Connection]:
         """A transaction: on disk when the block ends, undone if it raises.
 
+        On SQLite it has the file's one write lock from its beginning.
+
         Raises:
-            StoreError: It could not be committed.
+            StoreError: It could not be begun or committed.
             IntegrityError: A row violates a constraint, such as a second session of one id.
         """
-        with self.explained(), self.engine.begin() as connection:
+        with self.explained(), self._writing.begin() as connection:
             yield connection
 
     def close(self) -> None:
@@ -102,10 +111,11 @@ class Database:
             yield
 
     def _make(self) -> None:
-        with self.engine.begin() as connection:
-            # Of two processes that would make the same tables at once, one waits.
-            alone = "SELECT pg_advisory_xact_lock(hashtext('loraloop sessions'))"
-            connection.exec_driver_sql("BEGIN IMMEDIATE" if self.url.get_backend_name() == "sqlite" else alone)
+        with self._writing.begin() as connection:
+            if self.url.get_backend_name() == "postgresql":
+                # Of two processes that would make the same tables at once, one waits; an upgrade may take its time.
+                connection.exec_driver_sql("SELECT pg_advisory_xact_lock(hashtext('loraloop sessions'))")
+                connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
             schema.metadata.create_all(connection)
             found = connection.scalar(sa.select(schema.facts.c.version))
             if found is None:
@@ -138,13 +148,20 @@ class Database:
         return f"{self.name} cannot be used: {said}; {hint}"
 
 
+def _begin_writing(url: URL, busy_seconds: float) -> str:
+    if url.get_backend_name() == "sqlite":
+        return "BEGIN IMMEDIATE"
+    return f"SET LOCAL statement_timeout = {2 * _milliseconds(busy_seconds)}"  # the wait for a lock counts too
+
+
 def _sqlite(url: URL, busy_seconds: float) -> Engine:
     Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
     engine = sa.create_engine(url, connect_args={"timeout": busy_seconds})
 
     @sa.event.listens_for(engine, "connect")
     def _durable(connection: Any, _record: Any) -> None:
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        connection.isolation_level = None  # transactions begin where _begin says
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"cache_size=-{CACHE_KIB}"):
             connection.execute(f"PRAGMA {pragma}")
 
     return engine
@@ -152,7 +169,18 @@ def _sqlite(url: URL, busy_seconds: float) -> Engine:
 
 def _postgres(url: URL, busy_seconds: float) -> Engine:
     require("psycopg", "postgres")
-    options = f"-c synchronous_commit=on -c lock_timeout={round(1e3 * busy_seconds)}"
+    wait = _milliseconds(busy_seconds)
+    options = f"-c synchronous_commit=on -c lock_timeout={wait} -c statement_timeout={1000 * READ_SECONDS}"
+    alive = {"keepalives_idle": 2, "keepalives_interval": 2, "keepalives_count": 2, "tcp_user_timeout": wait}
     return sa.create_engine(
-        url, pool_pre_ping=True, connect_args={"connect_timeout": CONNECT_SECONDS, "options": options}
+        url, pool_pre_ping=True, connect_args={"connect_timeout": CONNECT_SECONDS, "options": options, **alive}
     )
+
+
+def _begin(connection: Connection) -> None:
+    if begin := connection.get_execution_options().get("begin"):
+        connection.exec_driver_sql(begin)
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(1, round(1e3 * seconds))

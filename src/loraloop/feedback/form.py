@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import secrets
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from jinja2 import Environment, FileSystemLoader
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from loraloop.core.session_file import ISSUES
+from loraloop.core.workers import Workers
 from loraloop.errors import StoreError
 from loraloop.feedback.links import ExpiredLinkError, ForgedLinkError
 from loraloop.feedback.ratings import LONGEST_COMMENT, LONGEST_CORRECTION, clean
@@ -24,7 +24,11 @@ from loraloop.records import Rating, Session
 
 LARGEST_FORM = 256 * 1024
 """Bytes: an emoji of a text takes twelve, percent-encoded; this holds both texts at their longest, and some more."""
+FORM = {"security": [], "x-body-bytes": LARGEST_FORM}
+"""What the form's route says of itself: it is open, and takes no larger body."""
 MOST_FIELDS = 16
+THREADS = 4
+"""Ratings that wait for the database at the same time; others wait for one of them."""
 COOKIE = "loraloop_rate"
 logger = logging.getLogger(__name__)
 Issue = Literal["ocr_confidence_low", "wrong_action_selected", "timeout", "minor_precision_issue", "other"]
@@ -91,14 +95,15 @@ def router(store: Store) -> APIRouter:
     ``/rate/{session}`` is open to whoever has the signed link; ``/v1/feedback`` asks for the scope ``feedback``.
     """
     routes = APIRouter(tags=["feedback"])
-    form = Form(store)
+    workers = Workers("ratings", THREADS)
+    form = Form(store, workers)
 
     @routes.get("/rate/{session}", openapi_extra={"security": []}, response_class=HTMLResponse)
     async def rate_page(request: Request, session: str, token: str = "") -> HTMLResponse:
         """The page on which a person rates an answer."""
         return await form.show(request, session, token)
 
-    @routes.post("/rate/{session}", openapi_extra={"security": []}, response_class=HTMLResponse)
+    @routes.post("/rate/{session}", openapi_extra=FORM, response_class=HTMLResponse)
     async def rate_form(request: Request, session: str, token: str = "") -> HTMLResponse:
         """Keep the rating that the page's form sends."""
         return await form.take(request, session, token)
@@ -107,7 +112,8 @@ def router(store: Store) -> APIRouter:
     async def feedback(request: Request, body: FeedbackRequest) -> dict[str, Any]:
         """Rate an answer; its session has one rating, the first."""
         try:
-            await asyncio.to_thread(store.rate, body.session, body.as_rating(), getattr(request.state, "key", None))
+            key = getattr(request.state, "key", None)
+            await workers.run(store.rate, body.session, body.as_rating(), key)
         except UnknownSessionError:
             raise HTTPException(404, f"there is no session {body.session[:80]!r}") from None
         except RatedError as error:
@@ -128,15 +134,16 @@ class Form:
 
     Args:
         store: Where ratings go.
+        workers: Threads that wait for the database.
     """
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, store: Store, workers: Workers) -> None:
+        self._store, self._workers = store, workers
 
     async def show(self, request: Request, session: str, proof: str) -> HTMLResponse:
         """The empty form, or a notice that says why the session cannot be rated."""
         try:
-            found = await asyncio.to_thread(self._rateable, session, proof)
+            found = await self._workers.run(self._rateable, session, proof)
         except NoFormError as error:
             return _message(error.notice)
         return self._form(request, found, {}, None)
@@ -144,7 +151,7 @@ class Form:
     async def take(self, request: Request, session: str, proof: str) -> HTMLResponse:
         """Keep the rating that the form sends; the form again, with the problem, if it is none."""
         try:
-            found = await asyncio.to_thread(self._rateable, session, proof)
+            found = await self._workers.run(self._rateable, session, proof)
             fields = await _fields(request)
             nonce = request.cookies.get(COOKIE, "")
             if not self._store.links.agrees(session, nonce, fields.pop("csrf", [""])[0]):
@@ -154,7 +161,7 @@ class Form:
                 rating = RatingFields.model_validate(given).as_rating()
             except ValidationError as error:
                 return self._form(request, found, given, _problem(error))
-            await asyncio.to_thread(self._keep, session, rating)
+            await self._workers.run(self._keep, session, rating)
         except NoFormError as error:
             return _message(error.notice)
         return _message(THANKS)

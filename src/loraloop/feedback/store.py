@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -21,6 +21,7 @@ from loraloop.feedback.links import Links
 from loraloop.feedback.outcomes import outcome
 from loraloop.feedback.ratings import implied, plain
 from loraloop.feedback.schema import corrections, ratings, sessions
+from loraloop.feedback.writer import Writer
 from loraloop.records import Outcome, Rating, Session
 
 OnRating = Callable[[str, int, str], None]
@@ -77,8 +78,7 @@ class Store:
     ) -> None:
         self.database, self.links = database, links
         self.reviewed, self._on_rating = reviewed, on_rating
-        # SQLite's writers poll for their turn; threads of one process can wait for it.
-        self._writing = threading.Lock()
+        self._writer = Writer(database)
 
     def keep(self, session: Session) -> None:
         """Keep a session that was served, and the rating that it implies; both are on disk when this returns.
@@ -86,16 +86,17 @@ class Store:
         Raises:
             StoreError: They could not be kept.
         """
-        stars = implied(session)
-        try:
-            with self._writing, self.database.write() as connection:
-                connection.execute(sessions.insert(), _row(session))
-                if stars is not None:
-                    _rate(connection, session.id, "implicit", Rating(stars=stars))
-        except IntegrityError as error:
-            raise StoreError(f"the session {session.id} is kept already") from error
-        if stars is not None:
-            self._tell(session, stars, "implicit")
+        with self._kept(session):
+            self._writer.write(lambda connection: _keep(connection, session))
+
+    async def keep_served(self, session: Session) -> None:
+        """As :meth:`keep`, without a thread that waits for the disk.
+
+        Raises:
+            StoreError: They could not be kept.
+        """
+        with self._kept(session):
+            await self._writer.written(lambda connection: _keep(connection, session))
 
     def link(self, session: str) -> str:
         """The signed path of the page on which a person rates the answer."""
@@ -118,12 +119,15 @@ class Store:
             StoreError: It could not be kept.
         """
         found = self.session(session)
+
+        def write(connection: Connection) -> None:
+            _rate(connection, found.id, "explicit", rating, key=key)
+            if rating.correction:
+                status = "proposed" if self.reviewed else "accepted"
+                _correct(connection, found.id, "user", status, rating.correction)
+
         try:
-            with self._writing, self.database.write() as connection:
-                _rate(connection, found.id, "explicit", rating, key=key)
-                if rating.correction:
-                    status = "proposed" if self.reviewed else "accepted"
-                    _correct(connection, found.id, "user", status, rating.correction)
+            self._writer.write(write)
         except IntegrityError as error:
             if self.session(found.id).rating is None:
                 raise StoreError(f"the rating of {found.id} is not one that is kept: {rating.stars} stars") from error
@@ -205,29 +209,33 @@ class Store:
         Returns:
             Whether it is new; one that is there already stays as it is.
         """
+
+        def write(connection: Connection) -> None:
+            connection.execute(sessions.insert(), _row(session))
+            if session.rating is not None:
+                at = session.rated or session.time
+                _rate(connection, session.id, "explicit", session.rating, at, session.rated_key)
+            if session.correction is not None:
+                _correct(connection, session.id, "review", "accepted", session.correction)
+            for text in session.refused:
+                _correct(connection, session.id, "review", "rejected", text)
+
         try:
-            with self._writing, self.database.write() as connection:
-                connection.execute(sessions.insert(), _row(session))
-                if session.rating is not None:
-                    _rate(
-                        connection, session.id, "explicit", session.rating, session.rated or session.time,
-                        session.rated_key,
-                    )  # fmt: skip
-                if session.correction is not None:
-                    _correct(connection, session.id, "review", "accepted", session.correction)
-                for text in session.refused:
-                    _correct(connection, session.id, "review", "rejected", text)
+            self._writer.write(write)
         except IntegrityError:
             return False
         return True
 
     def propose(self, proposals: Iterable[tuple[str, str, str]]) -> None:
         """Keep corrections (session, source, text) for review; one that was proposed before is not proposed again."""
-        with self._writing, self.database.write() as connection:
+
+        def write(connection: Connection) -> None:
             for session, source, text in proposals:
                 known = connection.scalars(sa.select(corrections.c.proposed).where(corrections.c.session == session))
                 if text not in known.all():
                     _correct(connection, session, source, "proposed", text)
+
+        self._writer.write(write)
 
     def proposals(self) -> list[Proposal]:
         """Corrections that wait for review, of sessions that have none yet, oldest first."""
@@ -250,13 +258,27 @@ class Store:
         """
         values = {"status": reviewed, "decided": _now()} | ({"text": text} if text is not None else {})
         waiting = (corrections.c.id == proposal) & (corrections.c.status == "proposed")
-        with self._writing, self.database.write() as connection:
-            if connection.execute(corrections.update().where(waiting).values(values)).rowcount == 0:
-                raise DataError(f"no proposal {proposal} waits for review; stage=review lists those that do")
+        changed = self._writer.write(
+            lambda connection: connection.execute(corrections.update().where(waiting).values(values)).rowcount
+        )
+        if changed == 0:
+            raise DataError(f"no proposal {proposal} waits for review; stage=review lists those that do")
 
     def close(self) -> None:
-        """Give every connection back."""
+        """Write what waits, and give every connection back."""
+        self._writer.close()
         self.database.close()
+
+    @contextmanager
+    def _kept(self, session: Session) -> Iterator[None]:
+        """The block keeps ``session``; then the rating that it implies is told."""
+        try:
+            yield
+        except IntegrityError as error:
+            raise StoreError(f"the session {session.id} is kept already") from error
+        stars = implied(session)
+        if stars is not None:
+            self._tell(session, stars, "implicit")
 
     def _tell(self, session: Session, stars: int, kind: str) -> None:
         if self._on_rating is not None:
@@ -265,6 +287,13 @@ class Store:
 
 def _row(session: Session) -> dict[str, Any]:
     return {name: getattr(session, name) for name in session.__dataclass_fields__ if name in sessions.c}
+
+
+def _keep(connection: Connection, session: Session) -> None:
+    connection.execute(sessions.insert(), _row(session))
+    stars = implied(session)
+    if stars is not None:
+        _rate(connection, session.id, "implicit", Rating(stars=stars))
 
 
 def _rate(

@@ -81,6 +81,7 @@ class PrometheusMetrics:
         self._ratings = Counter("ratings", "Ratings by stars", ["model", "stars", "kind"], **every)
         self._stars = Counter("rating_stars", "Sum of the stars of all ratings", ["model", "kind"], **every)
         self._answering = Gauge("adapter_info", "1 for every version that has answered", ["model", "role"], **every)
+        self._behind = Gauge("alias_behind", "1: an earlier version answers", ["alias"], **every)
         self._in_flight = Gauge("requests_in_flight", "Requests being worked on", **every)
         ProcessCollector(registry=self.registry)
         if stats is not None:
@@ -109,6 +110,10 @@ class PrometheusMetrics:
         self._answering.labels(name, session.role or "").set(1)
         if session.first_token is not None:
             self._first.labels(name).observe(session.first_token)
+
+    def alias_behind(self, alias: str, behind: bool) -> None:
+        """Whether an alias stays on an earlier version; there are as many labels as the registry has aliases."""
+        self._behind.labels(alias).set(behind)
 
     def rated(self, model: str, stars: int, kind: str) -> None:
         """Count a rating.

@@ -37,6 +37,8 @@ Name = Annotated[str, Field(pattern=r"^\w[\w.-]*$")]
 REFERENCE = re.compile(r"(?:models:/(?P<name>\w[\w.-]*)(?:/(?=\d)|(?=@)))?(?:@(?P<alias>[\w.-]+)|(?P<number>\d+))")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 LOCK_SECONDS = 300
+MISSING = frozenset({"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"})
+"""How MLflow says that a version or an alias does not exist."""
 CONTENT = "content_sha256"
 """Version tag by which an adapter is recognised; also the name of its folder."""
 ROLLOUT_ROLE = "loraloop.rollout_role"
@@ -201,6 +203,31 @@ class MlflowRegistry:
             version = self._version(client, name, number, created=False)
         adapter_store.load(version.path, version.path.name)
         return version
+
+    def number(self, reference: str) -> int:
+        """The number of a version of :meth:`resolve`, by one question to MLflow; nothing of it is read or verified.
+
+        Nor is the ledger compared with MLflow: that is done when the version is resolved.
+
+        Raises:
+            UnknownVersionError: There is no such version.
+            RegistryError: MLflow cannot be asked.
+        """
+        from mlflow.exceptions import MlflowException
+
+        match = REFERENCE.fullmatch(reference)
+        if match is None:
+            raise UnknownVersionError(f"{reference!r} is no version; write models:/{self.name}@ALIAS or NAME/N")
+        name = match["name"] or self.name
+        with self._client() as client:
+            try:
+                if match["alias"]:
+                    return int(client.get_model_version_by_alias(name, match["alias"]).version)
+                return int(client.get_model_version(name, match["number"]).version)
+            except MlflowException as error:
+                if error.error_code in MISSING:
+                    raise UnknownVersionError(f"{reference}: there is no such version or alias") from error
+                raise
 
     def champion(self) -> Version | None:
         """The version under ``serve_alias``, its weights verified, if there is one."""

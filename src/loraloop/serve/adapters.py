@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from loraloop.core.workers import Workers
 from loraloop.errors import ModelError, RegistryError
 from loraloop.serve.errors import ApiError
 from loraloop.serve.names import BASE
@@ -25,18 +26,20 @@ class Adapters:
     backend: Backend
     router: Router
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _workers: Workers = field(default_factory=lambda: Workers("adapters", 2))
     _since: int = field(default_factory=lambda: int(time.time()))
     _aliases: Refreshed[dict[str, str]] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._aliases = Refreshed(self.router.versions.listed, {}, self.router.seconds, "the registry's aliases")
+        router, what = self.router, "the registry's aliases"
+        self._aliases = Refreshed(lambda _: router.versions.listed(), {}, router.seconds, what, router.workers)
 
     async def all(self) -> dict[str, Any]:
         """``/v1/models``: base, versions in memory, names given by hand, roles with a version, registered aliases.
 
         The adapter behind an alias is verified by the first request for it, not here.
         """
-        loaded = await asyncio.to_thread(self.backend.loaded)
+        loaded = await self._workers.run(self.backend.loaded)
         names = [*loaded, *self.router.pins, *(f"{AGENT}{role}" for role in self.router.roles)]
         found = await asyncio.gather(*map(self._if_known, names))
         roots = {name: root for name, root in found if root is not None}
@@ -63,11 +66,11 @@ class Adapters:
             if name == BASE or name in self.router.pins:
                 raise _invalid("lora_name", f"{name!r} is loaded already: unload it, or choose another name")
             try:
-                kept, version = await asyncio.to_thread(versions.open, name, body.lora_path)
+                kept, version = await self._workers.run(versions.open, name, body.lora_path)
                 if "@" in name and name != kept:
                     raise _invalid("lora_name", f"NAME@VERSION says what an adapter is, and this one is {kept}")
-                if kept not in await asyncio.to_thread(self.backend.loaded):
-                    await asyncio.to_thread(self.backend.load, kept, version)
+                if kept not in await self._workers.run(self.backend.loaded):
+                    await self._workers.run(self.backend.load, kept, version)
             except (RegistryError, ModelError) as error:
                 raise _invalid("lora_path", str(error)) from error
             self.router.pins[name] = kept
@@ -82,11 +85,11 @@ class Adapters:
         name = body.lora_name
         async with self._lock:
             kept = self.router.pins.pop(name, name)
-            loaded = set(await asyncio.to_thread(self.backend.loaded)) - {BASE}
+            loaded = set(await self._workers.run(self.backend.loaded)) - {BASE}
             if kept not in loaded and kept == name:
                 raise unknown(name, "it is not loaded")
             if kept in loaded and kept not in self.router.pins.values():
-                await asyncio.to_thread(self.backend.unload, kept)
+                await self._workers.run(self.backend.unload, kept)
                 self.router.versions.forget(kept)
         return f"Success: LoRA adapter '{name}' removed successfully."
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator
@@ -99,7 +98,7 @@ class Answer:
             return
         self._kept = True
         session = self._session(self._status() if status == "ok" else status)
-        await asyncio.to_thread(self._sessions.keep, session)
+        await self._sessions.keep_served(session)
         self._metrics.served(session)
 
     async def close(self, status: str = "cancelled") -> None:

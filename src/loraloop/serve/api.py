@@ -11,11 +11,14 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import PlainTextResponse, Response
 
 from loraloop import __version__
+from loraloop.core.workers import Workers
+from loraloop.errors import LoraloopError
 from loraloop.serve import errors
 from loraloop.serve.adapters import Adapters
 from loraloop.serve.conversation import Reader
-from loraloop.serve.guard import Guard, needs
+from loraloop.serve.guard import HEALTH, Guard, needs
 from loraloop.serve.names import BASE
+from loraloop.serve.refreshed import Refreshed
 from loraloop.serve.routing import ListRollouts, Router
 from loraloop.serve.schema import (
     ChatRequest,
@@ -33,6 +36,10 @@ if TYPE_CHECKING:
     from loraloop.serve.server import Server
     from loraloop.serve.speech import Recogniser
 
+READY_SECONDS = 1.0
+"""For how long the backend's state is believed."""
+HANGING_SECONDS = 10.0
+"""A backend that has not told its state for so long is not ready."""
 METRICS = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -70,10 +77,17 @@ def create_app(
             await asyncio.to_thread(backend.close)
 
     app = FastAPI(title="loraloop", version=__version__, lifespan=lifespan, redoc_url=None)
-    router = Router(versions, settings.roles, settings.alias_seconds, rollouts=rollouts)
+    router = Router(
+        versions,
+        settings.roles,
+        settings.alias_seconds,
+        rollouts=rollouts,
+        prepare=backend.prepare,
+        on_behind=metrics.alias_behind,
+    )
     _answers(app, Service(backend, sessions, router, settings, metrics, Reader(settings, ocr, speech)))
     _adapters(app, Adapters(backend, router))
-    _state(app, backend, metrics)
+    _state(app, backend, metrics, router)
     routes = list(app.routes)
     for more in routers:
         app.include_router(more)
@@ -118,23 +132,33 @@ def _adapters(app: FastAPI, adapters: Adapters) -> None:
         return PlainTextResponse(await adapters.unload(body))
 
 
-def _state(app: FastAPI, backend: Backend, metrics: Metrics) -> None:
-    @app.get("/healthz", openapi_extra=needs(), tags=["state"])
+def _state(app: FastAPI, backend: Backend, metrics: Metrics, router: Router) -> None:
+    ready = Refreshed(lambda _: _has_base(backend), False, READY_SECONDS, "the base's state", Workers("readiness", 1))
+    scrapes = Workers("metrics", 1)
+
+    @app.get("/healthz", openapi_extra=needs() | HEALTH, tags=["state"])
     async def healthz() -> dict[str, str]:
         """The process answers."""
         return {"status": "ok"}
 
-    @app.get("/readyz", openapi_extra=needs(), tags=["state"])
-    async def readyz() -> dict[str, str]:
-        """The base answers."""
-        if BASE not in await asyncio.to_thread(backend.loaded):
+    @app.get("/readyz", openapi_extra=needs() | HEALTH, tags=["state"])
+    async def readyz() -> dict[str, Any]:
+        """The base answers; and how many aliases stay on an earlier version, as theirs cannot be loaded."""
+        if not await ready.get() or ready.overdue > HANGING_SECONDS:
             raise errors.ApiError(503, "the base is not loaded", code="not_ready", retry_after=errors.RETRY_SECONDS)
-        return {"status": "ready"}
+        return {"status": "ready", "aliases_behind": len(router.behind)}
 
     @app.get("/metrics", openapi_extra=needs("registry"), response_class=Response, tags=["state"])
     async def prometheus() -> Response:
         """Counts in Prometheus' text format."""
-        return Response(await asyncio.to_thread(metrics.text), media_type=METRICS)
+        return Response(await scrapes.run(metrics.text), media_type=METRICS)
+
+
+def _has_base(backend: Backend) -> bool:
+    try:
+        return BASE in backend.loaded()
+    except LoraloopError:
+        return False
 
 
 def _document(app: FastAPI) -> None:

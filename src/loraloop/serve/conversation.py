@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from loraloop.core.workers import Workers
 from loraloop.serve import images
 from loraloop.serve.errors import ApiError
 from loraloop.serve.schema import Audio, Image, Message, Text
@@ -27,7 +27,7 @@ class Reader:
     settings: Server
     ocr: Ocr | None = None
     speech: Recogniser | None = None
-    _places: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
+    _workers: Workers = field(default_factory=lambda: Workers("files", AT_ONCE))
 
     async def conversation(self, messages: Sequence[Message]) -> list[dict[str, str]]:
         """The turns as ``role`` and ``content``; parts of a message stand on lines of their own.
@@ -41,8 +41,7 @@ class Reader:
         if files > self.settings.max_files:
             message = f"{files} images and recordings are more than server.max_files={self.settings.max_files}"
             raise ApiError(400, message, param="messages", code="too_many_files")
-        async with self._places:
-            return await asyncio.to_thread(self._read, messages)
+        return await self._workers.run(self._read, messages)
 
     def _read(self, messages: Sequence[Message]) -> list[dict[str, str]]:
         turns = []

@@ -41,13 +41,19 @@ class Keys:
     """The keys in a file, read again when it changes, so that a revoked key ends at once.
 
     Args:
-        file: JSON; it need not exist.
+        file: JSON; it need not exist. One that exists, though without a key in it, means that keys are needed.
     """
 
     def __init__(self, file: Path) -> None:
         self._file = file
         self._stamp: tuple[int, int] | None = None
         self._keys: tuple[Key, ...] = ()
+        self._seen = False
+
+    def needed(self) -> bool:
+        """Whether clients need a key: there is a file, or there was one since the start."""
+        self._seen = self._seen or self._file.exists()
+        return self._seen
 
     def all(self) -> tuple[Key, ...]:
         """Every key.

@@ -22,6 +22,8 @@ class Versions:
     Attributes:
         resolve: The registry's, from ``models:/NAME/N``, ``models:/NAME@ALIAS`` or a folder.
         names: Short names of registered models: ``ocr`` for ``loraloop-ocr``.
+        number: The registry's number of the version behind such a reference, by one cheap question; ``resolve`` also
+            verifies the files.
         active: The alias of a model's active version, which rollouts are about.
         aliases: Every alias of the registry that leads to an adapter of this base: model, alias and version.
     """
@@ -30,10 +32,11 @@ class Versions:
     names: Mapping[str, str] = field(default_factory=dict)
     active: str = "champion"
     aliases: Callable[[], Iterable[tuple[str, str, int]]] = tuple
+    number: Callable[[str], int] | None = None
     _folders: dict[str, Version] = field(default_factory=dict)
 
     def find(self, name: str) -> tuple[str, Version]:
-        """The version behind ``ocr@7`` or ``ocr@champion``, and the name that never means another one.
+        """The version behind ``ocr@7`` or ``ocr@champion``, verified, and the name that never means another one.
 
         Raises:
             UnknownVersionError: There is none.
@@ -41,12 +44,21 @@ class Versions:
         """
         if name in self._folders:
             return name, self._folders[name]
-        match = NAME.fullmatch(name)
-        if match is None:
-            raise UnknownVersionError("a model is base, NAME@VERSION, NAME@ALIAS, agent:ROLE or one that was loaded")
-        full, at = self.names.get(match["name"], match["name"]), match["at"]
-        version = self.resolve(f"models:/{full}/{int(at)}" if at.isdecimal() else f"models:/{full}@{at}")
-        return self.name(full, version.number), version
+        model, reference = self._reference(name)
+        version = self.resolve(reference)
+        return self.name(model, version.number), version
+
+    def current(self, name: str) -> str:
+        """The name of the version that ``ocr@7`` or ``ocr@champion`` leads to now; nothing of it is verified.
+
+        Raises:
+            UnknownVersionError: There is none.
+            RegistryError: The registry cannot be asked.
+        """
+        if name in self._folders:
+            return name
+        model, reference = self._reference(name)
+        return self.name(model, self.number(reference) if self.number else self.resolve(reference).number)
 
     def name(self, model: str, number: int) -> str:
         """The name of a version of a registered model that never means another one."""
@@ -92,6 +104,14 @@ class Versions:
     def forget(self, name: str) -> None:
         """Let go of a folder's adapter."""
         self._folders.pop(name, None)
+
+    def _reference(self, name: str) -> tuple[str, str]:
+        """The registered model that ``name`` is about, and how the registry writes ``name``."""
+        match = NAME.fullmatch(name)
+        if match is None:
+            raise UnknownVersionError("a model is base, NAME@VERSION, NAME@ALIAS, agent:ROLE or one that was loaded")
+        full, at = self.names.get(match["name"], match["name"]), match["at"]
+        return full, f"models:/{full}/{int(at)}" if at.isdecimal() else f"models:/{full}@{at}"
 
     def _short(self, model: str) -> str:
         return next((short for short, long in self.names.items() if long == model), model)

@@ -8,13 +8,15 @@ It uses ``/v1/completions`` with ``continuous_usage_stats``, ``/v1/load_lora_ada
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from loraloop.errors import BusyError, ConfigError, ModelError
+from loraloop.core.workers import Workers
+from loraloop.errors import ArtefactError, BusyError, ConfigError, ModelError
 from loraloop.records import Chunk, GenerationRequest, Version
 from loraloop.serve.engine import prompt as prompts
 from loraloop.serve.names import BASE
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
     from loraloop.serve.engine.engine import Resolve
 
+STATE_SECONDS = 5.0
+"""Longest wait for the list of what the server has loaded."""
 BUSY = frozenset({429, 503})
 RUNTIME = "start it with --enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True"
 
@@ -48,9 +52,11 @@ class Remote:
 
         self._renderer, self._resolve = renderer, resolve
         self._settings: dict[str, Any] = {"base_url": url, "headers": dict(headers), "timeout": seconds}
+        self._seconds = seconds
         self._http = httpx2.Client(**self._settings)
         self._answers: tuple[asyncio.AbstractEventLoop, httpx2.AsyncClient] | None = None
         self._loading = threading.Lock()
+        self._loaders = Workers("loading", 1)
         self._loaded_there: set[str] = set()
         self._templates: dict[str, str] = {}
         self.base = ""
@@ -99,6 +105,16 @@ class Remote:
         with self._loading:
             self._load(model, version)
 
+    def prepare(self, model: str) -> None:
+        """Make the server load a registered version, unless it has it.
+
+        Raises:
+            ModelError: The server refuses it.
+            RegistryError: There is no such version, or it is damaged.
+        """
+        if model != BASE:
+            self._load_registered(model)
+
     def unload(self, model: str) -> None:
         """Make the server forget an adapter.
 
@@ -112,6 +128,14 @@ class Remote:
         """Tokens of a prompt, the start token that the tokenizer adds included."""
         return int(self._post("/tokenize", {"model": self._base, "prompt": prompt})["count"])
 
+    def longest_token(self) -> int | None:
+        """Not known: the tokenizer is the server's."""
+        return None
+
+    def knows(self, model: str) -> bool:
+        """Whether the template of a model is known."""
+        return model == BASE or model in self._templates
+
     def limit(self) -> int:
         """The server's ``--max-model-len``."""
         return self._limit
@@ -120,7 +144,7 @@ class Remote:
         """The prompt in the template that ``model`` was trained with; the base has the server's chat template."""
         template = prompts.CHAT if model == BASE else self._template(model)
         if template != prompts.CHAT:
-            return prompts.instruction(self._renderer(template), template, messages)
+            return prompts.instruction(prompts.renderer_of(self._renderer, template, model), template, messages)
         body = {"model": self._base, "messages": [dict(turn) for turn in messages], "add_generation_prompt": True}
         ids: list[int] = self._post("/tokenize", body)["tokens"]
         start = len(self._start_tokens)
@@ -186,7 +210,7 @@ class Remote:
         if model != BASE:
             self._counts["hits" if known else "misses"] += 1
         if not known:
-            await asyncio.to_thread(self._load_registered, model)
+            await self._loaders.run(self._load_registered, model)
 
     def _load_registered(self, model: str) -> None:
         with self._loading:
@@ -194,15 +218,18 @@ class Remote:
                 self._load(model, self._version(model))
 
     def _load(self, model: str, version: Version) -> None:
+        template = version.manifest.template
         try:
+            if template != prompts.CHAT:
+                prompts.renderer_of(self._renderer, template, model)
             if model not in self.loaded():
                 self._post("/v1/load_lora_adapter", {"lora_name": model, "lora_path": str(version.path)})
-        except ModelError:
+        except (ModelError, ArtefactError):
             self._counts["refused"] += 1
             raise
         self._counts["loads"] += 1
         self._loaded_there.add(model)
-        self._templates[model] = version.manifest.template
+        self._templates[model] = template
 
     def _version(self, model: str) -> Version:
         if self._resolve is None:
@@ -235,7 +262,7 @@ class Remote:
         self.base = base.get("root") or self._base
 
     def _cards(self) -> list[dict[str, Any]]:
-        cards: list[dict[str, Any]] = self._call("GET", "/v1/models", None)["data"]
+        cards: list[dict[str, Any]] = self._call("GET", "/v1/models", None, STATE_SECONDS)["data"]
         if not any(card.get("parent") is None for card in cards):
             raise ModelError("the vLLM server serves no base")
         return cards
@@ -243,11 +270,11 @@ class Remote:
     def _post(self, path: str, body: Mapping[str, Any]) -> Any:
         return self._call("POST", path, body)
 
-    def _call(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
+    def _call(self, method: str, path: str, body: Mapping[str, Any] | None, most: float = math.inf) -> Any:
         import httpx2
 
         try:
-            response = self._http.request(method, path, json=body)
+            response = self._http.request(method, path, json=body, timeout=min(self._seconds, most))
         except httpx2.HTTPError as error:
             raise ModelError(f"the vLLM server does not answer: {error}") from error
         if response.is_error:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from loraloop.errors import LoraloopError, UnknownVersionError
+from loraloop.core.workers import Workers
+from loraloop.errors import BusyError, LoraloopError, UnknownVersionError
 from loraloop.records import Rollout
 from loraloop.serve.errors import ApiError
 from loraloop.serve.names import BASE, Versions
@@ -21,6 +21,10 @@ AGENT = "agent:"
 RETRY = "recovery"
 """The role that takes over when an agent tries a task again."""
 REMEMBERED = 1024
+FIRST_AT_ONCE = 64
+"""Names that are looked up for the first time at once; one more is told to come back."""
+RETRY_SECONDS = 60.0
+"""Between two tries to load the version of an alias that could not be loaded."""
 logger = logging.getLogger(__name__)
 
 
@@ -49,19 +53,18 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What a name stood for when it was looked up: a version or an error."""
+    """What a name stood for when it was looked up: a version or an error; neither before the first look."""
 
-    name: str | None
-    error: ApiError | None
-    at: float
+    name: str | None = None
+    error: ApiError | None = None
 
 
 @dataclass
 class Router:
-    """Resolves aliases in the registry, at most once per ``seconds`` and name, off the event loop.
+    """Resolves aliases in the registry, in the background and at most once per ``seconds`` and name.
 
-    A name that was resolved before keeps its version while the registry cannot be asked or the new version is damaged:
-    serving stays on what it has.
+    A name that was resolved before keeps its version while the registry hangs or cannot be asked, and while its new
+    version cannot be loaded: serving stays on what it has, and :attr:`behind` says so.
 
     Attributes:
         versions: Looks names up.
@@ -69,6 +72,10 @@ class Router:
         seconds: How long an alias is believed.
         pins: Names that were given by hand to versions.
         rollouts: Returns the rollouts in progress; asked, like the registry, at most once per ``seconds``.
+        prepare: Loads a version before an alias that was moved leads to it; raises where it cannot answer.
+        on_behind: Called with an alias and whether it stays on an earlier version, when that changes.
+        workers: Threads that ask the registry.
+        behind: Of each alias whose version cannot be loaded, that version and when it was tried.
     """
 
     versions: Versions
@@ -76,12 +83,16 @@ class Router:
     seconds: float = 1.0
     pins: dict[str, str] = field(default_factory=dict)
     rollouts: ListRollouts = tuple
-    _known: OrderedDict[str, _Known] = field(default_factory=OrderedDict)
-    _looking: dict[str, asyncio.Task[_Known]] = field(default_factory=dict)
+    prepare: Callable[[str], None] = lambda version: None
+    on_behind: Callable[[str, bool], None] = lambda name, behind: None
+    workers: Workers = field(default_factory=lambda: Workers("registry", 4))
+    behind: dict[str, tuple[str, float]] = field(default_factory=dict)
+    _names: OrderedDict[str, Refreshed[_Known]] = field(default_factory=OrderedDict)
+    _first: set[str] = field(default_factory=set)
     _rollouts: Refreshed[Sequence[Rollout]] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._rollouts = Refreshed(self.rollouts, (), self.seconds, "the rollouts")
+        self._rollouts = Refreshed(lambda _: self.rollouts(), (), self.seconds, "the rollouts", Workers("rollouts", 1))
 
     async def route(self, asked: str, retries: int = 0, conversation: str | None = None) -> Route:
         """The version that answers for ``asked``.
@@ -100,8 +111,16 @@ class Router:
         if role not in self.roles:
             roles = ", ".join(f"{AGENT}{name}" for name in self.roles) or "none"
             raise unknown(asked, f"the roles are {roles}")
-        name = self.roles[RETRY if retries and RETRY in self.roles else role]
-        return await self._split(Route(asked, await self.version(name), role), name, conversation)
+        name = self.roles[role]
+        if retries and RETRY in self.roles:
+            try:
+                await self.version(self.roles[RETRY])
+                name = self.roles[RETRY]
+            except ApiError as error:
+                if error.status != 404:  # without a recovery adapter the role's own tries again
+                    raise
+        version = await self.version(name)
+        return await self._split(Route(asked, version, role), name, conversation)
 
     async def _split(self, route: Route, name: str, conversation: str | None) -> Route:
         """The route that a rollout chooses: it replaces the active version alone, for a share of the conversations."""
@@ -125,36 +144,64 @@ class Router:
         """
         if name == BASE or name in self.pins:
             return self.pins.get(name, name)
-        known = self._known.get(name)
-        if known is None or not self._believed(name, known):
-            looking = self._looking.get(name) or asyncio.create_task(self._look(name))
-            self._looking[name] = looking
-            known = await asyncio.shield(looking)
-        if known.error is not None or known.name is None:
-            raise known.error or unknown(name, "it is not known")
+        known = await self._known(name)
+        if known.name is None:
+            raise known.error or _away(name)
         return known.name
 
-    def _believed(self, name: str, known: _Known) -> bool:
-        return known.name == name or time.monotonic() - known.at <= self.seconds
-
-    async def _look(self, name: str) -> _Known:
-        found, fault = None, None
+    async def _known(self, name: str) -> _Known:
+        found = self._names.get(name)
+        if found is None:
+            if len(self._first) >= FIRST_AT_ONCE:  # the registry hangs, and names are guessed
+                raise _away(name)
+            what = f"what is known of {name}"
+            found = Refreshed(lambda known: self._look(name, known), _Known(), self.seconds, what, self.workers)
+            self._names[name] = found
+            if len(self._names) > REMEMBERED:
+                self._names.popitem(last=False)
+        if found.known.name == name:  # a version never means another one
+            return found.known
+        if found.answered:
+            return await found.get()
+        self._first.add(name)
         try:
-            found, _ = await asyncio.to_thread(self.versions.find, name)
-        except UnknownVersionError as error:
-            fault = unknown(name, str(error))
-        except LoraloopError as error:
-            before = self._known.get(name)
-            found = before.name if before else None
-            logger.error("%s stays on %s: %s", name, found or "nothing", error)
-            fault = None if found else _away(name)
+            return await found.get()
         finally:
-            del self._looking[name]
-        self._known[name] = _Known(found, fault, time.monotonic())
-        self._known.move_to_end(name)
-        if len(self._known) > REMEMBERED:
-            self._known.popitem(last=False)
-        return self._known[name]
+            self._first.discard(name)
+
+    def _look(self, name: str, known: _Known) -> _Known:
+        """What ``name`` stands for now; blocks."""
+        try:
+            found = self.versions.current(name)
+        except UnknownVersionError as error:
+            self._catch_up(name)
+            return _Known(error=unknown(name, str(error)))
+        except LoraloopError as error:
+            logger.error("%s stays on %s: %s", name, known.name or "nothing", error)
+            return known if known.name else _Known(error=_away(name))
+        if known.name is not None and known.name != found and not self._prepared(name, known.name, found):
+            return known
+        self._catch_up(name)
+        return _Known(found)
+
+    def _prepared(self, name: str, before: str, found: str) -> bool:
+        """Whether the new version of an alias can answer; one that cannot is tried again each minute."""
+        tried, at = self.behind.get(name, ("", 0.0))
+        if tried == found and time.monotonic() - at < RETRY_SECONDS:
+            return False
+        try:
+            self.prepare(found)
+        except LoraloopError as error:
+            logger.error("%s stays on %s, because %s cannot be loaded: %s", name, before, found, error)
+            tried_at = -RETRY_SECONDS if isinstance(error, BusyError) else time.monotonic()
+            self.behind[name] = (found, tried_at)
+            self.on_behind(name, True)
+            return False
+        return True
+
+    def _catch_up(self, name: str) -> None:
+        if self.behind.pop(name, None) is not None:
+            self.on_behind(name, False)
 
 
 def unknown(asked: str, why: str) -> ApiError:

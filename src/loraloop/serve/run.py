@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
+from loraloop.serve.connection import Connection
+
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
@@ -31,7 +33,7 @@ def server(app: FastAPI, settings: Server) -> uvicorn.Server:
             log_config=None,
             access_log=False,
             lifespan="on",
-            http="h11",
+            http=Connection,
             ws="none",
             server_header=False,
             proxy_headers=False,  # an address is what the socket says, not what a header claims

@@ -26,7 +26,8 @@ class Server:
     Attributes:
         host: Address to listen on; any but loopback demands keys.
         port: TCP port; 0 takes a free one.
-        keys: File of hashed keys; while it holds one, every client needs one.
+        keys: File of hashed keys; where there is one, every client needs a key, also when the last was revoked.
+        open: Ask for no key, although that file is there; on loopback alone.
         names: Short names of registered models.
         roles: What answers for each agent role; ``recovery`` also takes an agent's retries.
         alias_seconds: How long an alias is believed before the registry is asked again.
@@ -45,6 +46,7 @@ class Server:
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     keys: Path = Path("mlruns/keys.json")
+    open: bool = False
     names: dict[str, str] = Field(default_factory=dict)
     roles: dict[str, str] = Field(default_factory=dict)
     alias_seconds: Annotated[float, Field(ge=0, le=3600)] = 1.0
@@ -95,6 +97,11 @@ class Server:
         Raises:
             ConfigError: An address that others reach without a key, or a port that is taken.
         """
+        if self.open and not self.local:
+            raise ConfigError(
+                f"server.open=true answers without a key, and server.host={self.host} is reached from other machines: "
+                "server.open=false, or server.host=127.0.0.1"
+            )
         if not self.local and not Keys(self.keys).all():
             raise ConfigError(
                 f"server.host={self.host} is reached from other machines, which needs a key: "

@@ -7,7 +7,7 @@ import logging
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
@@ -15,7 +15,8 @@ from fastapi import Request
 from fastapi.responses import Response
 
 from loraloop.core.conversations import scoped
-from loraloop.errors import BusyError, LoraloopError, ModelError, RegistryError
+from loraloop.core.workers import Workers
+from loraloop.errors import BusyError, LoraloopError, ModelError
 from loraloop.records import GenerationRequest
 from loraloop.serve import shapes
 from loraloop.serve.answer import Answer, Task
@@ -36,7 +37,7 @@ UNKNOWN = "unknown"
 SEEDS = 2**63 - 1
 """The API's seeds have a sign; generators take none."""
 LONGEST_TOKEN = 128
-"""Characters a token; a prompt that is longer than this for every token it may have is refused before counting."""
+"""Characters a token, where the backend does not know; a prompt that is longer for every token is not counted."""
 logger = logging.getLogger(__name__)
 
 
@@ -58,6 +59,7 @@ class Service:
     settings: Server
     metrics: Metrics
     reader: Reader
+    _prompts: Workers = field(default_factory=lambda: Workers("prompts", 2))
 
     async def chat(self, request: Request, body: ChatRequest) -> Response:
         """Answer ``/v1/chat/completions``."""
@@ -82,10 +84,13 @@ class Service:
         prompt: Any = await self.reader.conversation(body.messages) if isinstance(body, ChatRequest) else body.text
         try:
             answer = await self._begin(request, body, route, prompt, session)
-        except (ModelError, RegistryError) as error:
+        except (ApiError, BusyError):
+            raise
+        except Exception as error:
             if route.stable is None:
                 raise
-            logger.error("%s (rollout %s) cannot answer: %s", route.answered, route.rollout, error)
+            unexpected = error if not isinstance(error, LoraloopError) else None
+            logger.error("%s (rollout %s) cannot answer: %s", route.answered, route.rollout, error, exc_info=unexpected)
             answer = await self._begin(request, body, route.back, prompt, uuid.uuid4().hex)
         headers = {"x-loraloop-session": answer.task.id, "x-loraloop-rate": answer.task.link}
         if answer.task.route.rollout is not None:
@@ -100,10 +105,14 @@ class Service:
     ) -> Answer:
         """An answer with its first chunk; a version that cannot answer leaves a session with the status ``error``."""
         request.state.model = route.answered
-        rendered, fault = Rendered("", 0, 1), None
+        fault: Exception | None = None
+        rendered = Rendered("", 0, 1)
         try:
-            rendered = await asyncio.to_thread(self._render, body, prompt, route.answered)
-        except RegistryError as error:  # the version holds the template, so neither can be had
+            workers = self._prompts if self.backend.knows(route.answered) else self.router.workers
+            rendered = await workers.run(self._render, body, prompt, route.answered)
+        except (ApiError, BusyError):
+            raise
+        except Exception as error:  # the version holds the template, so neither can be had
             fault = error
         task = Task(
             id=session,
@@ -150,7 +159,7 @@ class Service:
             asked, param = body.max_tokens or min(DEFAULT_COMPLETION_TOKENS, self.settings.max_tokens), "prompt"
         limit = self.backend.limit()
         size = len(prompt) if isinstance(prompt, str) else sum(len(turn["content"]) for turn in prompt)
-        if size > LONGEST_TOKEN * limit:
+        if size > (self.backend.longest_token() or LONGEST_TOKEN) * limit:
             raise _too_long(f"{size} characters", limit, param)
         try:
             text = prompt if isinstance(prompt, str) else self.backend.render(prompt, model)
@@ -199,7 +208,7 @@ async def _events(form: shapes.Form, answer: Answer, body: ChatRequest | Complet
             if chunk.text or chunk.logprobs:
                 yield shapes.event(form, answer.task, form.delta(chunk, with_logprobs), None, body.counted)
         await answer.keep()
-    except LoraloopError as error:
+    except Exception as error:  # whatever it was, the version failed, and the client has not left
         await answer.close("error")
         yield of(error).body()
         return

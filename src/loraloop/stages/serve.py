@@ -45,7 +45,7 @@ def serve(
     from loraloop.serve.api import create_app
     from loraloop.serve.names import Versions
 
-    versions = Versions(registry.resolve, server.names, registry.serve_alias)
+    versions = Versions(registry.resolve, server.names, registry.serve_alias, number=registry.number)
     backend = serving.attach(serve, model, versions)
     backend.check()
     versions.aliases = partial(registry.aliases, backend.base)
@@ -55,7 +55,8 @@ def serve(
     heard, rating = serving.recogniser(server), router(sessions)
     app = create_app(backend, sessions, versions, server, metrics, [rating], ocr, heard, loop.rollouts)
     with closing(sessions), server.listen() as listening, serving.ended_by_signals():
-        serving.announce(server, run.address(server.host, listening.getsockname()[1]), versions, schedule.every)
+        address = run.address(server.host, listening.getsockname()[1])
+        serving.announce(server, address, versions, schedule.every, job.overrides)
         with schedule.running(serving.tick_command(job.overrides)):
             run.server(app, server).run(sockets=[listening])
     print("stopped")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -63,22 +64,30 @@ def recogniser(server: Server) -> Recogniser | None:
     return made
 
 
-def announce(server: Server, address: str, versions: Versions, every: str | None) -> None:
-    """Print where the server is, what answers and who may ask."""
+def announce(
+    server: Server, address: str, versions: Versions, every: str | None, overrides: Sequence[str] = ()
+) -> None:
+    """Print where the server is, what answers and who may ask.
+
+    Of the roles those are listed that have a version, and those that ``overrides`` name.
+    """
     from loraloop.serve.keys import Keys
     from loraloop.serve.names import BASE
 
     names = [key.name for key in Keys(server.keys).all()]
     make = "loraloop stage=keys name=NAME scopes=[infer]"
     listed = _listed(versions)
+    agents = _agents(server, versions, overrides)
+    shut = server.keys.exists() and not server.open
+    nobody = f"none: {'nobody' if shut else 'this machine alone'} is answered"
     console.facts(
         "serving",
         {
             "address": f"{address}/v1",
             "pages": f"{address}/docs, {address}/metrics",
             "models": "; ".join([BASE, *(f"{name}: {version}" for name, version in listed.items())]),
-            "agents": "; ".join(f"{role}: {_target(name, versions)}" for role, name in server.roles.items()) or "none",
-            "keys": ", ".join(names) or f"none: this machine alone is answered; to make one: {make}",
+            **({"agents": agents} if agents else {}),
+            "keys": ", ".join(names) or f"{nobody}; to make one: {make}",
             **({"loop": f"a tick every {every}"} if every else {}),
             "try": _curl(address, next((name for name in listed if name.endswith(f"@{versions.active}")), BASE), names),
             "stop": "Ctrl+C",
@@ -101,13 +110,17 @@ def _curl(address: str, model: str, keys: Sequence[str]) -> str:
     return f"curl {address}/v1/chat/completions -H 'content-type: application/json'{key} -d '{body}'"
 
 
-def _target(name: str, versions: Versions) -> str:
+def _agents(server: Server, versions: Versions, overrides: Sequence[str]) -> str:
     from loraloop.serve.names import BASE
 
-    try:
-        return BASE if name == BASE else versions.find(name)[0]
-    except LoraloopError:
-        return f"{name}, which has no version yet"
+    told = []
+    for role, name in server.roles.items():
+        try:
+            told.append(f"{role}: {BASE if name == BASE else versions.current(name)}")
+        except LoraloopError:
+            if any(re.match(rf"[+~]*server(\.roles(\.{re.escape(role)})?)?=", each) for each in overrides):
+                told.append(f"{role}: {name}, which has no version yet")
+    return "; ".join(told)
 
 
 @contextmanager

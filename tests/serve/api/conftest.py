@@ -38,6 +38,7 @@ class Echo:
     asked: list[GenerationRequest] = field(default_factory=list)
     answering: int = 0
     fault: Exception | None = None
+    damaged: set[str] = field(default_factory=set)
 
     def check(self) -> None: ...
 
@@ -55,6 +56,16 @@ class Echo:
         if version.manifest.rank > 64:
             raise ModelError(f"{model} has rank {version.manifest.rank}, more than serve.max_rank=64")
         self.there.append(model)
+
+    def prepare(self, model: str) -> None:
+        if model in self.damaged:
+            raise ModelError(f"{model} is damaged")
+
+    def longest_token(self) -> int | None:
+        return None
+
+    def knows(self, model: str) -> bool:
+        return True
 
     def unload(self, model: str) -> None:
         self.there.remove(model)
@@ -94,7 +105,7 @@ class Memory:
     kept: list[Session] = field(default_factory=list)
     full: bool = False
 
-    def keep(self, served: Session) -> None:
+    async def keep_served(self, served: Session) -> None:
         if self.full:
             raise StoreError("no space left on device")
         self.kept.append(served)
@@ -112,15 +123,22 @@ class Registry:
     down: bool = False
     asked: list[str] = field(default_factory=list)
     listings: int = 0
+    answers: threading.Event = field(default_factory=threading.Event)
+    """Cleared, it hangs."""
+
+    def __post_init__(self) -> None:
+        self.answers.set()
 
     def all_aliases(self) -> list[tuple[str, str, int]]:
         self.listings += 1
+        self.answers.wait(PATIENCE)
         if self.down:
             raise RegistryError("the database is locked")
         return [(*name.split("@"), number) for name, number in self.aliases.items()]
 
     def resolve(self, reference: str) -> Version:
         self.asked.append(reference)
+        self.answers.wait(PATIENCE)
         if self.down:
             raise RegistryError("the database is locked")
         if not reference.startswith("models:/"):

@@ -89,7 +89,7 @@ def test_the_models_page_names_the_stable_version(house):
 
 
 @pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize("fault", [ModelError("the adapter is damaged"), RegistryError("its folder is gone")])
+@pytest.mark.parametrize("fault", [ModelError("damaged"), RegistryError("its folder is gone"), KeyError("x")])
 def test_a_new_version_that_cannot_answer(house, caplog, stream, fault):
     """The stable version answers instead, outside of the rollout; the failure is kept as the new version's session."""
     broken(house, fault, "ocr@8")

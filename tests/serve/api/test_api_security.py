@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import openai
 import pytest
 from fastapi import APIRouter
 
 from loraloop.errors import ConfigError
+from loraloop.serve import connection
 from loraloop.serve.guard import needs
 from loraloop.serve.keys import SCOPES, Keys
 from loraloop.serve.server import Server
-from waiting import PATIENCE
+from waiting import PATIENCE, until
 
 EVERYWHERE = "0.0.0.0"  # noqa: S104
 extra = APIRouter()
@@ -135,6 +139,102 @@ def test_taking_back_the_last_key_opens_nothing(build, tmp_path):
     assert house.get("/v1/models").status_code == 401
     keys.revoke("a")
     assert house.get("/v1/models").status_code == 401
+
+
+def test_revoking_the_last_key_opens_nothing_here_either(build, tmp_path):
+    """On loopback too a keys file without a key, or one that is lost, lets nobody in, until ``server.open`` says so."""
+    file = tmp_path / "keys.json"
+    keys, house = Keys(file), build()
+    assert house.get("/v1/models").status_code == 200
+    keys.add("a", ["admin"])
+    keys.revoke("a")
+    assert house.get("/v1/models").status_code == 401
+    file.unlink()
+    assert house.get("/v1/models").status_code == 401
+    file.write_text("[]")
+    assert build().get("/v1/models").status_code == 401
+    assert build(open=True).get("/v1/models").status_code == 200
+    with pytest.raises(ConfigError, match=r"server\.open=true"):
+        Server(host=EVERYWHERE, port=0, keys=file, open=True).check()
+
+
+@pytest.mark.parametrize("header", ["X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "Forwarded", "Via"])
+def test_without_keys_no_proxy_is_answered(shared, header):
+    """A request that a proxy passed on is not from this machine, whatever host it names."""
+    response = shared.get("/v1/models", headers={header: "127.0.0.1"})
+    assert (response.status_code, response.json()["error"]["code"]) == (403, "forwarded")
+
+
+def spoken(house, text: str) -> bytes:
+    """What the server sends on a connection until it closes that."""
+    host, port = house.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=PATIENCE) as client:
+        client.sendall(text.encode())
+        received = b""
+        while data := client.recv(4096):
+            received += data
+    return received
+
+
+def test_without_keys_nginx_is_not_this_machine(shared):
+    """nginx, as it comes, names its upstream as the host and speaks HTTP/1.0."""
+    assert spoken(shared, "GET /v1/models HTTP/1.0\r\nhost: 127.0.0.1\r\n\r\n").startswith(b"HTTP/1.1 403 ")
+
+
+@pytest.mark.parametrize("text", ["", "GET / HTTP/1.1\r\nhost: ", "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\nGET /"])
+def test_a_half_sent_head_is_timed_out(shared, monkeypatch, text):
+    """A connection whose request's head does not come to its end is closed, the first one or a later one."""
+    monkeypatch.setattr(connection, "HEAD_SECONDS", 0.2)
+    assert spoken(shared, text)[:15] == (b"HTTP/1.1 200 OK" if "healthz" in text else b"")
+
+
+def test_a_body_that_was_refused_holds_no_connection(guarded, monkeypatch):
+    """A client that goes on to send the body of a refused request is cut off."""
+    monkeypatch.setattr(connection, "HEAD_SECONDS", 0.2)
+    house, _ = guarded
+    host, port = house.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=PATIENCE) as client:
+        client.sendall(f"POST /v1/completions HTTP/1.1\r\nhost: {host}\r\ncontent-length: 1000000\r\n\r\n{{".encode())
+        assert client.recv(4096).startswith(b"HTTP/1.1 401 ")
+
+        def is_cut_off() -> bool:
+            try:
+                client.sendall(b"x")
+            except OSError:
+                return True
+            return False
+
+        until(is_cut_off, "the connection ends")
+
+
+def test_one_connection_too_many_is_closed(build, monkeypatch):
+    """Beyond the most connections a new one is closed, and the open ones go on."""
+    monkeypatch.setattr(connection, "CONNECTIONS", 1)
+    house = build()
+    assert house.get("/healthz").status_code == 200
+    assert spoken(house, "") == b""
+    assert house.get("/healthz").status_code == 200
+
+
+def test_an_open_route_takes_a_small_body_and_few_places(build):
+    """Who has no key can send no more than the route asks for, and takes a quarter of the places at most."""
+    gate = threading.Event()
+    routes = APIRouter()
+
+    @routes.post("/form", openapi_extra=needs() | {"x-body-bytes": 100})
+    async def form() -> None:
+        await asyncio.to_thread(gate.wait, PATIENCE)
+
+    house = build(routers=[routes], max_in_flight=4)
+    large = house.http.post("/form", content=b"x" * 101)
+    assert (large.status_code, large.json()["error"]["code"]) == (413, "body_too_large")
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(house.http.post, "/form")
+        until(lambda: b"loraloop_requests_in_flight 1.0" in house.metrics.text(), "a request is in flight")
+        assert house.http.post("/form").status_code == 429
+        assert house.get("/v1/models").status_code == 200
+        gate.set()
+        assert first.result(PATIENCE).status_code == 200
 
 
 def test_a_taken_port_is_told(house, tmp_path):

@@ -106,3 +106,22 @@ def test_an_answer_that_breaks_off_is_kept_as_an_error(build, stream):
     assert "the server stops" in response.text
     assert "[DONE]" not in response.text
     assert [(kept.status, kept.answer) for kept in house.sessions.kept] == [("error", "half")]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("at", [0, 1])
+def test_a_crash_is_an_error_of_the_version(build, stream, at):
+    """What nobody foresaw in generation is kept as an error, not as a client that left, and told as one."""
+
+    async def crashing(ask):
+        for _ in range(at):
+            yield Chunk(text="half", tokens=1)
+        raise KeyError("usage")
+
+    house = build()
+    house.backend.generate = crashing
+    response = house.chat(stream=stream)
+    assert '"internal_error"' in response.text
+    assert "[DONE]" not in response.text
+    assert [(kept.status, kept.answer) for kept in house.sessions.kept] == [("error", "half" * at)]
+    assert 'loraloop_sessions_total{model="base",status="error"} 1.0' in house.metrics.text().decode()

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from loraloop.core.tokens import encode_prompt
-from loraloop.errors import BusyError, ConfigError, ModelError
+from loraloop.core.workers import Workers
+from loraloop.errors import ArtefactError, BusyError, ConfigError, ModelError
 from loraloop.records import Base, Chunk, GenerationRequest, LoadedModel, Version
 from loraloop.serve.engine import prompt as prompts
 from loraloop.serve.engine.adapter_cache import AdapterCache
@@ -64,6 +65,8 @@ class Engine:
         self._loading = threading.Lock()
         self._encoding = threading.Lock()
         self._counting = threading.Lock()
+        self._encoders, self._loaders = Workers("tokens", 1), Workers("loading", 1)
+        self._longest = prompts.longest_token(loaded.tokenizer)
         self._templates: dict[str, str] = {}
         self._admitted = self._hits = self._misses = self._loads = self._refused = 0
 
@@ -133,6 +136,16 @@ class Engine:
         with self._loading:
             self._validate_and_add(model, version)
 
+    def prepare(self, model: str) -> None:
+        """Load a registered version, unless it is in memory; errors are those of :meth:`load`.
+
+        Raises:
+            RegistryError: There is no such version, or it is damaged.
+        """
+        with self._loading:
+            if model != BASE and model not in self._cache.names():
+                self._validate_and_add(model, self._version(model))
+
     def unload(self, model: str) -> None:
         """Take an adapter off; what it has begun to answer it answers to the end.
 
@@ -145,6 +158,14 @@ class Engine:
     def tokens(self, prompt: str) -> int:
         """Tokens of a rendered prompt, the start token that the tokenizer adds included."""
         return len(self._encode(prompt))
+
+    def longest_token(self) -> int | None:
+        """Most characters of a text that one token stands for, where the tokenizer says."""
+        return self._longest
+
+    def knows(self, model: str) -> bool:
+        """Whether the template of a model is known."""
+        return model == BASE or model in self._templates
 
     def limit(self) -> int:
         """Most tokens of prompt and answer together: ``max_length``, within the model's positions and its window."""
@@ -162,7 +183,7 @@ class Engine:
         if template == prompts.CHAT:
             with self._encoding:
                 return prompts.chat(self._tokenizer, messages)
-        return prompts.instruction(self._renderer(template), template, messages)
+        return prompts.instruction(prompts.renderer_of(self._renderer, template, model), template, messages)
 
     async def generate(self, request: GenerationRequest) -> AsyncIterator[Chunk]:
         """Generate an answer, chunk by chunk; closing the iterator frees the place at the next token.
@@ -178,7 +199,7 @@ class Engine:
         adapter: LoraAdapter | None = None
         generation: Generation | None = None
         try:
-            prompt = self._encode(request.prompt)
+            prompt = await self._encoders.run(self._encode, request.prompt)
             room = self._room(prompt)
             adapter = await self._adapter(request.model, deadline)
             generation = Generation(request, prompt, room, adapter, self._tokenizer, deadline)
@@ -225,7 +246,7 @@ class Engine:
             if time.monotonic() > deadline:
                 raise BusyError(f"no place for {model} came free before the deadline (serve.max_adapters)")
             if self._cache.has_room(model):
-                await asyncio.to_thread(self._load_registered, model)
+                await self._loaders.run(self._load_registered, model)
                 adapter = self._cache.take(model)
             else:
                 await asyncio.sleep(PATIENCE)
@@ -249,13 +270,16 @@ class Engine:
 
     def _validate_and_add(self, model: str, version: Version) -> None:
         try:
+            template = version.manifest.template
+            if template != prompts.CHAT:
+                prompts.renderer_of(self._renderer, template, model)
             adapter = self._validator.read(model, version)
             self._scheduler.call(lambda: self._probe(adapter, version))
-        except ModelError:
+        except (ModelError, ArtefactError):
             self._refused += 1
             raise
         self._cache.put(adapter)
-        self._templates[model] = version.manifest.template
+        self._templates[model] = template
         self._loads += 1
 
     def _probe(self, adapter: LoraAdapter, version: Version) -> None:

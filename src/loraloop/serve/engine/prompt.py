@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from loraloop.errors import ModelError
+from loraloop.errors import ArtefactError, ModelError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -13,6 +13,34 @@ if TYPE_CHECKING:
 CHAT = "chat"
 Renderer = Callable[[str], Callable[[str, str], str]]
 """Makes of a format string what turns instruction and input into a prompt."""
+
+
+def renderer_of(make: Renderer, template: str, model: str) -> Callable[[str, str], str]:
+    """The renderer of a manifest's template.
+
+    Raises:
+        ArtefactError: The template holds more than plain placeholders; what it would reach is not its own.
+    """
+    try:
+        return make(template)
+    except ValueError as error:
+        raise ArtefactError(f"{model}: the prompt template of its manifest is refused: {error}") from error
+
+
+def longest_token(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """Most characters that one token stands for, or ``None`` where a token may stand for any number of them.
+
+    A byte-level vocabulary writes a byte as a character, so that no token is longer than its name; a normalizer, an
+    unknown token, or an added token that takes the spaces beside it would be.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None or backend.normalizer is not None or type(backend.model).__name__ != "BPE":
+        return None
+    if "ByteLevel" not in f"{backend.pre_tokenizer}" or any(
+        token.lstrip or token.rstrip for token in tokenizer.added_tokens_decoder.values()
+    ):
+        return None
+    return max(map(len, tokenizer.get_vocab()))
 
 
 def chat(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Mapping[str, str]]) -> str:

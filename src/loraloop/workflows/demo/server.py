@@ -30,7 +30,7 @@ def serving(
     from loraloop.serve.api import create_app
     from loraloop.serve.names import Versions
 
-    versions = Versions(registry.resolve, server.names, registry.serve_alias)
+    versions = Versions(registry.resolve, server.names, registry.serve_alias, number=registry.number)
     backend = attach(serve, model, versions)
     metrics = PrometheusMetrics(backend.stats, loop.stats)
     app = create_app(backend, store, versions, server, metrics, [router(store)], rollouts=loop.rollouts)
