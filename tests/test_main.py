@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from loraloop import __version__
 from waiting import PATIENCE
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -284,3 +285,8 @@ def test_a_file_whose_name_is_no_text_is_named_escaped(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "caf\\xe9.jsonl:11" in done.stdout
     assert "quarantined: 1\n" in done.stdout
+
+
+def test_the_version_is_loraloops(desk):
+    """`--version` prints the package's own version."""
+    assert desk("--version").out == f"loraloop {__version__}"

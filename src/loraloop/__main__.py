@@ -31,6 +31,11 @@ def main() -> None:
         except BrokenPipeError:
             _hang_up()
         return
+    if "--version" in arguments:
+        from loraloop import __version__
+
+        print(f"loraloop {__version__}")
+        return
     from loraloop.core.overrides import accept
     from loraloop.core.passwords import mask_output
     from loraloop.core.signals import sigterm_raises

@@ -195,3 +195,14 @@ def test_a_value_that_is_not_closed_is_told_so():
     """A value that begins a list or a call without its end may also be closed."""
     assert refused("lora.targets=[q_proj,v_proj").endswith("; or close the [ that it begins with")
     assert refused("lora.r=choice(8,16").endswith("; or close the ( that it begins with")
+
+
+def test_an_overlay_is_added_with_a_plus_sign():
+    """A group that the configuration does not hold yet is told with the sign that adds it."""
+    said = suggest.sentence("experiment=ocr_specialist", STRUCT, [CONF], KEYS)
+    assert said == "experiment=ocr_specialist: experiment is added to what there is: write +experiment=ocr_specialist"
+
+
+def test_a_key_without_its_group_leads_to_the_group_that_has_it():
+    """A bare key is told with the group that holds a key of that name."""
+    assert suggest.sentence("epochs=1", STRUCT, [CONF], KEYS).endswith("no key epochs (did you mean trainer.epochs?)")

@@ -93,6 +93,8 @@ def sentence(override: str, cause: Exception, folders: Sequence[Path], keys: Seq
         return _unreadable(override, key, value)
     if key.startswith("+"):
         return f"{override}: {first_line(cause)}"
+    if name not in keys and there:
+        return f"{override}: {name} is added to what there is: write +{override}"
     if name not in keys:
         return f"{override}: there is no key {name}{_known(name, keys)}"
     return f"{override}: {first_line(cause)}"
@@ -101,7 +103,7 @@ def sentence(override: str, cause: Exception, folders: Sequence[Path], keys: Seq
 def _unreadable(override: str, key: str, value: str) -> str:
     """What to write in place of an override that Hydra's grammar does not read."""
     if "=" not in override or not re.fullmatch(r"[+~]*[\w./@-]+", key):
-        return f"{override}: write KEY=VALUE, such as trainer.epochs=1"
+        return f"{override}: write KEY=VALUE, such as trainer.epochs=1; loraloop --help lists stages and groups"
     begun = re.match(r"[\[{]|\w+\(", value)
     close = f"; or close the {begun[0][-1]} that it begins with" if begun else ""
     return (
@@ -116,5 +118,7 @@ def _known(name: str, keys: Sequence[str]) -> str:
     siblings = [other.rpartition(".")[2] for other in keys if other.rpartition(".")[0] == parent]
     if not siblings:
         return nearest(name, keys)
+    if not parent and (inside := [key for key in keys if key.rpartition(".")[2] == name and key.count(".") == 1]):
+        return f" (did you mean {inside[0]}?)"
     shown = [other for other in siblings if other != "_target_"]
     return f"{nearest(last, shown, parent)}; {parent or 'the top level'} has {', '.join(shown) or 'no keys'}"
