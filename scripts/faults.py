@@ -1,9 +1,9 @@
-"""Give every command of the fault suite and print what came of each fault, as a Markdown table.
+"""Run every test of a fault and print what came of each, as a Markdown table.
 
-    python scripts/faults.py
+    python scripts/faults.py > table.md
 
-The tests in tests/faults inject each fault into a real command and assert that nothing is lost; a row stands here only
-where its test passed. What a person was told is the command's own last line.
+The tests inject each fault into a real command, process or database and assert that nothing is lost. A row stands here
+only where all of its tests passed. What a person was told is the command's own last line where a command was given.
 """
 
 from __future__ import annotations
@@ -16,21 +16,24 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).parent.parent
-TABLE = "LORALOOP_FAULT_TABLE"
 
 
 def main() -> int:
     """Run the suite and print its table; the exit code is pytest's."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "table.jsonl"
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(HERE / "tests/faults")]
-        done = subprocess.run(command, cwd=HERE, env=os.environ | {TABLE: str(file)}, stdout=sys.stderr, check=False)
-        rows = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-    print("| fault | where | what happened; nothing else was lost | what the person was told |")
-    print("| --- | --- | --- | --- |")
-    for row in sorted(rows, key=lambda row: (row["fault"], row["stage"])):
-        told = row["told"].removeprefix("loraloop: ").replace("|", "\\|")
-        print(f"| {row['fault']} | {row['stage']} | {row['happened']} | {told} |")
+        command = [sys.executable, "-m", "pytest", "-q", "-m", "fault", str(HERE / "tests")]
+        settings = os.environ | {"LORALOOP_FAULT_TABLE": str(file)}
+        done = subprocess.run(command, cwd=HERE, env=settings, stdout=sys.stderr, check=False)
+        rows = [json.loads(line) for line in file.read_text("utf8").splitlines()] if file.exists() else []
+    print("| fault | where | what happened; nothing else was lost | what the person was told | test |")
+    print("| --- | --- | --- | --- | --- |")
+    lines = {
+        f"| {row['fault']} | {row['stage']} | {row['happened']} | {row['told'].replace('|', chr(92) + '|') or '-'} "
+        f"| `{row['test'].removeprefix('tests/').removesuffix('.py')}` |"
+        for row in rows
+    }
+    print("\n".join(sorted(lines)))
     return done.returncode
 
 

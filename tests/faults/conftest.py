@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import re
 import signal
 import subprocess
 import sys
@@ -18,22 +15,16 @@ from conftest import Desk, Seen
 from waiting import PATIENCE
 
 SMALL = ("source.runs=4", "trainer.max_steps=4", "evaluation.max_rows=16", "tracker=none")
-TABLE = "LORALOOP_FAULT_TABLE"
-"""The file that ``scripts/faults.py`` reads the rows from."""
 
 
 @pytest.fixture
-def row(tmp_path: Path) -> Callable[[str, str, str, str], None]:
-    """Adds a row to the table: the fault, where it struck, what happened, and what the person was told."""
+def told(record_property: Callable[[str, object], None], tmp_path: Path) -> Callable[[str], None]:
+    """Notes what the person was told, for the table: the last line, without this machine's folders."""
 
-    def add(fault: str, stage: str, happened: str, told: str) -> None:
-        if file := os.environ.get(TABLE):
-            said = re.sub(rf"{re.escape(str(tmp_path))}/?", "", told.strip().splitlines()[-1] if told.strip() else "-")
-            line = {"fault": fault, "stage": stage, "happened": happened, "told": said}
-            with Path(file).open("a", encoding="utf8") as table:
-                table.write(json.dumps(line) + "\n")
+    def note(text: str) -> None:
+        record_property("told", text.strip().splitlines()[-1].replace(f"{tmp_path}/", "").removeprefix("loraloop: "))
 
-    return add
+    return note
 
 
 @dataclass(frozen=True)

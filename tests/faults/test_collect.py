@@ -5,12 +5,15 @@ from __future__ import annotations
 import struct
 import zlib
 
+import pytest
+
 from faults.conftest import FULL_DISK
 
 COLLECT = ("stage=collect", "source.runs=40", "dataset.export=rows.jsonl")
 
 
-def test_killed_while_the_file_is_written(desk, broken, row):
+@pytest.mark.fault("kill -9", "collect", "the earlier file is whole; the repeated command replaced it")
+def test_killed_while_the_file_is_written(desk, broken):
     """Kill -9 before the file has its name leaves the earlier file whole, and the repeated command replaces it."""
     desk("stage=collect", "source.runs=2", "dataset.export=rows.jsonl")
     before = (desk.folder / "rows.jsonl").read_bytes()
@@ -18,10 +21,10 @@ def test_killed_while_the_file_is_written(desk, broken, row):
     assert (desk.folder / "rows.jsonl").read_bytes() == before
     desk(*COLLECT)
     assert (desk.folder / "rows.jsonl").read_bytes().count(b"\n") == 40 * 32
-    row("kill -9", "collect", "the earlier file is whole; the repeated command replaced it", "")
 
 
-def test_a_full_disk(desk, broken, row):
+@pytest.mark.fault("disk full", "collect", "the earlier file is whole, nothing of the new one is left")
+def test_a_full_disk(desk, broken, told):
     """A disk that fills up while the file is written leaves the earlier one, and one sentence says what to do."""
     desk("stage=collect", "source.runs=2", "dataset.export=rows.jsonl")
     before = desk.files()
@@ -29,10 +32,11 @@ def test_a_full_disk(desk, broken, row):
     assert (seen.code, "Traceback" in seen.err) == (1, False)
     assert "rows.jsonl cannot be written: File too large" in seen.err
     assert {name for name in desk.files() - before if not name.startswith("mlruns/jobs/")} == set()
-    row("disk full", "collect", "the earlier file is whole, nothing of the new one is left", seen.err)
+    told(seen.err)
 
 
-def test_bad_and_half_input(desk, row):
+@pytest.mark.fault("bad and half input", "collect", "9 of 12 rows written, 3 quarantined by line")
+def test_bad_and_half_input(desk, told):
     """A torn row, a NaN and a row without an answer cost themselves, and are named with their lines."""
     rows = [f'{{"input": "q{index}", "output": "a{index}"}}' for index in range(12)]
     rows[3:6] = ['{"input": "q", "output": NaN}', '{"input": "q"}', '{"input": "q", "outp']
@@ -41,10 +45,11 @@ def test_bad_and_half_input(desk, row):
     assert "quarantined: 3\n" in seen.out
     assert all(f"rows.jsonl:{line}" in seen.out for line in (4, 5, 6))
     assert (desk.folder / "out.jsonl").read_text().count("\n") == 9
-    row("bad and half input", "collect", "9 of 12 rows written, 3 quarantined by line", seen.out.splitlines()[1])
+    told(seen.out.splitlines()[1])
 
 
-def test_an_image_bomb(desk, row):
+@pytest.mark.fault("image bomb", "collect", "the picture is quarantined, the others are read")
+def test_an_image_bomb(desk, told):
     """A picture of 2,000 megapixels in 60 bytes is set aside by its header, before a pixel is unpacked."""
     header = b"IHDR" + struct.pack(">IIBBBBB", 50_000, 40_000, 8, 2, 0, 0, 0)
     chunk = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
@@ -53,14 +58,15 @@ def test_an_image_bomb(desk, row):
     vault = ("stage=collect", "source=vault", "source.path=scans", "source.synthetic=2")
     seen = desk(*vault, "dataset.export=out.jsonl")
     assert "quarantined: 1\n  1 x has 50000 x 40000 = 2000.0 megapixels, more than ocr.max_pixels=" in seen.out
-    row("image bomb", "collect", "the picture is quarantined, the others are read", seen.out.splitlines()[1])
+    told(seen.out.splitlines()[1])
 
 
-def test_a_hostile_target(desk, row):
+@pytest.mark.fault("hostile _target_", "collect", "refused before anything is imported")
+def test_a_hostile_target(desk, told):
     """A `_target_` outside the allowed prefixes runs nothing and is refused by its key."""
     seen = desk.attempt(
         "stage=collect", "dataset.export=x.jsonl", "source._target_=os.system", "+source.command=touch x"
     )
     assert seen.code == 2
     assert not (desk.folder / "x").exists()
-    row("hostile _target_", "collect", "refused before anything is imported", seen.err)
+    told(seen.err)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 
+import pytest
+
 from faults.conftest import FULL_DISK, LITTLE_MEMORY, SMALL
 
 EXTRA = "from loraloop.trainer.monitor import Monitor\n"
@@ -17,7 +19,8 @@ Monitor.step = step
 """
 
 
-def test_killed(desk, broken, row):
+@pytest.mark.fault("kill -9", "train", "resumed from step 2 to the bits of an uninterrupted run")
+def test_killed(desk, broken, told):
     """Kill -9 in a step: the resumed run starts at the checkpoint and ends with an uninterrupted run's adapter."""
     folder = "hydra.run.dir=killed"
     broken.killed(AT_STEP_3, *SMALL, "trainer.save_steps=2", folder)
@@ -26,28 +29,31 @@ def test_killed(desk, broken, row):
     desk(*SMALL, "hydra.run.dir=whole")
     one, other = (desk.folder / name / "adapter/adapter_model.safetensors" for name in ("resumed", "whole"))
     assert one.read_bytes() == other.read_bytes()
-    row("kill -9", "train", "resumed from step 2 to the bits of an uninterrupted run", resumed.line("registry"))
+    told(resumed.line("registry"))
 
 
-def test_a_full_disk(desk, broken, row):
+@pytest.mark.fault("disk full", "train", "the run ends; no half adapter, no checkpoint that verifies falsely")
+def test_a_full_disk(desk, broken, told):
     """A disk that fills up at a checkpoint ends the run with one sentence, and an earlier checkpoint stays whole."""
     seen = broken(FULL_DISK.format(bytes=200_000), *SMALL, "trainer.save_steps=2")
     assert (seen.code, "Traceback" in seen.err) == (1, False), seen.err
     assert not list(desk.folder.glob("mlruns/jobs/*/adapter"))
     assert not list(desk.folder.glob("mlruns/jobs/*/checkpoints/*/manifest.json"))
-    row("disk full", "train", "the run ends; no half adapter, no checkpoint that verifies falsely", seen.err)
+    told(seen.err)
 
 
-def test_too_little_memory(desk, broken, row):
+@pytest.mark.fault("out of memory", "train", "the run ends; nothing is registered")
+def test_too_little_memory(desk, broken, told):
     """An allocation that fails ends the run with one sentence that names what to lower, and registers nothing."""
     seen = broken(LITTLE_MEMORY.format(bytes=700_000_000), *SMALL)
     assert (seen.code, "Traceback" in seen.err) == (1, False), seen.err
     assert "trainer.micro_batch" in seen.err
     assert not list(desk.folder.glob("mlruns/jobs/*/adapter"))
-    row("out of memory", "train", "the run ends; nothing is registered", seen.err)
+    told(seen.err)
 
 
-def test_two_trainers_in_a_folder(desk, row):
+@pytest.mark.fault("two trainers in a folder", "train", "the second is refused, the first one's files are untouched")
+def test_two_trainers_in_a_folder(desk, told):
     """A second run in a folder that holds a run is refused, and the first one's files stay as they were."""
     here = (*SMALL, "hydra.run.dir=shared")
     desk(*here)
@@ -55,19 +61,21 @@ def test_two_trainers_in_a_folder(desk, row):
     seen = desk.attempt(*here)
     assert seen.code == 1
     assert before == {name: (desk.folder / name).read_bytes() for name in before}
-    row("two trainers in a folder", "train", "the second is refused, the first one's files are untouched", seen.err)
+    told(seen.err)
 
 
-def test_mlflow_refuses(desk, row):
+@pytest.mark.fault("MLflow down", "train", "the run does not begin")
+def test_mlflow_refuses(desk, told):
     """A tracking server that refuses connections stops the run before it trains, and names the way on."""
     seen = desk.attempt(*SMALL, "tracker=mlflow", "tracker.uri=http://127.0.0.1:9")
     assert seen.code in {1, 2}
     assert "Traceback" not in seen.err
     assert "estimate" not in seen.out
-    row("MLflow down", "train", "the run does not begin", seen.err)
+    told(seen.err)
 
 
-def test_a_clock_that_goes_back(desk, broken, row):
+@pytest.mark.fault("clock back by an hour", "train", "same adapter, positive times, the ledger verifies")
+def test_a_clock_that_goes_back(desk, broken, told):
     """A clock set back by an hour during a run changes neither its result nor the order of the ledger."""
     back = f"""import time
 real, back = time.time, []
@@ -88,4 +96,4 @@ Monitor.step = step
     entries = [json.loads(line) for line in (desk.folder / "mlruns/loraloop.ledger.jsonl").read_text().splitlines()]
     assert [entry["event"] for entry in entries][:1] == ["register"]
     assert "hold, each continues the one before it" in desk("stage=ledger", "verify=true").out
-    row("clock back by an hour", "train", "same adapter, positive times, the ledger verifies", seen.line("registry"))
+    told(seen.line("registry"))

@@ -33,6 +33,7 @@ def values(settings: Feedback) -> dict[str, str | None]:
     return {"url": settings.url, "folder": str(settings.folder)}
 
 
+@pytest.mark.fault("kill -9", "serve", "every acknowledged session is there, none is half")
 def test_a_killed_process_loses_nothing_that_it_acknowledged(settings):
     """Of a process that is killed with SIGKILL while it writes, every session that it acknowledged is there."""
     command = [sys.executable, "-c", WRITER.format(settings=values(settings)), "w"]
@@ -76,6 +77,12 @@ def test_a_commit_is_synced(settings):
     store.close()
 
 
+@pytest.mark.fault(
+    "disk full",
+    "serve",
+    "the session is refused, earlier ones stay readable",
+    "database or disk is full; free some space; nothing was half-written",
+)
 def test_a_full_disk(file, make):
     """When no page is left the session is refused, nothing of it is there, and the earlier ones stay readable."""
     file.keep(make("before"))

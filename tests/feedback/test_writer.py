@@ -135,6 +135,7 @@ def relayed(path: str) -> Iterator[tuple[int, threading.Event]]:
                 each.close()
 
 
+@pytest.mark.fault("database hung", "serve", "requests are refused within 3 x feedback.busy_seconds")
 def test_a_database_that_hangs(fresh, tmp_path, make):
     """A PostgreSQL that neither answers nor refuses is given up, and is used again when it goes on."""
     direct = make_url(fresh)

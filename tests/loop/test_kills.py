@@ -7,12 +7,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from waiting import PATIENCE
 
 TRANSITIONS = ("triggered", "prepared", "trained", "registered", "canary", "promoting", "promoted")
 KILLS = Path(__file__).with_name("kills.py")
 
 
+@pytest.mark.fault(
+    "kill -9 before and after every effect; three ticks at once", "promote", "the same champion, ledger and alerts"
+)
 def test_a_loop_that_is_killed_or_doubled_comes_to_the_same_end():
     """SIGKILL at any step and run again, or three ticks at once: one promotion, each decision once, equal weights."""
     command = [sys.executable, str(KILLS), "--steps", "--json"]

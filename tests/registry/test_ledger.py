@@ -116,6 +116,7 @@ def test_time_never_runs_backwards(ledger):
     assert serving(ledger, "candidate", future) == 2
 
 
+@pytest.mark.fault("disk full", "register", "no half entry, the chain holds")
 def test_a_full_disk_adds_nothing(ledger):
     """When the file cannot grow, the error says so and the ledger is byte for byte what it was."""
     whole = ledger.path.read_bytes()
@@ -147,6 +148,7 @@ def _start(path, count):
     return spawn(command, stdout=subprocess.PIPE)
 
 
+@pytest.mark.fault("kill -9", "register", "every reported entry is in the ledger")
 def test_a_killed_writer_loses_nothing_that_it_reported(tmp_path):
     """After SIGKILL in the middle of writing, every entry whose append had returned is there and verifies."""
     ledger = Ledger(tmp_path / "ledger.jsonl")

@@ -43,6 +43,7 @@ def now():
     return datetime.now(UTC).isoformat()
 
 
+@pytest.mark.fault("one adapter registered twice at once", "register", "one version")
 def test_two_processes_that_register_the_same_adapter_make_one_version(race):
     """On an empty folder, both create the database without a crash, both get version 1 and one of them made it."""
     home, told = race
@@ -146,6 +147,9 @@ def test_what_is_no_reference_shows_how_to_write_one(registry, reference):
         registry.resolve(reference)
 
 
+@pytest.mark.fault(
+    "tampered adapter", "promote, serve", "refused by its hash", "its files are not those that were registered"
+)
 @pytest.mark.parametrize("name", ["adapter_model.safetensors", "adapter_config.json", "manifest.json"])
 def test_a_version_altered_on_disk_is_not_served(registry, adapters, name):
     """A kept file that changes is found; the version does not serve until its adapter is registered again."""
@@ -206,6 +210,7 @@ def test_an_alias_deleted_in_mlflow_serves_no_more(registry, adapters):
     assert serving(registry, "champion", now()) is None
 
 
+@pytest.mark.fault("crash before the ledger's entry", "register", "the next look at the registry enters it")
 def test_a_crash_after_the_version_was_made_heals(registry, adapters):
     """A version without alias and entry, as a kill leaves it, is completed by registering the adapter again."""
     adapter, manifest = adapters[0]

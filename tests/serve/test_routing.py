@@ -226,6 +226,9 @@ def test_a_name_that_was_never_looked_up_is_not_waited_for_without_end(monkeypat
     assert [(each.status, each.code) for each in told] == [(503, "registry_unavailable")] * 3
 
 
+@pytest.mark.fault(
+    "champion cannot be loaded", "serve", "the version before goes on serving; log, metric and /readyz say so"
+)
 def test_an_alias_whose_version_cannot_be_loaded_stays(caplog):
     """It keeps serving the version before, says so once a minute at most, and follows when there is one that loads."""
     router, registry = made(seconds=0)

@@ -176,6 +176,7 @@ def test_a_role_that_cannot_be_retrained_is_refused_before_anything_moves(unhapp
     assert said in unhappy.refused(*TICK, override, *more)
 
 
+@pytest.mark.fault("tampered adapter", "promote", "nothing moves until it is restored")
 def test_a_damaged_champion_stops_the_tick_before_anything_moves(unhappy):
     """A champion whose weights were altered is refused by name; no cycle begins."""
     with (unhappy.registry.champion().path / "adapter_model.safetensors").open("r+b") as stream:

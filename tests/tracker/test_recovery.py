@@ -33,6 +33,9 @@ def in_a_process_that_is_killed(work):
     assert process.exitcode == -signal.SIGKILL
 
 
+@pytest.mark.fault(
+    "kill -9, in MLflow", "train", "the next run ends the dead one as KILLED; at most 5 s of metrics are lost"
+)
 def test_a_run_whose_process_was_killed_is_ended_by_the_next_start(tracker, folder):
     """It is KILLED with the reason; a run that another part of this process still logs to goes on."""
     opened = tracker.start("killed")
@@ -48,6 +51,7 @@ def test_a_run_whose_process_was_killed_is_ended_by_the_next_start(tracker, fold
     assert list((folder / "open").iterdir()) == []
 
 
+@pytest.mark.fault("MLflow away to the end", "train", "kept in unsent/, sent by the next run")
 def test_what_was_not_sent_is_sent_at_the_next_start(tracker, folder, full_disk):
     """Metrics, status and artifacts that a full disk refused to the end arrive with the next run of any name."""
     opened = tracker.start("run")

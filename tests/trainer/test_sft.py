@@ -102,6 +102,7 @@ def test_an_interrupted_run_resumes_to_the_same_bits(kit, finished, interrupted)
     assert same(kit.weights(output), kit.weights(interrupted))
 
 
+@pytest.mark.fault("damaged newest checkpoint", "train", "resumed from the one before, to the same adapter")
 @pytest.mark.parametrize("victim", ["optimizer.pt", "adapter_model.safetensors", "manifest.json"])
 def test_a_damaged_checkpoint_does_not_change_the_result(kit, finished, interrupted, victim):
     """With the newest checkpoint damaged, the run resumes from the one before, to the same adapter."""

@@ -185,6 +185,12 @@ def test_an_adapter_of_random_weights_is_never_registered(office, model):
     assert office.versions("chance") == []
 
 
+@pytest.mark.fault(
+    "NaN loss",
+    "train",
+    "the run is FAILED, nothing is registered",
+    "the loss is nan at step N: training stopped. Lower trainer.learning_rate (now 1) or set trainer.max_grad_norm",
+)
 def test_a_loss_that_is_not_finite_fails_the_run_and_registers_nothing(office):
     """A run whose loss becomes NaN ends with code 1, the step and a way out; it is FAILED and left no version."""
     changes = ("trainer.learning_rate=1", "trainer.max_grad_norm=0", "lora.alpha=1e30", "registry.name=broken")
@@ -199,6 +205,7 @@ def test_a_loss_that_is_not_finite_fails_the_run_and_registers_nothing(office):
     assert not (office.artifacts(run) / "adapter").exists()
 
 
+@pytest.mark.fault("two registrations at once", "register", "one database, two versions")
 def test_two_runs_at_once_on_an_empty_folder_both_succeed(desk):
     """Two processes that start together make one database, two finished runs and two versions."""
     started = [desk.start(*SMALL, f"seed={seed}") for seed in (1, 2)]
@@ -281,6 +288,12 @@ def waiting_in_its_third_step(desk):
     return process
 
 
+@pytest.mark.fault(
+    "SIGTERM",
+    "train",
+    "the step in progress is a checkpoint, the run is KILLED, exit code 143",
+    "interrupted; the step in progress was kept. To go on: cd ... && loraloop ... resume=...",
+)
 def test_a_job_that_is_ended_from_outside_does_not_stay_running(desk):
     """SIGTERM keeps a checkpoint, ends the run KILLED and exits with 143; after SIGKILL the next start ends the run."""
     process = waiting_in_its_third_step(desk)

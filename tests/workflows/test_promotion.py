@@ -112,6 +112,7 @@ def test_the_alias_that_is_served_is_moved(registry, put):
     assert active(registry) == 1
 
 
+@pytest.mark.fault("two promotions at once", "promote", "the second is judged again, against the first")
 def test_the_worse_of_two_winners_at_once_does_not_stay(registry, put):
     """While 70 is judged against 50, 90 is promoted: 70 is judged again, against 90, and refused."""
     put(50)

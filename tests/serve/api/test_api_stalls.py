@@ -15,6 +15,12 @@ from loraloop.serve import api, refreshed
 from waiting import PATIENCE, until
 
 
+@pytest.mark.fault(
+    "database locked",
+    "serve",
+    "all requests get a 503 within feedback.busy_seconds, health routes answer",
+    "database is locked; another program holds it: end that, or raise feedback.busy_seconds",
+)
 def test_a_locked_database_stalls_nobody_for_long(build, tmp_path):
     """Requests under another program's lock are refused together; health is told meanwhile, and beyond the rate."""
     store = Feedback(folder=tmp_path, busy_seconds=1).open()
@@ -34,6 +40,7 @@ def test_a_locked_database_stalls_nobody_for_long(build, tmp_path):
     store.close()
 
 
+@pytest.mark.fault("MLflow hung", "serve", "requests by a known alias are answered at once")
 def test_a_registry_that_hangs(build, monkeypatch):
     """An alias that is known answers while the registry hangs, and so does the list of models."""
     monkeypatch.setattr(refreshed, "GRACE_SECONDS", 0)
