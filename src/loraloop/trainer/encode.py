@@ -38,8 +38,13 @@ class Encoded:
     whole: int
 
     @property
+    def scored(self) -> int:
+        """Tokens that the loss falls on (the first is never predicted)."""
+        return sum(label != IGNORED for label in self.labels[1:])
+
+    @property
     def trainable(self) -> bool:
-        """Whether the loss falls on any token (the first is never predicted)."""
+        """Whether the loss falls on any token."""
         return any(label != IGNORED for label in self.labels[1:])
 
 
