@@ -238,6 +238,11 @@ class Encoded:
     input_ids: list[int]
     labels: list[int]
 
+    @property
+    def scored(self) -> int:
+        """Tokens that the loss falls on (the first is never predicted)."""
+        return sum(label != -100 for label in self.labels[1:])
+
 
 @dataclass(frozen=True, slots=True)
 class Fitting:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 import time
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from typing import Any
 from loraloop.core.tokens import IGNORED
 from loraloop.errors import TrainingError
 from loraloop.trainer.sampler import LengthGrouped
+from loraloop.trainer.scoring import entropies, scored_logits
 
 
 def guarded(base: type[Any]) -> type[Any]:
@@ -76,6 +76,7 @@ def sft_trainer() -> type[Any]:
     On a GPU its fused kernels do the same already, and are left alone.
     """
     import torch
+    from torch.nn import functional
     from trl.trainer.sft_trainer import SFTTrainer
 
     class ScoredPositions(guarded(SFTTrainer)):  # type: ignore[misc]
@@ -84,21 +85,15 @@ def sft_trainer() -> type[Any]:
         ) -> Any:
             if return_outputs or not self._scored_alone():
                 return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-            targets = inputs["labels"][:, 1:]
-            columns = (targets != IGNORED).any(0).nonzero().squeeze(1)
-            targets = targets[:, columns]
-            mask = targets != IGNORED
-            outputs = model(
-                input_ids=inputs["input_ids"],
-                attention_mask=inputs["attention_mask"],
-                use_cache=False,
-                logits_to_keep=columns,
-            )
-            log_probs = outputs.logits[mask].float().log_softmax(-1)
-            scored = log_probs.gather(-1, targets[mask].unsqueeze(-1))
-            count = mask.sum() if num_items_in_batch is None else num_items_in_batch
-            self._note(log_probs.detach(), targets[mask], inputs["attention_mask"])
-            return -scored.sum() / torch.as_tensor(count).clamp(min=1)
+            labels = functional.pad(inputs["labels"][:, 1:], (0, 1), value=IGNORED).flatten()
+            positions = (labels != IGNORED).nonzero().squeeze(1)
+            shown = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+            head = self.model.get_base_model().get_output_embeddings()
+            log_probs = scored_logits(model, head, shown, positions).log_softmax(-1)
+            targets = labels[positions]
+            count = len(targets) if num_items_in_batch is None else num_items_in_batch
+            self._note(log_probs.detach(), targets, inputs["attention_mask"])
+            return -log_probs.gather(-1, targets.unsqueeze(-1)).sum() / torch.as_tensor(count).clamp(min=1)
 
         def _scored_alone(self) -> bool:
             base = self.model.get_base_model()
@@ -107,15 +102,14 @@ def sft_trainer() -> type[Any]:
                 and self.accelerator.num_processes == 1
                 and not self.padding_free
                 and not self.aux_loss_enabled
-                and "logits_to_keep" in inspect.signature(type(base).forward).parameters
+                and base.get_output_embeddings() is not None
             )
 
         def _note(self, log_probs: Any, targets: Any, attention_mask: Any) -> None:
             """TRL's metrics of a batch: entropy, token accuracy and the tokens seen so far."""
             mode = "train" if self.model.training else "eval"
             rows = max(len(targets), 1)
-            entropy = -(log_probs.exp() * log_probs).sum()
-            self._metrics[mode]["entropy"].append(entropy.item() / rows)
+            self._metrics[mode]["entropy"].append(entropies(log_probs).sum().item() / rows)
             correct = (log_probs.argmax(-1) == targets).sum()
             self._metrics[mode]["mean_token_accuracy"].append(correct.item() / rows)
             if mode == "train":

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from loraloop.core.tokens import IGNORED
 from loraloop.records import Encoded
+from loraloop.trainer.scoring import entropies, scored_logits
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,6 +22,7 @@ class Batch:
 
     Attributes:
         scored: ``[rows, length - 1]``: whether the next token is one that the loss falls on.
+        positions: Where those predictions are made, as indices into ``rows * length``.
         targets: The tokens at the scored positions, in order.
         counts: Scored tokens of each trial.
         lengths: Longest row of each trial, to which its batch would be padded alone.
@@ -31,6 +32,7 @@ class Batch:
     ids: Tensor
     attention: Tensor
     scored: Tensor
+    positions: Tensor
     targets: Tensor
     counts: list[int]
     lengths: list[int]
@@ -40,6 +42,7 @@ class Batch:
     def collate(cls, trials: Sequence[Sequence[Encoded]], pad: int, device: Device) -> Batch:
         """Put together as many rows of each trial."""
         import torch
+        from torch.nn import functional
         from torch.nn.utils.rnn import pad_sequence
 
         rows = [row for trial in trials for row in trial]
@@ -54,6 +57,7 @@ class Batch:
             ids=ids.to(device),
             attention=attention.to(device),
             scored=scored.to(device),
+            positions=functional.pad(scored, (0, 1)).flatten().nonzero()[:, 0].to(device),
             targets=labels[scored].to(device),
             counts=scored.view(len(trials), -1).sum(1).tolist(),
             lengths=sizes.view(len(trials), -1).amax(1).tolist(),
@@ -61,38 +65,19 @@ class Batch:
         )
 
 
-Sums = Callable[[Batch], "Tensor"]
-"""Negative log-likelihood, entropy and right guesses of each trial, summed over scored tokens: ``[3, trials]``."""
-
-
-@contextmanager
-def scoring(model: PreTrainedModel) -> Iterator[Sums]:
-    """Within the context, the function given runs ``model`` and projects the scored positions alone to logits."""
-    chosen: list[Tensor] = []
-
-    def choose(head: Any, inputs: tuple[Tensor, ...]) -> Tensor:
-        return inputs[0][:, :-1][chosen.pop()][None]
-
-    def sums(batch: Batch) -> Tensor:
-        chosen.append(batch.scored)
-        logits = model(input_ids=batch.ids, attention_mask=batch.attention, use_cache=False).logits
-        return _sums(logits[0].float().log_softmax(-1), batch)
-
-    handle = model.get_output_embeddings().register_forward_pre_hook(choose)
-    try:
-        yield sums
-    finally:
-        handle.remove()
+def sums(model: PreTrainedModel, batch: Batch) -> Tensor:
+    """Negative log-likelihood, entropy and right guesses of each trial, summed over scored tokens: ``[3, trials]``."""
+    shown = {"input_ids": batch.ids, "attention_mask": batch.attention}
+    logits = scored_logits(model, model.get_output_embeddings(), shown, batch.positions)
+    return _sums(logits.log_softmax(-1), batch)
 
 
 def _sums(log_probs: Tensor, batch: Batch) -> Tensor:
     import torch
 
     likelihood = log_probs.gather(-1, batch.targets[:, None])[:, 0]
-    fixed = log_probs.detach()
-    entropy = -(fixed.exp() * fixed).sum(-1)
-    right = (fixed.argmax(-1) == batch.targets).to(fixed.dtype)
+    right = (log_probs.argmax(-1) == batch.targets).to(log_probs.dtype)
     places = batch.scored.expand(3, *batch.scored.shape)
-    values = torch.stack([-likelihood, entropy, right])
+    values = torch.stack([-likelihood, entropies(log_probs), right])
     dense = values.new_zeros(places.shape).masked_scatter(places, values)
     return dense.view(3, len(batch.counts), -1).sum(-1)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from torch import Tensor
     from torch import device as Device
+
+Key = tuple[int, float]
 
 
 class DropoutMasks:
@@ -18,12 +20,13 @@ class DropoutMasks:
         device: Where masks are needed.
     """
 
-    def __init__(self, keys: Sequence[tuple[int, float]], device: Device) -> None:
+    def __init__(self, keys: Sequence[Key], device: Device) -> None:
         import torch
 
         self._keys = list(keys)
         self._rows = self._length = 0
         self._lengths: Sequence[int] = ()
+        self._part = slice(None)
         self._generators = {key: torch.Generator(device).manual_seed(key[0]) for key in keys}
 
     @property
@@ -42,23 +45,46 @@ class DropoutMasks:
         for generator in self._generators.values():
             torch.empty((), dtype=torch.int64, device=generator.device).random_(generator=generator)
 
-    def begin(self, rows: int, length: int, lengths: Sequence[int]) -> None:
-        """Say what comes next: rows per trial, their padded length here, and in each trial's own batch."""
-        self._rows, self._length, self._lengths = rows, length, lengths
+    def states(self) -> dict[Key, Tensor]:
+        """The random states now, for :meth:`begin`."""
+        return {key: generator.get_state() for key, generator in self._generators.items()}
+
+    def begin(
+        self,
+        rows: int,
+        length: int,
+        lengths: Sequence[int],
+        part: slice = slice(None),
+        states: Mapping[Key, Tensor] | None = None,
+    ) -> None:
+        """Say what comes next.
+
+        Args:
+            rows: Rows of each trial.
+            length: Their padded length here.
+            lengths: Their padded length in each trial's own batch.
+            part: The trials that take part; the masks of a trial do not depend on the others.
+            states: The random states from which they draw; by default those that they are in.
+        """
+        self._rows, self._length, self._lengths, self._part = rows, length, lengths, part
+        if states:
+            for key in set(self._keys[part]):
+                self._generators[key].set_state(states[key])
 
     def drop(self, x: Tensor) -> Tensor:
         """Dropout of ``[trials, tokens, features]``."""
         import torch
 
-        if not any(rate for _, rate in self._keys):
+        keys = self._keys[self._part]
+        if not any(rate for _, rate in keys):
             return x
-        lengths = dict(zip(self._keys, self._lengths, strict=True))
+        lengths = dict(zip(keys, self._lengths, strict=True))
         masks = {key: self._mask(x, key, length) for key, length in lengths.items()}
         if len(masks) == 1:
-            return x * masks[self._keys[0]]
-        return x * torch.stack([masks[key] for key in self._keys])
+            return x * masks[keys[0]]
+        return x * torch.stack([masks[key] for key in keys])
 
-    def _mask(self, x: Tensor, key: tuple[int, float], length: int) -> Tensor:
+    def _mask(self, x: Tensor, key: Key, length: int) -> Tensor:
         """A mask drawn in the shape of the trial's own batch, then padded: ``[tokens, features]``."""
         from torch.nn import functional
 

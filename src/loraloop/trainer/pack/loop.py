@@ -17,7 +17,6 @@ from loraloop.trainer.choices import choose
 from loraloop.trainer.encode import by_length, warn
 from loraloop.trainer.pack import adapter
 from loraloop.trainer.pack.base import frozen
-from loraloop.trainer.pack.batch import scoring
 from loraloop.trainer.pack.dropout_masks import DropoutMasks
 from loraloop.trainer.pack.limits import obstacle
 from loraloop.trainer.pack.packed_trial import PackedTrial, require_alike
@@ -126,8 +125,8 @@ class _Pack:
             self.choices.bf16,
         )
         shown = Progress(f"training {len(trials)}", "step", self.steps, keep=True)
-        with stack.attached(self.model), scoring(self.model) as sums, shown as progress:
-            self.pack_steps = PackSteps(self.model, stack, sums, self.choices, self.loaded.tokenizer.pad_token_id)
+        with stack.attached(self.model), shown as progress:
+            self.pack_steps = PackSteps(self.model, stack, self.choices, self.loaded.tokenizer.pad_token_id)
             self._hold()
             for epoch in range(math.ceil(self.steps / self.steps_per_epoch)):
                 for _ in self._epoch(epoch):
@@ -156,10 +155,11 @@ class _Pack:
         began = time.perf_counter()
         trials = list(self.trials.values())
         self.step += 1
-        self.pack_steps.learn(trials, part)
-        for index, trial in self.trials.items():
+        with self._ending(*self.trials):
+            self.pack_steps.learn(trials, part)
+        for index in self.trials.keys() - self.ended.keys():
             with self._ending(index):
-                trial.step(self.step)
+                self.trials[index].step(self.step)
         share = (time.perf_counter() - began) / len(trials)
         for trial in trials:
             trial.seconds += share
@@ -172,8 +172,10 @@ class _Pack:
         """Score the validation rows, and let those who watch end their trials."""
         if not self.validation or not self.trials:
             return
-        scores = self.pack_steps.validate(self.validation, len(self.trials))
-        for (index, trial), (loss, entropy, accuracy) in zip(self.trials.items(), scores, strict=True):
+        scores: list[list[float]] = []
+        with self._ending(*self.trials):
+            scores = self.pack_steps.validate(self.validation, len(self.trials))
+        for (index, trial), (loss, entropy, accuracy) in zip(self.trials.items(), scores, strict=bool(scores)):
             metrics = {"eval/loss": loss, "eval/entropy": entropy, "eval/mean_token_accuracy": accuracy}
             trial.record(self.step, metrics)
             with self._ending(index):
@@ -182,12 +184,12 @@ class _Pack:
         self._close_ranks()
 
     @contextmanager
-    def _ending(self, index: int) -> Iterator[None]:
-        """Within the context, which does work for one trial alone, an error ends the training of that one alone."""
+    def _ending(self, *trials: int) -> Iterator[None]:
+        """Within the context, which does work for these trials alone, an error ends their training alone."""
         try:
             yield
         except Exception as error:
-            self.ended[index] = error
+            self.ended |= dict.fromkeys(trials, error)
 
     def _close_ranks(self) -> None:
         """Let the pack shrink by the trials whose training has ended."""

@@ -49,13 +49,13 @@ class RankGroup:
         for name, *grads in split(self.grads, first.layers, first.rank):
             yield from zip(self.layers[name], grads, strict=True)
 
-    def add(self, layer: str, x: Tensor, out: Tensor) -> Tensor:
-        """``out + scaling * x A' B'`` for ``[trials, tokens, features]`` (arXiv 2106.09685, eq. 3)."""
+    def add(self, layer: str, x: Tensor, out: Tensor, part: slice) -> Tensor:
+        """``out + scaling * x A' B'`` for ``[trials, tokens, features]`` of a ``part`` (arXiv 2106.09685, eq. 3)."""
         import torch
 
-        a, b = self.layers[layer]
+        a, b = (leaf if len(x) == len(leaf) else leaf[part] for leaf in self.layers[layer])
         low = torch.bmm(x.to(a.dtype), a.mT)
-        low = low * self._scaling.to(low.dtype)
+        low = low * self._scaling[part].to(low.dtype)
         if low.dtype == out.dtype:
             return torch.baddbmm(out, low, b.mT)
         return out + torch.bmm(low, b.mT).to(out.dtype)
@@ -67,6 +67,9 @@ class AdapterStack:
     Args:
         adapters: Of the trials; those of equal rank stand together.
         masks: Draws the dropout masks.
+
+    Attributes:
+        part: Positions of the trials whose rows the next pass holds.
     """
 
     def __init__(self, adapters: Sequence[Adapter], masks: DropoutMasks) -> None:
@@ -75,7 +78,7 @@ class AdapterStack:
 
     def _build(self, adapters: Sequence[Adapter], rows: Sequence[Tensor]) -> None:
         self.groups: list[RankGroup] = []
-        self.size = len(adapters)
+        self.part = slice(0, len(adapters))
         for rank in dict.fromkeys(adapter.rank for adapter in adapters):
             places = [index for index, adapter in enumerate(adapters) if adapter.rank == rank]
             self.groups.append(RankGroup([adapters[index] for index in places], [rows[index] for index in places]))
@@ -91,6 +94,15 @@ class AdapterStack:
         self.masks.keep(kept)
         self._build([adapters[index] for index in kept], [rows[index][0] for index in kept])
 
+    def _parts(self) -> Iterator[tuple[RankGroup, slice]]:
+        """Each group that takes part in the next pass, with the positions within it."""
+        start = 0
+        for group in self.groups:
+            first, end = max(self.part.start - start, 0), min(self.part.stop - start, len(group.adapters))
+            if first < end:
+                yield group, slice(first, end)
+            start += len(group.adapters)
+
     def clear(self) -> None:
         """Set all gradients to zero."""
         for group in self.groups:
@@ -100,7 +112,7 @@ class AdapterStack:
         """Add the gradient of ``loss`` to every trial's own."""
         import torch
 
-        leaves, grads = zip(*(pair for group in self.groups for pair in group.pairs()), strict=True)
+        leaves, grads = zip(*(pair for group, _ in self._parts() for pair in group.pairs()), strict=True)
         for total, grad in zip(grads, torch.autograd.grad(loss, leaves), strict=True):
             total.add_(grad)
 
@@ -120,20 +132,22 @@ class AdapterStack:
             import torch
 
             x = self._by_trial(name, inputs[0])
-            out = output.reshape(self.size, -1, output.shape[-1])
+            out = output.reshape(len(x), -1, output.shape[-1])
             if layer.training:
                 x = self.masks.drop(x)
-            sizes = [len(group.adapters) for group in self.groups]
-            parts = zip(self.groups, x.split(sizes), out.split(sizes), strict=True)
-            added = [group.add(name, one, other) for group, one, other in parts]
+            groups = list(self._parts())
+            sizes = [part.stop - part.start for _, part in groups]
+            pieces = zip(groups, x.split(sizes), out.split(sizes), strict=True)
+            added = [group.add(name, one, other, part) for (group, part), one, other in pieces]
             return (added[0] if len(added) == 1 else torch.cat(added)).view_as(output)
 
         return add
 
     def _by_trial(self, name: str, x: Tensor) -> Tensor:
-        if x.numel() != self.size * self.masks.tokens * x.shape[-1]:
+        trials = self.part.stop - self.part.start
+        if x.numel() != trials * self.masks.tokens * x.shape[-1]:
             raise ModelError(
                 f"{name} is given {tuple(x.shape)}, not every token of every trial: a model that routes tokens "
                 "cannot be packed. Take hydra/launcher=basic"
             )
-        return x.reshape(self.size, -1, x.shape[-1])
+        return x.reshape(trials, -1, x.shape[-1])

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from loraloop.errors import TrainingError
 from loraloop.records import Encoded
 from loraloop.trainer.choices import Choices
 from loraloop.trainer.fit import EVAL_BATCH
-from loraloop.trainer.pack.batch import Batch, Sums
+from loraloop.trainer.memory import unless_memory_runs_out
+from loraloop.trainer.pack.batch import Batch, sums
+from loraloop.trainer.pack.dropout_masks import Key
 from loraloop.trainer.pack.stack import AdapterStack
 from loraloop.trainer.pack.training_state import TrialState
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
+
+log = logging.getLogger(__name__)
 
 
 class PackSteps:
@@ -24,37 +31,51 @@ class PackSteps:
     Args:
         model: The base, with ``stack`` attached.
         stack: The trials' adapters.
-        sums: Computes what a batch says of each trial.
-        choices: Rows of a pass, and its precision.
+        choices: Rows of each trial in a pass, and its precision.
         pad: Token that fills up shorter rows.
+
+    Attributes:
+        width: Trials in a pass. It is halved when memory does not suffice, which changes no result.
     """
 
-    def __init__(self, model: PreTrainedModel, stack: AdapterStack, sums: Sums, choices: Choices, pad: int) -> None:
-        self.model, self.stack, self.sums, self.choices, self.pad = model, stack, sums, choices, pad
+    def __init__(self, model: PreTrainedModel, stack: AdapterStack, choices: Choices, pad: int) -> None:
+        self.model, self.stack, self.choices, self.pad = model, stack, choices, pad
+        self.width = stack.part.stop
 
     def learn(self, trials: Sequence[TrialState], part: slice) -> None:
         """Compute each trial's gradient over a part of its rows, and note what each pass said of it.
 
         As in transformers' Trainer, a trial's loss is the mean over the tokens that it scores in the whole step.
+
+        Raises:
+            TrainingError: Memory does not suffice for one trial.
         """
         import torch
 
         self.model.train()
         self.stack.clear()
-        batches = [self._batch(rows) for rows in self._micro([trial.rows[part] for trial in trials])]
-        scored = torch.tensor([batch.counts for batch in batches], device=self.model.device)
-        for batch, count in zip(batches, scored, strict=True):
+        rows = [trial.rows[part] for trial in trials]
+        whole = torch.tensor([sum(row.scored for row in each) for each in rows], device=self.model.device)
+
+        def learn(batch: Batch, trials_in: slice) -> Tensor:
             sums = self._run(batch)
-            losses = sums[0] / scored.sum(0)
+            losses = sums[0] / whole[trials_in]
             self.stack.backward(losses.sum())
-            said = torch.stack([losses, *sums[1:] / count]).detach().T.tolist()
-            for trial, (loss, entropy, accuracy), tokens in zip(trials, said, batch.tokens, strict=True):
-                trial.note(loss, entropy, accuracy, tokens)
+            counts = torch.tensor(batch.counts, device=self.model.device)
+            return torch.stack([losses, *sums[1:] / counts]).detach()
+
+        for micro in self._micro(rows):
+            said = torch.cat(self._in_parts(micro, learn), 1).T.tolist()
+            for trial, (loss, entropy, accuracy), own in zip(trials, said, micro, strict=True):
+                trial.note(loss, entropy, accuracy, sum(len(row.input_ids) for row in own))
 
     def validate(self, rows: Sequence[Encoded], trials: int) -> list[list[float]]:
         """Loss, entropy and accuracy of each trial, over the batches that TRL's trainer would take.
 
         Its loss is a mean over batches by their rows, its metrics are means over batches. A batch is passed in parts.
+
+        Raises:
+            TrainingError: Memory does not suffice for one trial.
         """
         import torch
 
@@ -65,9 +86,9 @@ class PackSteps:
         means = []
         with torch.no_grad():
             for whole in wholes:
-                parts = [self._batch(part) for part in self._micro([whole] * trials)]
-                sums = torch.stack([self._run(part) for part in parts]).sum(0)
-                means.append(sums / sum(part.counts[0] for part in parts))
+                parts = self._micro([whole] * trials)
+                sums = [torch.cat(self._in_parts(part, lambda batch, _: self._run(batch)), 1) for part in parts]
+                means.append(torch.stack(sums).sum(0) / sum(row.scored for row in whole))
         shares = torch.tensor([len(whole) / len(rows) for whole in wholes], device=self.model.device)
         stacked = torch.stack(means, -1)
         scores: list[list[float]] = torch.stack([stacked[0] @ shares, *stacked[1:].mean(-1)]).T.tolist()
@@ -77,14 +98,44 @@ class PackSteps:
         size = self.choices.micro_batch
         return [[rows[start : start + size] for rows in trials] for start in range(0, len(trials[0]), size)]
 
-    def _batch(self, trials: Sequence[Sequence[Encoded]]) -> Batch:
-        return Batch.collate(trials, self.pad, self.model.device)
+    def _in_parts(self, trials: Sequence[Sequence[Encoded]], work: Callable[[Batch, slice], Tensor]) -> list[Tensor]:
+        """What ``work`` says of the rows of ``width`` trials after ``width`` trials."""
+        states, done, start = self.stack.masks.states(), [], 0
+        while start < len(trials):
+            part = slice(start, min(start + self.width, len(trials)))
+            result = unless_memory_runs_out(partial(self._pass, trials, part, states, work))
+            if result is not None:
+                done.append(result)
+                start = part.stop
+            else:
+                self._narrow(part.stop - part.start)
+        return done
+
+    def _pass(
+        self,
+        trials: Sequence[Sequence[Encoded]],
+        part: slice,
+        states: Mapping[Key, Tensor],
+        work: Callable[[Batch, slice], Tensor],
+    ) -> Tensor:
+        batch = Batch.collate(trials[part], self.pad, self.model.device)
+        rows, length = batch.ids.shape
+        self.stack.part = part
+        self.stack.masks.begin(rows // len(batch.counts), length, batch.lengths, part, states)
+        return work(batch, part)
+
+    def _narrow(self, trials: int) -> None:
+        if trials == 1:
+            raise TrainingError(
+                f"memory does not suffice for a pass over {self.choices.micro_batch} rows of one trial: lower "
+                "trainer.micro_batch, which changes no result, or trainer.max_length"
+            )
+        self.width = (trials + 1) // 2
+        log.warning("memory did not suffice for %d trials in a pass: %d are passed at once now", trials, self.width)
 
     def _run(self, batch: Batch) -> Tensor:
-        rows, length = batch.ids.shape
-        self.stack.masks.begin(rows // len(batch.counts), length, batch.lengths)
         with self._autocast():
-            return self.sums(batch)
+            return sums(self.model, batch)
 
     def _autocast(self) -> AbstractContextManager[Any]:
         import torch
