@@ -103,9 +103,9 @@ def prepare(database: Database) -> None:
         if _version(connection) == VERSION:
             return
     with database.write() as connection:
-        # Of two processes that would make the same tables at once, one waits.
-        alone = "SELECT pg_advisory_xact_lock(hashtext('loraloop loop'))"
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.dialect.name == "sqlite" else alone)
+        if connection.dialect.name == "postgresql":
+            # Of two processes that would make the same tables at once, one waits; a write to SQLite is alone anyway.
+            connection.exec_driver_sql("SELECT pg_advisory_xact_lock(hashtext('loraloop loop'))")
         found = _version(connection)
         if found is not None and found > VERSION:
             raise ConfigError(
