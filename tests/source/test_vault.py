@@ -9,7 +9,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from pydantic import ValidationError
 from rapidfuzz.distance import Levenshtein
 
@@ -203,6 +203,34 @@ def test_a_file_a_folder_and_a_glob_are_found(tmp_path):
     assert [file.name for file in pictures.find(str(tmp_path))] == ["a.jpg", "b.PNG", "e.webp"]
     assert [file.name for file in pictures.find(f"{tmp_path}/*")] == ["a.jpg", "b.PNG"]
     assert pictures.find(str(tmp_path / "c.txt")) == [tmp_path / "c.txt"]
+
+
+@pytest.mark.parametrize("name", ["a.bmp", "a.gif", "a.jfif", "a.jp2"])
+def test_uncommon_images_in_a_folder_are_read(name, tmp_path, ocr):
+    """A folder's BMP, GIF, JFIF and JPEG 2000 pictures are found and read like any other."""
+    picture = Image.new("L", (500, 90), 255)
+    ImageDraw.Draw(picture).text((20, 25), "The quick brown fox", fill=0, font=ImageFont.load_default(36))
+    picture.save(tmp_path / name)
+    [found] = pictures.find(str(tmp_path))
+    assert [page.text for page in ocr.read([found])] == ["The quick brown fox"]
+
+
+def test_a_pdf_in_a_folder_is_counted_with_the_way_out(scans, ocr):
+    """A folder's PDF is not passed over in silence: it is set aside with the command that makes images of it."""
+    Image.new("L", (90, 90), 255).save(scans / "book.pdf")
+    collected = Vault(path=str(scans), synthetic=0, pairing=("flips",)).collect(ocr)
+    assert [(Path(one.item).name, "pdftoppm" in one.reason) for one in collected.quarantined] == [("book.pdf", True)]
+
+
+def test_black_text_on_transparency_stays_readable_in_copies(tmp_path, ocr):
+    """The damaged copy of a transparent picture with black text lies on white, as the picture itself is read."""
+    letters = Image.new("L", (500, 90), 0)
+    ImageDraw.Draw(letters).text((20, 25), "The quick brown fox", fill=255, font=ImageFont.load_default(36))
+    picture = Image.new("RGBA", letters.size, (0, 0, 0, 0))
+    picture.putalpha(letters)
+    picture.save(tmp_path / "a.png")
+    copy = pictures.copied(pictures.Picture(tmp_path / "a.png", 0, None), 1, tmp_path / "copies", 0, 1.0, 4.0)
+    assert [page.text for page in ocr.read([tmp_path / "a.png", copy.path])] == ["The quick brown fox"] * 2
 
 
 def test_a_path_without_images_is_refused_before_any_work(tmp_path):

@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from loraloop.ocr.colour import grey
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 Pixels = NDArray[np.uint8]
 
-FORMATS = ("PNG", "JPEG", "TIFF", "WEBP")
+FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF", "JPEG2000")
+NAMES = "PNG, JPEG, TIFF, WebP, BMP, GIF or JPEG 2000 image"
 
 
 class UnreadableError(Exception):
@@ -38,7 +41,7 @@ def load(path: Path, max_pixels: int) -> Pixels:
     """Decode an image to grey, upright by its EXIF orientation, transparency laid on white.
 
     Args:
-        path: A PNG, JPEG, TIFF or WebP file.
+        path: A file in one of :data:`FORMATS`.
         max_pixels: Larger images are refused by their header, before a pixel is decoded.
 
     Raises:
@@ -60,9 +63,16 @@ def load(path: Path, max_pixels: int) -> Pixels:
                 _whole(path, image, " ".join(str(one.message) for one in said))
                 return _grey(image)
     except UnidentifiedImageError as error:
-        raise UnreadableError("is not a PNG, JPEG, TIFF or WebP image") from error
+        raise UnreadableError(_otherwise(path)) from error
     except (OSError, SyntaxError, ValueError, EOFError, MemoryError, OverflowError) as error:
         raise UnreadableError(f"is damaged or truncated: {error}") from error
+
+
+def _otherwise(path: Path) -> str:
+    with path.open("rb") as stream:
+        if b"%PDF-" in stream.read(1024):
+            return "is a PDF: `pdftoppm -r 300 -png FILE.pdf page` (poppler-utils) saves one image per page"
+    return f"is not a {NAMES}"
 
 
 def _judge(image: Image, max_pixels: int) -> None:
@@ -81,12 +91,24 @@ def _whole(path: Path, image: Image, said: str) -> None:
     if image.format == "TIFF" and re.search("runcated|Expecting to read|larger than file", said):
         # Pillow passes over entries of the directory that are cut off, and says so in a warning alone.
         raise UnreadableError("is truncated: a TIFF's directory lies within the file")
-    if image.format == "PNG" and b"IEND\xaeB`\x82" not in data[-65536:]:
+    if image.format == "PNG" and not _png_ends(data):
         raise UnreadableError("is truncated: a PNG ends with IEND")
     if image.format in {"JPEG", "MPO"} and not _jpeg_ends(data):
         raise UnreadableError("is truncated: a JPEG ends with the marker FFD9")
+    if image.format == "GIF" and not data.rstrip(b"\0").endswith(b";"):
+        raise UnreadableError("is truncated: a GIF ends with a semicolon")
+    if image.format == "JPEG2000" and b"\xff\xd9" not in data:
+        raise UnreadableError("is truncated: a JPEG 2000 image ends with the marker FFD9")
     if image.format == "WEBP" and int.from_bytes(data[4:8], "little") + 8 > len(data):
         raise UnreadableError("is truncated: it is shorter than its RIFF header says")
+
+
+def _png_ends(data: bytes) -> bool:
+    """Whether the chunks lead from the beginning to a whole end chunk; what stands behind it is no part of the PNG."""
+    place = 8
+    while data[place + 4 : place + 8] not in {b"IEND", b""}:
+        place += 12 + int.from_bytes(data[place : place + 4])
+    return data[place : place + 12] == b"\0\0\0\0IEND\xaeB`\x82"
 
 
 def _jpeg_ends(data: bytes) -> bool:
@@ -107,7 +129,7 @@ def _grey(image: Image) -> Pixels:
     if upright.has_transparency_data:
         upright = upright.convert("RGBA")
         upright = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright)
-    return np.asarray(upright.convert("L"))
+    return grey(np.asarray(upright.convert("L" if upright.mode in {"1", "L", "LA"} else "RGB")))
 
 
 def _stretch(deep: NDArray[np.float64]) -> Pixels:

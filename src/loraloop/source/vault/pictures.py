@@ -19,7 +19,10 @@ from loraloop.errors import DataError
 from loraloop.source.vault import degrade, drawing, fonts
 from loraloop.source.vault.degrade import Pixels
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp"})
+SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".jfif", ".jp2", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".pdf", ".heic", ".avif"}
+)
+"""Ends of the names of files to read; of those that the reader does not take, it says why."""
 SOURCES = tuple(
     Path(__file__).with_name(f"{name}.py") for name in ("drawing", "safe", "screen", "degrade", "fonts", "pictures")
 )
@@ -119,7 +122,11 @@ def _decode(path: Path) -> Pixels:
     from PIL import Image, ImageOps
 
     with Image.open(path) as image:
-        return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+        upright = ImageOps.exif_transpose(image)
+        if upright.has_transparency_data:  # as the reader sees it: on white
+            upright = upright.convert("RGBA")
+            upright = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright)
+        return np.asarray(upright.convert("RGB"))
 
 
 def png(pixels: Pixels) -> bytes:
