@@ -1,5 +1,6 @@
 """Tesseract as an implementation of the Ocr protocol, with the real program."""
 
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from loraloop.errors import MissingDependencyError
+from loraloop.ocr.pool import LostError, Pool
 from loraloop.ocr.tesseract import Tesseract
 
 TEXT = "The quick brown fox\njumps over 13 dogs"
@@ -56,7 +58,7 @@ def test_a_quarantined_page_says_why(pages):
         "",
         "is empty (0 bytes)",
         "",
-        "is not a PNG, JPEG, TIFF or WebP image",
+        "is not a PNG, JPEG, TIFF, WebP, BMP, GIF or JPEG 2000 image",
         "is truncated: a PNG ends with IEND",
         "cannot be opened: No such file or directory",
     ]
@@ -107,9 +109,32 @@ def test_an_unreadable_image_is_not_kept_in_the_cache(folder, tmp_path):
 
 
 def test_a_slow_page_is_quarantined(folder):
-    """A page that Tesseract does not finish in time is set aside with the limit."""
+    """A page that Tesseract does not finish in time, read alone neither, is set aside with the setting's name."""
     [page] = Tesseract(cache=None, timeout_seconds=0.001).read([folder / "a.png"])
-    assert (page.status, page.reason) == ("quarantined", "took longer than 0.001 s")
+    assert page.status == "quarantined"
+    assert page.reason == "took longer than ocr.timeout_seconds=0.001 of processor time"
+
+
+def test_a_late_page_is_asked_for_again_alone_and_simply(folder, monkeypatch):
+    """A page that is late is read a second time, alone and in one way, and that reading counts."""
+    asked = []
+    late = LostError("took longer than 1 s", late=True)
+
+    def ask(pool, question, seconds):
+        asked.append(json.loads(question)[1])
+        raise late
+
+    alone = Pool.ask_alone
+
+    def ask_alone(pool, question, seconds):
+        asked.append(json.loads(question)[1])
+        return alone(pool, question, seconds)
+
+    monkeypatch.setattr(Pool, "ask", ask)
+    monkeypatch.setattr(Pool, "ask_alone", ask_alone)
+    [page] = Tesseract(cache=None, workers=2, psm="auto").read([folder / "a.png"])
+    assert (page.status, page.text) == ("ok", TEXT)
+    assert asked == [False, True]
 
 
 def test_a_huge_image_is_quarantined(folder):

@@ -1,52 +1,42 @@
-"""Which of Tesseract's page segmentation modes suits a page: columns of prose, rows of cells, or scattered text.
-
-Mode 3 finds columns and reads them one after the other, which is right for prose. Where short texts stand side by side
-(tables, forms, receipts) it may take them for columns too, and modes 4 and 6 read them row by row. Modes are tried in
-turn until one leaves no such cells apart and no letters unread; of those that read the most, the best in order counts.
-"""
+"""What a reading tells of itself: how many words are likely right, how much is unread, and whether cells fell apart."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
 import numpy as np
 
-from loraloop.ocr.engines import Engine, Found, late
+from loraloop.ocr.engines import Found
 from loraloop.ocr.image import Pixels
 
-COLUMNS, ROWS, BLOCK, SCATTERED = 3, 4, 6, 11  # Tesseract's --psm
+SURE = 97.0  # Tesseract's confidence in words that are right
 CELL_WORDS = 3.5  # lines side by side that have fewer words on average are cells, not columns
-CELLS = 0.2  # share of words in such lines from which a page counts as rows of cells
-UNREAD = 0.1  # share of letters outside all words from which other modes are tried
-CLOSE = 0.97  # modes that read this share of the most are judged by their order alone
+LETTER = (0.35, 2.0)  # heights of letters, in heights of a median word
+DARK = 110  # median grey below which a page is light on dark
+MOST_UNREAD = 0.8  # more would make an estimate of what is missing meaningless
 
 
-def read(engine: Engine, pixels: Pixels, seconds: float) -> tuple[int, list[Found]]:
-    """Read a page in the mode that suits it.
+def likely(words: Sequence[Found]) -> float:
+    """How many of the words are right, as far as their confidence tells.
 
-    Returns:
-        The mode and the words in its order.
-
-    Raises:
-        UnreadableError: There was not enough time for all the modes that were tried.
+    On real and made pages the share of right words grows with about the third power of the confidence; marks without a
+    letter or digit, such as ``|`` for a ruled line, are hardly ever words of the page.
     """
-    end = time.monotonic() + seconds
-    readings: dict[int, list[Found]] = {}
-    for mode in (COLUMNS, ROWS, BLOCK, SCATTERED):
-        if (left := end - time.monotonic()) <= 0:
-            raise late(seconds)
-        readings[mode] = engine.words(pixels, mode, left)
-        if cells(readings[mode]) <= CELLS and unread(pixels, readings[mode]) <= UNREAD:
-            break
-    most = max(map(weight, readings.values()))
-    best = min((mode for mode in readings if weight(readings[mode]) >= CLOSE * most), key=lambda m: cells(readings[m]))
-    return best, readings[best]
+    return sum(min(1.0, word.confidence / SURE) ** 3 for word in words if any(letter.isalnum() for letter in word.text))
 
 
-def weight(words: Sequence[Found]) -> float:
-    """How many letters were read, each counted by its word's confidence."""
-    return sum(len(word.text) * word.confidence for word in words)
+def estimate(words: Sequence[Found], unread_share: float, most: float) -> float:
+    """The word F1 to expect: likely words against the words found and those that the page is likely to have.
+
+    Args:
+        words: A reading.
+        unread_share: What :func:`unread` gives for it.
+        most: The most likely words of any reading of the page.
+    """
+    if not words:
+        return float(most == 0 and unread_share == 0)  # a blank page has been read
+    there = max(most, len(words) / (1 - min(unread_share, MOST_UNREAD)))
+    return 2 * likely(words) / (len(words) + there)
 
 
 def cells(words: Sequence[Found]) -> float:
@@ -67,13 +57,16 @@ def cells(words: Sequence[Found]) -> float:
 
 
 def unread(pixels: Pixels, words: Sequence[Found]) -> float:
-    """Share of the letters on a page that lie in no word."""
+    """Share of the letters on a page that lie in no word; letters are about as high as the words that were read."""
     import cv2
 
-    ink = cv2.threshold(pixels, 0, 255, cv2.THRESH_BINARY_INV | cv2.THRESH_OTSU)[1]
+    dark = cv2.THRESH_BINARY if np.median(pixels) < DARK else cv2.THRESH_BINARY_INV
+    ink = cv2.threshold(pixels, 0, 255, dark | cv2.THRESH_OTSU)[1]
     _, _, stats, centres = cv2.connectedComponentsWithStats(ink)
     heights, widths = stats[1:, cv2.CC_STAT_HEIGHT], stats[1:, cv2.CC_STAT_WIDTH]
-    letters = (heights >= 8) & (heights <= 80) & (widths <= 4 * heights) & (heights <= 8 * widths)
+    usual = float(np.median([word.box[3] for word in words])) if words else 24.0
+    low, high = LETTER[0] * usual, LETTER[1] * usual
+    letters = (heights >= low) & (heights <= high) & (widths <= 4 * heights) & (heights <= 8 * widths)
     if not letters.any():
         return 0.0
     covered = np.zeros(pixels.shape, bool)

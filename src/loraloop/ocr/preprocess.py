@@ -53,11 +53,13 @@ class Prepared:
         pixels: Grey image, dark letters on light ground.
         steps: Names of the steps that were applied.
         matrix: 2x3 affine map from the original's pixel coordinates to those of ``pixels``.
+        letter: Median height of the original's letters in pixels; 0.0 for hardly any.
     """
 
     pixels: Pixels
     steps: tuple[str, ...]
     matrix: NDArray[np.float64]
+    letter: float
 
 
 def prepare(page: Pixels, steps: Steps) -> Prepared:
@@ -80,7 +82,7 @@ def prepare(page: Pixels, steps: Steps) -> Prepared:
     if steps.threshold != "none":
         page = _threshold(page, steps.threshold)
         done.append(steps.threshold)
-    return Prepared(page, tuple(done), matrix)
+    return Prepared(page, tuple(done), matrix, letter)
 
 
 def _evened(page: Pixels, steps: Steps, done: list[str]) -> tuple[Pixels, Pixels, float]:
@@ -241,6 +243,9 @@ def _unrule(page: Pixels, letter: float) -> bool:
     thin_level, thin_upright = level & ~opened(level, thick, 1), upright & ~opened(upright, 1, thick)
     # Where a letter touches a line, or a bold letter's stroke is a line, the ink is thick: it stays.
     rules = level & ~opened(ink & ~thin_upright, thick, 1) | upright & ~opened(ink & ~thin_level, 1, thick)
+    # Next to the solid part of a dark box, what is left of it between its light letters is no line.
+    side = 2 * max(4, round(letter))
+    rules = rules & ~cast("Pixels", cv2.dilate(opened(ink, side, side), np.ones((side, side), np.uint8)))
     page[cv2.dilate(rules, np.ones((3, 3), np.uint8)) > 0] = 255
     return bool(rules.any())
 

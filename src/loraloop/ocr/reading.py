@@ -15,11 +15,12 @@ from pydantic import Field
 
 from loraloop.core.part import part
 from loraloop.ocr.cache import Cache
+from loraloop.ocr.engines import BUSY
 from loraloop.ocr.pool import LostError, Pool
 from loraloop.records import Page, Word
 
 GRACE_SECONDS = 30.0  # for a worker to start, to load its engine and to prepare a page
-RECIPE = ("image.py", "preprocess.py", "layout.py", "engines.py", "worker.py")
+RECIPE = ("image.py", "colour.py", "preprocess.py", "layout.py", "attempts.py", "engines.py", "worker.py")
 
 
 @part
@@ -36,7 +37,8 @@ class Reading:
         unrule: Erase the straight lines of tables and forms.
         workers: Child processes; ``null`` is one per CPU that this process may use.
         threads: Most OpenMP threads that Tesseract may use in each; more than one slow each other down.
-        timeout_seconds: A page that takes longer is quarantined.
+        timeout_seconds: Processor time for a page; one that needs more is read once more, alone and in one way, and
+            quarantined if that takes longer too.
         max_pixels: A larger image is quarantined before it is decoded.
         cache: Folder of pages already read; ``null`` keeps none.
     """
@@ -75,11 +77,11 @@ class Reading:
         pages = Cache(self.cache)
         if (kept := pages.get(key, str(image))) is not None:
             return kept
-        try:
-            # The worker's own limit ends the engine; this one, a little later, ends a worker that hangs elsewhere.
-            answer = json.loads(pool.ask(json.dumps(str(image)), self.timeout_seconds + GRACE_SECONDS))
-        except LostError as error:
-            return _quarantined(image, sha256, engine, str(error))
+        answer = self._asked(image, pool, simply=False)
+        if answer.get("late"):
+            answer = self._asked(image, pool, simply=True)
+        if answer.get("late"):
+            answer = {"reason": f"took longer than ocr.timeout_seconds={self.timeout_seconds:g} of processor time"}
         if reason := answer.get("reason"):
             return _quarantined(image, sha256, engine, reason)
         answer["words"] = tuple(Word(text, confidence, tuple(box)) for text, confidence, box in answer["words"])
@@ -87,6 +89,17 @@ class Reading:
         page = Page(image=str(image), sha256=sha256, **answer)
         pages.put(key, page)
         return page
+
+    def _asked(self, image: Path, pool: Pool, *, simply: bool) -> dict[str, Any]:
+        """A worker's answer, or that it was ``late``; ``simply`` asks for one reading while no other page is read."""
+        # The worker's own limit ends the engine; this one, a little later, ends a worker that hangs elsewhere.
+        seconds = BUSY * self.timeout_seconds + GRACE_SECONDS
+        ask = pool.ask_alone if simply else pool.ask
+        try:
+            answer: dict[str, Any] = json.loads(ask(json.dumps([str(image), simply]), seconds))
+        except LostError as error:
+            return {"late": True} if error.late else {"reason": str(error)}
+        return answer
 
 
 def _quarantined(image: Path, sha256: str, engine: str, reason: str) -> Page:
