@@ -16,7 +16,7 @@ from typing import cast
 
 import numpy as np
 
-from loraloop.ocr import layout
+from loraloop.ocr import gaps, layout
 from loraloop.ocr.engines import Engine, Found, LateError
 from loraloop.ocr.image import Pixels
 from loraloop.ocr.preprocess import Prepared, Steps, prepare
@@ -120,7 +120,7 @@ class Attempts:
         if self._readings and self._clock.left() <= 0:
             return
         try:
-            words = self._engine.words(view.pixels, mode, self._clock.left())
+            words = gaps.part(self._engine.words(view.pixels, mode, self._clock.left()), view.pixels)
         except LateError:
             if not self._readings:
                 raise

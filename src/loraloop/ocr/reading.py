@@ -20,7 +20,9 @@ from loraloop.ocr.pool import LostError, Pool
 from loraloop.records import Page, Word
 
 GRACE_SECONDS = 30.0  # for a worker to start, to load its engine and to prepare a page
-RECIPE = ("image.py", "colour.py", "preprocess.py", "layout.py", "attempts.py", "engines.py", "worker.py")
+RECIPE = tuple(
+    f"{name}.py" for name in ("image", "colour", "preprocess", "layout", "gaps", "attempts", "engines", "worker")
+)
 
 
 @part
