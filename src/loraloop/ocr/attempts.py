@@ -25,7 +25,7 @@ COLUMNS, ROWS, BLOCK, SCATTERED = 3, 4, 6, 11  # Tesseract's --psm
 AUTO = (COLUMNS, ROWS, BLOCK, SCATTERED)
 GOOD = 0.95  # expected word F1 from which a page is not smoothed
 ENOUGH = 0.9  # expected word F1 from which no other modes are tried: they may mix the order of the lines
-TURNED = 0.5  # expected word F1 below which a page may lie on its side or head
+TURNED = 0.5  # word F1 to expect of the words found alone, below which a page may lie on its side or head
 CLEARLY = 0.25  # expected word F1 by which a turned page is read better than the page as it is
 CELLS = 0.2  # share of words in cells that were torn apart from which other modes are tried
 CLOSE = 0.98  # readings that are expected to be this near to the best are judged by their cells
@@ -99,7 +99,7 @@ class Attempts:
         if others and self._expected() < GOOD:
             for view in _smoothed(self._page, self._readings[0].prepared.letter):
                 self._try(view, first)
-        if self._expected() < TURNED:
+        if all(layout.estimate(one.words, 0.0, one.likely) < TURNED for one in self._readings):
             self._turn(first)
         best = self._best().prepared
         for mode in others:
@@ -131,6 +131,8 @@ class Attempts:
         return max(self._estimates())
 
     def _best(self) -> Reading:
+        if len(self._readings) == 1:
+            return self._readings[0]
         estimates = self._estimates()
         enough = CLOSE * max(estimates)
         close = [one for one, value in zip(self._readings, estimates, strict=True) if value >= enough]
