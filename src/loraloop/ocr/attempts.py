@@ -23,12 +23,14 @@ from loraloop.ocr.preprocess import Prepared, Steps, prepare
 
 COLUMNS, ROWS, BLOCK, SCATTERED = 3, 4, 6, 11  # Tesseract's --psm
 AUTO = (COLUMNS, ROWS, BLOCK, SCATTERED)
-GOOD = 0.95  # expected word F1 from which a page is not smoothed
+GOOD = 0.93  # expected word F1 from which a page is not smoothed
 ENOUGH = 0.9  # expected word F1 from which no other modes are tried: they may mix the order of the lines
 TURNED = 0.5  # word F1 to expect of the words found alone, below which a page may lie on its side or head
+MISSED = 0.03  # share of unread letters up to which other modes could not find more words
 CLEARLY = 0.25  # expected word F1 by which a turned page is read better than the page as it is
 CELLS = 0.2  # share of words in cells that were torn apart from which other modes are tried
-CLOSE = 0.98  # readings that are expected to be this near to the best are judged by their cells
+CLOSE = 0.98  # the first reading that is expected to be this near to the best one counts
+TORN = 0.97  # what a reading with torn cells, or with columns torn into scattered lines, is worth
 SOFT = 0.06  # deviation of the smoothing, in heights of a letter
 
 
@@ -103,7 +105,8 @@ class Attempts:
             self._turn(first)
         best = self._best().prepared
         for mode in others:
-            if self._expected() >= ENOUGH and self._best().cells <= CELLS:
+            found = self._best()
+            if (self._expected() >= ENOUGH or found.unread <= MISSED) and found.cells <= CELLS:
                 break
             self._try(best, mode)
         return self._best()
@@ -133,10 +136,9 @@ class Attempts:
     def _best(self) -> Reading:
         if len(self._readings) == 1:
             return self._readings[0]
-        estimates = self._estimates()
-        enough = CLOSE * max(estimates)
-        close = [one for one, value in zip(self._readings, estimates, strict=True) if value >= enough]
-        return min(close, key=lambda one: one.cells > CELLS)
+        estimates = zip(self._readings, self._estimates(), strict=True)
+        worth = [value * (TORN if one.cells > CELLS else 1.0) for one, value in estimates]
+        return next(one for one, value in zip(self._readings, worth, strict=True) if value >= CLOSE * max(worth))
 
     def _estimates(self) -> list[float]:
         most = max(one.likely for one in self._readings)
