@@ -19,7 +19,7 @@ from screenshot import IMAGES, browser
 from loraloop.feedback.form import router
 from loraloop.feedback.settings import Feedback
 from loraloop.feedback.store import Store
-from loraloop.records import Served
+from loraloop.records import Session
 from loraloop.serve import run
 from loraloop.serve.server import Server
 
@@ -31,7 +31,7 @@ SIZES = {"desktop": (1000, False), "phone": (390, True)}
 def example(store: Store) -> str:
     """Keep an answer; the path of its page."""
     store.keep(
-        Served(
+        Session(
             id="0001-validator",
             time="2026-03-02T11:00:00.000+00:00",
             asked="agent:validator",

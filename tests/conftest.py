@@ -9,7 +9,9 @@ os.environ["COLUMNS"] = "200"  # tables are not folded to the terminal of whoeve
 
 import contextlib
 import io
+import itertools
 import logging
+import re
 import shutil
 import subprocess
 import sys
@@ -23,7 +25,11 @@ from filelock import FileLock
 from hypothesis import settings
 
 from loraloop.__main__ import main
+from waiting import PATIENCE, listen_to_ctrl_c, reaped, spawn
 
+COUNT = itertools.count()
+"""Numbers the databases of a process."""
+listen_to_ctrl_c()
 ROOT = Path(__file__).parents[1]
 settings.register_profile("loraloop", deadline=None)  # no timed assertions: machines are noisy
 settings.load_profile("loraloop")
@@ -47,8 +53,10 @@ class Seen:
         return found[0].removeprefix(start).strip()
 
     def cells(self, name: str) -> list[str]:
-        """The cells of the table row whose first cell is ``name``."""
-        found = [line.split() for line in self.out.splitlines() if line.split()[:1] == [name]]
+        """The cells of the table row whose first cell is ``name``, without standard errors."""
+        found = [
+            re.sub(r" \u00b1 \S+", "", line).split() for line in self.out.splitlines() if line.split()[:1] == [name]
+        ]
         assert len(found) == 1, self.out
         return found[0][1:]
 
@@ -87,19 +95,14 @@ class Desk:
             env=os.environ | environment,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=PATIENCE,
         )
         return Seen(done.returncode, done.stdout, done.stderr)
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Start the command in a process of its own and do not wait for it."""
-        return subprocess.Popen(
-            [sys.executable, "-m", "loraloop", *arguments],
-            cwd=self.folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        """Start the command in a process of its own and do not wait for it; it is ended with the test."""
+        command = [sys.executable, "-m", "loraloop", *arguments]
+        return spawn(command, cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
     @property
     def client(self) -> Any:
@@ -174,6 +177,13 @@ def _copy(desk: Desk, folder: Path) -> Desk:
     return Desk(folder, dict(desk.seen))
 
 
+@pytest.fixture(autouse=True)
+def _no_process_is_left() -> Iterator[None]:
+    """What a test starts is ended with it, whatever becomes of the test."""
+    with reaped():
+        yield
+
+
 @pytest.fixture
 def desk(tmp_path: Path) -> Desk:
     """An empty folder to give commands in."""
@@ -240,3 +250,31 @@ def finished(main_job: Desk, tmp_path: Path) -> Desk:
 def compared(three_runs: Desk, tmp_path: Path) -> Desk:
     """A copy of what the multirun left."""
     return _copy(three_runs, tmp_path)
+
+
+@pytest.fixture(params=("sqlite", "postgres"))
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
+    """An empty database of sessions: a SQLite file, and a real PostgreSQL."""
+    from loraloop.feedback.settings import Feedback
+
+    url = None
+    if request.param == "postgres":
+        import psycopg
+        from sqlalchemy.engine import make_url
+
+        server = request.getfixturevalue("postgres")
+        name = f"loop_{os.getpid()}_{next(COUNT)}"
+        with psycopg.connect(server, autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}")
+        url = make_url(server).set(database=name).render_as_string(hide_password=False)
+    store = Feedback(url=url, folder=tmp_path / "mlruns").open()
+    yield store.database
+    store.close()
+
+
+@pytest.fixture
+def loop(database: Any) -> Any:
+    """The loop's store in that database."""
+    from loraloop.loop.store import LoopStore
+
+    return LoopStore(database)

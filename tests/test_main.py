@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from waiting import PATIENCE
+
 CONF = Path(__file__).parents[1] / "conf"
 SMALL = ("source.runs=2", "trainer.max_steps=2", "evaluation.max_rows=8", "tracker=none")
 COLLECT = ("stage=collect", "source.runs=2", "dataset.export=rows.jsonl")
@@ -103,7 +105,7 @@ def test_an_unknown_flag_shows_the_usage(desk):
 def test_a_reader_that_leaves_early_gets_no_traceback(tmp_path):
     """``loraloop --help | head -1`` prints one line and nothing on standard error."""
     command = f"{sys.executable} -m loraloop --help | head -1"
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=tmp_path, timeout=PATIENCE)
     assert done.stdout.count("\n") == 1
     assert done.stderr == ""
 

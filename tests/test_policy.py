@@ -93,7 +93,7 @@ def test_shares_on_the_command_line_get_the_way_out():
 def test_a_role_stands_once():
     """A role that is named twice is refused."""
     _, (problem,) = composed("policy.roles=[validator,validator]")
-    assert "validator stands there twice" in problem
+    assert "validator is there twice" in problem
 
 
 def test_spans_are_written_with_their_unit():

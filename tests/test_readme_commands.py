@@ -1,4 +1,4 @@
-"""The commands of the README on other sources, models and overlays, with little data and few steps."""
+"""The commands of README.md and docs/: all compose, and those on sources, models and overlays run with little data."""
 
 from __future__ import annotations
 
@@ -32,18 +32,48 @@ def counts(seen):
     return {task: int(count) for task, count in (each.rsplit(" ", 1) for each in seen.line("tasks").split(", "))}
 
 
-def test_every_command_in_the_readme_composes(desk):
-    """Each `loraloop ...` line of the README names groups, choices and keys that exist."""
-    lines = re.findall(r"^(?:\$ )?(loraloop(?: .*)?)$", (ROOT / "README.md").read_text(), re.M)
-    commands = [shlex.split(line, comments=True)[1:] for line in lines]
-    composed = [command for command in commands if not {"--help", "--cfg", "--shell-completion"} & set(command)]
-    assert len(composed) >= 10
-    for command in composed:
-        searched = [argument for argument in command if not re.search(r"=(choice|tag|interval)\(", argument)]
-        multirun = [argument.split(",")[0] if argument.startswith("lora=") else argument for argument in searched]
-        seen = desk.attempt(*(argument for argument in multirun if argument != "-m"), "--cfg", "job")
+def commands(page: Path) -> list[list[str]]:
+    """The arguments of each ``loraloop`` line in a page's code, without those that print something else.
+
+    In a block with prompts (``$ loraloop ...``) the other lines are output.
+    """
+    found = []
+    for block in re.findall(r"^```\w*\n(.*?)^```", page.read_text("utf8"), re.M | re.S):
+        prompt = r"\$ " if re.search(r"^\$ ", block, re.M) else ""
+        lines = re.findall(rf"^{prompt}loraloop(?: (.*))?$", block, re.M)
+        found += [[word for word in shlex.split(line, comments=True) if word not in ("--cfg", "job")] for line in lines]
+    return [command for command in found if not {"--help", "--shell-completion"} & set(command)]
+
+
+def single(command: list[str]) -> list[str]:
+    """One job of a command: the first of each list of values, without what a search proposes."""
+    if "-m" not in command:
+        return command
+    searched = re.compile(r"=(choice|range|tag|int|interval)\(")
+    fixed = [word for word in command if word != "-m" and not searched.search(word)]
+    return [word if re.search(r"=[\[{]", word) else word.split(",")[0] for word in fixed]
+
+
+PAGES = [page for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))] if commands(page)]
+composed: set[tuple[str, ...]] = set()
+
+
+def test_the_commands_of_the_pages_are_found():
+    """The blocks below are read, so that the test over them tests something."""
+    assert len(commands(ROOT / "README.md")) >= 8
+    assert len(PAGES) >= 10
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_of_a_page_composes(desk, page):
+    """Each ``loraloop ...`` line of README.md and of docs/ names groups, choices and keys that exist."""
+    for command in map(single, commands(page)):
+        if tuple(command) in composed:
+            continue
+        seen = desk.attempt(*command, "--cfg", "job")
         assert seen.code == 0, f"{command}: {seen.err}"
         assert "stage:" in seen.out
+        composed.add(tuple(command))
 
 
 def test_vault_draws_reads_and_trains(office):

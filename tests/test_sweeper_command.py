@@ -39,6 +39,10 @@ def test_the_shipped_sweep_runs_without_m_and_goes_on(desk):
         (["lora.dropout=interval(0,1)"], "lora.dropout=interval(0.0,1.0): lora.dropout=1.0: input should be "),
         (["lora.r=8"], "nothing is swept"),
         (["lora.r=4,8", "lora.dropout=choice(0,0.1)", "+ocr.bogus=1"], "ocr.bogus is not a key of ocr; it has "),
+        (["lora.r=4,8", "objective=task_accuracy", "hydra.sweeper.direction=minimize"],
+         "hydra.sweeper.direction=minimize, and objective=task_accuracy is better the higher it is: leave "),
+        (["lora.r=4,8", "objective=[loss,chrf]", "hydra.sweeper.direction=[minimize,minimize]"],
+         "hydra.sweeper.direction=minimize,minimize, and objective=loss,chrf is better the lower it is (loss), "),
         (["lora.r=4,8", "hydra.sweeper.n_trial=3"], "hydra.sweeper.n_trial=3: there is no key hydra.sweeper.n_trial "),
     ],
 )  # fmt: skip
@@ -67,3 +71,14 @@ def test_a_value_that_no_model_takes_fails_its_trial(desk):
                 "hydra.sweeper.study_name=large", "hydra.sweeper.max_failure_rate=1")  # fmt: skip
     assert [trial.state.name for trial in study(desk, "large").trials] == ["FAIL", "FAIL"]
     assert "failed    lora.r=4096" in seen.out
+
+
+@pytest.mark.parametrize(
+    ("objective", "directions"),
+    [("task_accuracy", ["MAXIMIZE"]), ("loss", ["MINIMIZE"]), ("[chrf,seconds]", ["MAXIMIZE", "MINIMIZE"])],
+)
+def test_the_direction_follows_from_the_objective(desk, objective, directions):
+    """A study searches each objective in the direction in which its metric is better."""
+    desk("-m", "hydra/sweeper=optuna", "lora.r=choice(4,8)", f"objective={objective}", *SMALL,
+         "hydra.sweeper.n_trials=1", "hydra.sweeper.study_name=s")  # fmt: skip
+    assert [direction.name for direction in study(desk, "s").directions] == directions

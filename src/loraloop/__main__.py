@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from loraloop.records import Call
+    from loraloop.records import Cache, Call
     from loraloop.sweep.trial import Trial
 
 PACKAGED = Path(__file__).parent / "conf"
@@ -75,7 +75,14 @@ def _run(arguments: Sequence[str]) -> None:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    command = hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)
+    from loraloop.workflows.multirun.cache import Cache
+
+    shared = Cache()
+
+    def task(config: DictConfig) -> Any:
+        return job(config, shared)
+
+    command = hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(task)
     try:
         command()
     except (HydraException, OmegaConfBaseException) as error:
@@ -84,8 +91,16 @@ def _run(arguments: Sequence[str]) -> None:
         raise explain(arguments, error, CONF) from error
 
 
-def job(config: DictConfig) -> Any:
-    """What Hydra runs: the stage that the configuration asks for."""
+def job(config: DictConfig, cache: Cache | None = None) -> Any:
+    """Run the stage that the configuration asks for.
+
+    Args:
+        config: The job's composed configuration.
+        cache: What the jobs of a multirun share; a job on its own does not use it.
+
+    Returns:
+        The stage's result where it is a number or several; Hydra hands it to a sweeper.
+    """
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
@@ -94,7 +109,7 @@ def job(config: DictConfig) -> Any:
 
     runtime = HydraConfig.get()
     try:
-        call = prepare(config)
+        call = prepare(config, cache)
         with console.redirect_output(call.job):
             result = call()
     except BrokenPipeError:
@@ -106,11 +121,12 @@ def job(config: DictConfig) -> Any:
     return result if isinstance(result, (float, tuple)) else None
 
 
-def prepare(config: DictConfig) -> Call:
+def prepare(config: DictConfig, cache: Cache | None = None) -> Call:
     """The stage that Hydra's job asks for, with its parts built and checked.
 
     Args:
         config: The job's composed configuration; Hydra's own part of it is read from ``HydraConfig``.
+        cache: What the jobs of a multirun share; a job on its own does not use it.
 
     Raises:
         ConfigError: With every problem; nothing was written.
@@ -131,7 +147,7 @@ def prepare(config: DictConfig) -> Call:
         Path(runtime.runtime.output_dir),
         {str(group): str(choice) for group, choice in runtime.runtime.choices.items() if "/" not in str(group)},
         (*_own_groups(), *(str(override) for override in runtime.overrides.task)),
-        Path(runtime.sweep.dir) if runtime.mode == RunMode.MULTIRUN else None,
+        cache if runtime.mode == RunMode.MULTIRUN else None,
         _trial(),
     )
 

@@ -1,4 +1,4 @@
-"""The part: telling people what the loop decided, by mail, chat or webhook, through apprise."""
+"""Alerts to people by mail, chat or webhook, through apprise."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from loraloop.errors import ConfigError
 _log = logging.getLogger(__name__)
 
 SECONDS = 10.0
-"""How long all services together are waited for: the loop goes on without those that hang."""
+"""How long an alert waits for all services together; the loop goes on without those that hang."""
 
 
 @part
 class Alerts:
-    """Writes every alert into the log and sends it to each service. A service that fails never stops the loop.
+    """Writes each alert into the log and sends it to every service. A service that fails does not stop the loop.
 
     Attributes:
         urls: Services as apprise writes them (https://appriseit.com/services/), such as ``mailto://...`` or
-            ``slack://...``; in one text they are parted by spaces. They hold secrets and are not logged.
+            ``slack://...``; one text may hold several, separated by spaces. They hold secrets and are not logged.
     """
 
     urls: str | tuple[str, ...] = Field(default=(), repr=False)
 
     def check(self) -> None:
-        """See that each address is of a service that apprise knows; nothing is sent.
+        """Check that apprise knows the service of each address; nothing is sent.
 
         Raises:
-            ConfigError: One is not; it is named by its number and the service's name alone.
+            ConfigError: It does not know one, which the message names by its number and service, not by its address.
         """
         if not self._each:
             return
@@ -49,7 +49,7 @@ class Alerts:
             raise ConfigError(*problems)
 
     def send(self, title: str, text: str) -> None:
-        """Tell people; where a service does not take it within :data:`SECONDS`, the log says so."""
+        """Send an alert; the log names each service that does not take it within :data:`SECONDS`."""
         _log.warning("%s: %s", title, text)
         sendings = [_Sending(url, title, text) for url in self._each]
         for each in sendings:
@@ -68,7 +68,7 @@ class Alerts:
 
 
 class _Sending(threading.Thread):
-    """One service is sent one alert; apprise limits how long it waits for a byte, not for the last one."""
+    """Sends one alert to one service, on a thread: apprise limits the wait for each byte, not for the whole answer."""
 
     def __init__(self, url: str, title: str, text: str) -> None:
         super().__init__(name="alert", daemon=True)

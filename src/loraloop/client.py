@@ -12,19 +12,19 @@ BASE = "base"
 
 
 class Client:
-    """Asks one adapter or agent role after the other, and rates what it was told.
+    """Asks adapters or agent roles and rates their answers.
 
-    After an answer, ``session`` is its session, ``answered`` the version that gave it and ``link`` the page, below the
-    server's address, on which a person rates it. ``openai`` is the official client, for what this one does not wrap.
+    After an answer, ``session`` is the id of its session, ``answered`` the version that gave it, and ``link`` the path
+    of the page on which a person rates it. ``openai`` is the official client, for what this one does not wrap.
 
     Args:
         url: The server, without ``/v1``.
         key: Its key, where it asks for one.
-        adapter: What answers: ``base``, ``ocr@7``, ``ocr@champion``.
+        adapter: Which adapter answers: ``base``, ``ocr@7``, ``ocr@champion``.
         agent: A role instead, such as ``validator``; the server knows which adapter that is.
         user: Who asks, as the server's sessions name it.
-        conversation: What the requests are part of; while the server tries a new version on a share of conversations,
-            one version answers all of it. It may be set anew at any time, as may ``user``.
+        conversation: Name of the conversation that the requests belong to: during a rollout one version answers all of
+            it. It can be changed at any time, as can ``user``.
         timeout: Seconds for one request.
     """
 
@@ -50,7 +50,7 @@ class Client:
         self.switch(adapter, agent=agent)
 
     def switch(self, adapter: str | None = None, *, agent: str | None = None) -> Client:
-        """Let another adapter, or an agent role's, answer from here on; neither means the base."""
+        """Send later requests to another adapter or to an agent role; without either, to the base."""
         if adapter is not None and agent is not None:
             raise ConfigError(f"adapter={adapter} and agent={agent}: give one of them, the role has its own adapter")
         self.model = f"agent:{agent}" if agent else adapter or BASE
@@ -71,7 +71,7 @@ class Client:
         return answer.choices[0].message.content or ""
 
     def stream(self, messages: Messages, *, retries: int = 0, **settings: Any) -> Iterator[str]:
-        """The answer's text, piece by piece; arguments are those of :meth:`ask`."""
+        """The answer's text in chunks as they come; arguments are those of :meth:`ask`."""
         body = self._body(messages, retries, settings)
         with self.openai.chat.completions.with_streaming_response.create(**body, stream=True) as raw:
             self._remember(raw.headers)
@@ -93,9 +93,9 @@ class Client:
 
         Args:
             rating: 1 to 5 stars.
-            comment: In words.
+            comment: Free text.
             issues: What went wrong, such as ``wrong_action_selected``.
-            correction: What the answer should have been.
+            correction: The answer as it should have been.
             session: Which answer; the last one if it is not given.
 
         Raises:
@@ -109,17 +109,17 @@ class Client:
         self.openai.post("/feedback", body=body, cast_to=object)
 
     def models(self) -> list[str]:
-        """What answers now."""
+        """Names of the base, adapters and roles that the server answers with."""
         return [model.id for model in self.openai.models.list()]
 
     def _body(self, messages: Messages, retries: int, settings: Mapping[str, Any]) -> dict[str, Any]:
         turns = [{"role": "user", "content": messages}] if isinstance(messages, str) else list(messages)
         metadata = {"retries": str(retries)} if retries else {}
         metadata |= {"conversation": self.conversation} if self.conversation else {}
-        told: dict[str, Any] = {"user": self.user} if self.user else {}
-        told |= {"metadata": metadata} if metadata else {}
-        return {"model": self.model, "messages": turns, **told, **settings}
+        extra: dict[str, Any] = {"user": self.user} if self.user else {}
+        extra |= {"metadata": metadata} if metadata else {}
+        return {"model": self.model, "messages": turns, **extra, **settings}
 
     def _remember(self, headers: Mapping[str, str]) -> None:
-        """Which session the answer is; a vLLM server names none."""
+        """Keep the ids that a loraloop server sends; a vLLM server sends none."""
         self.session, self.link = headers.get("x-loraloop-session"), headers.get("x-loraloop-rate")

@@ -1,4 +1,4 @@
-"""The part: everything that decides the way from a rating to a promotion or a rollback."""
+"""The policy: the rules of the loop, from a rating to a promotion or a rollback."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ Role = Annotated[str, Field(pattern=r"^\w[\w.-]*$", max_length=100)]
 
 @part
 class Mix:
-    """What a retraining set is made of, in shares that add up to 1.
+    """What a training set is made of, in shares that add up to 1.
 
     Attributes:
-        corrective: Of badly rated sessions with the answers that they should have had.
-        earlier: Of what the adapter was trained on before, so that it is not forgotten.
-        rows: Of the whole set. Corrective examples are repeated as often as their share asks, earlier ones never:
-            where there are too few of these, the set is smaller.
+        corrective: Share of badly rated sessions with the answers that they should have had.
+        earlier: Share of examples that the adapter was trained on before, so that it does not forget them.
+        rows: Rows of the whole set. Corrective examples are repeated to fill their share. Earlier examples are not
+            repeated: with too few of them, the set is smaller.
     """
 
     corrective: Annotated[float, Field(gt=0, le=1)] = 0.2
@@ -46,20 +46,20 @@ class Policy:
     """The rules of the loop.
 
     Attributes:
-        name: What the ledger calls this policy.
-        roles: Agent roles (``server.roles``) that the loop tends.
+        name: The policy's name in the ledger.
+        roles: Agent roles (``server.roles``) whose models the loop retrains.
         every: Time between two ticks.
-        trigger: When to train again.
-        canary: When a new version wins or loses against the one that reigns.
+        trigger: The rule that decides when to train again.
+        canary: The rule that decides whether a new version replaces the champion.
         cooldown: Least time between two retrainings of a role.
         daily_cap: Most retrainings of a role in 24 hours.
         below: Stars; sessions rated below it are learned from.
-        min_corrective: Fewest such sessions with a target; fewer are not trained on.
+        min_corrective: Fewest such sessions with an answer to learn from; with fewer there is no training.
         mix: What the training set is made of.
         golden: JSONL file that candidates are measured on; ``None``: held-out rows of ``source``, drawn once per role.
-        golden_rows: How many of them.
-        max_forgetting: Largest share of the golden rows that the champion answers right and a candidate may answer
-            wrong, and largest drop of the share of right answers in any slice.
+        golden_rows: How many rows are drawn.
+        max_forgetting: Of the golden rows, the largest share that the champion answers right and a candidate wrong;
+            also the largest drop of the share of right answers in any slice.
     """
 
     name: Annotated[str, Field(min_length=1, max_length=100)] = "default"
@@ -81,12 +81,12 @@ class Policy:
     def _each_once(cls, roles: tuple[str, ...]) -> tuple[str, ...]:
         twice = sorted({role for role in roles if roles.count(role) > 1})
         if twice:
-            raise ValueError(f"{', '.join(twice)} stands there twice: name each role once")
+            raise ValueError(f"{', '.join(twice)} is there twice: name each role once")
         return roles
 
     @model_validator(mode="after")
     def _promotes_what_would_not_trigger(self) -> Policy:
-        """A version that wins at a rating below the trigger's would be retrained as soon as it reigns."""
+        """Refuse a canary that promotes at a rating at which the trigger would fire at once."""
         least, threshold = self.canary.least_rating, self.trigger.threshold
         if least is not None and least < threshold:
             raise ValueError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,11 +17,10 @@ from loraloop.records import (
     Example,
     GenerationRequest,
     LoadedModel,
-    Manifest,
     Outcome,
     Page,
     Rollout,
-    Served,
+    Session,
     Training,
     Verdict,
     Version,
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 EvaluationCallback = Callable[[int, float], None]
 """Called with the step and the validation loss after every validation; raises PrunedError to end the training."""
+Reward = Callable[[Example, str], float]
+"""How good an answer to an example is; a source's :meth:`Source.correct` gives 1 for a right one and 0 for others."""
 
 
 class Lora(Protocol):
@@ -205,6 +207,32 @@ class Tracker(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingJob:
+    """Everything that a trainer is given.
+
+    Attributes:
+        loaded: The base model; a trainer wraps it in place.
+        lora: The adapter's shape.
+        data: Rows to train on and to validate with; a row's ``example`` is what ``reward`` judges.
+        run: Where metrics go.
+        output: Folder for ``adapter/`` and ``checkpoints/``; it must not hold another run.
+        reward: The source's own rule, for trainers that sample answers and learn from how good they are.
+        resume: Output folder, or one checkpoint, of an interrupted run with the same settings and data; the result is
+            the one that it would have had.
+        on_evaluation: Called after every validation.
+    """
+
+    loaded: LoadedModel
+    lora: Lora
+    data: Dataset
+    run: Run
+    output: Path
+    reward: Reward
+    resume: Path | None = None
+    on_evaluation: EvaluationCallback | None = None
+
+
 class Trainer(Protocol):
     """Anything that trains an adapter."""
 
@@ -220,69 +248,13 @@ class Trainer(Protocol):
         """What training would take; the model may be on the meta device."""
         ...
 
-    def train(
-        self,
-        loaded: LoadedModel,
-        lora: Lora,
-        data: Dataset,
-        run: Run,
-        output: Path,
-        resume: Path | None = None,
-        on_evaluation: EvaluationCallback | None = None,
-    ) -> tuple[PeftModel, Training]:
-        """Train an adapter into ``output/adapter`` and return the model that carries it.
+    def train(self, job: TrainingJob) -> tuple[PeftModel, Training]:
+        """Train an adapter into ``job.output/adapter`` and return the model that carries it.
 
         Raises:
             TrainingError: The loss is not finite, or rows have no trainable token.
             PrunedError: ``on_evaluation`` ended the training; no adapter is left.
         """
-        ...
-
-
-class Registry(Protocol):
-    """Anything that keeps adapter versions."""
-
-    def register(self, adapter: Path, manifest: Manifest, run: str | None = None) -> Version:
-        """Keep an adapter as the next version, alias ``candidate``; an equal one is returned with ``created=False``.
-
-        Raises:
-            RegistryError: The folder does not hold the weights that the manifest names, or its base has random weights.
-        """
-        ...
-
-    def promote(
-        self,
-        number: int,
-        alias: str,
-        reason: str,
-        event: str = "promote",
-        numbers: Mapping[str, Any] | None = None,
-    ) -> Version:
-        """Point ``alias`` at a version and write it, as ``event`` with reason and numbers, into the ledger."""
-        ...
-
-    def release(self, alias: str, number: int, reason: str) -> None:
-        """Take an alias away from a version, and write that into the ledger; nothing if it does not point there."""
-        ...
-
-    def resolve(self, reference: str) -> Version:
-        """A version from ``models:/NAME@ALIAS``, ``models:/NAME/N``, ``@ALIAS`` or ``N``, its weights verified.
-
-        Raises:
-            RegistryError: There is no such version, or the weights do not have the manifest's SHA-256.
-        """
-        ...
-
-    def champion(self) -> Version | None:
-        """The version under the alias ``champion``, if there is one."""
-        ...
-
-    def record(self, event: str, number: int | None, reason: str, numbers: Mapping[str, Any]) -> None:
-        """Append an event (``gate``, ``promote``, ...) to the ledger."""
-        ...
-
-    def history(self) -> Sequence[Any]:
-        """Every entry of the verified ledger, oldest first: ``time``, ``event``, ``version``, ``alias``, ``reason``."""
         ...
 
 
@@ -333,8 +305,8 @@ class Backend(Protocol):
         """The prompt for a conversation (``role``, ``content``), as the model was trained to be asked."""
         ...
 
-    def generate(self, ask: GenerationRequest) -> AsyncIterator[Chunk]:
-        """Answer, piece by piece; leaving the iterator ends the answer and frees its place.
+    def generate(self, request: GenerationRequest) -> AsyncIterator[Chunk]:
+        """Generate an answer, chunk by chunk; closing the iterator ends it and frees its place.
 
         Raises:
             BusyError: The queue is full.
@@ -346,7 +318,7 @@ class Backend(Protocol):
 class Sessions(Protocol):
     """Anything that keeps served answers."""
 
-    def keep(self, served: Served) -> None:
+    def keep(self, session: Session) -> None:
         """Keep an answer; it is on disk when this returns.
 
         Raises:
@@ -377,7 +349,7 @@ class Metrics(Protocol):
         """
         ...
 
-    def served(self, served: Served) -> None:
+    def served(self, session: Session) -> None:
         """An answer was kept."""
         ...
 
@@ -398,8 +370,8 @@ class Trigger(Protocol):
         """Whether to train again (``passed``), and why or why not yet.
 
         Args:
-            outcomes: The sessions that the reigning version answered since ``since``, oldest first.
-            since: ISO 8601, UTC, when it began to reign.
+            outcomes: The sessions that the active version answered since ``since``, oldest first.
+            since: ISO 8601, UTC, when it became active.
             now: ISO 8601, UTC.
         """
         ...

@@ -6,11 +6,12 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, get_args
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+T = TypeVar("T")
 FrozenMap = Mapping[str, Any]
 
 
@@ -44,6 +45,18 @@ class Trial(Protocol):
         ...
 
 
+class Cache(Protocol):
+    """What the jobs of one multirun in one process share."""
+
+    def get(self, name: str, key: str, make: Callable[[], T]) -> T:
+        """What ``make`` makes, or what it made for the last job that asked for ``name`` with an equal ``key``."""
+        ...
+
+    def drop(self, name: str) -> None:
+        """Forget the value of ``name``."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """One job of the command line.
@@ -52,7 +65,7 @@ class Job:
         config: The resolved configuration of the groups that the stage uses.
         output: The job's own folder; a sweep gives each job one.
         choices: The chosen variant of each group.
-        sweep: Folder of the multirun that the job belongs to.
+        cache: What the jobs of a multirun share; ``None`` for a job on its own.
         trial: What the job is in a sweep that a study steers.
     """
 
@@ -62,13 +75,17 @@ class Job:
     output: Path
     choices: Mapping[str, str]
     overrides: tuple[str, ...] = ()
-    sweep: Path | None = None
+    cache: Cache | None = None
     trial: Trial | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A stage with its job and parts: built and checked, not begun."""
+    """A stage with its job and parts: built and checked, not begun.
+
+    Attributes:
+        stage: A function, or a class whose instance is run; its parameters are ``job`` and the names of ``parts``.
+    """
 
     stage: Callable[..., Any]
     job: Job
@@ -76,7 +93,8 @@ class Call:
 
     def __call__(self) -> Any:
         """Run the stage."""
-        return self.stage(self.job, **self.parts)
+        made = self.stage(job=self.job, **self.parts)
+        return made.run() if isinstance(self.stage, type) else made
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -273,29 +291,27 @@ class Generation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
-    """How a model did on a held-out set; rates are in 0..1, BLEU and chrF in 0..100.
+    """How a model did on held-out rows: a mapping of metrics, which :data:`loraloop.core.metrics.METRICS` defines.
 
     Attributes:
-        loss: Mean negative log-likelihood per completion token, in nats.
-        task_accuracy: Share of answers that the source's own rule accepts.
-        slices: The same metrics per task.
+        values: Each metric's value by name; one that does not apply to the rows is absent.
+        errors: Standard errors by name, in the metric's unit; absent where none is known.
+        slices: The score of each task's rows, without generations.
     """
 
     rows: int
-    loss: float
-    perplexity: float
-    exact_match: float
-    task_accuracy: float
-    rouge_l: float
-    bleu: float
-    chrf: float
-    slices: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    values: Mapping[str, float]
+    errors: Mapping[str, float] = field(default_factory=dict)
+    slices: Mapping[str, Score] = field(default_factory=dict)
     generations: tuple[Generation, ...] = ()
 
-    def metrics(self) -> dict[str, float]:
-        """The headline metrics by name, without slices and generations."""
-        names = ("loss", "perplexity", "exact_match", "task_accuracy", "rouge_l", "bleu", "chrf")
-        return {name: float(getattr(self, name)) for name in names}
+    def __getitem__(self, metric: str) -> float:
+        """The value of a metric.
+
+        Raises:
+            KeyError: It was not measured.
+        """
+        return self.values[metric]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -353,18 +369,43 @@ class Version:
     created: bool = True
 
 
+Agent = Literal["validator", "actor", "coordinator", "recovery"]
+AGENTS: tuple[str, ...] = get_args(Agent)
+"""The roles that ``session.json`` can name, and that examples of sessions are sliced by."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Served:
-    """One served answer, which is a session that can be rated (promise L1). Times in seconds.
+class Rating:
+    """What a person thinks of an answer.
+
+    Attributes:
+        stars: 1 to 5.
+        issues: What went wrong: words such as ``timeout``; an imported session may bring others.
+        correction: The answer as it should have been; nothing is trained on it before it was reviewed.
+    """
+
+    stars: int
+    comment: str = ""
+    issues: tuple[str, ...] = ()
+    correction: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """One served conversation, and what people made of it (promise L1). ``None`` means: not known. Times in seconds.
+
+    The server makes it of an answer, the store keeps it and adds what came later, ``session.json`` carries it, and
+    training reads it.
 
     Attributes:
         id: Unique; part of the rating link.
+        prompt: The conversation (``role``, ``content``) or prompt as plain JSON.
         time: ISO 8601, UTC, when the request came.
         asked: The model as the client named it: ``base``, ``ocr@champion``, ``agent:validator``.
         answered: What answered: ``base`` or an immutable version such as ``ocr@7``.
         role: The agent role, where one was asked for.
-        prompt: The conversation or prompt as plain JSON.
         answer: The text that was given.
+        iterations: Screens and tool calls, of an imported session: the JSON of its log.
         status: ``ok``, ``error``, ``timeout`` or ``cancelled``.
         duration: From the request to the last token.
         first_token: From the request to the first token.
@@ -372,29 +413,89 @@ class Served:
         conversation: What the client says its request is part of; a rollout answers all of it with one version.
         client: Who asked: what the request says of its user, else the name of the key.
         rollout: Under which rollout ``answered`` was chosen.
+        rating: What a person gave; as the store returns it, without the correction, which may wait for review.
+        rated: ISO 8601, UTC, when they gave it.
+        implied: The stars that status, duration and retries imply (promise L2).
+        correction: What it should have answered, as a person accepted or edited it.
     """
 
     id: str
-    time: str
-    asked: str
-    answered: str
-    role: str | None
     prompt: Any
-    answer: str
-    status: str
-    duration: float
-    first_token: float | None
-    prompt_tokens: int
-    completion_tokens: int
+    time: str | None = None
+    asked: str | None = None
+    answered: str | None = None
+    role: str | None = None
+    answer: str | None = None
+    iterations: Sequence[Any] | None = None
+    status: str | None = None
+    duration: float | None = None
+    first_token: float | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
     retries: int = 0
     conversation: str | None = None
     client: str | None = None
     rollout: str | None = None
+    rating: Rating | None = None
+    rated: str | None = None
+    implied: int | None = None
+    correction: str | None = None
+
+    @property
+    def turns(self) -> list[tuple[str, str]]:
+        """Role and text of every message; a prompt is one of the user."""
+        if isinstance(self.prompt, str):
+            return [("user", self.prompt)]
+        return [(str(turn["role"]), str(turn["content"])) for turn in self.prompt if isinstance(turn, Mapping)]
+
+    @property
+    def instruction(self) -> str:
+        """The system messages on lines of their own; empty where there is no other message."""
+        return self._parts[0]
+
+    @property
+    def task(self) -> str:
+        """The other messages on lines of their own; the system messages where there is no other one."""
+        return self._parts[1]
+
+    @property
+    def _parts(self) -> tuple[str, str]:
+        system = "\n".join(text for role, text in self.turns if role == "system")
+        others = "\n".join(text for role, text in self.turns if role != "system")
+        return (system, others) if others else ("", system)
+
+    @property
+    def prompt_text(self) -> str:
+        """The whole prompt, its messages on lines of their own."""
+        return "\n".join(text for _, text in self.turns)
+
+    @property
+    def agent(self) -> str | None:
+        """The role, where it is one of :data:`AGENTS`."""
+        return self.role if self.role in AGENTS else None
+
+    @property
+    def stars(self) -> int | None:
+        """What a person gave, 1 to 5."""
+        return None if self.rating is None else self.rating.stars
+
+    @property
+    def issues(self) -> tuple[str, ...]:
+        """What went wrong, as the person who rated it put it."""
+        return () if self.rating is None else self.rating.issues
+
+    @property
+    def success(self) -> bool | None:
+        """Whether it came to its end."""
+        return None if self.status is None else self.status == "ok"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What one served session says about the version that answered it: what the loop decides on.
+    """A session without its texts, with what is missing filled in: what rules and simulations decide on.
+
+    A rule looks at tens of thousands of them at once, and the simulation makes them up without any conversation.
+    :func:`loraloop.feedback.outcomes.outcome` derives them from sessions, and nothing else does.
 
     Attributes:
         time: ISO 8601, UTC, when the request came.

@@ -1,4 +1,4 @@
-"""Both rules of a canary: what each has to keep to, and what is its own."""
+"""The canary rules: what holds for both, and what is special to each."""
 
 from __future__ import annotations
 
@@ -67,33 +67,33 @@ sessions = st.lists(
 
 @pytest.mark.parametrize("kind", [Plain, Sequential], ids=["plain", "sequential"])
 class TestEveryCanary:
-    """What a canary's rule has to keep to."""
+    """What holds for every canary rule."""
 
     def test_a_good_one_is_promoted(self, kind):
         """A version that succeeds and is rated like the stable one, over many sessions, is promoted."""
-        ruling = decide(kind(), [*served(6, 1700, failing=30), *served(7, 300, failing=0)])
-        assert ruling.action == "promote"
-        assert "success 100.0%" in ruling.reason
+        verdict = decide(kind(), [*served(6, 1700, failing=30), *served(7, 300, failing=0)])
+        assert verdict.action == "promote"
+        assert "success 100.0%" in verdict.reason
 
     def test_a_broken_one_is_rolled_back(self, kind):
         """A version that fails every time is rolled back within thirty sessions."""
-        ruling = decide(kind(), [*served(6, 170), *served(7, 30, failing=30, stars=(1,))])
-        assert ruling.action == "rollback"
-        assert "success 0.0%" in ruling.reason
+        verdict = decide(kind(), [*served(6, 170), *served(7, 30, failing=30, stars=(1,))])
+        assert verdict.action == "rollback"
+        assert "success 0.0%" in verdict.reason
 
     def test_a_disliked_one_is_rolled_back(self, kind):
         """Success alone does not save a version that people rate with one star."""
-        ruling = decide(kind(), [*served(6, 170), *served(7, 30, stars=(1,))])
-        assert ruling.action == "rollback"
-        assert "rating 1.00" in ruling.reason
+        verdict = decide(kind(), [*served(6, 170), *served(7, 30, stars=(1,))])
+        assert verdict.action == "rollback"
+        assert "rating 1.00" in verdict.reason
 
     def test_too_few_sessions_wait(self, kind):
         """Five sessions decide nothing, good or bad, and the reason names the key."""
         for failing in (0, 5):
-            ruling = decide(kind(), [*served(6, 50), *served(7, 5, failing=failing)])
-            assert ruling.action == "wait"
-            assert ruling.reason.startswith("5 sessions of")
-            assert "canary.min_sessions=" in ruling.reason
+            verdict = decide(kind(), [*served(6, 50), *served(7, 5, failing=failing)])
+            assert verdict.action == "wait"
+            assert verdict.reason.startswith("5 sessions of")
+            assert "canary.min_sessions=" in verdict.reason
 
     def test_nothing_at_all_waits(self, kind):
         """A rollout that nobody has met yet waits."""
@@ -101,9 +101,9 @@ class TestEveryCanary:
 
     def test_without_ratings_nothing_passes(self, kind):
         """However many sessions succeed, a version that nobody has rated is not promoted."""
-        ruling = decide(kind(), [*served(6, 1700), *served(7, 300, stars=(None,))])
-        assert ruling.action == "wait"
-        assert "rat" in ruling.reason
+        verdict = decide(kind(), [*served(6, 1700), *served(7, 300, stars=(None,))])
+        assert verdict.action == "wait"
+        assert "rat" in verdict.reason
 
     def test_without_an_end_nothing_passes(self, kind):
         """A version whose sessions the clients leave is not promoted, however well the few that end are rated."""
@@ -115,9 +115,9 @@ class TestEveryCanary:
         """A rollout that nobody meets, or nobody rates, ends at its highest age, so that another can begin."""
         for rows in ([], [*served(6, 50), *served(7, 5)], [*served(6, 500), *served(7, 90, stars=(None,))]):
             assert decide(kind(), rows, timedelta(days=20, hours=23)).action == "wait"
-            ruling = decide(kind(), rows, timedelta(days=21))
-            assert ruling.action == "stop"
-            assert ruling.reason.startswith("ended without a promotion at canary.max_age=21d: ")
+            verdict = decide(kind(), rows, timedelta(days=21))
+            assert verdict.action == "stop"
+            assert verdict.reason.startswith("ended without a promotion at canary.max_age=21d: ")
 
     @given(st.text(max_size=40), st.text(max_size=40))
     def test_whatever_a_log_says_of_time_and_version(self, kind, time, answered):
@@ -128,14 +128,14 @@ class TestEveryCanary:
     @given(sessions)
     def test_numbers_go_into_a_ledger(self, kind, outcomes):
         """Whatever came, the numbers are finite JSON and the reason is one line."""
-        ruling = decide(kind(), outcomes)
-        json.dumps(ruling.numbers, allow_nan=False)
-        assert ruling.reason
-        assert "\n" not in ruling.reason
+        verdict = decide(kind(), outcomes)
+        json.dumps(verdict.numbers, allow_nan=False)
+        assert verdict.reason
+        assert "\n" not in verdict.reason
 
     @given(sessions)
     def test_names_do_not_matter(self, kind, outcomes):
-        """A ruling does not depend on what sessions and conversations are called."""
+        """A verdict does not depend on what sessions and conversations are called."""
         renamed = [replace(each, session=f"x{each.session}", conversation=f"x{each.conversation}") for each in outcomes]
         assert decide(kind(), renamed) == decide(kind(), outcomes)
 
@@ -147,7 +147,7 @@ class TestEveryCanary:
 
 
 class TestPlain:
-    """The seed's rule."""
+    """The simple rule of ``policy=seed``."""
 
     def test_it_promotes_above_a_rating(self):
         """Its least rating is what a policy compares with the trigger's threshold."""
@@ -165,9 +165,9 @@ class TestPlain:
     def test_sessions_that_clients_left_are_none(self):
         """Nineteen that the client left and one success do not make the ten that have to end."""
         left = [replace(each, success=None) for each in served(7, 19)]
-        ruling = decide(Plain(), [*left, *served(7, 1)])
-        assert ruling.action == "wait"
-        assert ruling.reason == ("1 sessions of version 7, 19 more that the client left; canary.min_sessions=10")
+        verdict = decide(Plain(), [*left, *served(7, 1)])
+        assert verdict.action == "wait"
+        assert verdict.reason == ("1 sessions of version 7, 19 more that the client left; canary.min_sessions=10")
 
     def test_more_sessions_than_the_window_holds(self):
         """A minimum that the window cannot hold would wait for ever."""
@@ -183,23 +183,23 @@ class TestSequential:
         assert Sequential().least_rating is None
 
     def test_a_promotion_is_what_the_bounds_say(self):
-        """The sentence of a promotion holds rates, bounds, margins and sizes; the numbers hold them unrounded."""
-        ruling = decide(Sequential(), [*served(6, 1700, failing=30), *served(7, 300, failing=3)])
-        assert ruling.action == "promote"
-        assert ruling.reason == (
+        """The reason of a promotion has rates, bounds, margins and sizes; the numbers have them unrounded."""
+        verdict = decide(Sequential(), [*served(6, 1700, failing=30), *served(7, 300, failing=3)])
+        assert verdict.action == "promote"
+        assert verdict.reason == (
             "not worse by more than the margins: success 99.0% against 98.2% (at least "
-            f"{100 * ruling.numbers['success']['lower']:+.1f} points, margin -5.0); rating 4.40 against 4.40 (at least "
-            f"{ruling.numbers['stars']['lower']:+.2f} stars, margin -0.25); 300 and 1700 conversations"
+            f"{100 * verdict.numbers['success']['lower']:+.1f} points, margin -5.0); rating 4.40 against 4.40 "
+            f"(at least {verdict.numbers['stars']['lower']:+.2f} stars, margin -0.25); 300 and 1700 conversations"
         )
-        assert ruling.numbers["success"]["lower"] > -0.05
-        assert ruling.numbers["stars"]["lower"] > -0.25
-        assert ruling.numbers["success"]["difference"] == pytest.approx(0.99 - 1670 / 1700)
-        assert ruling.numbers["canary"] == {
+        assert verdict.numbers["success"]["lower"] > -0.05
+        assert verdict.numbers["stars"]["lower"] > -0.25
+        assert verdict.numbers["success"]["difference"] == pytest.approx(0.99 - 1670 / 1700)
+        assert verdict.numbers["canary"] == {
             "sessions": 300, "conversations": 300, "rated_conversations": 300, "completed": 1, "success": 0.99,
             "stars": 4.4,
         }  # fmt: skip
-        assert (ruling.numbers["alpha"], ruling.numbers["age_hours"]) == (0.05, 24)
-        assert ruling.numbers["mismatch_p"] > 0.1
+        assert (verdict.numbers["alpha"], verdict.numbers["age_hours"]) == (0.05, 24)
+        assert verdict.numbers["mismatch_p"] > 0.1
 
     @given(st.lists(st.integers(1, 5), min_size=1, max_size=40), st.lists(st.integers(1, 5), min_size=1, max_size=40))
     def test_bounds_are_those_of_the_definition(self, stable, canary):
@@ -215,66 +215,68 @@ class TestSequential:
 
     def test_a_rollback_names_what_is_worse(self):
         """Only the measure that is proven to be worse is named, with its upper bound."""
-        ruling = decide(Sequential(), [*served(6, 340), *served(7, 60, stars=(2,))])
-        assert ruling.action == "rollback"
-        assert ruling.reason.startswith("worse: rating 2.00 against 4.40 (at most -")
-        assert "success" not in ruling.reason
+        verdict = decide(Sequential(), [*served(6, 340), *served(7, 60, stars=(2,))])
+        assert verdict.action == "rollback"
+        assert verdict.reason.startswith("worse: rating 2.00 against 4.40 (at most -")
+        assert "success" not in verdict.reason
 
     def test_a_version_that_clients_leave_is_rolled_back(self):
         """Where clients leave a third of the canary's sessions, however good the others are, completion is named."""
         left = [replace(each, success=None) if i % 3 == 0 else each for i, each in enumerate(served(7, 300))]
-        ruling = decide(Sequential(), [*served(6, 1700), *left])
-        assert ruling.action == "rollback"
-        assert ruling.reason.startswith("worse: completion 66.7% against 100.0% (at most -")
-        assert ruling.numbers["canary"]["success"] == 1
+        verdict = decide(Sequential(), [*served(6, 1700), *left])
+        assert verdict.action == "rollback"
+        assert verdict.reason.startswith("worse: completion 66.7% against 100.0% (at most -")
+        assert verdict.numbers["canary"]["success"] == 1
 
-    def test_completion_is_told_where_it_matters(self):
-        """Where clients leave some of either version's sessions, a promotion tells of completion, too."""
+    def test_completion_is_in_the_reason_where_it_matters(self):
+        """Where clients leave some of either version's sessions, the reason of a promotion names completion, too."""
         left = [replace(each, success=None) if i % 50 == 0 else each for i, each in enumerate(served(6, 1700))]
-        ruling = decide(Sequential(), [*left, *served(7, 300)])
-        assert ruling.action == "promote"
-        assert ruling.reason.startswith("not worse by more than the margins: completion 100.0% against 98.0% (at least")
+        verdict = decide(Sequential(), [*left, *served(7, 300)])
+        assert verdict.action == "promote"
+        assert verdict.reason.startswith(
+            "not worse by more than the margins: completion 100.0% against 98.0% (at least"
+        )
 
     def test_completion_has_to_be_shown(self):
         """Where clients leave as many of both, but too few came to show that, nothing is promoted yet."""
         rows = [*served(6, 1700), *served(7, 300)]
         left = [replace(each, success=None) if i % 10 == 0 else each for i, each in enumerate(rows)]
-        ruling = decide(Sequential(), left)
-        assert ruling.numbers["success"]["lower"] > -0.05
-        assert ruling.action == "wait"
-        assert ruling.reason.startswith("undecided: completion 90.0% against 90.0% (-5.6 to ")
+        verdict = decide(Sequential(), left)
+        assert verdict.numbers["success"]["lower"] > -0.05
+        assert verdict.action == "wait"
+        assert verdict.reason.startswith("undecided: completion 90.0% against 90.0% (-5.6 to ")
 
     def test_worse_within_the_margins_is_rolled_back(self):
         """A version known to be worse, but by less than the margins, is not promoted."""
-        ruling = decide(Sequential(max_sessions=5000), [*served(6, 17_000), *served(7, 3000, failing=60)])
-        assert ruling.numbers["success"]["lower"] > -0.05
-        assert ruling.action == "rollback"
+        verdict = decide(Sequential(max_sessions=5000), [*served(6, 17_000), *served(7, 3000, failing=60)])
+        assert verdict.numbers["success"]["lower"] > -0.05
+        assert verdict.action == "rollback"
 
     def test_no_failure_in_a_few_sessions_proves_little(self):
         """Thirty sessions without a failure do not show a success rate to be within five points."""
-        ruling = decide(Sequential(), [*served(6, 170), *served(7, 30)])
-        assert ruling.action == "wait"
-        assert ruling.numbers["success"]["lower"] < -0.05
-        assert ruling.reason.startswith("undecided: success 100.0% against 100.0% (-")
+        verdict = decide(Sequential(), [*served(6, 170), *served(7, 30)])
+        assert verdict.action == "wait"
+        assert verdict.numbers["success"]["lower"] < -0.05
+        assert verdict.reason.startswith("undecided: success 100.0% against 100.0% (-")
 
     def test_a_conversation_is_one_observation(self):
         """Three hundred good sessions of one conversation are one observation, not three hundred."""
         one = [replace(each, conversation="talk") for each in served(7, 300)]
-        ruling = decide(Sequential(), [*served(6, 1700), *one], share=0.001)
-        assert ruling.numbers["canary"]["sessions"] == 300
-        assert ruling.numbers["canary"]["conversations"] == 1
-        assert ruling.action == "wait"
+        verdict = decide(Sequential(), [*served(6, 1700), *one], share=0.001)
+        assert verdict.numbers["canary"]["sessions"] == 300
+        assert verdict.numbers["canary"]["conversations"] == 1
+        assert verdict.action == "wait"
 
     def test_a_conversation_that_met_both_is_left_out(self):
         """Where both versions answered in a conversation, it compares nothing; other versions' sessions neither."""
         both = [outcome("a", 6, talk="both"), outcome("b", 7, talk="both")]
         stray = [outcome("c", 5), replace(outcome("d", 7), answered="base")]
-        ruling = decide(Sequential(), [*served(6, 40), *served(7, 8), *both, *stray])
-        assert ruling.numbers["other_sessions"] == 4
-        assert ruling.numbers["canary"]["conversations"] == 8
+        verdict = decide(Sequential(), [*served(6, 40), *served(7, 8), *both, *stray])
+        assert verdict.numbers["other_sessions"] == 4
+        assert verdict.numbers["canary"]["conversations"] == 8
 
     def test_conversations_that_met_both_end_it(self):
-        """Where more than a few conversations crossed over, what is left is a choice of them: it ends, and says why."""
+        """Where more than a few conversations met both versions, the rollout stops, and the reason says so."""
         clean = [*served(6, 1700), *served(7, 300)]
 
         def both(count: int) -> list[Outcome]:
@@ -282,38 +284,40 @@ class TestSequential:
 
         assert decide(Sequential(), [*clean, *both(3)]).action == "promote"
         assert decide(Sequential(), [*served(6, 170), *served(7, 30), *both(2)]).action == "wait"
-        ruling = decide(Sequential(), [*clean, *both(4)])
-        assert ruling.action == "stop"
-        assert ruling.reason.startswith("4 conversations met more than one version, 300 the canary alone: ")
-        assert ruling.numbers["crossed_conversations"] == 4
+        verdict = decide(Sequential(), [*clean, *both(4)])
+        assert verdict.action == "stop"
+        assert verdict.reason.startswith("4 conversations met more than one version, 300 the canary alone: ")
+        assert verdict.numbers["crossed_conversations"] == 4
 
     def test_an_uneven_assignment_stops(self):
-        """Half of the conversations where 15% were meant end the rollout, whatever the answers were like."""
-        ruling = decide(Sequential(), [*served(6, 50), *served(7, 50, failing=50)])
-        assert ruling.action == "stop"
-        assert ruling.reason.startswith(
-            "the assignment is not as it was meant: 50 of 100 conversations met the canary where 0.15 of them should"
+        """Half of the conversations in the place of 15% stop the rollout, whatever the answers were like."""
+        verdict = decide(Sequential(), [*served(6, 50), *served(7, 50, failing=50)])
+        assert verdict.action == "stop"
+        assert verdict.reason.startswith(
+            "the assignment is off its share: 50 of 100 conversations met the canary, and 0.15 of them should have"
         )
-        assert ruling.numbers["mismatch_p"] < 0.001
+        assert verdict.numbers["mismatch_p"] < 0.001
 
     def test_the_rollouts_own_share_counts(self):
-        """The share under which the sessions were assigned is the rollout's, whatever the rule's is by now."""
+        """The share is the one that the rollout began with, whatever the rule's is by now."""
         assert decide(Sequential(), [*served(6, 50), *served(7, 50)], share=0.5).action == "wait"
 
     def test_the_cap_on_sessions_ends_undecided(self):
         """At the most sessions, a rollout that is not decided ends without a promotion; the key is named."""
         rows = [*served(6, 227, failing=2), *served(7, 40, failing=1)]
         assert decide(Sequential(), rows).action == "wait"
-        ruling = decide(Sequential(max_sessions=40), rows)
-        assert ruling.action == "stop"
-        assert ruling.reason.startswith("ended without a promotion at canary.max_sessions=40: undecided: success 97.5%")
+        verdict = decide(Sequential(max_sessions=40), rows)
+        assert verdict.action == "stop"
+        assert verdict.reason.startswith(
+            "ended without a promotion at canary.max_sessions=40: undecided: success 97.5%"
+        )
 
     def test_the_cap_on_time_ends_undecided(self):
         """At the highest age it ends as well, with too little data too; a promotion that is due then is made."""
         few = [*served(6, 50), *served(7, 5)]
-        ruling = decide(Sequential(), few, timedelta(days=21))
-        assert ruling.action == "stop"
-        assert ruling.reason.startswith("ended without a promotion at canary.max_age=21d: 5 sessions of the canary; ")
+        verdict = decide(Sequential(), few, timedelta(days=21))
+        assert verdict.action == "stop"
+        assert verdict.reason.startswith("ended without a promotion at canary.max_age=21d: 5 sessions of the canary; ")
         assert decide(Sequential(), few, timedelta(days=20, hours=23)).action == "wait"
         assert decide(Sequential(), [*served(6, 1700), *served(7, 300)], timedelta(days=22)).action == "promote"
 
@@ -330,7 +334,7 @@ class TestSequential:
 
     @given(sessions, st.randoms(use_true_random=False))
     def test_the_order_does_not_matter(self, outcomes, rng):
-        """The same sessions in another order give the same ruling."""
+        """The same sessions in another order give the same verdict."""
         one, other = decide(Sequential(), outcomes), decide(Sequential(), rng.sample(outcomes, len(outcomes)))
         assert (one.action, one.numbers["canary"]["sessions"]) == (other.action, other.numbers["canary"]["sessions"])
         for measure in ("success", "stars"):
@@ -348,13 +352,13 @@ class TestSequential:
     @given(sessions)
     def test_bounds_enclose_the_difference(self, outcomes):
         """Where there are bounds, the difference is between them, and a promotion or rollback is what they say."""
-        ruling = decide(Sequential(), outcomes)
-        figures = [ruling.numbers[name] for name in ("success", "stars")]
+        verdict = decide(Sequential(), outcomes)
+        figures = [verdict.numbers[name] for name in ("success", "stars")]
         for each in figures:
             assert each["lower"] is None or each["lower"] <= each["difference"] <= each["upper"]
-        if ruling.action == "promote":
+        if verdict.action == "promote":
             assert all(each["lower"] > -each["margin"] for each in figures)
-        if ruling.action == "rollback":
+        if verdict.action == "rollback":
             assert any(each["upper"] < 0 for each in figures)
 
     @settings(max_examples=20)

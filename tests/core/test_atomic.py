@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loraloop.core import atomic
+from waiting import spawn
 
 chunks = st.lists(st.binary(max_size=2000), max_size=6)
 MEGABYTE = 1 << 20
@@ -27,7 +28,7 @@ def names(folder):
 
 def child(code):
     """Python in a process of its own."""
-    return subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, text=True)
+    return spawn([sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE)
 
 
 @given(old=st.none() | st.binary(max_size=100), new=chunks)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,6 +24,54 @@ STRUCT = Exception("Could not override 'x'.\nTo append to your config use +x\nKe
 def test_the_nearest_name_is_suggested(word, meant):
     """A word that resembles a name suggests it, one that resembles none suggests nothing."""
     assert suggest.nearest(word, ["dropout", "epochs", "r"]) == (f" (did you mean {meant}?)" if meant else "")
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("trainer.lr", "learning_rate"),
+        ("trainer.wd", "weight_decay"),
+        ("trainer.bs", "batch_size"),
+        ("trainer.batch", "batch_size"),
+        ("trainer.ga", "accumulation"),
+        ("trainer.grad_accum", "accumulation"),
+        ("trainer.accum", "accumulation"),
+        ("trainer.gradient_accumulation_steps", "accumulation"),
+        ("trainer.eps", "epochs"),
+        ("trainer.num_train_epochs", "epochs"),
+        ("trainer.clip", "max_grad_norm"),
+        ("trainer.max_seq_length", "max_length"),
+        ("trainer.lr_scheduler_type", "schedule"),
+        ("trainer.ckpt", "gradient_checkpointing"),
+        ("trainer.lerning_rate", "learning_rate"),
+        ("lora.rank", "r"),
+        ("lora.lora_alpha", "alpha"),
+        ("lora.target_modules", "targets"),
+        ("lora.drop", "dropout"),
+        ("lora.dora", "use_dora"),
+        ("model.torch_dtype", "dtype"),
+        ("model.quant", "quantization"),
+        ("model.attn_implementation", "attention"),
+        ("dataset.val", "validation_share"),
+        ("evaluation.max_tokens", "max_new_tokens"),
+        ("tracker.experiment_name", "experiment"),
+        ("tracker.foo", None),
+    ],
+)
+def test_the_fields_names_lead_to_our_keys(written, meant):
+    """Abbreviations, initials and other libraries' names of a setting suggest the key of the shipped configuration."""
+    parent = written.partition(".")[0]
+    sentence = suggest.sentence(f"{written}=1", STRUCT, [CONF], shipped())
+    told = re.search(r" \(did you mean (.+?)\?\)", sentence)
+    assert (told and told[1]) == (meant and f"{parent}.{meant}"), sentence
+
+
+def shipped():
+    """Every key of the default configuration."""
+    files = {"trainer": "sft", "lora": "r16", "model": "hub", "dataset": "default", "evaluation": "default"}
+    files |= {"tracker": "mlflow"}
+    nodes = {group: yaml.safe_load((CONF / group / f"{name}.yaml").read_text()) for group, name in files.items()}
+    return [*nodes, *(f"{group}.{key}" for group, node in nodes.items() for key in node)]
 
 
 def test_an_unknown_choice_lists_the_choices():

@@ -14,7 +14,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from loraloop.monitor.metrics import COUNTS, LEVELS, LOOP, PrometheusMetrics
-from loraloop.records import Served
+from loraloop.records import Session
 
 ROOT = Path(__file__).parents[2]
 PROMETHEUS = ROOT / "deploy" / "prometheus"
@@ -54,7 +54,7 @@ def exported() -> dict[str, set[str]]:
     metrics.began()
     metrics.ended("/v1/chat/completions", "ocr@7", 200, 0.2)
     metrics.served(
-        Served(
+        Session(
             id="s", time="2026-11-20T10:00:00Z", asked="ocr@7", answered="ocr@7", role="validator", prompt="p",
             answer="a", status="ok", duration=0.2, first_token=0.05, prompt_tokens=3, completion_tokens=5,
         )

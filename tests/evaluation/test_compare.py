@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from loraloop.core.metrics import Measurement, summarise
 from loraloop.evaluation.compare import bootstrap, compare
-from loraloop.evaluation.metrics import Measurement, summarise
 from loraloop.records import Example, Provenance, Row, Score
 
 
@@ -73,10 +75,7 @@ def test_answers_to_the_same_prompts_stand_side_by_side():
 def test_the_order_of_rows_does_not_matter(order):
     """Scores over the same rows in another order are still paired row by row."""
     a = score([str(i) for i in range(8)])
-    shuffled = Score(
-        **{**{name: getattr(a, name) for name in a.metrics()}, "rows": 8, "slices": a.slices},
-        generations=tuple(a.generations[i] for i in order),
-    )
+    shuffled = replace(a, generations=tuple(a.generations[i] for i in order))
     found = compare(a, shuffled)
     assert found.same_rows
     assert all(pair.a == pair.b for pair in found.pairs)
@@ -85,8 +84,6 @@ def test_the_order_of_rows_does_not_matter(order):
 def test_equal_prompts_are_paired_once_each():
     """Rows that repeat are paired in order, none twice."""
     double = score(["0"] * 1)
-    both = Score(
-        **{**double.metrics(), "rows": 2, "slices": double.slices}, generations=double.generations + double.generations
-    )
+    both = replace(double, rows=2, generations=double.generations + double.generations)
     assert len(compare(both, double).pairs) == 1
     assert len(compare(both, both).pairs) == 2

@@ -1,52 +1,11 @@
-"""Rows become the token ids that they are trained on."""
+"""Rows are cut to the model's positions and put into batches."""
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loraloop.errors import DataError
-from loraloop.evaluation.encode import encode, fit, grouped, shorten
-
-
-def merging_tokenizer():
-    """A BPE tokenizer without a start token, which merges a trailing blank of the prompt with an ``a``."""
-    from tokenizers import Tokenizer, models
-    from transformers import PreTrainedTokenizerFast
-
-    vocabulary = {character: i for i, character in enumerate("abcde> \n:")}
-    vocabulary |= {" a": 9, "</s>": 10, "<pad>": 11, "<unk>": 12}
-    special = {"eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
-    model = models.BPE(vocab=vocabulary, merges=[(" ", "a")], unk_token=special["unk_token"])
-    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer(model), **special)
-
-
-TEXTS = [("abc\n> ", "abc"), ("b: ", "bad"), ("", "cab"), ("ab", ""), ("é\n> ", "a\nb</s>"), ("x> ", "a<eos>")]
-
-
-@pytest.mark.parametrize("kind", ["bytes", "merging"])
-def test_ids_and_masks_are_those_of_trl(kind, tokenizer, llama, tmp_path):
-    """SFTTrainer prepares the same ids for every text, and trains on the same positions."""
-    from datasets import Dataset
-    from trl import SFTConfig, SFTTrainer
-
-    chosen = tokenizer if kind == "bytes" else merging_tokenizer()
-    data = Dataset.from_list([{"prompt": prompt, "completion": completion} for prompt, completion in TEXTS])
-    args = SFTConfig(output_dir=str(tmp_path), max_length=None, bf16=False, report_to="none", use_cpu=True)
-    prepared = SFTTrainer(llama(), args, train_dataset=data, processing_class=chosen).train_dataset
-    for row, (prompt, completion) in zip(prepared, TEXTS, strict=True):
-        ids, length = encode(chosen, prompt, completion)
-        assert ids == row["input_ids"]
-        assert [-100] * length + ids[length:] == row["labels"]
-
-
-def test_a_tokenizer_without_an_end_token_is_refused(tokenizer):
-    """Without an end token a completion has no end to learn."""
-    endless = merging_tokenizer()
-    endless.eos_token = None
-    with pytest.raises(DataError, match="no end token"):
-        encode(endless, "a", "b")
+from loraloop.evaluation.encode import fit, grouped, shorten
 
 
 def test_shortening_keeps_the_start_token_and_the_end_of_the_prompt():

@@ -11,9 +11,9 @@ from loraloop.records import Score
 
 
 def score(rate: float) -> Score:
-    return Score(
-        rows=640, loss=1, perplexity=2, exact_match=rate, task_accuracy=rate, rouge_l=rate, bleu=rate * 100, chrf=50
-    )
+    rates = dict.fromkeys(("exact_match", "task_accuracy", "rouge_l"), rate)
+    errors = dict.fromkeys(rates, 0.01)
+    return Score(rows=640, values={"loss": 1, **rates, "bleu": rate * 100, "chrf": 50}, errors=errors)
 
 
 def test_bars_stand_at_the_rates_in_percent():

@@ -9,17 +9,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from loraloop.core.metrics import METRICS, Measurement
 from loraloop.errors import DataError
 from loraloop.evaluation import store
-from loraloop.evaluation.metrics import Measurement
 from loraloop.records import Generation, Score
 
 NUMBERS = st.floats(allow_nan=False)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 GENERATIONS = st.lists(st.builds(Generation, TEXT, TEXT, TEXT, TEXT, st.booleans()), max_size=3).map(tuple)
-SLICES = st.dictionaries(TEXT, st.dictionaries(TEXT, NUMBERS, max_size=3), max_size=3)
-METRICS = dict.fromkeys(("loss", "perplexity", "exact_match", "task_accuracy", "rouge_l", "bleu", "chrf"), NUMBERS)
-SCORES = st.builds(Score, rows=st.integers(0, 99), **METRICS, slices=SLICES, generations=GENERATIONS)
+NAMES = st.sampled_from([*METRICS, "of_another_version"])
+VALUES = st.dictionaries(NAMES, NUMBERS, max_size=3)
+SLICES = st.dictionaries(TEXT, st.builds(Score, rows=st.integers(0, 99), values=VALUES, errors=VALUES), max_size=3)
+SCORES = st.builds(Score, rows=st.integers(0, 99), values=VALUES, errors=VALUES, slices=SLICES, generations=GENERATIONS)
 
 
 @given(SCORES)
@@ -34,14 +35,14 @@ def test_a_written_score_reads_back_equal(tmp_path_factory, score):
 def test_files_are_json_that_any_reader_takes(tmp_path):
     """Infinity and NaN, which JSON lacks, are written as strings."""
     values = {**dict.fromkeys(METRICS, 0.5), "loss": math.nan, "perplexity": math.inf}
-    store.write(Score(rows=1, **values), tmp_path)
+    store.write(Score(rows=1, values=values), tmp_path)
 
     def refuse(name: str) -> None:
         raise AssertionError(name)
 
     data = json.loads((tmp_path / "score.json").read_text(), parse_constant=refuse)
     assert (data["loss"], data["perplexity"], data["rows"]) == ("nan", "inf", 1)
-    assert math.isnan(store.read(tmp_path).loss)
+    assert math.isnan(store.read(tmp_path)["loss"])
 
 
 @pytest.mark.parametrize(
@@ -50,7 +51,7 @@ def test_files_are_json_that_any_reader_takes(tmp_path):
 )
 def test_an_unreadable_score_names_its_folder(tmp_path, name, content):
     """A damaged file is a data error that says where and what."""
-    store.write(Score(rows=0, **dict.fromkeys(METRICS, 0.5)), tmp_path)
+    store.write(Score(rows=0, values=dict.fromkeys(METRICS, 0.5)), tmp_path)
     (tmp_path / name).write_text(content)
     with pytest.raises(DataError, match="holds no readable score"):
         store.read(tmp_path)
@@ -69,3 +70,20 @@ def test_a_cached_measurement_reads_back_equal(tmp_path):
     assert store.recall(tmp_path / "m.json", 2) == measured
     assert store.recall(tmp_path / "m.json", 3) is None
     assert store.recall(tmp_path / "other.json", 2) is None
+
+
+OLD = """{
+ "rows": 4, "loss": 0.5, "perplexity": "inf", "exact_match": 0.25, "task_accuracy": 0.5, "rouge_l": 0.75,
+ "bleu": 12.5, "chrf": 50.0,
+ "slices": {"count": {"rows": 4.0, "loss": 0.5, "task_accuracy": 0.5, "preference_accuracy": 1.0}}
+}"""
+"""A score as it was written before it had standard errors."""
+
+
+def test_a_score_of_an_earlier_version_is_read(tmp_path):
+    """A flat score without standard errors keeps its rows, metrics and slices, so that old champions compare."""
+    (tmp_path / "score.json").write_text(OLD)
+    (tmp_path / "generations.jsonl").write_text("")
+    score = store.read(tmp_path)
+    assert (score.rows, score["task_accuracy"], score["perplexity"], score.errors) == (4, 0.5, math.inf, {})
+    assert (score.slices["count"].rows, score.slices["count"]["preference_accuracy"]) == (4, 1.0)

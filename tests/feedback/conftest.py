@@ -12,13 +12,13 @@ import pytest
 
 from loraloop.feedback.settings import Feedback
 from loraloop.feedback.store import Store
-from loraloop.records import Served
+from loraloop.records import Session
 
 KINDS = ("sqlite", "postgres")
 COUNT = itertools.count()
 
 
-def served(id: str = "s1", **changes: Any) -> Served:
+def served(id: str = "s1", **changes: Any) -> Session:
     """An answer that came after a second."""
     values: dict[str, Any] = {
         "id": id,
@@ -34,7 +34,7 @@ def served(id: str = "s1", **changes: Any) -> Served:
         "prompt_tokens": 12,
         "completion_tokens": 16,
     }
-    return Served(**values | changes)
+    return Session(**values | changes)
 
 
 @pytest.fixture
@@ -73,6 +73,6 @@ def file(tmp_path: Path) -> Iterator[Store]:
 
 
 @pytest.fixture
-def make() -> Callable[..., Served]:
+def make() -> Callable[..., Session]:
     """A function that makes an answer."""
     return served

@@ -13,15 +13,16 @@ import sqlalchemy as sa
 
 from loraloop.errors import ConfigError, StoreError
 from loraloop.feedback.settings import Feedback
+from waiting import spawn
 
 WRITER = """
 import sys, itertools
 from loraloop.feedback.settings import Feedback
-from loraloop.records import Served
+from loraloop.records import Session
 
 store = Feedback(**{settings!r}).open()
 for number in itertools.count():
-    store.keep(Served(id=f"{{sys.argv[1]}}{{number}}", time="2026-03-02T11:00:00.000+00:00", asked="base",
+    store.keep(Session(id=f"{{sys.argv[1]}}{{number}}", time="2026-03-02T11:00:00.000+00:00", asked="base",
                       answered="base", role=None, prompt="p" * 5000, answer="a", status="ok", duration=1.0,
                       first_token=None, prompt_tokens=1, completion_tokens=1))
     print(f"{{sys.argv[1]}}{{number}}", flush=True)
@@ -34,9 +35,8 @@ def values(settings: Feedback) -> dict[str, str | None]:
 
 def test_a_killed_process_loses_nothing_that_it_acknowledged(settings):
     """Of a process that is killed with SIGKILL while it writes, every session that it acknowledged is there."""
-    writer = subprocess.Popen(
-        [sys.executable, "-c", WRITER.format(settings=values(settings)), "w"], stdout=subprocess.PIPE, text=True
-    )
+    command = [sys.executable, "-c", WRITER.format(settings=values(settings)), "w"]
+    writer = spawn(command, stdout=subprocess.PIPE)
     acknowledged = [writer.stdout.readline().strip() for _ in range(20)]
     writer.send_signal(signal.SIGKILL)
     acknowledged += writer.stdout.read().split()
@@ -53,7 +53,7 @@ def test_a_killed_process_loses_nothing_that_it_acknowledged(settings):
 def test_several_processes_begin_and_write_at_once(settings):
     """Three processes that make the tables and write at the same time do not disturb each other."""
     command = [sys.executable, "-c", WRITER.format(settings=values(settings))]
-    writers = [subprocess.Popen([*command, name], stdout=subprocess.PIPE, text=True) for name in "abc"]
+    writers = [spawn([*command, name], stdout=subprocess.PIPE) for name in "abc"]
     acknowledged = [writer.stdout.readline().strip() for _ in range(5) for writer in writers]
     for writer in writers:
         writer.kill()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-import time
 from pathlib import Path
 
 import pytest
+
+from waiting import until
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 HOSTILE = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">\"'>"
@@ -46,14 +47,6 @@ def press(page, place):
         page.call("Input.dispatchMouseEvent", type=kind, button="left", clickCount=1, **at)
 
 
-def eventually(true):
-    """Wait, at most ten seconds, for something that the browser does on its own."""
-    end = time.monotonic() + 10
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.02)
-
-
 @pytest.mark.parametrize(("width", "touched"), [(1280, False), (360, True)])
 def test_hostile_text_is_text(page, pictures, file, make, width, touched):
     """At desktop and phone width, tags, quotes, writing from right to left and endless words are shown as text."""
@@ -85,7 +78,7 @@ def test_the_form_works_without_javascript(page, pictures, file, make):
             press(page, place)
             if each == "#comment":
                 page.call("Input.insertText", text="it pressed Escape\nתודה")
-        eventually(lambda: file.session("s1").rating is not None)
+        until(lambda: file.session("s1").rating is not None, "the rating is kept")
         page.call("Emulation.setScriptExecutionDisabled", value=False)
     rating = file.session("s1").rating
     assert (rating.stars, rating.issues) == (2, ("wrong_action_selected",))

@@ -9,11 +9,10 @@ import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
+from loraloop.core.durations import stamp
 from loraloop.feedback import layout
-from loraloop.feedback.ratings import Rating
 from loraloop.feedback.schema import sessions
-from loraloop.feedback.store import stamp
-from loraloop.records import Outcome
+from loraloop.records import Outcome, Rating
 
 DAY = "2026-03-02T11:{:02}:00.000+00:00"
 
@@ -102,7 +101,7 @@ def test_what_was_served_when_is_not_known(file, tmp_path):
     for name, text in (("dated", '{"task": "t", "created": "2026-03-02T11:00:00Z"}'), ("bare", '{"task": "t"}')):
         (tmp_path / "in" / name).mkdir(parents=True)
         (tmp_path / "in" / name / "session.json").write_text(text)
-    layout.take(file, tmp_path / "in")
+    layout.load(file, tmp_path / "in")
     assert len(file.all()) == 2
     assert file.outcomes() == []
 
@@ -113,7 +112,7 @@ def test_exported_and_imported_they_say_the_same(filled, tmp_path):
 
     assert layout.export(filled, tmp_path / "out") == (6, [])
     other = Feedback(folder=tmp_path / "other").open()
-    assert layout.take(other, tmp_path / "out")[:2] == (6, 0)
+    assert layout.load(other, tmp_path / "out")[:2] == (6, 0)
     ours, theirs = filled.outcomes(), other.outcomes()
     other.close()
     unknown = {"s2", "s4"}  # session.json knows success and failure alone
@@ -130,7 +129,7 @@ def test_labels_that_no_server_gave(file, tmp_path, label):
     """A conversation that no request could have named sets the session aside."""
     (tmp_path / "in" / "bad").mkdir(parents=True)
     (tmp_path / "in" / "bad" / "session.json").write_text(f'{{"task": "t", "conversation": {label}}}')
-    new, _, (broken,) = layout.take(file, tmp_path / "in")
+    new, _, (broken,) = layout.load(file, tmp_path / "in")
     assert (new, broken.item) == (0, "bad")
     assert "conversation" in broken.reason
 
@@ -142,7 +141,7 @@ def imported(store, folder, **files):
         (folder / "in" / name / "session.json").write_text(
             f'{{"task": "t", "lora_version": "ocr@7", "user_rating": 1, {more}}}'
         )
-    layout.take(store, folder / "in")
+    layout.load(store, folder / "in")
     return store.outcomes()
 
 

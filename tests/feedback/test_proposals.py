@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from loraloop.feedback.ratings import Rating
 from loraloop.feedback.review import propose
+from loraloop.records import Rating
 
 
 def put(store, make, name, stars, answer, **changes):

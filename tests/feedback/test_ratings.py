@@ -1,4 +1,4 @@
-"""The stars that a session's course implies, and how texts are cleaned."""
+"""The stars that a session implies, and how texts are cleaned."""
 
 from __future__ import annotations
 
@@ -7,11 +7,17 @@ import math
 import pytest
 from hypothesis import given, settings, strategies
 
+from loraloop.core.session_file import ISSUES
 from loraloop.feedback.form import Issue
-from loraloop.feedback.ratings import ISSUES, clean, implied
+from loraloop.feedback.ratings import clean, implied
+from loraloop.records import Session
 
 SECONDS = strategies.floats(0, 1e6, allow_nan=False)
 JUST_BELOW_10, JUST_ABOVE_30 = math.nextafter(10, 0), math.nextafter(30, 31)
+
+
+def stars_of(status, seconds, retries):
+    return implied(Session(id="s", prompt="p", status=status, duration=seconds, retries=retries))
 
 
 @pytest.mark.parametrize(
@@ -20,21 +26,21 @@ JUST_BELOW_10, JUST_ABOVE_30 = math.nextafter(10, 0), math.nextafter(30, 31)
 )
 def test_the_edges_of_the_table(seconds, stars):
     """Under 10 s is 5, 10 to 30 s is 4 with both ends, above is 3."""
-    assert implied("ok", seconds, retries=0) == stars
+    assert stars_of("ok", seconds, 0) == stars
 
 
 @settings(deadline=None)
 @given(seconds=SECONDS, retries=strategies.integers(1, 100))
 def test_retries(seconds, retries):
     """A success after a retry is 3, however quick."""
-    assert implied("ok", seconds, retries) == 3
+    assert stars_of("ok", seconds, retries) == 3
 
 
 @settings(deadline=None)
 @given(seconds=SECONDS, retries=strategies.integers(0, 100), status=strategies.sampled_from(["error", "timeout"]))
 def test_failures(seconds, retries, status):
     """A failure is 1, however quick."""
-    assert implied(status, seconds, retries) == 1
+    assert stars_of(status, seconds, retries) == 1
 
 
 @settings(deadline=None)
@@ -42,7 +48,7 @@ def test_failures(seconds, retries, status):
 def test_slower_is_never_better(first, second):
     """Of two successes the slower one never has more stars."""
     quick, slow = sorted([first, second])
-    assert implied("ok", quick, 0) >= implied("ok", slow, 0)
+    assert stars_of("ok", quick, 0) >= stars_of("ok", slow, 0)
 
 
 @settings(deadline=None)

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given, settings, strategies
 
 from loraloop.feedback import statistics
-from loraloop.feedback.logged import Logged
-from loraloop.feedback.ratings import Rating
+from loraloop.records import Rating, Session
 
 
 @settings(deadline=None)
@@ -44,7 +43,7 @@ def test_the_bootstrap_is_as_wide_as_the_theory():
 
 def session(number, status, stars=None, implied=None, duration=1.0):
     rating = None if stars is None else Rating(stars=stars)
-    return Logged(id=str(number), prompt="p", status=status, duration=duration, rating=rating, implied=implied)
+    return Session(id=str(number), prompt="p", status=status, duration=duration, rating=rating, implied=implied)
 
 
 def test_a_version_by_its_sessions():
@@ -55,7 +54,7 @@ def test_a_version_by_its_sessions():
         session(3, "error", stars=1, implied=1, duration=90.0),
         session(4, "cancelled"),
     ]
-    found = statistics.live("ocr@7", sessions, np.random.default_rng(0))
+    found = statistics.summarise("ocr@7", sessions, np.random.default_rng(0))
     assert (found.sessions, found.rated) == (4, 2)
     assert found.success == statistics.share(2, 3)
     assert (found.rating.value, found.implied.value, found.p50.value) == (3.0, pytest.approx(10 / 3), 2.0)
@@ -63,6 +62,6 @@ def test_a_version_by_its_sessions():
 
 def test_a_version_without_sessions():
     """Nothing is known of a version that has not answered, and that is what the figures say."""
-    found = statistics.live("ocr@8", [], np.random.default_rng(0))
+    found = statistics.summarise("ocr@8", [], np.random.default_rng(0))
     assert found.sessions == 0
     assert all(math.isnan(each.value) for each in (found.success, found.rating, found.implied, found.p50))

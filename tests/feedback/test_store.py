@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies
 
 from loraloop.errors import DataError, StoreError
-from loraloop.feedback.ratings import Rating
 from loraloop.feedback.store import RatedError, UnknownSessionError
+from loraloop.records import Rating
 
 BAD = Rating(stars=2, comment="off by 10 px", issues=("ocr_confidence_low",), correction="3 heads, 1 tail")
 
@@ -25,7 +25,7 @@ def test_what_was_served_is_read_back(store, settings, make):
     )  # fmt: skip
     assert (found.role, found.time, found.status, found.duration) == ("validator", make().time, "ok", 12.0)
     assert (found.rating, found.implied, found.correction) == (None, 4, None)
-    assert found.task == "Read the dial.\nHHTT"
+    assert (found.instruction, found.task, found.prompt_text) == ("Read the dial.", "HHTT", "Read the dial.\nHHTT")
     assert found.success
 
 

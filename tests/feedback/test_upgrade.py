@@ -12,7 +12,8 @@ import sqlalchemy as sa
 
 from loraloop.feedback import schema
 from loraloop.feedback.settings import Feedback
-from loraloop.source.sessions import database
+from loraloop.source.sessions import reading
+from waiting import spawn
 
 OLD = Path(__file__).parent / "version1"
 """Dumps (``.dump`` of sqlite3, ``pg_dump --inserts``) of what version 0.1 had written."""
@@ -66,7 +67,7 @@ def test_nothing_is_lost(old, make):
     store.keep(make("s3", conversation="c", client="ann", rollout="r"))
     found = store.session("s3")
     assert (found.conversation, found.client, found.rollout) == ("c", "ann", "r")
-    assert set(database.read(store.database.url)[0]) == {"s1", "s2", "s3"}
+    assert set(reading.read(store.database.url)[0]) == {"s1", "s2", "s3"}
     store.close()
 
 
@@ -93,7 +94,7 @@ def test_several_processes_at_once(old):
     """Three processes that find a database of version 1 at the same time upgrade it once."""
     values = {"url": old.url, "folder": str(old.folder)}
     command = [sys.executable, "-c", OPEN.format(values=values)]
-    started = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    started = [spawn(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(3)]
     assert [process.communicate() for process in started] == [("2 2\n", "")] * 3
 
 
@@ -111,3 +112,18 @@ def test_an_upgrade_that_fails_changes_nothing(old, monkeypatch):
     store = old.open()
     assert len(store.outcomes()) == 2
     store.close()
+
+
+def test_training_reads_it_as_it_is(old):
+    """A database of version 1 that no server has opened since is read for training, and stays of version 1."""
+    from loraloop.feedback.database import address
+    from loraloop.source.sessions.database import read
+
+    url = address(old.url, old.folder)
+    first, second = read(url)
+    assert (first.stars, first.correction, first.answered) == (2, "3 heads, 1 tail", "ocr@7")
+    assert (second.task, second.success, second.rating) == ("plain\0text", False, None)
+    engine = sa.create_engine(url)
+    with engine.connect() as connection:
+        assert connection.scalar(sa.select(schema.facts.c.version)) == 1
+    engine.dispose()

@@ -42,7 +42,7 @@ TICK = (
     "policy.golden_rows=20", "policy.max_forgetting=1", "gate.metric=loss", "gate.margin=0",
 )  # fmt: skip
 FOREVER = 20
-PATIENCE = 120
+PATIENCE = 600
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class End:
     entries: int
     doubles: int
     running: int
-    untold: int
+    unpublished: int
     weights: str
 
 
@@ -67,6 +67,7 @@ def effects() -> list[tuple[Any, str, Callable[..., str]]]:
     """What leaves a trace outside of the process, and how each is called in the table."""
     from mlflow import MlflowClient
 
+    from loraloop.core.transitions import find
     from loraloop.loop.store import LoopStore
     from loraloop.registry.ledger import Ledger
     from loraloop.registry.mlflow import MlflowRegistry
@@ -75,16 +76,21 @@ def effects() -> list[tuple[Any, str, Callable[..., str]]]:
     from loraloop.workflows.retraining.training import Retraining
     from loraloop.workflows.retraining.training_set import TrainingSetBuilder
 
-    def told(store: Any, pending: Any, where: str, **_: Any) -> str:
-        return f"{pending.decided.event} told to {where}"
+    def published(store: Any, entry: Any, where: str, **_: Any) -> str:
+        return f"{entry.event.name} published to {where}"
+
+    def step(store: Any, cycle: Any, *events: Any, **_: Any) -> str:
+        event = events[-1] if events else None
+        row = find(cycle.state, event and event.name, alias=bool(event and event.alias))
+        return f"commit: {row.target}"
 
     return [
         (LoopStore, "begin", lambda *_, **__: "commit: triggered"),
-        (LoopStore, "advance", lambda _, cycle, state, *__, **___: f"commit: {state}"),
+        (LoopStore, "advance", step),
         (LoopStore, "roll_out", lambda *_, **__: "commit: canary"),
         (LoopStore, "note", lambda _, cycle, **changes: f"commit: {', '.join(changes)} of {cycle.state}"),
-        (LoopStore, "told", told),
-        (LoopStore, "judge", lambda *_: "commit: judged"),
+        (LoopStore, "mark_published", published),
+        (LoopStore, "keep_verdict", lambda *_: "commit: verdict"),
         (MlflowRegistry, "register", lambda *_: "registry: register"),
         (MlflowRegistry, "promote", lambda _, number, alias, *__: f"registry: promote {alias}"),
         (MlflowClient, "set_registered_model_alias", lambda _, __, alias, ___: f"MLflow: alias {alias}"),
@@ -94,7 +100,7 @@ def effects() -> list[tuple[Any, str, Callable[..., str]]]:
         (Ledger, "append", lambda _, event, *__, **___: f"ledger: {event}"),
         (TrainingSetBuilder, "_golden", lambda *_: "golden set"),
         (TrainingSetBuilder, "prepare", lambda *_: "corrective set"),
-        (checkpoints, "seal", lambda folder, _: folder.name),
+        (checkpoints, "write_manifest", lambda folder, _: folder.name),
         (Sft, "train", lambda *_: "training"),
         (Retraining, "train", lambda *_: "training and scores"),
     ]
@@ -143,8 +149,7 @@ def run(stage: dict[str, Any]) -> None:
 
 def sessions(store: Any, count: int, answered: str, stars: int, rollout: str | None = None) -> None:
     """Answered and rated sessions, with what should have been answered."""
-    from loraloop.feedback.ratings import Rating
-    from loraloop.records import Served
+    from loraloop.records import Rating, Session
     from loraloop.source.flips import Flips
 
     examples = Flips(runs=1, per_run=count, seed=7).collect(None).examples
@@ -152,7 +157,7 @@ def sessions(store: Any, count: int, answered: str, stars: int, rollout: str | N
         name = f"{answered}-{rollout or 'before'}-{number}"
         prompt = [{"role": "user", "content": f"{example.instruction}\n{example.input}"}]
         store.keep(
-            Served(
+            Session(
                 id=name, time=datetime.now(UTC).isoformat(timespec="milliseconds"), asked="agent:validator",
                 answered=answered, role="validator", prompt=prompt, answer="?", status="ok", duration=1.0,
                 first_token=0.1, prompt_tokens=9, completion_tokens=9, conversation=name, client=f"c{number}",
@@ -235,12 +240,12 @@ def end(folder: Path, killed: str) -> End:
 
     store = Feedback(folder=folder / "mlruns").open()
     loop = LoopStore(store.database)
-    cycles, untold = loop.cycles("validator"), loop.untold("loraloop-ocr")
+    cycles, unpublished = loop.cycles("validator"), loop.unpublished("loraloop-ocr")
     store.close()
     ledger = Ledger(folder / "mlruns" / "loraloop-ocr.ledger.jsonl")
     ledger.verify()
     entries = ledger.entries()
-    told = Counter(entry.numbers["decision"] for entry in entries if "decision" in entry.numbers)
+    entered = Counter(entry.numbers["decision"] for entry in entries if "decision" in entry.numbers)
     with contextlib.closing(sqlite3.connect(folder / "mlruns" / "mlflow.db")) as mlflow:
         sources = dict(mlflow.execute("SELECT version, source FROM model_versions").fetchall())
         ((champion,),) = mlflow.execute("SELECT version FROM registered_model_aliases WHERE alias = 'champion'")
@@ -254,10 +259,10 @@ def end(folder: Path, killed: str) -> End:
         champion=champion,
         promotions=sum(entry.event == "promote" and "decision" in entry.numbers for entry in entries),
         rollouts=sum(entry.event == "rollout" for entry in entries),
-        entries=len(told),
-        doubles=sum(count - 1 for count in told.values()),
+        entries=len(entered),
+        doubles=sum(count - 1 for count in entered.values()),
         running=running,
-        untold=len(untold),
+        unpublished=len(unpublished),
         weights=hashlib.sha256((kept / "adapter_model.safetensors").read_bytes()).hexdigest()[:8],
     )
 
@@ -322,7 +327,7 @@ class Trials:
         ended = [os.waitpid(child, 0)[1] for child in children]
         if any(ended):
             raise SystemExit((folder / "log").read_text())
-        left = (folder / "log").read_text().count("another tick is at work on this role: left to it")
+        left = (folder / "log").read_text().count("another tick works on this role: nothing done")
         if forked(folder, lambda: drive(self.tick)):
             raise SystemExit((folder / "log").read_text())
         return left, end(folder, "at once")
@@ -343,7 +348,7 @@ def apart(points: list[str]) -> list[int]:
 
 
 STEPS = re.compile(
-    "after (commit: (?!judged|run|attempts)|corrective set|MLflow: (alias champion|create version)|training$"
+    "after (commit: (?!verdict|run|attempts)|corrective set|MLflow: (alias champion|create version)|training$"
     "|ledger: promote)|before checkpoint-2"
 )
 """Every transition, and between them what leaves something outside the database: what the tests take of all points."""

@@ -17,12 +17,11 @@ def score(answers: list[tuple[str, bool]]) -> Score:
     """A score of which each answer was right or not."""
     made = tuple(Generation(task, f"q{place}", "a", "a", right) for place, (task, right) in enumerate(answers))
     slices = {
-        task: {"task_accuracy": sum(right for name, right in answers if name == task) / count}
+        task: Score(rows=count, values={"task_accuracy": sum(right for name, right in answers if name == task) / count})
         for task in {name for name, _ in answers}
         if (count := sum(name == task for name, _ in answers))
     }
-    nothing = dict.fromkeys(("loss", "perplexity", "exact_match", "task_accuracy", "rouge_l", "bleu", "chrf"), 0.0)
-    return Score(rows=len(answers), slices=slices, generations=made, **nothing)
+    return Score(rows=len(answers), values={}, slices=slices, generations=made)
 
 
 @given(ANSWERS)

@@ -9,6 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from loraloop.loop.lock import claim, turn
+from waiting import PATIENCE
 
 
 @pytest.mark.parametrize("database", ["postgres"], indirect=True)
@@ -20,7 +21,7 @@ def test_a_lost_connection_does_not_undo_what_was_done(database, caplog):
         with database.read() as connection:
             assert connection.execute(sa.text(end)).all() == [(True,)]
         assert free
-    assert "the connection that held the lock 'tick validator' was lost" in caplog.text
+    assert "the connection that held the lock 'loraloop tick validator' was lost" in caplog.text
     with claim(database, "tick validator", 0) as free:
         assert free
 
@@ -42,9 +43,9 @@ def test_who_comes_second_waits(tmp_path, caplog):
     second = threading.Thread(target=work, daemon=True)
     with turn(tmp_path):
         second.start()
-        assert waits.wait(30)
+        assert waits.wait(PATIENCE)
         steps.append("first")
-    second.join(30)
+    second.join(PATIENCE)
     logger.removeHandler(handler)
     assert steps == ["first", "second"]
-    assert f"another process is at work in {tmp_path}: waiting for it" in caplog.text
+    assert f"another process works in {tmp_path}: waiting for it" in caplog.text

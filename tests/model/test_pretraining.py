@@ -54,14 +54,14 @@ def test_the_recipe_makes_the_shipped_model(recipe):
     """The first losses of the recipe are those in the shipped log, so the weights come from this recipe.
 
     Another processor rounds bfloat16 products otherwise: float32 gives the same losses to within the tolerance, and
-    so must any bfloat16. Another seed, and other drills with it, is ten times further away.
+    so must any bfloat16. Another seed, and other tasks with it, is ten times further away.
     """
     log = json.loads((BUNDLED / "tiny" / LOG).read_text())
     shipped = log["first_losses"][:STEPS]
     assert recipe.losses(STEPS) == pytest.approx(shipped, abs=2e-3)
     assert replace(recipe, bf16=False).losses(STEPS) == pytest.approx(shipped, abs=2e-3)
     assert replace(recipe, seed=1).losses(1) != pytest.approx(shipped[:1], abs=2e-2)
-    assert log["steps"] == recipe.steps
+    assert (log["steps"], log["counting_steps"]) == (recipe.steps, recipe.counting_steps)
 
 
 def test_the_recipe_has_the_shipped_models_shape(recipe, bundled):
@@ -91,6 +91,23 @@ def test_a_run_writes_a_model_that_loads(small):
     log = json.loads((small.output / LOG).read_text())
     assert log["first_losses"] == [round(loss, 6) for loss in small.losses(6)]
     assert log["steps"] == 6
+
+
+def test_the_second_round_goes_on_where_the_first_ended(small, tmp_path):
+    """Both rounds in one run, or the second from the first one's folder, write the same files."""
+    both = replace(small, output=tmp_path / "both", counting_steps=3, counting_batch_size=4)
+    second = replace(both, output=tmp_path / "second", start=small.output)
+    small.run(lambda step, loss: None)
+    seen = {}
+    for each in (both, second):
+        seen[each] = []
+        each.run(lambda step, loss, each=each: seen[each].append(step))
+    assert (seen[both], seen[second]) == ([1, 2, 3, 4, 5, 6, 7, 8, 9], [1, 2, 3])
+    for name in ("model.safetensors", LOG):
+        assert (both.output / name).read_bytes() == (second.output / name).read_bytes()
+    log = json.loads((both.output / LOG).read_text())
+    assert (log["steps"], log["counting_steps"], len(log["counting_losses"])) == (6, 3, 3)
+    assert log["first_losses"] == json.loads((small.output / LOG).read_text())["first_losses"]
 
 
 def test_two_runs_write_the_same_weights(small, tmp_path):

@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from loraloop.errors import StoreError
 from loraloop.monitor.metrics import LOOP, MODELS, OTHER, PrometheusMetrics
-from loraloop.records import Served
+from loraloop.records import Session
 
 TOLD = [
     ("loraloop_loop_cycles_total", {"role": "validator", "outcome": "promoted"}, 2.0),
@@ -28,9 +28,9 @@ TOLD = [
 """What a loop tells, once of each kind."""
 
 
-def served(model: str = "ocr@7", status: str = "ok", role: str | None = "validator") -> Served:
+def served(model: str = "ocr@7", status: str = "ok", role: str | None = "validator") -> Session:
     """An answer of five tokens to a prompt of three."""
-    return Served(
+    return Session(
         id="s", time="2026-11-20T10:00:00Z", asked=model, answered=model, role=role, prompt="p", answer="a",
         status=status, duration=0.2, first_token=0.05, prompt_tokens=3, completion_tokens=5,
     )  # fmt: skip

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from loraloop.ocr.tesseract import Tesseract
+from waiting import until
 
 TEXT = "The quick brown fox"
 
@@ -40,9 +41,7 @@ def workers() -> set[psutil.Process]:
 
 def worker(before: set[psutil.Process]) -> psutil.Process:
     """The one that was not there before, as soon as it is there: other tests may have left theirs."""
-    while not (new := workers() - before):
-        pass
-    return new.pop()
+    return until(lambda: workers() - before, "a worker that reads", pause=0.001).pop()
 
 
 def test_a_killed_worker_costs_its_page_alone(images):

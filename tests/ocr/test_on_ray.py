@@ -59,9 +59,12 @@ def test_a_killed_actor_is_replaced_and_no_page_is_lost(folder, cluster):
     killer = threading.Thread(target=kill_an_actor_that_reads, args=(killed,))
     killer.start()
     images = [folder / "gone.png", *sorted(folder.glob("[0124].png"))]
-    pages = list(OnRay(reader=Tesseract(cache=None), actors=1, shard=3).read(images))
-    assert killed.is_set()
-    killer.join()
+    try:
+        pages = list(OnRay(reader=Tesseract(cache=None), actors=1, shard=3).read(images))
+        assert killed.is_set()
+    finally:
+        killed.set()
+        killer.join()
     assert [page.image for page in pages] == list(map(str, images))
     assert [page.text for page in pages] == ["", *(f"Page number {number}" for number in (0, 1, 2, 4))]
     assert pages[0].reason == "cannot be opened: No such file or directory"
@@ -86,7 +89,7 @@ def _settings(desk) -> dict[str, str]:
     import yaml
 
     from loraloop.core import console
-    from loraloop.stages.read import HOW
+    from loraloop.workflows.reading import HOW
 
     config = yaml.safe_load(desk("stage=read", "output=x.jsonl", "--cfg", "job", "--resolve").out)["ocr"]
     return {name: value for name, value in console.flatten(config).items() if name not in HOW}

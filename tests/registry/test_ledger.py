@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from loraloop.errors import RegistryError
 from loraloop.registry.alias_history import active_version
 from loraloop.registry.ledger import Ledger, moment
+from waiting import spawn
 
 
 def serving(ledger: Ledger, alias: str, at: str) -> int | None:
@@ -143,7 +144,7 @@ for number in range(int(sys.argv[2])):
 
 def _start(path, count):
     command = [sys.executable, "-c", WRITER, str(path), str(count)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    return spawn(command, stdout=subprocess.PIPE)
 
 
 def test_a_killed_writer_loses_nothing_that_it_reported(tmp_path):

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import math
-import struct
 
 import numpy as np
 import pytest
@@ -13,7 +12,6 @@ from hypothesis import strategies as st
 from loraloop.errors import ModelError, RegistryError
 from loraloop.records import Manifest, Probe
 from loraloop.registry import manifest as manifests
-from loraloop.registry import weights
 
 PROBE = Probe(prompt="x", tokens=(3, 1), logits=(0.1, -2.5))
 
@@ -182,40 +180,3 @@ def test_content_is_what_an_adapter_is_not_where_it_came_from(adapter):
     assert changed(target_modules=["v_proj", "q_proj"], base_model_name_or_path="/tmp/tiny") == content  # noqa: S108
     assert changed(lora_alpha=8) != content
     assert changed(target_modules=["q_proj"]) != content
-
-
-@pytest.mark.parametrize(
-    ("dtype", "bits", "finite"),
-    [
-        ("BF16", 0x7F80, False),
-        ("BF16", 0x7F7F, True),
-        ("F16", 0xFC00, False),
-        ("F16", 0xFBFF, True),
-        ("F32", 0xFFC00000, False),
-        ("F64", 0x7FF0000000000000, False),
-        ("F8_E4M3", 0x7F, False),
-        ("F8_E4M3", 0x7E, True),
-        ("F8_E5M2", 0x7C, False),
-        ("F8_E5M2", 0x7B, True),
-        ("U8", 0xFF, True),
-    ],
-)
-def test_every_dtype_is_looked_through(tmp_path, dtype, bits, finite):
-    """The largest finite number passes and infinity or NaN is found, in each float format, without torch."""
-    size = {"F64": 8, "F32": 4, "BF16": 2, "F16": 2}.get(dtype, 1)
-    data = bytes(size) + bits.to_bytes(size, "little")
-    text = json.dumps({"w": {"dtype": dtype, "shape": [2], "data_offsets": [0, 2 * size]}}).encode()
-    path = tmp_path / "w.safetensors"
-    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
-    assert weights.not_finite(path) == ([] if finite else ["w"])
-
-
-def test_a_bad_number_is_found_in_every_chunk(tmp_path, monkeypatch):
-    """Tensors longer than one chunk are read to their end."""
-    monkeypatch.setattr(weights, "CHUNK", 16)
-    from safetensors.numpy import save_file
-
-    values = np.zeros(21, np.float32)
-    values[20] = np.nan
-    save_file({"good": np.zeros(21, np.float32), "late": values}, tmp_path / "w.safetensors")
-    assert weights.not_finite(tmp_path / "w.safetensors") == ["late"]

@@ -311,3 +311,38 @@ heavy = {"mlflow", "peft", "torch", "boto3", "huggingface_hub", "sqlalchemy", "f
 print(sorted(heavy & set(sys.modules)))
 """
     assert subprocess.check_output([sys.executable, "-c", script], text=True) == "[]\n"
+
+
+def test_the_aliases_of_a_base(registry, adapters, other_base):
+    """The aliases of every model are told for one base, by its hashes or by its name, and no adapter is read."""
+    base = adapters[0][1].base
+    registry.register(*adapters[0])
+    registry.promote(1, "champion", "by hand")
+    registry.register(*adapters[1])
+    second = dataclasses.replace(registry, name=f"{registry.name}-second")
+    second.register(*adapters[2])
+    foreign = dataclasses.replace(registry, name=f"{registry.name}-foreign")
+    adapter, manifest = adapters[2]
+    foreign.register(adapter, dataclasses.replace(manifest, base=other_base))
+    shutil.rmtree(registry.resolve("1").path)
+
+    def of(wanted):
+        return [each for each in registry.aliases(wanted) if each[0].startswith(registry.name)]
+
+    ours = [(registry.name, "candidate", 2), (registry.name, "champion", 1), (second.name, "candidate", 1)]
+    assert of(base) == of(base.name) == ours
+    assert of(other_base) == of(other_base.name) == [(foreign.name, "candidate", 1)]
+    assert of(dataclasses.replace(base, quantization="nf4")) == []
+    assert of(dataclasses.replace(base, tokenizer_sha256="0" * 64)) == []
+
+
+def test_the_aliases_of_versions_that_lack_tags(registry, adapters):
+    """A version of an earlier loraloop goes by the tags that it has; one that loraloop did not register is left out."""
+    registry.register(*adapters[0])
+    own = client(registry)
+    for tag in ("quantization", "tokenizer_sha256"):
+        own.delete_model_version_tag(registry.name, "1", tag)
+    version = own.create_model_version(registry.name, source="elsewhere")
+    own.set_registered_model_alias(registry.name, "theirs", version.version)
+    found = [each for each in registry.aliases(adapters[0][1].base) if each[0] == registry.name]
+    assert found == [(registry.name, "candidate", 1)]

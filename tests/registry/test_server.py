@@ -38,12 +38,18 @@ def uri(home, tmp_path_factory):
         env=environment,
         start_new_session=True,
     )
-    for line in server.stderr:
-        if "startup complete" in line:
-            break
-    yield f"http://127.0.0.1:{port}"
-    os.killpg(server.pid, signal.SIGKILL)
-    server.communicate()
+    try:
+        said = []
+        for line in server.stderr:
+            said.append(line)
+            if "startup complete" in line:
+                break
+        else:
+            raise AssertionError("".join(said))
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.communicate()
 
 
 def test_another_machine_gets_the_same_adapter(uri, make_adapter, tmp_path):

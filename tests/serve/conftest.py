@@ -108,14 +108,14 @@ class Said:
     finish: str
 
 
-async def whole(pieces: AsyncIterator[Chunk]) -> Said:
-    """Every piece of an answer, put together."""
-    found = [piece async for piece in pieces]
-    assert [piece.finish for piece in found[:-1]] == [None] * (len(found) - 1)
+async def whole(chunks: AsyncIterator[Chunk]) -> Said:
+    """Every chunk of an answer, put together."""
+    found = [chunk async for chunk in chunks]
+    assert [chunk.finish for chunk in found[:-1]] == [None] * (len(found) - 1)
     return Said(
-        "".join(piece.text for piece in found),
-        sum(piece.tokens for piece in found),
-        tuple(each for piece in found for each in piece.logprobs),
+        "".join(chunk.text for chunk in found),
+        sum(chunk.tokens for chunk in found),
+        tuple(each for chunk in found for each in chunk.logprobs),
         found[-1].finish or "",
     )
 

@@ -1,4 +1,4 @@
-"""One answer, from its first piece to its session."""
+"""One answer, from its first chunk to its session."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import AsyncIterator
 
 from loraloop.errors import StoreError
 from loraloop.monitor.metrics import PrometheusMetrics
-from loraloop.records import Chunk, GenerationRequest, Served
+from loraloop.records import Chunk, GenerationRequest, Session
 from loraloop.serve.answer import Answer, Task
 from loraloop.serve.routing import Route
 
 
 class Two:
-    """A backend whose answers have two pieces; it counts those that are going on."""
+    """A backend whose answers have two chunks; it counts those that are going on."""
 
     def __init__(self) -> None:
         self.going = 0
@@ -35,7 +35,7 @@ class Kept:
     def __init__(self, full: bool = False) -> None:
         self.full, self.all = full, []
 
-    def keep(self, served: Served) -> None:
+    def keep(self, served: Session) -> None:
         """Keep one."""
         if self.full:
             raise StoreError("no space left on device")
@@ -46,7 +46,7 @@ def answer(backend: Two, sessions: Kept) -> Answer:
     """An answer that has not begun."""
     ask = GenerationRequest(model="base", prompt="p", max_tokens=5)
     task = Task(
-        id="s", link="/rate/s", route=Route("base", "base"), prompt="p", ask=ask, tokens=2, retries=0,
+        id="s", link="/rate/s", route=Route("base", "base"), prompt="p", request=ask, tokens=2, retries=0,
         began=time.perf_counter(),
     )  # fmt: skip
     return Answer(task, backend, sessions, PrometheusMetrics())
@@ -59,8 +59,8 @@ def test_closing_frees_the_place_at_once():
     async def left() -> None:
         made = answer(backend, sessions)
         await made.begin()
-        pieces = made.pieces()
-        await anext(pieces)
+        chunks = made.chunks()
+        await anext(chunks)
         assert backend.going == 1
         await made.close()
         assert backend.going == 0
@@ -76,7 +76,7 @@ def test_it_is_kept_once():
     async def whole() -> None:
         made = answer(backend, sessions)
         await made.begin()
-        assert "".join([piece.text async for piece in made.pieces()]) == "ab"
+        assert "".join([chunk.text async for chunk in made.chunks()]) == "ab"
         await made.keep()
         await made.keep()
         await made.close("error")

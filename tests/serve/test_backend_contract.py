@@ -24,6 +24,7 @@ from loraloop.records import GenerationRequest, Version
 from loraloop.serve import run
 from loraloop.serve.server import Server
 from loraloop.serve.vllm import VllmBackend
+from waiting import PATIENCE, until
 
 MESSAGES = [{"role": "system", "content": "copy"}, {"role": "user", "content": "open the gate"}]
 PROMPT = "copy\nopen the gate\n> "
@@ -94,37 +95,37 @@ def vllm(engine: Any, tokenizer: Any, at: dict[str, Version]) -> FastAPI:
             top_p=body["top_p"], top_k=max(0, body["top_k"]), stop=tuple(body["stop"]), seed=body["seed"],
             logprobs=body["logprobs"],
         )  # fmt: skip
-        pieces = engine.generate(ask)
+        chunks = engine.generate(ask)
         try:
-            first = await anext(pieces)
+            first = await anext(chunks)
         except BusyError as fault:
             return error(503, str(fault))
-        return StreamingResponse(events(first, pieces, body), media_type="text/event-stream")
+        return StreamingResponse(events(first, chunks, body), media_type="text/event-stream")
 
     return app
 
 
-async def events(first: Any, pieces: Any, body: dict[str, Any]) -> AsyncIterator[str]:
+async def events(first: Any, chunks: Any, body: dict[str, Any]) -> AsyncIterator[str]:
     """VLLM's stream of a completion, with the running usage."""
 
     async def every() -> AsyncIterator[Any]:
         yield first
-        async for piece in pieces:
-            yield piece
+        async for chunk in chunks:
+            yield chunk
 
     count = 0
-    async with contextlib.aclosing(pieces):
-        async for piece in every():
-            count += piece.tokens
+    async with contextlib.aclosing(chunks):
+        async for chunk in every():
+            count += chunk.tokens
             told = None
             if body["logprobs"] is not None:
                 told = {
-                    "tokens": [token for token, _, _ in piece.logprobs],
-                    "token_logprobs": [value for _, value, _ in piece.logprobs],
-                    "top_logprobs": [{**others, token: value} for token, value, others in piece.logprobs],
+                    "tokens": [token for token, _, _ in chunk.logprobs],
+                    "token_logprobs": [value for _, value, _ in chunk.logprobs],
+                    "top_logprobs": [{**others, token: value} for token, value, others in chunk.logprobs],
                     "text_offset": [],
                 }
-            choice = {"index": 0, "text": piece.text, "logprobs": told, "finish_reason": piece.finish}
+            choice = {"index": 0, "text": chunk.text, "logprobs": told, "finish_reason": chunk.finish}
             yield f"data: {json.dumps({'choices': [choice], 'usage': {'completion_tokens': count}})}\n\n"
     yield f"data: {json.dumps({'choices': [], 'usage': {'completion_tokens': count}})}\n\n"
     yield "data: [DONE]\n\n"
@@ -265,18 +266,26 @@ class TestBackend:
         made = make()
 
         async def leave() -> None:
-            pieces = made.backend.generate(ask("ocr@2", max_tokens=1500))
-            await anext(pieces)
-            await pieces.aclose()
+            chunks = made.backend.generate(ask("ocr@2", max_tokens=1500))
+            await anext(chunks)
+            await chunks.aclose()
             while made.engine.stats()["active"]:
                 await asyncio.sleep(0.01)
 
-        asyncio.run(asyncio.wait_for(leave(), 20))
+        asyncio.run(asyncio.wait_for(leave(), PATIENCE))
 
     def test_a_deadline(self, make, answer):
         """An answer that takes too long ends as it is."""
         made = make()
-        (late,) = answer(made.backend, [ask("ocr@2", max_tokens=1500, deadline=0.2)])
+        seconds = 0.1
+
+        def cut() -> Any:
+            nonlocal seconds
+            seconds *= 2
+            with contextlib.suppress(BusyError):  # a slow machine takes longer to begin, and to end
+                return answer(made.backend, [ask("ocr@2", max_tokens=1500, deadline=seconds)])[0]
+
+        late = until(cut, "an answer that has begun before its deadline")
         assert late.finish == "length"
         assert late.tokens < 1500
 
@@ -286,7 +295,7 @@ class TestBackend:
 
         async def all_at_once() -> list[Any]:
             async def one() -> str:
-                return "".join([piece.text async for piece in made.backend.generate(ask(max_tokens=400))])
+                return "".join([chunk.text async for chunk in made.backend.generate(ask(max_tokens=400))])
 
             return await asyncio.gather(*(one() for _ in range(6)), return_exceptions=True)
 

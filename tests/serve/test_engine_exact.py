@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from loraloop.dataset.template import format_renderer
 from loraloop.model.causal import CausalLM
 from loraloop.records import GenerationRequest
-from loraloop.serve.engine.lora import Adapter, Stack, Update
+from loraloop.serve.engine.lora import AdapterStack, LoraAdapter, Update
 from loraloop.serve.local import LocalBackend
 
 NAMES = ("base", "ocr@1", "ocr@2", "action@1")
@@ -53,7 +53,7 @@ def asks(seed: int, count: int, **changes) -> list[GenerationRequest]:
 
 
 def arriving(engine, asked: list[GenerationRequest], seed: int, said) -> list:
-    """Answers to asks that come one after the other, each once a random earlier one has said so many pieces."""
+    """Answers to asks that come one after the other, each once a random earlier one has said so many chunks."""
     rng = np.random.default_rng(seed)
 
     async def go():
@@ -62,12 +62,12 @@ def arriving(engine, asked: list[GenerationRequest], seed: int, said) -> list:
         async def one(index: int):
             if index:
                 await begun[int(rng.integers(index))].wait()
-            pieces = engine.generate(asked[index])
+            chunks = engine.generate(asked[index])
 
             async def seen():
-                async for piece in pieces:
+                async for chunk in chunks:
                     begun[index].set()
-                    yield piece
+                    yield chunk
 
             return await said(seen())
 
@@ -183,10 +183,10 @@ def test_what_overflows_in_one_row_stays_there(base):
     ids = torch.tensor([list(b"open"), list(b"gate")])
     shape = base.model.model.layers[0].self_attn.q_proj.weight.shape
     huge = Update(torch.eye(shape[1]) * 3e38, torch.ones(shape[1], shape[0]))
-    stack = Stack(base.model)
+    stack = AdapterStack(base.model)
     with torch.inference_mode():
         plain = base.model(ids).logits
-        stack.hold([None, Adapter("huge@1", {"model.layers.0.self_attn.q_proj": huge})])
+        stack.hold([None, LoraAdapter("huge@1", {"model.layers.0.self_attn.q_proj": huge})])
         stack.assign([None, *stack._adapters])
         mixed = base.model(ids).logits
         stack.clear()

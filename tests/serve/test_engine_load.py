@@ -341,15 +341,15 @@ def test_a_swap_lets_the_old_one_finish(backend, versions, answer, said):
     (new,) = answer(backend(versions["ocr@2"]), [replace(COPY, model="ocr@2")])
 
     async def go():
-        pieces = engine.generate(ask)
-        first = await anext(pieces)
+        chunks = engine.generate(ask)
+        first = await anext(chunks)
         await asyncio.to_thread(engine.load, "ocr@1", versions["ocr@2"])
         after = asyncio.ensure_future(said(engine.generate(ask)))
 
         async def whole():
             yield first
-            async for piece in pieces:
-                yield piece
+            async for chunk in chunks:
+                yield chunk
 
         return await said(whole()), await after
 
@@ -365,10 +365,10 @@ def test_an_unloaded_adapter_finishes_its_answer(backend, versions, answer):
     (whole,) = answer(engine, [ask])
 
     async def go() -> str:
-        pieces = engine.generate(ask)
-        text = (await anext(pieces)).text
+        chunks = engine.generate(ask)
+        text = (await anext(chunks)).text
         engine.unload("ocr@1")
-        return text + "".join([piece.text async for piece in pieces])
+        return text + "".join([chunk.text async for chunk in chunks])
 
     assert asyncio.run(go()) == whole.text
     assert engine.loaded() == ["base"]
@@ -404,14 +404,14 @@ def test_who_is_answering_is_not_put_out(backend, versions, answer):
     answer(engine, asked[:1])
 
     async def go() -> list[str]:
-        pieces, others = map(engine.generate, asked)
-        text = (await anext(pieces)).text
+        chunks, others = map(engine.generate, asked)
+        text = (await anext(chunks)).text
         waiting = asyncio.ensure_future(anext(others))
         with pytest.raises(BusyError, match="all 1 places for adapters"):
             await asyncio.to_thread(engine.load, "action@1", versions["action@1"])
         assert not waiting.done()
-        text += "".join([piece.text async for piece in pieces])
-        return [text, (await waiting).text + "".join([piece.text async for piece in others])]
+        text += "".join([chunk.text async for chunk in chunks])
+        return [text, (await waiting).text + "".join([chunk.text async for chunk in others])]
 
     assert asyncio.run(go()) == alone
     assert engine.loaded() == ["base", "ocr@2"]
@@ -422,11 +422,11 @@ def test_a_request_without_a_place_for_its_adapter_is_refused_at_its_deadline(ba
     engine = backend(resolve=versions.__getitem__, max_adapters=1)
 
     async def go() -> None:
-        pieces = engine.generate(replace(COPY, model="ocr@1"))
-        await anext(pieces)
+        chunks = engine.generate(replace(COPY, model="ocr@1"))
+        await anext(chunks)
         with pytest.raises(BusyError, match="no place for ocr@2 came free"):
             await anext(engine.generate(replace(COPY, model="ocr@2", deadline=0.1)))
-        await pieces.aclose()
+        await chunks.aclose()
 
     asyncio.run(go())
 

@@ -13,7 +13,7 @@ import pytest
 from loraloop.dataset.template import chat_renderer, format_renderer
 from loraloop.errors import BusyError, ConfigError, ModelError
 from loraloop.records import GenerationRequest, LoadedModel
-from loraloop.serve.engine import answer as answers
+from loraloop.serve.engine import generation
 from loraloop.serve.local import LocalBackend
 
 COPY = GenerationRequest(
@@ -80,13 +80,13 @@ def test_leaving_frees_the_place(busy, endless, monkeypatch):
     async def go():
         for _ in range(2):
             task = asyncio.ensure_future(hang())
-            pieces = engine.generate(long)
+            chunks = engine.generate(long)
             await asyncio.sleep(0)
-            waiting = asyncio.ensure_future(anext(pieces))
+            waiting = asyncio.ensure_future(anext(chunks))
             await asyncio.sleep(0)
             task.cancel()
             assert (await waiting).text
-            await pieces.aclose()
+            await chunks.aclose()
 
     asyncio.run(go())
     assert engine.stats()["queue"] == 0
@@ -114,23 +114,23 @@ def test_a_late_answer_ends_as_it_is(busy, monkeypatch):
     """At its deadline an answer ends with ``length`` and what it has; one still in the queue is refused."""
     engine = busy(max_batch=1)
     clock = SimpleNamespace(monotonic=time.monotonic)
-    monkeypatch.setattr(answers, "time", clock)
+    monkeypatch.setattr(generation, "time", clock)
     long = replace(COPY, max_tokens=2000)
 
     async def go():
         first, second = engine.generate(long), engine.generate(long)
-        pieces = [await anext(first)]
+        chunks = [await anext(first)]
         waiting = asyncio.ensure_future(anext(second))
         await asyncio.sleep(0)
         clock.monotonic = lambda: time.monotonic() + 1000
-        pieces += [piece async for piece in first]
+        chunks += [chunk async for chunk in first]
         with pytest.raises(BusyError, match="deadline"):
             await waiting
-        return pieces
+        return chunks
 
-    pieces = asyncio.run(go())
-    assert pieces[-1].finish == "length"
-    assert sum(piece.tokens for piece in pieces) < 2000
+    chunks = asyncio.run(go())
+    assert chunks[-1].finish == "length"
+    assert sum(chunk.tokens for chunk in chunks) < 2000
 
 
 def test_closing_ends_every_answer(busy):
@@ -151,8 +151,8 @@ def test_closing_ends_every_answer(busy):
     asyncio.run(go())
 
 
-async def drain(pieces) -> None:
-    async for _ in pieces:
+async def drain(chunks) -> None:
+    async for _ in chunks:
         pass
 
 
@@ -244,7 +244,7 @@ def test_a_thread_outlives_what_nobody_expected(backend, answer, monkeypatch):
     engine = backend()
     (before,) = answer(engine, [COPY])
     with monkeypatch.context() as patch:
-        patch.setattr(answers.Answer, "late", property(lambda _: 1 / 0))
+        patch.setattr(generation.Generation, "late", property(lambda _: 1 / 0))
         with pytest.raises(ModelError, match="division by zero"):
             answer(engine, [COPY])
     assert answer(engine, [COPY]) == [before]

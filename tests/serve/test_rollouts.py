@@ -17,6 +17,7 @@ from loraloop.errors import StoreError
 from loraloop.records import Base, Manifest, Rollout, Version
 from loraloop.serve.names import Versions
 from loraloop.serve.routing import Route, Router
+from waiting import PATIENCE
 
 NAMES = {"ocr": "loraloop-ocr", "fix": "loraloop-recovery"}
 ROLES = {"validator": "ocr@champion", "pinned": "ocr@7", "recovery": "fix@champion"}
@@ -199,7 +200,7 @@ def test_a_client_that_leaves_takes_no_look_with_it():
     """A look that several requests wait for goes on when the first of them is cancelled."""
     world, gate = World(rollouts=[rollout(share=1.0)]), threading.Event()
     router = world.server(60)
-    router._rollouts.ask = lambda: gate.wait(5) and world.running()
+    router._rollouts.ask = lambda: gate.wait(PATIENCE) and world.running()
 
     async def first_leaves() -> str:
         await router.version("ocr@champion")

@@ -13,6 +13,7 @@ from loraloop.records import Base, Manifest, Version
 from loraloop.serve.errors import ApiError
 from loraloop.serve.names import Versions
 from loraloop.serve.routing import Router
+from waiting import PATIENCE
 
 NAMES = {"ocr": "loraloop-ocr"}
 ROLES = {"validator": "ocr@champion", "actor": "base", "recovery": "fix@1"}
@@ -157,7 +158,7 @@ def test_a_client_that_leaves_takes_no_look_up_with_it():
     router, registry = made()
     gate = threading.Event()
     plain = registry.resolve
-    router.versions.resolve = lambda reference: gate.wait(5) and plain(reference)
+    router.versions.resolve = lambda reference: gate.wait(PATIENCE) and plain(reference)
 
     async def first_leaves() -> str:
         first, second = (asyncio.create_task(router.route("ocr@champion")) for _ in range(2))

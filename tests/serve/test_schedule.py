@@ -16,6 +16,7 @@ import pytest
 from pydantic import ValidationError
 
 from loraloop.serve.schedule import Clock, Schedule
+from waiting import PATIENCE, until
 
 SOON = timedelta(milliseconds=10)
 
@@ -24,7 +25,7 @@ OVERDUE = "WARNING the scheduled command still runs after its interval"
 
 
 @pytest.fixture
-def lines() -> Iterator[Callable[..., str]]:
+def lines(monkeypatch) -> Iterator[Callable[..., str]]:
     """A function that waits for the schedule's next line in the log, or its next one about an overdue command."""
     said: queue.Queue[str] = queue.Queue()
     late: queue.Queue[str] = queue.Queue()
@@ -38,7 +39,8 @@ def lines() -> Iterator[Callable[..., str]]:
     level = logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
-    yield lambda overdue=False: (late if overdue else said).get(timeout=30)
+    monkeypatch.setattr("loraloop.serve.schedule.PATIENCE", PATIENCE)
+    yield lambda overdue=False: (late if overdue else said).get(timeout=PATIENCE)
     logger.removeHandler(handler)
     logger.setLevel(level)
 
@@ -73,6 +75,7 @@ def test_never_two_at_once(lines, tmp_path):
     """What falls due while the command runs waits for its end: a command never meets itself."""
     code = f"""
 import os, time
+
 os.mkdir({str(tmp_path / "busy")!r})
 print("alone")
 time.sleep(0.05)
@@ -124,7 +127,7 @@ def test_a_command_that_does_not_listen(lines, monkeypatch):
     with clock(code) as made:
         process = int(lines().rpartition(" ")[2])
         made.stop()
-    assert made._child.returncode == -signal.SIGKILL
+    assert until(lambda: made._child.returncode, "the command's end is known") == -signal.SIGKILL
     with pytest.raises(ProcessLookupError):
         os.kill(process, 0)
 

@@ -1,15 +1,13 @@
-"""What is learned from a served session is asked as it was served."""
+"""What is trained on from a served session is asked as it was served."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
+from loraloop.core import session_file
 from loraloop.dataset.template import format_renderer
+from loraloop.records import Session
 from loraloop.serve.engine import prompt
-from loraloop.source.sessions import database
-from loraloop.source.sessions.log import Session
 from loraloop.source.sessions.text import situation
 
 TEMPLATES = (
@@ -27,21 +25,7 @@ CONVERSATIONS = (
 def test_training_asks_as_serving_did(template: str, turns: list[tuple[str, str]]) -> None:
     """An example of a served conversation is trained with the very prompt that the server made of it."""
     messages = [{"role": role, "content": content} for role, content in turns]
-    row: dict[str, Any] = dict.fromkeys(
-        (
-            "iterations",
-            "stars",
-            "comment",
-            "issues",
-            "answered",
-            "status",
-            "duration",
-            "role",
-            "answer",
-            "correction",
-            "time",
-        )
-    )
-    session = Session.model_validate(database._document({**row, "prompt": messages}))
+    served = Session(id="s", prompt=messages)
+    session = session_file.parse(session_file.SessionFile.of(served).encode()).session("s")
     render = format_renderer(template)
     assert render(session.instruction, situation(session)) == prompt.instruction(render, template, messages)

@@ -11,11 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from loraloop.core import session_file
+from loraloop.core.same_task import collapse
 from loraloop.errors import DataError
-from loraloop.records import Collection
+from loraloop.records import Collection, Session
 from loraloop.source.sessions import Sessions
-from loraloop.source.sessions.log import Session
-from loraloop.source.sessions.text import answer, collapse, render
+from loraloop.source.sessions.calls import calls
+from loraloop.source.sessions.text import answer, render
 
 WORDS = st.sampled_from(["ocr", "read", "click", "save", "wait", "30", "A 12", "a, b", "", "[manual review needed]"])
 ARGUMENTS = st.dictionaries(
@@ -52,7 +54,11 @@ SETS = st.lists(SESSIONS, min_size=1, max_size=12)
 
 
 def validated(records: list[dict[str, Any]]) -> dict[str, Session]:
-    return {f"s{nth:02d}": Session.model_validate_json(json.dumps(record)) for nth, record in enumerate(records)}
+    return {
+        name: session_file.parse(json.dumps(record).encode()).session(name)
+        for nth, record in enumerate(records)
+        for name in [f"s{nth:02d}"]
+    }
 
 
 @pytest.mark.parametrize("pairs", [False, True])
@@ -86,11 +92,11 @@ def test_no_target_is_a_bad_answer_or_a_placeholder(records: list[dict[str, Any]
 def test_chosen_and_rejected_differ_in_stars_and_words(records: list[dict[str, Any]]) -> None:
     """In every pair the rejected answer is the session's own, rated below 3, and the chosen one a 5-star answer."""
     sessions = validated(records)
-    good = {collapse(answer(one)) for one in sessions.values() if one.user_rating == 5}
+    good = {collapse(answer(one)) for one in sessions.values() if one.stars == 5}
     for one in Sessions(pairs=True).judge(sessions):
         for example in one.examples:
             assert example.rejected == answer(sessions[one.id])
-            assert (sessions[one.id].user_rating or 5) < 3
+            assert (sessions[one.id].stars or 5) < 3
             assert collapse(example.output) in good - {collapse(example.rejected or "")}
 
 
@@ -126,10 +132,7 @@ def test_any_bytes_are_read_or_quarantined(files: list[bytes]) -> None:
 @given(first=CALLS, second=CALLS)
 def test_calls_that_differ_are_written_differently(first: dict[str, Any], second: dict[str, Any]) -> None:
     """Two calls read alike only if name and argument values are alike (a lone argument goes without its name)."""
-    made = [
-        Session.model_validate_json(json.dumps({"task": "x", "iterations": [{"tool_calls": [record]}]})).calls
-        for record in (first, second)
-    ]
+    made = [calls(Session(id="s", prompt="x", iterations=[{"tool_calls": [record]}])) for record in (first, second)]
     keys = [
         (
             call.name,

@@ -168,11 +168,11 @@ def test_copies_stay_with_their_image_and_are_the_same_every_time(scans, place, 
 
 def test_drawing_is_repeatable_and_done_once(place):
     """Vaults drawn twice have the same bytes, and vaults that are there are not drawn again."""
-    one = pictures.drawn(place / "one", 5, 6, LOOKS, iter)
+    one = pictures.drawn(place / "one", 5, 6, LOOKS)
     times = [file.stat().st_mtime_ns for file in one]
-    two = pictures.drawn(place / "two", 5, 6, LOOKS, iter)
+    two = pictures.drawn(place / "two", 5, 6, LOOKS)
     assert [file.read_bytes() for file in one] == [file.read_bytes() for file in two]
-    assert [file.stat().st_mtime_ns for file in pictures.drawn(place / "one", 5, 6, LOOKS, iter)] == times
+    assert [file.stat().st_mtime_ns for file in pictures.drawn(place / "one", 5, 6, LOOKS)] == times
     assert [pictures.sidecar(file) for file in one] == [drawing.draw(5, i, LOOKS[i]).text for i in range(6)]
 
 

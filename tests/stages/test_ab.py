@@ -6,9 +6,8 @@ import re
 
 import pytest
 
-from loraloop.feedback.ratings import Rating
 from loraloop.feedback.settings import Feedback
-from loraloop.records import Served
+from loraloop.records import Rating, Session
 
 
 def serve(desk, version: str, stars: list[int], status: str = "ok") -> None:
@@ -17,7 +16,7 @@ def serve(desk, version: str, stars: list[int], status: str = "ok") -> None:
     for number, given in enumerate(stars):
         name = f"{version}-{status}-{number}"
         store.keep(
-            Served(
+            Session(
                 id=name, time="2026-03-02T11:00:00.000+00:00", asked=version, answered=version, role=None,
                 prompt="p", answer="a", status=status, duration=0.2, first_token=0.1, prompt_tokens=3,
                 completion_tokens=5,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from loraloop.core.console import value_with_error
+
 PAIR = "runs=[flips-tiny-r8,flips-tiny-r64]"
 
 
@@ -13,9 +15,10 @@ def test_two_ranks_differ_in_rank_alone_and_their_metrics_stand_side_by_side(com
         ["lora.alpha", "16.0", "128.0"],
         ["lora.r", "8", "64"],
     ]
-    first, _, last = (run.data.metrics["final/loss"] for run in compared.runs())
+    first, _, last = (run.data.metrics for run in compared.runs())
     (row,) = [line.split() for line in seen.out.splitlines() if line.split()[:2] == ["all", "loss"]]
-    assert row[2:5] == [f"{first:.4f}", f"{last:.4f}", f"{last - first:+.4f}"]
+    shown = [value_with_error(each["final/loss"], each["final/loss_se"]).split() for each in (first, last)]
+    assert row[2:9] == [*shown[0], *shown[1], f"{last['final/loss'] - first['final/loss']:+.3f}"]
 
 
 def test_every_task_is_a_slice(compared):

@@ -7,12 +7,7 @@ import re
 import sqlite3
 from typing import Any
 
-import numpy as np
-import pytest
-
 from loraloop.source.flips import Flips
-from loraloop.stages.demo_loop import Mistaught
-from loraloop.workflows.demo.users import PEOPLE, Users
 
 STORY = [
     ("register", 1),
@@ -116,25 +111,3 @@ def test_the_recorded_sessions_replay(looped):
     ours = seen.out.partition("\nplain")[0]
     for what in ("ocr@1  .*trigger fires", "ocr@2 for @1 .*promoted", "ocr@3 for @2 .*rolled back"):
         assert any(re.search(what, line) for line in ours.splitlines()), what
-
-
-def test_users_ask_the_same_again():
-    """The same seed gives the same users, questions and opinions; they are many, and each asks of its own accord."""
-
-    def plan() -> list[Any]:
-        flips = Flips(runs=1).collect(None).examples
-        users = Users("http://127.0.0.1", "validator", flips, Flips().correct, np.random.default_rng(3))
-        return [*users._plan(200), *users._plan(100)]
-
-    assert plan() == plan()
-    assert len({each.conversation for each in plan()}) == 300
-    assert len({each.user for each in plan()}) == PEOPLE
-
-
-@pytest.mark.parametrize("tasks", [("count",), ("count", "parity")])
-def test_a_mistaught_source_gives_the_answers_of_others(tasks):
-    """Its questions are those of the source, and its answers belong to the question before."""
-    source = Flips(runs=1, tasks=tasks)
-    right, wrong = source.collect(None).examples, Mistaught(source).collect(None).examples
-    assert [each.input for each in wrong] == [each.input for each in right]
-    assert [each.output for each in wrong] == [right[at - 1].output for at in range(len(right))]

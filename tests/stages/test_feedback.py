@@ -16,7 +16,8 @@ import pytest
 
 from loraloop.client import Client
 from loraloop.feedback.settings import Feedback
-from loraloop.records import Served
+from loraloop.records import Session
+from waiting import PATIENCE, spawn
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "sessions"
 
@@ -26,7 +27,7 @@ def asked(desk):
     """A desk at which ``s1`` was served."""
     store = Feedback(folder=desk.folder / "mlruns").open()
     store.keep(
-        Served(
+        Session(
             id="s1", time="2026-03-02T11:00:00.000+00:00", asked="base", answered="ocr@7", role=None,
             prompt=[{"role": "user", "content": "read \x1b[31mthis"}], answer="7F-2A", status="ok", duration=1.0,
             first_token=0.1, prompt_tokens=3, completion_tokens=5,
@@ -48,7 +49,7 @@ def on_terminal(desk, typed, *arguments):
     """Give a command at a terminal and type; what was shown."""
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "loraloop", *arguments]
-    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, cwd=desk.folder)
+    process = spawn(command, stdin=theirs, stdout=theirs, stderr=theirs, cwd=desk.folder)
     os.close(theirs)
     os.write(ours, typed.encode())
     shown = b""
@@ -58,7 +59,7 @@ def on_terminal(desk, typed, *arguments):
     except OSError:  # the other end was closed
         pass
     os.close(ours)
-    assert process.wait(timeout=30) == 0, shown
+    assert process.wait(timeout=PATIENCE) == 0, shown
     return shown.decode()
 
 
@@ -147,7 +148,7 @@ def test_what_a_server_served_is_rated(office):
         client = Client(url)
         client.ask("copy\nopen the gate", temperature=0)
         client.rate(2, "not this", ["other"])
-        with httpx2.Client(base_url=url) as browser:
+        with httpx2.Client(base_url=url, timeout=PATIENCE) as browser:
             assert "Rated already" in browser.get(client.link).text
             client.ask("copy\nopen the gate", temperature=0)
             page = browser.get(client.link).text

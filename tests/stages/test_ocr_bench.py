@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from loraloop.core.progress import Progress
 from loraloop.source.vault import benchmark_data
 from loraloop.source.vault.pictures import png
-from loraloop.stages.ocr_bench import BASELINES, DOCUMENTS, PICTURES, SPEEDS, Sample, _words
+from loraloop.workflows.ocr_benchmark import engines, measure
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +25,7 @@ def report(seen, office):
 
 def test_every_engine_is_judged_on_every_kind(report):
     """Each row of pictures has an error for each kind that was drawn, and the mean of all."""
-    assert list(report["pictures"]) == list(PICTURES)
+    assert list(report["pictures"]) == list(engines.for_pictures())
     assert report["half"] == "held_out"
     for row in report["pictures"].values():
         assert set(row) == {"all", "> 95%", "clean", "small"}
@@ -36,18 +37,21 @@ def test_every_engine_reads_documents(tmp_path):
     """Each row of documents has F1 for the layout, in order too, and its distance from plain Tesseract."""
     case = benchmark_data.document(benchmark_data.TUNE, 5)
     (tmp_path / "receipt.png").write_bytes(png(case.pixels))
-    results = _words([Sample(tmp_path / "receipt.png", case.kind, case.text)], lambda name: None)
-    assert list(results) == list(DOCUMENTS)
+    samples = [measure.Sample(tmp_path / "receipt.png", case.kind, case.text)]
+    results = measure.document_words(samples, Progress("reading", "page"))
+    assert list(results) == list(engines.for_documents())
     for row in results.values():
         assert set(row) == {"all", "in order", "least - plain", "receipt"}
         assert 0 <= row["in order"] <= row["all"] <= 1
-        assert row["least - plain"] == pytest.approx(row["all"] - max(results[name]["all"] for name in BASELINES))
+        assert row["least - plain"] == pytest.approx(
+            row["all"] - max(results[name]["all"] for name in engines.BASELINES)
+        )
     assert results["tesseract_auto"]["in order"] > 0.95 > results["tesseract_psm3"]["in order"]
 
 
 def test_speed_is_measured_for_every_row(report):
     """Each speed row has a rate, and preprocessing takes a part of the time."""
-    assert list(report["speed"]["images_per_second"]) == list(SPEEDS)
+    assert list(report["speed"]["images_per_second"]) == list(engines.for_speed())
     assert min(report["speed"]["images_per_second"].values()) > 0
     assert 0 < report["speed"]["preprocessing_share"] < 1
 

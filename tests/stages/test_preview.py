@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
+
+SESSIONS = ("source=sessions", f"source.path={Path(__file__).parents[2] / 'examples' / 'sessions'}")
 MIXED = ("source=mixed", "source.sources.flips.runs=1", "source.sources.vault.synthetic=6")
 
 
-def test_preview_writes_nothing(desk, tmp_path_factory, monkeypatch):
-    """stage=preview source=mixed draws, reads and tokenises, and leaves the folder as empty as it was."""
+@pytest.mark.parametrize("source", [MIXED, SESSIONS])
+def test_preview_writes_nothing(desk, tmp_path_factory, monkeypatch, source):
+    """stage=preview draws, reads and tokenises, and leaves the folder as empty as it was, whatever it logs."""
     monkeypatch.setenv("TMPDIR", str(tmp_path_factory.mktemp("elsewhere")))
-    desk("stage=preview", *MIXED)
+    desk("stage=preview", *source)
     assert list(desk.folder.iterdir()) == []
 
 

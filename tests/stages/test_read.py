@@ -12,7 +12,8 @@ import yaml
 from PIL import Image, ImageDraw, ImageFont
 
 from loraloop.core import console
-from loraloop.stages.read import HOW
+from loraloop.workflows.reading import HOW
+from waiting import until
 
 TEXTS = ("HELLO WORLD", "THE VAULT IS OPEN", "TWO LINES HERE", "ONE KEY LEFT", "RING TWICE")
 READ = ("stage=read", "source=vault", "source.path=scans", "source.synthetic=0", "output=pages.jsonl", "ocr.workers=2")
@@ -124,8 +125,8 @@ def stopped(desk, number: int) -> list[str]:
     """The lines of a run that was ended by ``number`` when it had kept two pages or more; one at least is missing."""
     process = desk.start(*READ, "ocr.workers=1", FRESH)
     part = desk.folder / "pages.jsonl.part"
-    while process.poll() is None and not (part.exists() and part.read_bytes().count(b"\n") > 2):
-        pass
+    two_pages = lambda: part.exists() and part.read_bytes().count(b"\n") > 2  # noqa: E731
+    until(lambda: two_pages() or process.poll() is not None, "two pages are kept", pause=0.001)
     process.send_signal(number)
     out, err = process.communicate()
     assert process.returncode == (130 if number == signal.SIGINT else -number), (out, err)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import pty
-import subprocess
 import sys
 
 import pytest
 
-from loraloop.feedback.ratings import Rating
 from loraloop.feedback.settings import Feedback
-from loraloop.records import Served
+from loraloop.records import Rating, Session
+from waiting import PATIENCE, spawn
 
 
 @pytest.fixture
@@ -20,7 +19,7 @@ def waiting(desk):
     store = Feedback(folder=desk.folder / "mlruns").open()
     for name in ("s1", "s2", "s3"):
         store.keep(
-            Served(
+            Session(
                 id=name, time="2026-03-02T11:00:00.000+00:00", asked="base", answered="base", role=None,
                 prompt=f"task of {name}", answer="wrong", status="ok", duration=1.0, first_token=0.1,
                 prompt_tokens=3, completion_tokens=5,
@@ -77,7 +76,7 @@ def test_one_by_one_at_the_terminal(waiting):
     editor.write_text('#!/bin/sh\necho edited > "$1"\ntouch -d \'+1 minute\' "$1"\n')
     editor.chmod(0o755)
     ours, theirs = pty.openpty()
-    process = subprocess.Popen(
+    process = spawn(
         [sys.executable, "-m", "loraloop", "stage=review"],
         stdin=theirs, stdout=theirs, stderr=theirs, cwd=waiting.folder,
         env=os.environ | {"VISUAL": str(editor), "EDITOR": str(editor)},
@@ -91,7 +90,7 @@ def test_one_by_one_at_the_terminal(waiting):
     except OSError:  # the other end was closed
         pass
     os.close(ours)
-    assert process.wait(timeout=30) == 0, shown
+    assert process.wait(timeout=PATIENCE) == 0, shown
     assert b"right of s3" in shown
     assert corrections(waiting) == {"s1": "right of s1", "s2": "edited", "s3": None}
 

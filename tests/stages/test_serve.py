@@ -1,9 +1,11 @@
-"""Stages ``serve`` and ``keys``, as a person runs them."""
+"""Stage ``serve``, as a person runs it."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
+import shlex
 import signal
 import sqlite3
 import subprocess
@@ -11,14 +13,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import httpx2
-import pytest
 from openai import OpenAI
 
 from loraloop.client import Client
 from loraloop.feedback.settings import Feedback
 from loraloop.loop.cycle import Event
 from loraloop.loop.store import LoopStore
-from loraloop.stages.serve import _tick
+from loraloop.registry.mlflow import MlflowRegistry
+from waiting import PATIENCE
 
 PROMPT = "Count the heads and tails.\nHHTTHHHHHHHTHTHHTTTTHHHHTHTTTHHT"
 RIGHT = "19 heads, 13 tails"
@@ -28,6 +30,18 @@ QUIET = ("tracker=none", "server.port=0")
 @contextmanager
 def serving(desk, *overrides: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The server in a process of its own, and its address."""
+    with started(desk, *overrides) as (process, lines):
+        yield process, facts(lines)["address"].removesuffix("/v1")
+
+
+def facts(lines: list[str]) -> dict[str, str]:
+    """What the server said at its start, by the first word of a line."""
+    return {line.split()[0]: line.strip().partition(" ")[2].strip() for line in lines if line.startswith("  ")}
+
+
+@contextmanager
+def started(desk, *overrides: str) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
+    """The server in a process of its own, and the lines that it printed at its start."""
     process = desk.start("stage=serve", *QUIET, *overrides)
     try:
         lines = []
@@ -37,8 +51,7 @@ def serving(desk, *overrides: str) -> Iterator[tuple[subprocess.Popen[str], str]
                 break
         else:
             raise AssertionError("".join(lines) + process.stderr.read())
-        (address,) = [line.split()[1] for line in lines if line.strip().startswith("address")]
-        yield process, address.removesuffix("/v1")
+        yield process, lines
     finally:
         process.kill()
         process.communicate()
@@ -57,7 +70,8 @@ def test_a_trained_adapter_is_served(finished):
 
     On SIGTERM an answer that has begun comes to its end, and the server leaves with a clean status.
     """
-    with serving(finished, "server.roles.validator=loraloop@champion") as (process, url):
+    patient = ("server.drain_seconds=600", "server.deadline_seconds=600", "serve.deadline_seconds=600")
+    with serving(finished, "server.roles.validator=loraloop@champion", *patient) as (process, url):
         official = OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
         asked = {"messages": [{"role": "user", "content": PROMPT}], "temperature": 0}
         champion = official.chat.completions.create(model="loraloop@champion", **asked)
@@ -69,11 +83,33 @@ def test_a_trained_adapter_is_served(finished):
         first = next(stream)
         process.send_signal(signal.SIGTERM)
         assert first + "".join(stream) == RIGHT
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, out) == (0, "stopped\n"), err
     sessions = [(each["answered"], each["role"], each["status"]) for each in kept(finished)]
     assert sessions == [("loraloop@1", None, "ok"), ("base", None, "ok"), ("loraloop@1", "validator", "ok")]
     assert PROMPT not in err
+
+
+def test_what_is_registered_is_listed_and_served_without_settings(finished):
+    """After the default command the server lists its champion, not an adapter of another base, and answers for it.
+
+    The command that the server prints at its start asks that champion.
+    """
+    foreign = MlflowRegistry(folder=finished.folder / "mlruns", name="foreign")
+    version = dataclasses.replace(foreign, name="loraloop").champion()
+    base = dataclasses.replace(version.manifest.base, sha256="0" * 64)
+    foreign.register(version.path, dataclasses.replace(version.manifest, base=base))
+    with started(finished) as (_, lines):
+        said = facts(lines)
+        assert said["models"] == "base; loraloop@candidate: loraloop@1; loraloop@champion: loraloop@1"
+        command, address, *options = shlex.split(said["try"])
+        assert (command, options[0::2]) == ("curl", ["-H", "-d"])
+        content = httpx2.Headers([options[1].split(": ")])
+        answer = httpx2.post(address, headers=content, content=options[3], timeout=PATIENCE).json()
+        assert answer["model"] == "loraloop@1", answer
+        client = Client(address.removesuffix("/v1/chat/completions"), adapter="loraloop@champion")
+        assert client.ask(PROMPT, temperature=0) == RIGHT
+        assert set(client.models()) == {"base", "loraloop@1", "loraloop@candidate", "loraloop@champion"}
 
 
 def test_an_acknowledged_answer_outlives_the_server(office):
@@ -86,30 +122,6 @@ def test_an_acknowledged_answer_outlives_the_server(office):
             sessions.append(client.session)
         process.kill()
     assert set(sessions) <= {each["id"] for each in kept(office)}
-
-
-def test_keys(desk):
-    """A key is shown once, listed without its text, opens the server, and is taken back."""
-    made = desk("stage=keys", "name=ci", "scopes=[infer]")
-    secret = made.line("key")
-    listed = desk("stage=keys")
-    assert listed.cells("ci")[0] == "infer"
-    assert secret not in listed.out
-    refused = desk.attempt("stage=serve", *QUIET, "server.host=0.0.0.0", "server.keys=none.json")
-    assert refused.code == 2
-    assert "stage=keys" in refused.err
-    assert "opens nothing" in desk("stage=keys", "revoke=ci").out
-    assert desk.attempt("stage=keys", "revoke=ci").code == 2
-
-
-@pytest.mark.parametrize(
-    ("override", "words"), [("scopes=[root]", "infer, feedback, registry, admin"), ("scopes=[]", "infer")]
-)
-def test_scopes_that_do_not_exist(desk, override, words):
-    """A key needs scopes that exist; the error lists them."""
-    seen = desk.attempt("stage=keys", "name=ci", override)
-    assert seen.code == 2
-    assert words in seen.err
 
 
 def test_settings_that_cannot_be(desk):
@@ -138,11 +150,11 @@ def test_a_rollout_goes_to_the_server(finished):
         client.ask(PROMPT, temperature=0)
         store = Feedback(folder=finished.folder / "mlruns").open()
         loop = LoopStore(store.database)
-        decided = Event(event="rollout", version=2, reason="chosen by hand")
-        cycle = loop.choose("validator", "loraloop", 1, 2, "default", 1.0, decided)
+        chosen = Event(name="rollout", version=2, reason="chosen by hand", alias="canary")
+        cycle = loop.choose("validator", "loraloop", 1, 2, "default", 1.0, chosen)
         client.ask(PROMPT, temperature=0)
-        metrics = httpx2.get(f"{url}/metrics").text
-        loop.advance(cycle, "stopped")
+        metrics = httpx2.get(f"{url}/metrics", timeout=PATIENCE).text
+        loop.advance(cycle, Event(name="stop", version=2, reason="undecided"))
         client.ask(PROMPT, temperature=0)
         found = [(each.answered, each.rollout, each.success, each.rater) for each in store.outcomes()]
         store.close()
@@ -161,7 +173,7 @@ def test_the_loop_goes_on_beside_the_server(office):
                 break
         Client(url).ask("copy\nopen the gate", temperature=0)
         process.send_signal(signal.SIGTERM)
-        out, _ = process.communicate(timeout=60)
+        out, _ = process.communicate(timeout=PATIENCE)
     assert (process.returncode, out) == (0, "stopped\n")
     assert any("scheduled: loraloop: validator has no champion" in line for line in said), said
 
@@ -171,10 +183,3 @@ def test_the_server_takes_the_policy_of_its_ticks(desk):
     given = ("policy=seed", "policy.roles=[actor]", "canary.share=0.3", "alerts.urls=json://127.0.0.1")
     assert desk("stage=serve", "schedule.every=4h", *given, "--cfg", "job").code == 0
     assert desk("stage=tick", *given, "--cfg", "job").code == 0
-
-
-def test_the_tick_gets_what_the_server_got():
-    """The scheduled command has the server's settings, but for what only the server has."""
-    kept = ["hydra.searchpath=['file:///own']", "server.port=0", "folder=runs/a b", "+x=1", "policy=seed"]
-    command = _tick(["stage=serve", "schedule.every=4h", "++schedule.every=4h", "hydra.verbose=true", *kept])
-    assert command[1:] == ["-m", "loraloop", "stage=tick", *kept]

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from loraloop.feedback.ratings import Rating
 from loraloop.feedback.settings import Feedback
-from loraloop.records import Rollout, Served
+from loraloop.records import Rating, Rollout, Session
 
 BEGAN = datetime(2026, 3, 2, tzinfo=UTC)
 ROLLOUT = Rollout(id="r1", role="v", model="loraloop-ocr", stable=6, canary=7, share=0.3, began=BEGAN.isoformat())
@@ -23,7 +22,7 @@ def record(folder: Path, rated: bool = True, count: int = 300) -> None:
         rollout = ROLLOUT if number >= count // 3 else None
         version = rollout.version(f"t{number}") if rollout else 6
         store.keep(
-            Served(
+            Session(
                 id=f"s{number:03}", time=time.isoformat(timespec="milliseconds"), asked="agent:v",
                 answered=f"ocr@{version}", role="v", prompt="p", answer="a", status="ok" if version == 6 else "error",
                 duration=1.0, first_token=0.1, prompt_tokens=3, completion_tokens=5, conversation=f"t{number}",

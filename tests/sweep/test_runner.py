@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import multiprocessing
+import os
+import signal
 
 import pytest
 
@@ -26,7 +29,7 @@ def kill(bench, sweep, space, after):
     opened = open_study(sweep, "", space, {})
     session = opened.__enter__()
     session.ask(1)
-    session.recover = lambda: 0
+    session.recover = lambda **_: 0
     opened.__exit__(None, None, None)
 
 
@@ -116,6 +119,30 @@ def test_retries_have_an_end(retries, bench):
     assert len(bench.trials) == 2 * (1 + retries)
 
 
+@pytest.mark.parametrize("retries", [0, 2])
+def test_a_trial_that_kills_its_process_is_tried_max_retries_more_times(retries, bench):
+    """A trial whose process is killed at each attempt is tried ``max_retries`` + 1 times, then fails for good."""
+    sweep = bench.settings(n_trials=2, max_retries=retries)
+
+    def killed() -> None:
+        with open_study(sweep, "", SPACE, {}) as session:
+            session.ask(1)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    for _ in range(retries + 1):
+        process = multiprocessing.get_context("fork").Process(target=killed)
+        process.start()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+    bench.carry_out(sweep)
+    first, *others = bench.trials
+    states = [trial.state.name for trial in bench.trials]
+    assert states == ["FAIL"] * (retries + 1) + ["COMPLETE"]
+    assert all(trial.params == first.params for trial in others[:retries])
+    assert others[-1].params != first.params
+    assert bench.trials[retries].user_attrs["reason"] == f"its process died in attempt {retries + 1}"
+
+
 @pytest.mark.parametrize("answer", [TrainingError("loss is not finite"), float("nan"), None, (1.0, 2.0)])
 def test_what_would_fail_again_is_not_tried_again(answer, bench):
     """An error of loraloop's own, NaN, nothing or a wrong number of values fails one trial, and the sweep goes on."""
@@ -180,7 +207,7 @@ def test_a_trial_killed_before_it_had_parameters_is_proposed_again(bench):
 
 def test_a_result_that_the_launcher_lost_is_found(bench):
     """A job that kept its result with its trial has completed, though the launcher raised for it."""
-    with bench.settings().open("", SPACE, {}) as session:
+    with open_study(bench.settings(), "", SPACE, {}) as session:
         done, lost = session.ask(2)
         session.identity(done).finish(0.25)
         outcomes = [session.tell(proposal, RuntimeError("a worker was killed")).ending for proposal in (done, lost)]
@@ -189,7 +216,7 @@ def test_a_result_that_the_launcher_lost_is_found(bench):
 
 def test_a_custom_search_space_adds_parameters(bench):
     """What a function suggests is proposed with the rest, and tried again with the rest."""
-    with bench.settings().open("", NUMBERS, {}) as session:
+    with open_study(bench.settings(), "", NUMBERS, {}) as session:
         (first,) = session.ask(1, lambda trial: trial.suggest_float("z", trial.params["x"], 5.0))
         session.tell(first, OSError())
         (again,) = session.ask(1, lambda trial: trial.suggest_float("z", trial.params["x"], 5.0))

@@ -11,6 +11,7 @@ import pytest
 
 from loraloop.errors import ConfigError, MissingDependencyError
 from loraloop.sweep import storage
+from waiting import spawn, until
 
 
 def test_the_default_is_a_file_of_the_folder(tmp_path, monkeypatch):
@@ -94,7 +95,7 @@ def claimed_elsewhere(url, study):
         "import sys, time\nfrom loraloop.sweep import storage\n"
         "with storage.claim(sys.argv[1], sys.argv[2]):\n    print('claimed', flush=True)\n    time.sleep(600)"
     )
-    process = subprocess.Popen([sys.executable, "-c", code, url, study], stdout=subprocess.PIPE, text=True)
+    process = spawn([sys.executable, "-c", code, url, study], stdout=subprocess.PIPE)
     assert process.stdout.readline() == "claimed\n"
     return process
 
@@ -127,9 +128,12 @@ def test_a_study_has_one_sweep(kind, tmp_path, request):
 
 def _claim_soon(url, study):
     """A server notices a killed client a moment later."""
-    for _ in range(1000):
+
+    def free():
         try:
             with storage.claim(url, study):
-                return
+                return True
         except ConfigError:
-            continue
+            return False
+
+    until(free, f"the claim of {study} ends")

@@ -73,7 +73,7 @@ def test_a_study_without_a_name_gets_one(bench):
 
 def test_two_sweeps_on_one_study_are_refused(bench):
     """While a sweep is at work a second one on the same study ends with one sentence and fails none of its trials."""
-    with bench.settings().open("", SPACE, TERMS) as session:
+    with open_study(bench.settings(), "", SPACE, TERMS) as session:
         (proposal,) = session.ask(1)
         caught = []
 
@@ -129,7 +129,7 @@ def test_a_study_in_postgresql_is_the_study_in_a_file(postgres, bench):
     opening = open_study(sweep, "", SPACE, {})
     session = opening.__enter__()
     session.ask(1)
-    session.recover = lambda: 0
+    session.recover = lambda **_: 0
     opening.__exit__(None, None, None)
     rest = bench.carry_out(sweep, SPACE)
     in_a_file = bench.carry_out((bench / "file").settings("TPESampler", n_trials=5), SPACE)

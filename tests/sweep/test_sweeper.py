@@ -20,6 +20,7 @@ import yaml
 from hydra.core.hydra_config import HydraConfig
 
 from loraloop.errors import ConfigError, PrunedError, SweepError, TrainingError
+from waiting import spawn
 
 CONF = Path(__file__).parents[2] / "conf"
 CONFIG = f"""
@@ -294,7 +295,7 @@ def test_a_killed_sweep_continues(app):
     command = [sys.executable, "app.py", "-m", *asked]
     environment = os.environ | {"HYDRA_FULL_ERROR": "1"}
     stopping = environment | {"STOP": "5"}
-    killed = subprocess.Popen(command, cwd=app.folder, env=stopping, stdout=subprocess.PIPE, text=True)
+    killed = spawn(command, cwd=app.folder, env=stopping, stdout=subprocess.PIPE)
     with killed:
         assert "waiting\n" in iter(killed.stdout.readline, "")
         killed.send_signal(signal.SIGKILL)

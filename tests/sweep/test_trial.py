@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loraloop.errors import PrunedError
+from loraloop.sweep.opening import open_study
 from loraloop.sweep.space import Numbers
 from loraloop.sweep.trial import Trial
 
@@ -54,7 +55,7 @@ def curve(session, losses):
 
 def test_a_worse_trial_is_pruned_at_its_step(bench):
     """A trial whose loss is above the median ends at that step as PRUNED, and the reason names step, rule and loss."""
-    with bench.settings(pruner=MEDIAN).open("", SPACE, {}) as session:
+    with open_study(bench.settings(pruner=MEDIAN), "", SPACE, {}) as session:
         good = [curve(session, losses) for losses in ([5.0, 3.0, 1.0], [4.0, 2.0, 1.0])]
         bad = curve(session, [4.5, 9.0, 0.0])
     assert [finished.ending.state for finished in [*good, bad]] == ["COMPLETE", "COMPLETE", "PRUNED"]
@@ -66,7 +67,7 @@ def test_a_worse_trial_is_pruned_at_its_step(bench):
 
 def test_a_study_that_maximises_prunes_high_losses_too(bench):
     """Where the job's value is maximised, the trial with the higher loss is the worse one all the same."""
-    with bench.settings(pruner=MEDIAN, direction="maximize").open("", SPACE, {}) as session:
+    with open_study(bench.settings(pruner=MEDIAN, direction="maximize"), "", SPACE, {}) as session:
         for _ in range(2):
             curve(session, [5.0, 3.0])
         states = [curve(session, losses).ending.state for losses in ([1.0, 0.5], [9.0, 9.0])]
@@ -75,7 +76,7 @@ def test_a_study_that_maximises_prunes_high_losses_too(bench):
 
 def test_hyperband_prunes_across_processes_of_one_study(bench):
     """Hyperband, built anew for each report, keeps good trials and ends hopeless ones."""
-    with bench.settings(pruner=HYPERBAND, n_trials=12).open("", SPACE, {}) as session:
+    with open_study(bench.settings(pruner=HYPERBAND, n_trials=12), "", SPACE, {}) as session:
         curves = [[level] * 9 for level in (1.0, 1.0, 1.0, 9.0, 9.0, 9.0, 9.0, 1.0)]
         states = [curve(session, losses).ending.state for losses in curves]
     assert states[0] == "COMPLETE"
@@ -84,7 +85,7 @@ def test_hyperband_prunes_across_processes_of_one_study(bench):
 
 def test_without_a_pruner_losses_are_only_kept(bench):
     """By default every trial runs to its end, and its losses are in the study."""
-    with bench.settings().open("", SPACE, {}) as session:
+    with open_study(bench.settings(), "", SPACE, {}) as session:
         states = [curve(session, [9.0 * n, 9.0 * n]).ending.state for n in range(4)]
     assert set(states) == {"COMPLETE"}
     assert bench.trials[3].intermediate_values == {0: 27.0, 1: 27.0}
@@ -92,7 +93,7 @@ def test_without_a_pruner_losses_are_only_kept(bench):
 
 def test_several_objectives_report_nothing(bench):
     """With two objectives a report is passed over: there is no one value to compare."""
-    with bench.settings(direction=["minimize", "minimize"]).open("", SPACE, {}) as session:
+    with open_study(bench.settings(direction=["minimize", "minimize"]), "", SPACE, {}) as session:
         (proposal,) = session.ask(1)
         session.identity(proposal).report(1, 0.5)
         session.tell(proposal, (0.5, 0.5))
@@ -101,7 +102,7 @@ def test_several_objectives_report_nothing(bench):
 
 def test_a_trial_that_the_sweep_gave_up_ends(bench):
     """A job that outlived its sweep is told to end when it next reports, and changes nothing."""
-    with bench.settings().open("", SPACE, {}) as session:
+    with open_study(bench.settings(), "", SPACE, {}) as session:
         (proposal,) = session.ask(1)
         trial = session.identity(proposal)
     with pytest.raises(PrunedError, match="trial 0 ended at step 7: the sweep went on without it"):
@@ -111,7 +112,7 @@ def test_a_trial_that_the_sweep_gave_up_ends(bench):
 
 def test_facts_are_kept_with_the_trial(bench):
     """What a job notes, such as its run, stands with the trial; its parent is the sweep's run."""
-    with bench.settings().open("", SPACE, {}) as session:
+    with open_study(bench.settings(), "", SPACE, {}) as session:
         (proposal,) = session.ask(1)
         trial = Trial.decode(session.identity(proposal, "abc").encode())
         trial.note(run="r1", seconds=2.5)
@@ -121,7 +122,7 @@ def test_facts_are_kept_with_the_trial(bench):
 
 def test_another_process_reports_to_the_same_trial(bench):
     """The text alone is enough for a process elsewhere to report and note."""
-    with bench.settings().open("", SPACE, {}) as session:
+    with open_study(bench.settings(), "", SPACE, {}) as session:
         (proposal,) = session.ask(1)
         code = (
             "import sys\nfrom loraloop.sweep.trial import Trial\ntrial = Trial.decode(sys.argv[1])\n"

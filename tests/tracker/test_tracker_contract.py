@@ -11,7 +11,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 
@@ -21,6 +20,7 @@ from matplotlib.figure import Figure
 from loraloop.errors import PrunedError, TrackingError
 from loraloop.tracker.mlflow import Mlflow
 from loraloop.tracker.none import NoTracker
+from waiting import until
 
 
 def free_port() -> int:
@@ -48,8 +48,8 @@ def server(template, tmp_path_factory):
             command, cwd=folder, env=os.environ | settings, stdout=log, stderr=log, start_new_session=True
         )
     try:
-        while not answers(address):
-            assert process.poll() is None, (folder / "log").read_text()
+        until(lambda: answers(address) or process.poll() is not None, "the server answers", pause=0.2)
+        assert process.poll() is None, (folder / "log").read_text()
         yield process, address
     finally:
         os.killpg(process.pid, signal.SIGKILL)
@@ -61,7 +61,6 @@ def answers(address: str) -> bool:
         with urllib.request.urlopen(f"{address}/health", timeout=1):  # noqa: S310
             return True
     except (urllib.error.URLError, OSError):
-        time.sleep(0.2)
         return False
 
 
@@ -192,13 +191,13 @@ class TestServer:
 
     def test_a_server_that_hangs_in_the_middle_loses_nothing(self, server, tmp_path, monkeypatch, caplog):
         """While the server is stopped all is kept in a file, with one warning; once it goes on everything arrives."""
-        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
         process, address = server
         tracker = Mlflow(folder=str(tmp_path / "mlruns"), uri=address, experiment="hangs", system_metrics=False)
         unsent = tmp_path / "mlruns" / "unsent"
         with caplog.at_level(logging.WARNING), tracker.start("patient") as run:
             run.metrics({"train/loss": 1.0}, step=0)
             os.killpg(process.pid, signal.SIGSTOP)
+            monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
             try:
                 run.params({"lora.r": 8})
                 run.metrics({"train/loss": 0.5}, step=1)
@@ -208,6 +207,7 @@ class TestServer:
                 assert '"lora.r"' in kept
                 assert (unsent / run.id / "artifacts" / "note.txt").read_text() == "kept"
             finally:
+                monkeypatch.undo()
                 os.killpg(process.pid, signal.SIGCONT)
         assert [record.name for record in caplog.records if record.name.startswith("loraloop")] == [
             "loraloop.tracker.mlflow_run"

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from loraloop.model.tokenizer import byte_tokenizer
+from loraloop.protocols import TrainingJob
 from loraloop.records import Base, Dataset, Example, LoadedModel, Provenance, Row
 from loraloop.trainer.sft import Sft
 
@@ -95,6 +96,18 @@ def settings(**changes):
     return Sft(**({"epochs": 2, "accumulation": 2, "learning_rate": 1e-2, "max_length": 64, "log_steps": 1} | changes))
 
 
+def correct(example, answer):
+    """Whether an answer is the expected one."""
+    return answer == example.output
+
+
+def job(loaded, lora, data, run, output, **more):
+    """What a trainer is given."""
+    return TrainingJob(
+        **({"loaded": loaded, "lora": lora, "data": data, "run": run, "output": output, "reward": correct} | more)
+    )
+
+
 def weights(folder):
     """The tensors of the adapter that a run left in ``folder``."""
     from safetensors.numpy import load_file
@@ -115,5 +128,6 @@ def kit():
         dataset=dataset,
         Run=Remembered,
         settings=settings,
+        job=job,
         weights=weights,
     )

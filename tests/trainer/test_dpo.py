@@ -17,7 +17,7 @@ def settings(**changes):
 
 def train(kit, output, run=None, part=None, data=None, resume=None):
     data = data or kit.dataset(16, 4, rejected=True)
-    return (part or settings()).train(kit.loaded(), Lora(r=4), data, run or kit.Run(), output, resume=resume)
+    return (part or settings()).train(kit.job(kit.loaded(), Lora(r=4), data, run or kit.Run(), output, resume=resume))
 
 
 @pytest.fixture(scope="module")

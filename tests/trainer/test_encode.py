@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from loraloop.core.tokens import IGNORED
 from loraloop.errors import TrainingError
-from loraloop.trainer.encode import IGNORED, encode, trainable
+from loraloop.trainer.encode import encode, trainable
 
 TEXT = st.text(max_size=12)
 

@@ -48,7 +48,7 @@ def alone(kit, made, load, data, folder):
     results = []
     for index, (lora, settings) in enumerate(made):
         run = kit.Run()
-        _, training = settings.train(load(), lora, data, run, folder / str(index))
+        _, training = settings.train(kit.job(load(), lora, data, run, folder / str(index)))
         results.append((training, run))
     return results
 

@@ -61,7 +61,9 @@ def stay_the_same(kit, whole, made, positions):
 def test_a_watch_sees_every_validation(kit, data, tmp_path):
     """A watch is told every step and loss that its own run is told."""
     seen = {index: [] for index in range(len(RANKS))}
-    made = members(kit, tmp_path, {index: {"watch": prune_at(100, seen[index])} for index in seen}, eval_steps=2)
+    made = members(
+        kit, tmp_path, {index: {"on_evaluation": prune_at(100, seen[index])} for index in seen}, eval_steps=2
+    )
     results = train(kit.loaded(), made, data)
     assert not any(isinstance(result, Exception) for result in results)
     for index, member in enumerate(made):
@@ -72,7 +74,7 @@ def test_a_watch_sees_every_validation(kit, data, tmp_path):
 @pytest.mark.parametrize("pruned", [(0,), (1,), (0, 2, 3)])
 def test_a_pruned_member_leaves_and_the_others_do_not_notice(kit, whole, data, tmp_path, pruned):
     """Whether its rank stays in the pack or goes with it, a pruned member's place is closed; nothing of it is kept."""
-    made = members(kit, tmp_path, {index: {"watch": prune_at(3, [])} for index in pruned})
+    made = members(kit, tmp_path, {index: {"on_evaluation": prune_at(3, [])} for index in pruned})
     results = train(kit.loaded(), made, data)
     for index in pruned:
         assert isinstance(results[index], PrunedError)
@@ -84,7 +86,7 @@ def test_a_pruned_member_leaves_and_the_others_do_not_notice(kit, whole, data, t
 
 def test_a_pack_that_all_have_left_ends(kit, data, tmp_path):
     """When the last member is pruned the pack is over."""
-    made = members(kit, tmp_path, {index: {"watch": prune_at(3, [])} for index in range(len(RANKS))})
+    made = members(kit, tmp_path, {index: {"on_evaluation": prune_at(3, [])} for index in range(len(RANKS))})
     results = train(kit.loaded(), made, data)
     assert all(isinstance(result, PrunedError) for result in results)
     assert {member.run.logged[-1][0] for member in made} == {3}
@@ -130,7 +132,7 @@ def test_an_error_of_a_watch_is_its_members_own(kit, whole, data, tmp_path):
     def broken(step, loss):
         raise RuntimeError("no database")
 
-    made = members(kit, tmp_path, {0: {"watch": broken}})
+    made = members(kit, tmp_path, {0: {"on_evaluation": broken}})
     results = train(kit.loaded(), made, data)
     assert isinstance(results[0], RuntimeError)
     stay_the_same(kit, whole, made, {1, 2, 3})

@@ -42,7 +42,7 @@ def agrees(stack, model, adapters, x):
     """Assert that outputs and gradients are each member's own."""
     import torch
 
-    stack.noise.begin(ROWS, LENGTH, [LENGTH] * len(adapters))
+    stack.masks.begin(ROWS, LENGTH, [LENGTH] * len(adapters))
     stack.clear()
     with stack.attached(model):
         out = model["layer"](x.flatten(0, 1)).view(len(adapters), ROWS, LENGTH, OUTPUTS)

@@ -21,7 +21,7 @@ def same(one, other):
 def finished(kit, tmp_path_factory):
     """A run of six steps and what it left."""
     output, run = tmp_path_factory.mktemp("finished"), kit.Run()
-    model, training = kit.settings().train(kit.loaded(), Lora(r=4), kit.dataset(), run, output)
+    model, training = kit.settings().train(kit.job(kit.loaded(), Lora(r=4), kit.dataset(), run, output))
     return model, training, run, output
 
 
@@ -68,7 +68,7 @@ def test_the_seed_decides_every_bit(kit, finished, tmp_path):
     """The same seed gives the same adapter to the last bit, another seed another one."""
     *_, output = finished
     for seed, equal in ((0, True), (1, False)):
-        kit.settings(seed=seed).train(kit.loaded(), Lora(r=4), kit.dataset(), kit.Run(), tmp_path / str(seed))
+        kit.settings(seed=seed).train(kit.job(kit.loaded(), Lora(r=4), kit.dataset(), kit.Run(), tmp_path / str(seed)))
         assert same(kit.weights(output), kit.weights(tmp_path / str(seed))) is equal
 
 
@@ -82,7 +82,9 @@ def interrupted(kit, tmp_path):
     """The output folder of a run that Ctrl+C stopped in its second epoch, with checkpoints of every second step."""
     output = tmp_path / "interrupted"
     with pytest.raises(KeyboardInterrupt):
-        kit.settings(save_steps=2).train(kit.loaded(), Lora(r=4), kit.dataset(), kit.Run(interrupt_at(4)), output)
+        kit.settings(save_steps=2).train(
+            kit.job(kit.loaded(), Lora(r=4), kit.dataset(), kit.Run(interrupt_at(4)), output)
+        )
     return output
 
 
@@ -94,7 +96,7 @@ def test_an_interrupted_run_resumes_to_the_same_bits(kit, finished, interrupted)
     assert not (interrupted / "adapter").exists()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     _, training = kit.settings().train(
-        kit.loaded(), Lora(r=4), kit.dataset(), kit.Run(), interrupted, resume=interrupted
+        kit.job(kit.loaded(), Lora(r=4), kit.dataset(), kit.Run(), interrupted, resume=interrupted)
     )
     assert training.steps == 6
     assert same(kit.weights(output), kit.weights(interrupted))
@@ -105,7 +107,7 @@ def test_a_damaged_checkpoint_does_not_change_the_result(kit, finished, interrup
     """With the newest checkpoint damaged, the run resumes from the one before, to the same adapter."""
     *_, output = finished
     (interrupted / "checkpoints" / "checkpoint-5" / victim).unlink()
-    kit.settings().train(kit.loaded(), Lora(r=4), kit.dataset(), kit.Run(), interrupted, resume=interrupted)
+    kit.settings().train(kit.job(kit.loaded(), Lora(r=4), kit.dataset(), kit.Run(), interrupted, resume=interrupted))
     assert same(kit.weights(output), kit.weights(interrupted))
 
 
@@ -113,7 +115,7 @@ def test_resuming_with_other_data_is_refused(kit, interrupted):
     """A checkpoint of other rows is refused: the result would be neither run's."""
     other = kit.dataset(fingerprint="other")
     with pytest.raises(TrainingError, match="dataset was data, is other"):
-        kit.settings().train(kit.loaded(), Lora(r=4), other, kit.Run(), interrupted, resume=interrupted)
+        kit.settings().train(kit.job(kit.loaded(), Lora(r=4), other, kit.Run(), interrupted, resume=interrupted))
 
 
 def test_a_folder_in_use_is_refused(kit, finished, interrupted):
@@ -121,7 +123,7 @@ def test_a_folder_in_use_is_refused(kit, finished, interrupted):
     *_, output = finished
     for folder, message in ((output, "finished adapter"), (interrupted, "resume it")):
         with pytest.raises(TrainingError, match=message):
-            kit.settings().train(kit.loaded(), Lora(r=4), kit.dataset(), kit.Run(), folder)
+            kit.settings().train(kit.job(kit.loaded(), Lora(r=4), kit.dataset(), kit.Run(), folder))
 
 
 def test_a_loss_that_is_not_finite_stops_at_once(kit, tmp_path):
@@ -132,7 +134,7 @@ def test_a_loss_that_is_not_finite_stops_at_once(kit, tmp_path):
     with torch.no_grad():
         loaded.model.model.norm.weight.fill_(math.nan)
     with pytest.raises(TrainingError, match=r"loss is nan at step 1: .*trainer\.learning_rate \(now 0\.01\)"):
-        kit.settings().train(loaded, Lora(r=4), kit.dataset(), run, tmp_path)
+        kit.settings().train(kit.job(loaded, Lora(r=4), kit.dataset(), run, tmp_path))
     assert not run.values("train/loss")
     assert not (tmp_path / "adapter").exists()
 
@@ -149,14 +151,14 @@ def test_weights_that_are_not_finite_are_never_kept(kit, tmp_path):
                 next(value for value in loaded.model.parameters() if value.requires_grad).fill_(math.inf)
 
     with pytest.raises(TrainingError, match=r"not finite, such as .*no adapter was kept"):
-        kit.settings(eval_steps=100).train(loaded, Lora(r=4), kit.dataset(), kit.Run(ruin), tmp_path)
+        kit.settings(eval_steps=100).train(kit.job(loaded, Lora(r=4), kit.dataset(), kit.Run(ruin), tmp_path))
     assert not (tmp_path / "adapter").exists()
 
 
 def test_rows_that_do_not_fit_stop_the_run_before_it_writes(kit, tmp_path):
     """Prompts that fill max_length are refused before any work."""
     with pytest.raises(TrainingError, match="no token to train on"):
-        kit.settings(max_length=8).train(kit.loaded(), Lora(r=4), kit.dataset(), kit.Run(), tmp_path / "out")
+        kit.settings(max_length=8).train(kit.job(kit.loaded(), Lora(r=4), kit.dataset(), kit.Run(), tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
 
@@ -171,7 +173,7 @@ def test_rows_that_do_not_fit_stop_the_run_before_it_writes(kit, tmp_path):
 def test_what_does_not_fit_the_model_is_refused_before_it_writes(kit, tmp_path, part, lora, message):
     """Lengths, ranks and packing that the model cannot take are configuration errors."""
     with pytest.raises(ConfigError, match=message):
-        part.train(kit.loaded(), lora, kit.dataset(), kit.Run(), tmp_path / "out")
+        part.train(kit.job(kit.loaded(), lora, kit.dataset(), kit.Run(), tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
 
@@ -182,7 +184,9 @@ def test_an_initialisation_that_moves_the_base_leaves_a_plain_adapter(kit, tmp_p
     from peft import PeftModel
 
     loaded = kit.loaded()
-    model, training = kit.settings(epochs=1).train(loaded, Lora(r=4, init=init), kit.dataset(), kit.Run(), tmp_path)
+    model, training = kit.settings(epochs=1).train(
+        kit.job(loaded, Lora(r=4, init=init), kit.dataset(), kit.Run(), tmp_path)
+    )
     plain = PeftModel.from_pretrained(kit.llama(), training.adapter).eval()
     ids = torch.arange(20)[None]
     with torch.no_grad():
@@ -196,7 +200,9 @@ def test_bf16_and_checkpointing_train_as_well(kit, tmp_path):
     losses = []
     for index, changes in enumerate(({"bf16": True}, {"gradient_checkpointing": True}, {})):
         run = kit.Run()
-        kit.settings(epochs=1, **changes).train(kit.loaded(), Lora(r=4), kit.dataset(), run, tmp_path / str(index))
+        kit.settings(epochs=1, **changes).train(
+            kit.job(kit.loaded(), Lora(r=4), kit.dataset(), run, tmp_path / str(index))
+        )
         losses.append(run.values("train/loss"))
     assert losses[1] == pytest.approx(losses[2], abs=1e-5)
     assert losses[0] == pytest.approx(losses[2], abs=3e-2)
@@ -207,14 +213,16 @@ def test_max_steps_stops_and_is_estimated(kit, tmp_path):
     """max_steps ends training early, without validation rows too, and the estimate knows it."""
     part = kit.settings(max_steps=2)
     data = kit.dataset(validation=0)
-    _, training = part.train(kit.loaded(), Lora(r=4), data, kit.Run(), tmp_path)
+    _, training = part.train(kit.job(kit.loaded(), Lora(r=4), data, kit.Run(), tmp_path))
     assert training.steps == 2 == part.estimate(kit.loaded(), Lora(r=4), data).steps
 
 
 def test_max_steps_never_lengthens_a_run(kit, finished, tmp_path):
     """A max_steps beyond the epochs changes neither the number of steps nor a single weight."""
     _, whole, _, output = finished
-    _, training = kit.settings(max_steps=100).train(kit.loaded(), Lora(r=4), kit.dataset(), kit.Run(), tmp_path)
+    _, training = kit.settings(max_steps=100).train(
+        kit.job(kit.loaded(), Lora(r=4), kit.dataset(), kit.Run(), tmp_path)
+    )
     assert training.steps == whole.steps
     assert same(kit.weights(tmp_path), kit.weights(output))
 
@@ -230,7 +238,7 @@ def test_a_watch_sees_every_validation_loss_and_may_end_the_run(kit, tmp_path):
 
     with pytest.raises(PrunedError, match="worse"):
         kit.settings(eval_steps=2).train(
-            kit.loaded(), Lora(r=4), kit.dataset(), run, tmp_path, on_evaluation=on_evaluation
+            kit.job(kit.loaded(), Lora(r=4), kit.dataset(), run, tmp_path, on_evaluation=on_evaluation)
         )
     assert [step for step, _ in seen] == [2, 4]
     assert [loss for _, loss in seen] == run.values("eval/loss")

@@ -1,4 +1,4 @@
-"""Both triggers: what each has to keep to, and what is its own."""
+"""The triggers: what holds for both, and what is special to each."""
 
 from __future__ import annotations
 
@@ -63,24 +63,24 @@ class TestEveryTrigger:
 
     def test_poor_ratings_fire(self, kind):
         """Forty ratings of two stars, of as many people, fire; the reason and the numbers say the mean."""
-        decision = decide(kind(), [outcome(i, 2) for i in range(40)])
-        assert decision.passed
-        assert decision.reason.startswith("mean rating 2.00")
-        assert (decision.numbers["ratings"], decision.numbers["raters"]) == (40, 40)
-        assert (decision.numbers["mean"], decision.numbers["threshold"]) == (2.0, 3.8)
+        verdict = decide(kind(), [outcome(i, 2) for i in range(40)])
+        assert verdict.passed
+        assert verdict.reason.startswith("mean rating 2.00")
+        assert (verdict.numbers["ratings"], verdict.numbers["raters"]) == (40, 40)
+        assert (verdict.numbers["mean"], verdict.numbers["threshold"]) == (2.0, 3.8)
 
     def test_good_ratings_do_not_fire(self, kind):
         """Forty ratings of four and five stars do not fire."""
-        decision = decide(kind(), [outcome(i, 4 + i % 2) for i in range(40)])
-        assert not decision.passed
-        assert "4.50" in decision.reason
+        verdict = decide(kind(), [outcome(i, 4 + i % 2) for i in range(40)])
+        assert not verdict.passed
+        assert "4.50" in verdict.reason
 
     def test_no_ratings_at_all(self, kind):
         """Sessions that nobody rated are no ratings, and the reason names the key."""
-        decision = decide(kind(), [outcome(i, None) for i in range(40)])
-        assert not decision.passed
-        assert decision.reason.startswith("0 ratings of 0 raters; trigger.min_ratings=10")
-        assert decision.numbers["mean"] is None
+        verdict = decide(kind(), [outcome(i, None) for i in range(40)])
+        assert not verdict.passed
+        assert verdict.reason.startswith("0 ratings of 0 raters; trigger.min_ratings=10")
+        assert verdict.numbers["mean"] is None
 
     def test_no_sessions_at_all(self, kind):
         """A version that has answered nobody is not retrained."""
@@ -95,18 +95,18 @@ class TestEveryTrigger:
     def test_too_few_people(self, kind):
         """Two people cannot fire a rule that asks for three, and the reason names the key."""
         rows = [outcome(i, 1, rater=f"r{i % 2}") for i in range(30)]
-        decision = decide(kind(min_raters=3), rows)
-        assert not decision.passed
-        assert decision.reason.startswith("30 ratings of 2 raters; trigger.min_raters=3")
+        verdict = decide(kind(min_raters=3), rows)
+        assert not verdict.passed
+        assert verdict.reason.startswith("30 ratings of 2 raters; trigger.min_raters=3")
         assert decide(kind(min_raters=3), [*rows, outcome(30, 1, rater="r2")]).passed
 
     def test_one_person_counts_only_so_often(self, kind):
         """A hundred bad ratings of one person among contented ones weigh as many as the cap allows."""
         rows = [outcome(i, 5) for i in range(20)] + [outcome(i, 1, rater="angry") for i in range(20, 44)]
         assert decide(kind(per_rater=None), rows).numbers["mean"] < 3
-        decision = decide(kind(per_rater=2), rows)
-        assert not decision.passed
-        assert decision.numbers["ratings"] == 22
+        verdict = decide(kind(per_rater=2), rows)
+        assert not verdict.passed
+        assert verdict.numbers["ratings"] == 22
 
     def test_the_first_ratings_given_count(self, kind):
         """Somebody who rates the newest session first keeps the ratings that were counted once."""
@@ -120,9 +120,9 @@ class TestEveryTrigger:
     def test_whatever_a_log_says_of_time_and_version(self, kind, time, answered):
         """A rating of which nobody can tell when it was is left out, and never an error."""
         rows = [outcome(i, 1) for i in range(12)]
-        decision = decide(kind(), [replace(outcome(99, 5), time=time, answered=answered), *rows])
-        assert decision.passed
-        assert decision.numbers["ratings"] in (12, 13)
+        verdict = decide(kind(), [replace(outcome(99, 5), time=time, answered=answered), *rows])
+        assert verdict.passed
+        assert verdict.numbers["ratings"] in (12, 13)
         assert decide(kind(), [replace(each, time="yesterday") for each in rows]).numbers["ratings"] == 0
 
     def test_somebody_unknown_is_one_person_in_a_conversation(self, kind):
@@ -140,10 +140,10 @@ class TestEveryTrigger:
     @given(histories)
     def test_numbers_go_into_a_ledger(self, kind, outcomes):
         """Whatever the history, the numbers are finite JSON and the reason is one line."""
-        decision = decide(kind(), outcomes)
-        json.dumps(decision.numbers, allow_nan=False)
-        assert decision.reason
-        assert "\n" not in decision.reason
+        verdict = decide(kind(), outcomes)
+        json.dumps(verdict.numbers, allow_nan=False)
+        assert verdict.reason
+        assert "\n" not in verdict.reason
 
     @given(histories, st.integers(1, 5))
     def test_more_bad_ratings_never_turn_it_off(self, kind, outcomes, more):
@@ -162,7 +162,7 @@ class TestEveryTrigger:
 
     @given(histories)
     def test_asking_again_gives_the_same(self, kind, outcomes):
-        """A decision depends on nothing but what it is given."""
+        """A verdict depends on nothing but what it is given."""
         rule = kind()
         assert decide(rule, outcomes) == decide(rule, outcomes)
 
@@ -174,7 +174,7 @@ class TestEveryTrigger:
 
 
 class TestPlain:
-    """The seed's rule."""
+    """The simple rule of ``policy=seed``."""
 
     def test_only_the_last_sessions_count(self):
         """Fifty good sessions make forty bad ones before them forgotten."""
@@ -195,28 +195,28 @@ class TestSequential:
     def test_a_few_poor_ratings_may_be_chance(self):
         """Ten ratings that average 3.5 fire the plain rule, not this one, and its bound says why."""
         rows = [outcome(i, stars) for i, stars in enumerate((1, 5, 5, 4, 2, 5, 4, 3, 5, 1))]
-        decision = decide(Sequential(), rows)
+        verdict = decide(Sequential(), rows)
         assert decide(Plain(), rows).passed
-        assert not decision.passed
-        assert decision.numbers["upper"] > 3.8
-        assert "is not shown to be below 3.8: 10 ratings of 10 raters since 2026-03-02 00:00" in decision.reason
+        assert not verdict.passed
+        assert verdict.numbers["upper"] > 3.8
+        assert "is not shown to be below 3.8: 10 ratings of 10 raters since 2026-03-02 00:00" in verdict.reason
 
     @settings(max_examples=40)
     @given(histories)
     def test_it_fires_where_the_upper_bound_is_below(self, outcomes):
         """It fires exactly if there are enough ratings and the upper bound without any one rater is below."""
-        numbers = (decision := decide(Sequential(), outcomes)).numbers
+        numbers = (verdict := decide(Sequential(), outcomes)).numbers
         enough = numbers["ratings"] >= 10 and numbers["raters"] >= 3
-        assert decision.passed == (enough and numbers["upper_without_one"] < 3.8)
+        assert verdict.passed == (enough and numbers["upper_without_one"] < 3.8)
         assert 1 <= numbers["lower"] <= numbers["upper"] <= numbers["upper_without_one"] <= 5
 
     def test_nobody_fires_it_alone(self):
         """Twenty bad ratings of one among nineteen who are content are proof, but not without that one person."""
         rows = [outcome(i, 5) for i in range(19)] + [outcome(i, 1, rater="angry") for i in range(19, 39)]
-        decision = decide(Sequential(), rows)
-        assert decision.numbers["upper"] < 3.8
-        assert not decision.passed
-        assert " is not shown to be below 3.8 by others than one rater alone (at most 5.000): " in decision.reason
+        verdict = decide(Sequential(), rows)
+        assert verdict.numbers["upper"] < 3.8
+        assert not verdict.passed
+        assert " is not shown to be below 3.8 by others than one rater alone (at most 5.000): " in verdict.reason
         two = [outcome(39 + i, 1, rater="furious") for i in range(20)]
         assert decide(Sequential(), [*rows, *two]).passed
 
@@ -230,23 +230,23 @@ class TestSequential:
         """A rating of the second week for a session of the first belongs to the second."""
         rows = [late(i, 2, rated=7 * 86400 + i) for i in range(30)]
         assert decide(Sequential(), rows, SINCE + timedelta(days=6.9)).numbers["ratings"] == 0
-        decision = decide(Sequential(), rows, SINCE + timedelta(days=8))
-        assert (decision.passed, decision.numbers["window_began"]) == (True, "2026-03-09T00:00:00+00:00")
+        verdict = decide(Sequential(), rows, SINCE + timedelta(days=8))
+        assert (verdict.passed, verdict.numbers["window_began"]) == (True, "2026-03-09T00:00:00+00:00")
 
     def test_what_comes_around_a_windows_end_is_judged(self):
         """Ratings between a window's last look and its end fire at the next one, which says whose they are."""
         rows = [late(i, 2, rated=7 * 86400 - 60 + i) for i in range(30)]
-        decision = decide(Sequential(), rows, SINCE + timedelta(days=7, hours=3))
-        assert decision.passed
-        assert decision.reason.endswith("30 ratings of 30 raters from 2026-03-02 00:00 to 2026-03-09 00:00")
+        verdict = decide(Sequential(), rows, SINCE + timedelta(days=7, hours=3))
+        assert verdict.passed
+        assert verdict.reason.endswith("30 ratings of 30 raters from 2026-03-02 00:00 to 2026-03-09 00:00")
         assert not decide(Sequential(), rows, SINCE + timedelta(days=14, hours=3)).passed
 
     def test_each_window_is_judged_by_its_own_ratings(self):
         """What is proof neither of one window nor of the next is none of the two together."""
         rows = [late(i, 1, rated=7 * 86400 + 60 * (i - 6)) for i in range(12)]
         later = SINCE + timedelta(days=7, hours=3)
-        decision = decide(Sequential(min_ratings=5), rows, later)
-        assert (decision.passed, decision.numbers["ratings"]) == (False, 6)
+        verdict = decide(Sequential(min_ratings=5), rows, later)
+        assert (verdict.passed, verdict.numbers["ratings"]) == (False, 6)
         assert decide(Sequential(min_ratings=5, window="14d"), rows, later).passed
 
     def test_a_conversation_is_one_opinion(self):
@@ -272,7 +272,7 @@ class TestSequential:
         assert not decide(Sequential(window="30d"), [*good, *poor], SINCE + timedelta(days=8)).passed
 
     def test_what_comes_later_is_not_seen(self):
-        """Sessions after the moment of the decision, as a replay holds them, do not count."""
+        """Sessions after the moment of the verdict, as a replay holds them, do not count."""
         rows = [outcome(i, 1) for i in range(30)]
         assert decide(Sequential(), rows, SINCE + timedelta(seconds=15)).numbers["ratings"] == 15
 
@@ -306,7 +306,7 @@ class TestSequential:
         assert fired(3.45) > 0.95
 
     def test_a_decision_is_that_of_the_simulation(self):
-        """The parts that benchmarks call on whole arrays say after every session what a decision says."""
+        """The parts that benchmarks call on whole arrays say after every session what a verdict says."""
         stars = np.random.default_rng(29).integers(1, 5, size=60)
         rule = Sequential(min_ratings=1, min_raters=1)
         rows = [outcome(i, int(given)) for i, given in enumerate(stars)]

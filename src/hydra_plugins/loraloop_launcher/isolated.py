@@ -70,11 +70,11 @@ class IsolatedLauncher(Launcher):
         return config
 
 
-def _start(config: DictConfig, beside: int) -> tuple[Connection, ForkServerProcess]:
+def _start(config: DictConfig, at_once: int) -> tuple[Connection, ForkServerProcess]:
     context = get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_child, args=(sender, config, beside))
+    process = context.Process(target=_child, args=(sender, config, at_once))
     process.start()
     sender.close()  # or the end of the child would not be seen
     return receiver, process
@@ -99,14 +99,14 @@ def _cause(code: int | None) -> str:
     return f"signal {-code}" if code is not None and code < 0 else f"exit status {code}"
 
 
-def _child(sender: Connection, config: DictConfig, beside: int) -> None:
+def _child(sender: Connection, config: DictConfig, at_once: int) -> None:
     from hydra._internal.callbacks import Callbacks
 
     from loraloop.__main__ import job
 
     setup_globals()
     with _apart(config):
-        _share_cores(beside)
+        _share_cores(at_once)
         context = HydraContext(config_loader=None, callbacks=Callbacks(config))  # type: ignore[arg-type]
         done = run_job(
             hydra_context=context,
@@ -126,12 +126,12 @@ def _apart(config: DictConfig) -> Iterator[None]:
         yield
 
 
-def _share_cores(beside: int) -> None:
+def _share_cores(at_once: int) -> None:
     """One thread a core over all jobs: more would spend their time waiting for each other."""
     import torch
 
     if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, torch.get_num_threads() // beside))
+        torch.set_num_threads(max(1, torch.get_num_threads() // at_once))
 
 
 def _plain(value: Any) -> Any:

@@ -23,8 +23,11 @@ class PackedLauncher(Launcher):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Keep what Hydra gives before the first batch."""
+        from loraloop.workflows.multirun.cache import Cache
+
         self.hydra_context = hydra_context
         self.config = config
+        self.cache = Cache()
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run a batch of jobs; each keeps its own folder, configuration and result."""
@@ -51,14 +54,13 @@ class PackedLauncher(Launcher):
             config.hydra.job.num = number
         return run_job(
             hydra_context=self.hydra_context,
-            task_function=_built,
+            task_function=self._built,
             config=config,
             job_dir_key="hydra.sweep.dir",
             job_subdir_key="hydra.sweep.subdir",
         )
 
+    def _built(self, config: DictConfig) -> Any:
+        from loraloop.__main__ import prepare
 
-def _built(config: DictConfig) -> Any:
-    from loraloop.__main__ import prepare
-
-    return prepare(config)
+        return prepare(config, self.cache)

@@ -19,6 +19,7 @@ from hydra_plugins.loraloop_sweeper._overrides import ParsedOverrides
 from loraloop.cli import prepare
 from loraloop.core import suggest
 from loraloop.core.build import construct
+from loraloop.core.metrics import OBJECTIVES, direction
 from loraloop.errors import ConfigError
 from loraloop.sweep.space import Choice, Dimension
 from loraloop.sweep.study import Sweep
@@ -55,7 +56,35 @@ def settings(loader: ConfigLoader, master: DictConfig, config: DictConfig) -> Sw
         if isinstance(node[group], str):
             node[group] = _choice(loader, master, group, node[group])
     values = {key: value for key, value in node.items() if key not in ("_target_", "_recursive_")}
+    values["direction"] = _direction(config.get("objective"), values["direction"])
     return cast("Sweep", construct(Sweep, values, NODE))
+
+
+def _direction(objective: Any, given: Any) -> Any:
+    """The direction that an objective of loraloop's has; another application's is as it is given.
+
+    Raises:
+        ConfigError: ``hydra.sweeper.direction`` says otherwise.
+    """
+    plain: Any = OmegaConf.to_container(objective) if OmegaConf.is_config(objective) else objective
+    names: list[str] = plain if isinstance(plain, list) else [plain]
+    if not set(names) <= set(OBJECTIVES):
+        return given
+    meant: list[str] = [direction(name) for name in names]
+    if given is not None and meant != (given if isinstance(given, list) else [given]):
+        said = ",".join(given) if isinstance(given, list) else given
+        raise ConfigError(
+            f"{NODE}.direction={said}, and objective={','.join(names)} is better {_better(names, meant)}: leave the "
+            "direction out, and it follows from the objective"
+        )
+    return meant if isinstance(plain, list) else meant[0]
+
+
+def _better(names: list[str], meant: list[str]) -> str:
+    ways = {"maximize": "the higher it is", "minimize": "the lower it is"}
+    if len(names) == 1:
+        return ways[meant[0]]
+    return ", ".join(f"{ways[way]} ({name})" for name, way in zip(names, meant, strict=True))
 
 
 def terms(config: DictConfig, asked: ParsedOverrides) -> dict[str, Any]:

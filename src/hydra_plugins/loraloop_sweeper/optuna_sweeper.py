@@ -148,13 +148,14 @@ class OptunaSweeper(Sweeper):
         yield from [lost] * (len(jobs) - len(returns))
 
     def _custom(self, settings: Sweep, config: DictConfig, asked: ParsedOverrides) -> Callable[[Any], None] | None:
+        from loraloop.core.build import locate
         from loraloop.errors import ConfigError
         from loraloop.sweep import sampling
 
         if settings.custom_search_space is None:
             return None
         key = "hydra.sweeper.custom_search_space"
-        suggest = sampling.locate(settings.custom_search_space, key, settings.allow_targets)
+        suggest = locate(settings.custom_search_space, key, (*sampling.ALLOWED, *settings.allow_targets))
 
         def configure(trial: Any) -> None:
             # As in hydra-optuna-sweeper, the function finds the fixed parameters in the trial's user attributes.

@@ -1,4 +1,4 @@
-"""The seed's rule: the canary's latest sessions are healthy, or it fails."""
+"""The simple canary rule of ``policy=seed``: the canary's latest sessions have to be good enough."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from loraloop.records import CanaryVerdict, Outcome, Rollout
 
 @part
 class Plain:
-    """Promotes when the canary's last sessions succeed and are rated well enough, else rolls back.
+    """Promotes if the canary's last sessions succeed and are rated well enough, and rolls back if not.
 
-    It takes no account of chance or of the stable version: ``benchmarks/canary.py`` shows how often it is wrong.
+    The rule ignores chance and the stable version; ``benchmarks/canary.py`` shows how often it is wrong.
 
     Attributes:
-        share: Of the conversations that the canary answers.
-        min_success: Success rate that has to be exceeded.
-        min_rating: Mean stars that have to be exceeded.
+        share: The share of the conversations that the canary answers.
+        min_success: The success rate has to be above it.
+        min_rating: The mean stars have to be above it.
         window: Latest sessions of the canary that count.
-        min_sessions: Of these, sessions that came to an end before anything is decided.
-        max_age: Time after which it ends undecided.
+        min_sessions: Fewest of these that ended before a verdict.
+        max_age: Age at which an undecided rollout stops.
     """
 
     share: Annotated[float, Field(gt=0, lt=1)] = 0.15
@@ -39,20 +39,23 @@ class Plain:
     @model_validator(mode="after")
     def _fits(self) -> Plain:
         if self.min_sessions > self.window:
-            raise ValueError(f"min_sessions={self.min_sessions} is more than window={self.window} can hold; lower it")
+            raise ValueError(
+                f"min_sessions={self.min_sessions} is more than window={self.window}, and has to fit into it: lower "
+                "min_sessions or raise window"
+            )
         return self
 
     @property
     def least_rating(self) -> float | None:
-        """It promotes above ``min_rating``."""
+        """``min_rating``: it promotes above that."""
         return self.min_rating
 
     def healthy(self, success: ArrayLike, stars: ArrayLike) -> NDArray[np.bool_]:
-        """Whether success rates and mean ratings, one of each per rollout, are high enough."""
+        """Whether success rates and mean ratings are high enough; one of each per rollout."""
         return np.asarray((np.asarray(success) > self.min_success) & (np.asarray(stars) > self.min_rating))
 
     def decide(self, rollout: Rollout, outcomes: Sequence[Outcome], now: str) -> CanaryVerdict:
-        """What to do with a rollout, and why."""
+        """The verdict on a rollout."""
         answered = [each for each in outcomes if each.version == rollout.canary][-self.window :]
         ended = [each.success for each in answered if each.success is not None]
         stars = [each.stars for each in answered if each.stars is not None]

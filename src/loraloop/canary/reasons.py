@@ -1,14 +1,14 @@
-"""A rollout's ruling in a sentence that a person understands, from the numbers that it was taken on."""
+"""The reason of a canary's verdict, in one sentence, from the numbers that it was taken on."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from loraloop.records import FrozenMap
 
 
 class Measure(NamedTuple):
-    """How a measure is written."""
+    """How a measure is written: ``value`` formats a version's mean, ``factor`` and ``digits`` a difference."""
 
     key: str
     name: str
@@ -16,6 +16,10 @@ class Measure(NamedTuple):
     unit: str
     factor: float
     digits: int
+
+    def amount(self, difference: float) -> str:
+        """A difference with its sign, in ``unit``."""
+        return f"{self.factor * difference:+.{self.digits}f}"
 
 
 MEASURES = (
@@ -26,83 +30,63 @@ MEASURES = (
 
 
 def promoted(numbers: FrozenMap) -> str:
-    """Why it won."""
-    clauses = [_against(numbers, measure, "lower") for measure in _telling(numbers)]
-    return f"not worse by more than the margins: {'; '.join(clauses)}; {_sizes(numbers)}"
+    """Why it won: every lower bound is above its margin."""
+    return _sentence("not worse by more than the margins", numbers, "at least {lower} {unit}, margin {margin}")
 
 
 def rolled_back(numbers: FrozenMap) -> str:
-    """Why it lost."""
-    lost = [measure for measure in MEASURES if (upper := numbers[measure.key]["upper"]) is not None and upper < 0]
-    return f"worse: {'; '.join(_against(numbers, measure, 'upper') for measure in lost)}; {_sizes(numbers)}"
+    """Why it lost: the measures whose upper bound is below zero."""
+    worse = [each for each in MEASURES if (upper := numbers[each.key]["upper"]) is not None and upper < 0]
+    return _sentence("worse", numbers, "at most {upper} {unit}", worse)
+
+
+def undecided(numbers: FrozenMap) -> str:
+    """What is known while neither is shown."""
+    return _sentence("undecided", numbers, "{lower} to {upper} {unit}, margin {margin}")
 
 
 def uneven(numbers: FrozenMap, level: float) -> str:
-    """Why its arms cannot be compared."""
-    arm, everyone = numbers["canary"]["conversations"], _conversations(numbers)
+    """Why an assignment that is off its share stops the rollout."""
+    canary, stable = (numbers[arm]["conversations"] for arm in ("canary", "stable"))
     return (
-        f"the assignment is not as it was meant: {arm} of {everyone} conversations met the canary where "
-        f"{numbers['share']:.4g} of them should (p {numbers['mismatch_p']:.2g} < canary.mismatch_alpha={level:g}), so "
-        "the versions cannot be compared"
+        f"the assignment is off its share: {canary} of {canary + stable} conversations met the canary, and "
+        f"{numbers['share']:.4g} of them should have (p {numbers['mismatch_p']:.2g} < "
+        f"canary.mismatch_alpha={level:g}), so the versions cannot be compared"
     )
 
 
 def crossed(numbers: FrozenMap) -> str:
-    """Why what is left of its arms cannot be compared."""
-    count, arm = numbers["crossed_conversations"], numbers["canary"]["conversations"]
+    """Why conversations that met both versions stop the rollout."""
+    count, canary = numbers["crossed_conversations"], numbers["canary"]["conversations"]
     return (
-        f"{count} conversations met more than one version, {arm} the canary alone: an assignment is for a whole "
-        "conversation, and without those that crossed over the versions cannot be compared"
+        f"{count} conversations met more than one version, {canary} the canary alone: a conversation belongs to one "
+        "version, and without those that met both the versions cannot be compared"
     )
 
 
-def few(numbers: FrozenMap, least: int) -> str:
-    """That there is too little data."""
+def too_few(numbers: FrozenMap, least: int) -> str:
+    """That there are too few sessions to decide."""
     return f"{numbers['canary']['sessions']} sessions of the canary; canary.min_sessions={least}"
 
 
-def open_yet(numbers: FrozenMap) -> str:
-    """What is known while nothing is proven."""
-    return f"undecided: {'; '.join(_between(numbers, measure) for measure in _telling(numbers))}; {_sizes(numbers)}"
+def _sentence(verdict: str, numbers: FrozenMap, bounds: str, measures: list[Measure] | None = None) -> str:
+    """A verdict, a clause for each measure, and how many conversations they are from."""
+    clauses = [_clause(numbers, each, bounds) for each in (measures or _told(numbers))]
+    sizes = f"{numbers['canary']['conversations']} and {numbers['stable']['conversations']} conversations"
+    return f"{verdict}: {'; '.join(clauses)}; {sizes}"
 
 
-def _telling(numbers: FrozenMap) -> list[Measure]:
-    """The measures without completion, where every session came to an end."""
-    every = all(numbers[arm]["completed"] in (None, 1) for arm in ("canary", "stable"))
-    return [measure for measure in MEASURES if measure.key != "completed" or not every]
+def _told(numbers: FrozenMap) -> list[Measure]:
+    """All measures; completion only where some session came to no end."""
+    complete = all(numbers[arm]["completed"] in (None, 1) for arm in ("canary", "stable"))
+    return [each for each in MEASURES if each.key != "completed" or not complete]
 
 
-def _against(numbers: FrozenMap, measure: Measure, bound: str) -> str:
-    figures: FrozenMap = numbers[measure.key]
-    words = "at least" if bound == "lower" else "at most"
-    tail = f", margin {_amount(-figures['margin'], measure)}" if bound == "lower" else ""
-    return f"{_pair(numbers, measure)} ({words} {_amount(figures[bound], measure)} {measure.unit}{tail})"
-
-
-def _between(numbers: FrozenMap, measure: Measure) -> str:
+def _clause(numbers: FrozenMap, measure: Measure, bounds: str) -> str:
     figures: FrozenMap = numbers[measure.key]
     if figures["lower"] is None:
         return f"no {measure.name} of both versions yet"
-    ends = f"{_amount(figures['lower'], measure)} to {_amount(figures['upper'], measure)}"
-    margin = _amount(-figures["margin"], measure)
-    return f"{_pair(numbers, measure)} ({ends} {measure.unit}, margin {margin})"
-
-
-def _pair(numbers: FrozenMap, measure: Measure) -> str:
     canary, stable = (measure.value.format(numbers[arm][measure.key]) for arm in ("canary", "stable"))
-    return f"{measure.name} {canary} against {stable}"
-
-
-def _amount(value: float, measure: Measure) -> str:
-    return f"{measure.factor * value:+.{measure.digits}f}"
-
-
-def _sizes(numbers: FrozenMap) -> str:
-    def size(arm: str) -> Any:
-        return numbers[arm]["conversations"]
-
-    return f"{size('canary')} and {size('stable')} conversations"
-
-
-def _conversations(numbers: FrozenMap) -> int:
-    return int(numbers["canary"]["conversations"] + numbers["stable"]["conversations"])
+    amounts = {name: measure.amount(figures[name]) for name in ("lower", "upper")}
+    margin = measure.amount(-figures["margin"])
+    return f"{measure.name} {canary} against {stable} ({bounds.format(unit=measure.unit, margin=margin, **amounts)})"

@@ -1,4 +1,4 @@
-"""The default rule: bounds on the differences to the stable version that hold at every tick."""
+"""The default canary rule: bounds on the differences to the stable version that hold at every tick."""
 
 from __future__ import annotations
 
@@ -21,15 +21,16 @@ from loraloop.records import CanaryVerdict, FrozenMap, Outcome, Rollout
 Action = Literal["promote", "rollback", "wait", "stop"]
 ACTIONS: tuple[Action, ...] = ("wait", "promote", "rollback", "stop")
 SHARE, STARS = (0.0, 1.0), (1.0, 5.0)
-"""Ends of the scales."""
+"""The ends of the scales of a share and of stars."""
 CROSSED, STRAY = 0.01, 3
-"""Share of the canary's conversations, and their number, from which on those that met both versions end a rollout: left
-out, they could hide as many points, and a rollout's assignment, which is kept, makes none."""
+"""A rollout stops if more than this share of the canary's conversations, and at least this many, met both versions.
+
+They are left out of the comparison, and as many failures could be hidden in them. The assignment alone makes none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Canary minus stable, with bounds that each hold at every tick; infinite where nothing can be said yet."""
+    """Canary minus stable, with bounds that each hold at every tick; infinite while an arm has no observation."""
 
     value: Array
     lower: Array
@@ -38,7 +39,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What :meth:`Sequential.judge` found, an entry for every rollout."""
+    """The result of :meth:`Sequential.judge`, an entry for every rollout; ``action`` is an index of ``ACTIONS``."""
 
     action: NDArray[np.int64]
     completed: Difference
@@ -49,30 +50,31 @@ class Judgement:
 
 @part
 class Sequential:
-    """Promotes what is proven not to be worse by more than the margins; rolls back what is proven to be worse.
+    """Promotes a version that is shown not to be worse by more than the margins; rolls back one shown to be worse.
 
-    The unit of analysis is the conversation, which is what was assigned: its mean is one observation of each measure.
-    These are the share of its sessions that came to an end at all, rather than to be left by the client; of these, the
-    share that succeeded; and the stars. Promotion asks for all lower bounds, each at ``alpha``, so that it is wrong
-    with a probability of about ``alpha`` at most where any margin is reached (an intersection-union test, Berger 1982;
-    the bounds are asymptotic). A rollback needs one upper bound below zero, each at a third of ``alpha``. Where both
-    hold, a version known to be worse but within the margins, it is rolled back.
+    The unit of analysis is the conversation, because conversations are assigned: its mean is one observation of each
+    measure. The measures are the share of its sessions that ended rather than being left by the client; of these, the
+    share that succeeded; and the stars. Promotion needs all lower bounds above their margins, each at ``alpha``: if the
+    version is worse by a margin in any measure, it is promoted with a probability of about ``alpha`` at most (an
+    intersection-union test, Berger 1982; the bounds are asymptotic). A rollback needs one upper bound below zero, each
+    at a third of ``alpha``. A version that is shown to be worse, but by less than the margins, is rolled back.
 
-    The bounds are about the mean of conversation means of the people who came and, for the stars, who rated: with few
-    of them, each with habits of their own, others might differ.
+    The bounds are about the mean of the conversation means of the people who came and, for the stars, who rated. With
+    few people, others might differ.
 
-    For each bound, every arm gets one made-up conversation at the end of the scale that speaks against the claim: no
-    failures in a few conversations are not a variance of zero (after Agresti and Caffo 2000, who add to both ends).
+    For each bound, every arm gets one made-up conversation at the end of the scale that speaks against the claim, so
+    that a few conversations without a failure do not have a variance of zero (after Agresti and Caffo 2000, who add to
+    both ends).
 
     Attributes:
-        share: Of the conversations that the canary answers.
-        success_margin: By how much its success rate, and the share of sessions that end at all, may be lower at most.
-        stars_margin: By how many stars its rating may be lower at most.
+        share: The share of the conversations that the canary answers.
+        success_margin: How much lower its success rate, and its share of sessions that end, may be.
+        stars_margin: How many stars lower its rating may be.
         alpha: Probability of a wrong promotion at a margin, and of a rollback of a version that is as good.
-        min_sessions: Sessions of the canary before anything is decided.
-        max_sessions: Sessions of the canary after which it ends undecided.
-        max_age: Time after which it ends undecided.
-        mismatch_alpha: Probability of ending a rollout for its arms' sizes although the assignment is as it should be.
+        min_sessions: Fewest sessions of the canary before a verdict.
+        max_sessions: Sessions of the canary after which an undecided rollout stops.
+        max_age: Age at which an undecided rollout stops.
+        mismatch_alpha: Probability of stopping a rollout for its arms' sizes although the assignment is right.
     """
 
     share: Annotated[float, Field(gt=0, lt=1)] = 0.15
@@ -89,13 +91,13 @@ class Sequential:
         if self.min_sessions > self.max_sessions:
             raise ValueError(
                 f"min_sessions={self.min_sessions} is more than max_sessions={self.max_sessions}: every rollout would "
-                "end undecided; lower the one or raise the other"
+                "stop undecided; lower min_sessions or raise max_sessions"
             )
         return self
 
     @property
     def least_rating(self) -> float | None:
-        """None: it compares with the stable version alone."""
+        """``None``: it compares with the stable version alone."""
         return None
 
     def judge(
@@ -107,8 +109,8 @@ class Sequential:
             stable: The stable arms.
             canary: The canaries.
             age: Of the rollouts.
-            share: Under which they were assigned; this rule's own if not given.
-            crossed: How many conversations met both arms.
+            share: The share that they were assigned by; ``None``: this rule's.
+            crossed: Conversations that met both arms.
         """
         completed = self._difference(stable.completed, canary.completed, self.success_margin, SHARE)
         success = self._difference(stable.success, canary.success, self.success_margin, SHARE)
@@ -126,7 +128,7 @@ class Sequential:
         return Judgement(np.select(cases, chosen, ACTIONS.index("wait")), completed, success, stars, uneven)
 
     def decide(self, rollout: Rollout, outcomes: Sequence[Outcome], now: str) -> CanaryVerdict:
-        """What to do with a rollout, and why."""
+        """The verdict on a rollout."""
         tally = arms(rollout, outcomes)
         age = moment(now) - moment(rollout.began)
         found = self.judge(tally.stable, tally.canary, age, rollout.share, tally.crossed)
@@ -178,7 +180,7 @@ class Sequential:
         if action == "stop" and _unclear(numbers["crossed_conversations"], numbers["canary"]["conversations"]):
             return reasons.crossed(numbers)
         few = numbers["canary"]["sessions"] < self.min_sessions
-        found = reasons.few(numbers, self.min_sessions) if few else reasons.open_yet(numbers)
+        found = reasons.too_few(numbers, self.min_sessions) if few else reasons.undecided(numbers)
         if action == "wait":
             return found
         cap = "max_sessions" if numbers["canary"]["sessions"] >= self.max_sessions else "max_age"
@@ -186,7 +188,7 @@ class Sequential:
 
 
 def _unclear(crossed: ArrayLike, clean: ArrayLike) -> NDArray[np.bool_]:
-    """Whether so many conversations met both versions that those that met the canary alone are a choice of them."""
+    """Whether so many conversations met both versions that the others are no fair sample."""
     crossed = np.asarray(crossed)
     return np.asarray((crossed >= STRAY) & (crossed > CROSSED * (np.asarray(clean) + crossed)))
 

@@ -1,4 +1,4 @@
-"""What a rollout's sessions add up to: per arm and measure, the means of conversations."""
+"""The sums of a rollout's sessions: per arm and measure, over the means of conversations."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Array = NDArray[np.float64]
 
 
 class Sample(NamedTuple):
-    """Observations by number, sum and sum of squares; an array each, one entry for every rollout."""
+    """Number, sum and sum of squares of observations; each an array with an entry for every rollout."""
 
     n: Array
     total: Array
@@ -24,23 +24,23 @@ class Sample(NamedTuple):
 
     @classmethod
     def of(cls, values: Iterable[float]) -> Sample:
-        """One rollout's sample."""
+        """The sample of one rollout."""
         found = np.array(list(values), dtype=float)
         return cls(np.array([float(len(found))]), np.array([found.sum()]), np.array([np.square(found).sum()]))
 
     def also(self, value: float) -> Sample:
-        """With one more observation."""
+        """The sample with one more observation."""
         return Sample(self.n + 1, self.total + value, self.squares + value**2)
 
     @property
     def mean(self) -> Array:
-        """NaN where there is no observation."""
+        """The mean; NaN where there is no observation."""
         with np.errstate(invalid="ignore"):
             return np.asarray(self.total / self.n)
 
     @property
     def error(self) -> Array:
-        """Estimated variance of the mean; infinite below two observations."""
+        """The estimated variance of the mean; infinite below two observations."""
         with np.errstate(invalid="ignore", divide="ignore"):
             spread = np.maximum(self.squares - self.total**2 / self.n, 0.0)
             return np.where(self.n > 1, spread / (self.n - 1) / self.n, np.inf)
@@ -48,12 +48,12 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """What one version did in rollouts: sessions, conversations, and a mean of each conversation.
+    """The sessions and conversations of one version, and its measures, one observation per conversation.
 
     Attributes:
-        completed: Shares of a conversation's sessions that came to an end, a good or a bad one.
-        success: Shares of those that came to a good one.
-        stars: Mean ratings.
+        completed: The share of a conversation's sessions that ended, well or badly.
+        success: The share of those that ended well.
+        stars: The mean rating.
     """
 
     sessions: Array
@@ -64,7 +64,7 @@ class Arm:
 
 
 class Tally(NamedTuple):
-    """What a rollout's sessions add up to.
+    """Both arms of a rollout, and what belongs to neither.
 
     Attributes:
         crossed: Conversations that met both versions, or one of them and something else.
@@ -78,11 +78,11 @@ class Tally(NamedTuple):
 
 
 def arms(rollout: Rollout, outcomes: Sequence[Outcome]) -> Tally:
-    """The stable arm and the canary's, and what is in neither.
+    """Divide a rollout's sessions into its arms.
 
-    Sessions of one conversation resemble each other, and the conversation is what was assigned: its mean is one
-    observation. A conversation that met both versions compares nothing; it is left out and counted, and sessions that
-    something else answered are left out.
+    Sessions of one conversation resemble each other, and conversations are assigned: a conversation's mean is one
+    observation. A conversation that met both versions is left out and counted. Sessions that another version or the
+    base answered are left out.
     """
     talks: dict[str, dict[int, list[Outcome]]] = defaultdict(lambda: defaultdict(list))
     for each in outcomes:

@@ -13,10 +13,7 @@ from loraloop.errors import ConfigError, LoraloopError
 from loraloop.records import Call, Job
 
 if TYPE_CHECKING:
-    from loraloop.records import Trial
-
-ALONE: Mapping[str, frozenset[str]] = {"rollback": frozenset({"feedback"})}
-"""The parts that a stage cannot do without, where it does what it can without the others: the rest is not checked."""
+    from loraloop.records import Cache, Trial
 
 
 def prepare(
@@ -24,7 +21,7 @@ def prepare(
     output: Path,
     choices: Mapping[str, str],
     overrides: tuple[str, ...],
-    sweep: Path | None = None,
+    cache: Cache | None = None,
     trial: Trial | None = None,
 ) -> Call:
     """Build the parts that the stage's parameters name.
@@ -34,7 +31,7 @@ def prepare(
         output: The job's own folder.
         choices: The chosen variant of every config group.
         overrides: The command line's overrides.
-        sweep: Folder of the multirun that the job belongs to.
+        cache: What the job shares with the others of its multirun in this process.
         trial: What the job is in a study.
 
     Raises:
@@ -42,7 +39,7 @@ def prepare(
     """
     problems: list[str] = []
     stage, parts = _parts(config, problems)
-    needed = ALONE.get(str(config["stage"]), parts.keys())
+    needed = getattr(stage, "CHECKED", parts.keys())
     for name, built in parts.items():
         problems += _check(built, name) if name in needed else []
     if problems:
@@ -55,7 +52,7 @@ def prepare(
         output=output,
         choices={group: choice for group, choice in choices.items() if group in used or group == "experiment"},
         overrides=overrides,
-        sweep=sweep,
+        cache=cache,
         trial=trial,
     )
     return Call(stage, job, parts)

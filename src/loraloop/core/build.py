@@ -11,6 +11,8 @@ from loraloop.core.suggest import nearest
 from loraloop.errors import ConfigError
 
 ALLOWED = ("loraloop.",)
+HYDRA = frozenset({"_target_", "_recursive_", "_convert_"})
+"""Keys of a node that are Hydra's, no arguments."""
 
 
 def construct(target: Callable[..., Any], values: dict[str, Any], path: str) -> Any:
@@ -40,26 +42,38 @@ def build(node: Any, path: str, allowed: tuple[str, ...], problems: list[str]) -
     if not isinstance(node, Mapping):
         return node
     count = len(problems)
-    values = {key: build(value, f"{path}.{key}", allowed, problems) for key, value in node.items() if key != "_target_"}
+    values = {key: build(value, f"{path}.{key}", allowed, problems) for key, value in node.items() if key not in HYDRA}
     if "_target_" not in node:
         return values
-    target = _locate(str(node["_target_"]), path, allowed, problems)
-    return _construct(target, values, path, problems) if target and len(problems) == count else None
-
-
-def _locate(target: str, path: str, allowed: tuple[str, ...], problems: list[str]) -> Callable[..., Any] | None:
-    if not target.startswith(allowed):
-        problems.append(
-            f"{path}._target_={target} is outside {', '.join(allowed)}: only these prefixes are built; "
-            f"add your own with allow_targets=[{target.split('.')[0]}.]"
-        )
+    try:
+        target = locate(str(node["_target_"]), f"{path}._target_", allowed)
+    except ConfigError as error:
+        problems += error.problems
         return None
+    return _construct(target, values, path, problems) if len(problems) == count else None
+
+
+def locate(target: str, key: str, allowed: tuple[str, ...]) -> Callable[..., Any]:
+    """What a dotted path names; nothing outside the allowed prefixes is so much as imported.
+
+    Args:
+        target: Such as ``loraloop.lora.Lora``.
+        key: Where it was written, for the message.
+        allowed: Prefixes that it may have.
+
+    Raises:
+        ConfigError: It is outside the allowed prefixes or cannot be imported.
+    """
+    if not target.startswith(allowed):
+        raise ConfigError(
+            f"{key}={target} is outside {', '.join(allowed)}: only these prefixes are built; "
+            f"add your own prefix with allow_targets=[{target.split('.')[0]}.]"
+        )
     module, _, name = target.rpartition(".")
     try:
         found: Callable[..., Any] = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
-        problems.append(f"{path}._target_={target} cannot be imported: {error}")
-        return None
+        raise ConfigError(f"{key}={target} cannot be imported: {error}") from error
     return found
 
 
@@ -72,17 +86,33 @@ def _construct(target: Callable[..., Any], values: dict[str, Any], path: str, pr
         problems += [_sentence(path, dict(detail), target) for detail in error.errors()]
     except ConfigError as error:
         problems += error.problems
-    except (TypeError, ValueError) as error:
+    except TypeError as error:
+        problems += _unknown(path, values, target) or [f"{path}: {error}"]
+    except ValueError as error:
         problems.append(f"{path}: {error}")
     return None
+
+
+def _unknown(path: str, values: Mapping[str, Any], target: Callable[..., Any]) -> list[str]:
+    """A sentence for each value that a function or a class which is no part does not take."""
+    try:
+        parameters = inspect.signature(target).parameters
+    except (TypeError, ValueError):  # nothing that can be called, or a built-in without a signature
+        return []
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return []
+    return [_no_key(path, key, list(parameters)) for key in values if key not in parameters]
+
+
+def _no_key(path: str, name: str, known: list[str]) -> str:
+    return f"{path}.{name} is not a key of {path}{nearest(name, known)}; it has {', '.join(known)}"
 
 
 def _sentence(path: str, detail: Mapping[str, Any], target: Callable[..., Any]) -> str:
     key = ".".join([path, *(str(step) for step in detail["loc"])])
     if detail["type"] == "unexpected_keyword_argument":
         *parents, name = map(str, detail["loc"])
-        known = _keys(target, parents)
-        return f"{key} is not a key of {'.'.join([path, *parents])}{nearest(name, known)}; it has {', '.join(known)}"
+        return _no_key(".".join([path, *parents]), name, _keys(target, parents))
     message = str(detail["msg"]).removeprefix("Value error, ")
     if not detail["loc"]:
         return f"{path}: {message}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -42,7 +43,8 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, 
 
     view = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
     for index, column in enumerate(columns):
-        view.add_column(column, justify="right" if index and numbers else "left", overflow="fold")
+        whole = any("\u00b1" in row[index] for row in rows)  # a value stays on one line with its error
+        view.add_column(column, justify="right" if index and numbers else "left", overflow="fold", no_wrap=whole)
     for row in rows:
         view.add_row(*row)
     Console(highlight=False, markup=False, soft_wrap=False).print(view)
@@ -97,3 +99,14 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def value_with_error(value: float, error: float | None) -> str:
+    """``0.894 \u00b1 0.012``: the error with two significant digits, the value with as many decimals.
+
+    Without an error, four decimals, or four significant digits for a large value.
+    """
+    if error is None or not math.isfinite(error) or not math.isfinite(value):
+        return f"{value:.4f}" if abs(value) < 1000 else f"{value:.4g}"
+    decimals = min(6, max(0, 1 - math.floor(math.log10(error)))) if error else 3
+    return f"{value:.{decimals}f} \u00b1 {error:.{decimals}f}"

@@ -35,6 +35,18 @@ def moment(text: str) -> datetime:
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
+def stamp(text: str) -> str:
+    """The moment that ``text`` names as sessions are stamped, in UTC to the millisecond: in the order of their texts.
+
+    Raises:
+        ValueError: It names none.
+    """
+    try:
+        return moment(text).astimezone(UTC).isoformat(timespec="milliseconds")
+    except (ValueError, OverflowError):
+        raise ValueError(f"{text!r} is no time: write it as ISO 8601 does, 2026-03-02T11:00:00Z") from None
+
+
 def _is_span(text: str) -> str:
     span(text)
     return text

@@ -7,11 +7,53 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+OTHER_NAMES = {
+    "rank": "r", "lora_rank": "r", "lora_alpha": "alpha", "lora_dropout": "dropout", "target_modules": "targets",
+    "bs": "batch_size", "per_device_train_batch_size": "batch_size",
+    "ga": "accumulation", "grad_accum": "accumulation", "gradient_accumulation_steps": "accumulation",
+    "lr_scheduler": "schedule", "lr_scheduler_type": "schedule", "warmup_ratio": "warmup",
+    "grad_clip": "max_grad_norm", "clip": "max_grad_norm",
+    "seq_len": "max_length", "max_seq_length": "max_length", "cutoff_len": "max_length",
+    "num_train_epochs": "epochs", "num_epochs": "epochs", "save_total_limit": "keep_checkpoints",
+    "precision": "dtype", "torch_dtype": "dtype", "quant": "quantization", "load_in_4bit": "quantization",
+    "attn_implementation": "attention", "model_name_or_path": "name", "test_size": "validation_share",
+}  # fmt: skip
+"""Names that other libraries give to our keys, where neither spelling nor initials lead there."""
 
-def nearest(word: str, names: Iterable[str]) -> str:
-    """``" (did you mean NAME?)"`` for the most similar of ``names``, or an empty string."""
-    close = difflib.get_close_matches(word, list(names), n=1, cutoff=0.6)
-    return f" (did you mean {close[0]}?)" if close else ""
+
+def nearest(word: str, names: Iterable[str], parent: str = "") -> str:
+    """``" (did you mean PARENT.NAME?)"`` for the name that was probably meant, or an empty string.
+
+    A name is meant by its other names in the field, its initials (``lr`` of ``learning_rate``), a similar spelling, the
+    beginning of one of its words (``accum``), or a word without some of its letters (``ckpt``), in this order.
+    """
+    known = list(names)
+    meant = _meant(word.lower(), known) if word else None
+    return f" (did you mean {parent}{'.' if parent else ''}{meant}?)" if meant else ""
+
+
+def _meant(word: str, names: Sequence[str]) -> str | None:
+    if (other := OTHER_NAMES.get(word)) in names:
+        return other
+    if initials := [name for name in names if "_" in name and _initials(name) == word]:
+        return initials[0]
+    if close := difflib.get_close_matches(word, names, n=1, cutoff=0.6):
+        return close[0]
+    if len(word) < 3:
+        return None
+    words = [(name, part) for name in names for part in re.split(r"[_.]", name.lower())]
+    begun = [name for name, part in words if part.startswith(word)]
+    shortened = [name for name, part in words if part[:1] == word[0] and _subsequence(word, part)]
+    return next(iter([*begun, *shortened]), None)
+
+
+def _initials(name: str) -> str:
+    return "".join(part[:1] for part in name.lower().split("_"))
+
+
+def _subsequence(word: str, whole: str) -> bool:
+    letters = iter(whole)
+    return all(letter in letters for letter in word)
 
 
 def first_line(error: Exception) -> str:
@@ -44,10 +86,16 @@ def sentence(override: str, cause: Exception, folders: Sequence[Path], keys: Seq
         return f"{override}: several values are a run each with -m (--multirun); one list of them is {key}=[{value}]"
     if key.startswith("+") or re.search(r"mismatched|extraneous|no viable|LexerNoViable|token recognition", str(cause)):
         return f"{override}: {first_line(cause)}"
-    parent = name.rpartition(".")[0]
-    siblings = [other for other in keys if other.rpartition(".")[0] == parent]
     if name not in keys:
-        short = [other.rpartition(".")[2] for other in siblings if not other.endswith("_target_")]
-        known = f"; {parent or 'the top level'} has {', '.join(short) or 'no keys'}" if siblings else ""
-        return f"{override}: there is no key {name}{nearest(name, siblings or keys)}{known}"
+        return f"{override}: there is no key {name}{_known(name, keys)}"
     return f"{override}: {first_line(cause)}"
+
+
+def _known(name: str, keys: Sequence[str]) -> str:
+    """The key that was probably meant, and the keys that stand beside it."""
+    parent, _, last = name.rpartition(".")
+    siblings = [other.rpartition(".")[2] for other in keys if other.rpartition(".")[0] == parent]
+    if not siblings:
+        return nearest(name, keys)
+    shown = [other for other in siblings if other != "_target_"]
+    return f"{nearest(last, shown, parent)}; {parent or 'the top level'} has {', '.join(shown) or 'no keys'}"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from loraloop.evaluation.metrics import exact
+from loraloop.core.metrics import exact
 from loraloop.records import Generation, Score
 
 RESAMPLES = 10_000
@@ -21,6 +21,7 @@ class Difference:
 
     Attributes:
         slice: The task, or empty for all rows.
+        errors: Standard errors of ``a`` and ``b``.
         interval: 95% interval of ``change`` by paired bootstrap; only for exact match and task accuracy, and only
             when both scores are over the same rows.
     """
@@ -29,6 +30,7 @@ class Difference:
     metric: str
     a: float
     b: float
+    errors: tuple[float | None, float | None] = (None, None)
     interval: tuple[float, float] | None = None
 
     @property
@@ -68,14 +70,15 @@ def compare(a: Score, b: Score, seed: int = 0) -> Comparison:
     pairs = _pairs(a.generations, b.generations)
     same = len(pairs) == a.rows == b.rows
     rng = np.random.default_rng(seed)
-    slices: dict[str, tuple[Mapping[str, float], Mapping[str, float]]] = {"": (a.metrics(), b.metrics())}
+    slices: dict[str, tuple[Score, Score]] = {"": (a, b)}
     slices |= {task: (a.slices[task], b.slices[task]) for task in sorted(a.slices.keys() & b.slices.keys())}
     differences = []
     for task, (first, second) in slices.items():
         gains = _gains([pair for pair in pairs if task in ("", pair.task)]) if same else {}
-        for metric in (name for name in first if name in second and name != "rows"):
+        for metric in (name for name in first.values if name in second.values):
             interval = bootstrap(gains[metric], rng) if metric in gains else None
-            differences.append(Difference(task, metric, first[metric], second[metric], interval))
+            errors = first.errors.get(metric), second.errors.get(metric)
+            differences.append(Difference(task, metric, first[metric], second[metric], errors, interval))
     return Comparison(tuple(differences), pairs, same)
 
 

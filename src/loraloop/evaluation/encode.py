@@ -1,38 +1,13 @@
-"""Rows as token ids, exactly as they are trained on, in batches of similar length."""
+"""Token ids cut to the model's positions, and put into batches of similar length."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from loraloop.errors import DataError
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
 log = logging.getLogger(__name__)
-
-
-def encode(tokenizer: PreTrainedTokenizerBase, prompt: str, completion: str) -> tuple[list[int], int]:
-    """Token ids of ``prompt + completion`` with the end token, and how many of them belong to the prompt.
-
-    The same ids as TRL 1.16 trains on (``SFTTrainer``, prompt and completion columns of plain text): the end
-    token's text is appended unless the completion ends with it, prompt and completion are tokenised together, and
-    the completion begins where the tokenised prompt alone and the whole diverge.
-
-    Raises:
-        DataError: The tokenizer has no end token.
-    """
-    end = tokenizer.eos_token
-    if end is None:
-        raise DataError(f"{tokenizer.name_or_path or 'the tokenizer'} has no end token: set its eos_token")
-    whole = completion if completion.endswith(end) else completion + end
-    ids: list[int] = tokenizer(prompt + whole)["input_ids"]
-    alone: list[int] = tokenizer(prompt)["input_ids"]
-    pairs = zip(alone, ids, strict=False)
-    length = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(alone), len(ids)))
-    return ids, length
 
 
 def shorten(ids: list[int], keep: int, start: int | None) -> list[int]:

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from pydantic import Field
 
+from loraloop.core.metrics import Measurement, Rule, exact, summarise
 from loraloop.core.part import part
+from loraloop.core.progress import Progress
+from loraloop.core.tokens import encode_prompt, encode_rows
 from loraloop.errors import DataError
 from loraloop.evaluation import store
-from loraloop.evaluation.encode import encode, fit, shorten
-from loraloop.evaluation.infer import Advance, answers, likelihoods
-from loraloop.evaluation.merged import Agreement, agreement
-from loraloop.evaluation.metrics import Measurement, Rule, exact, summarise
+from loraloop.evaluation.encode import fit, shorten
+from loraloop.evaluation.infer import answers, likelihoods
 from loraloop.records import Generation, LoadedModel, Row, Score
 
 if TYPE_CHECKING:
@@ -29,16 +28,6 @@ log = logging.getLogger(__name__)
 
 SLACK = 8
 """Tokens that an answer may be longer than the longest expected one before it is cut off."""
-
-
-@contextlib.contextmanager
-def _progress(label: str, total: int) -> Iterator[Advance]:
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
-        task = bar.add_task(label, total=total)
-        yield lambda rows: bar.advance(task, rows)
 
 
 @part
@@ -78,7 +67,7 @@ class Evaluation:
             tokenizer: Its tokenizer.
             rows: Held-out rows.
             correct: The source's rule for a right answer.
-            label: What the progress bar says.
+            label: What the progress is called.
 
         Raises:
             DataError: There are no rows, or a completion alone is longer than the model's positions.
@@ -104,17 +93,6 @@ class Evaluation:
             store.keep(path, measured)
         return summarise(chosen, measured, correct)
 
-    def agree(self, model: Any, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], count: int = 4) -> Agreement:
-        """Check on the first ``count`` rows that the PEFT ``model`` answers the same with its adapter merged.
-
-        Raises:
-            ModelError: The logits differ by more than rounding explains; the message holds both numbers.
-        """
-        encoded = fit(
-            [encode(tokenizer, row.prompt, row.completion) for row in rows[:count]], *_limits(model, tokenizer)
-        )
-        return agreement(model, [ids for ids, _ in encoded])
-
     def table(self, score: Score) -> list[dict[str, Any]]:
         """``samples`` answers as uniform rows: a third each of the best, the worst and a seeded draw of the others."""
         order = sorted(range(len(score.generations)), key=lambda i: _quality(score.generations[i]), reverse=True)
@@ -137,18 +115,18 @@ class Evaluation:
         self, model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], label: str
     ) -> Measurement:
         limit, start = _limits(model, tokenizer)
-        encoded = fit([encode(tokenizer, row.prompt, row.completion) for row in rows], limit, start)
+        encoded = fit(encode_rows(tokenizer, [(row.prompt, row.completion) for row in rows]), limit, start)
         worse = {i: row.rejected for i, row in enumerate(rows) if row.rejected is not None}
-        rejected = fit([encode(tokenizer, rows[i].prompt, text) for i, text in worse.items()], limit, start)
+        rejected = fit(encode_rows(tokenizer, [(rows[i].prompt, text) for i, text in worse.items()]), limit, start)
         expected = [len(ids) - prompt for ids, prompt in encoded]
         room = self._room(expected)
-        prompts = [tokenizer(row.prompt)["input_ids"] for row in rows]
+        prompts = [encode_prompt(tokenizer, row.prompt) for row in rows]
         if limit is not None:
             prompts = [shorten(ids, max(1, limit - room), start) for ids in prompts]
-        with _progress(label, 2 * len(rows) + len(worse)) as advance:
-            nll, tokens = likelihoods(model, encoded, self.batch_tokens, advance)
-            rejected_nll, _ = likelihoods(model, rejected, self.batch_tokens, advance)
-            found = answers(model, tokenizer, prompts, expected, room, self.batch_tokens, advance)
+        with Progress(label, "pass", 2 * len(rows) + len(worse)) as progress:
+            nll, tokens = likelihoods(model, encoded, self.batch_tokens, progress.advance)
+            rejected_nll, _ = likelihoods(model, rejected, self.batch_tokens, progress.advance)
+            found = answers(model, tokenizer, prompts, expected, room, self.batch_tokens, progress.advance)
         by_row = dict(zip(worse, rejected_nll, strict=True))
         return Measurement(tuple(nll), tuple(tokens), tuple(found), tuple(by_row.get(i) for i in range(len(rows))))
 

@@ -6,13 +6,13 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from loraloop.core.tokens import IGNORED
 from loraloop.evaluation.encode import grouped
 
 if TYPE_CHECKING:
     import torch
     from transformers import GenerationConfig, PreTrainedTokenizerBase
 
-IGNORED = -100
 Advance = Callable[[int], None]
 
 

@@ -5,19 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from loraloop.core.metrics import METRICS
 from loraloop.records import FrozenMap, Score
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-RATES = {
-    "exact_match": ("exact match", 100),
-    "task_accuracy": ("task accuracy", 100),
-    "rouge_l": ("ROUGE-L", 100),
-    "bleu": ("BLEU", 1),
-    "chrf": ("chrF", 1),
-}
-"""Label of each rate metric and the factor that brings it to 0..100."""
 BASE, ADAPTER = "#9aa5b1", "#1f6feb"
 
 
@@ -31,18 +24,20 @@ def _figure() -> Figure:
 
 
 def bars(base: Score, adapter: Score) -> Figure:
-    """Rate metrics of ``base`` beside ``adapter``, all on 0..100, with their values; 800 x 450 pixels."""
+    """Rate metrics of ``base`` beside ``adapter``, on 0..100, with values and standard errors; 800 x 450 pixels."""
     figure = _figure()
     axes = figure.subplots()
+    rates = [(name, metric) for name, metric in METRICS.items() if metric.scale and name in base.values]
     for offset, score, label, colour in ((-0.2, base, "base", BASE), (0.2, adapter, "adapter", ADAPTER)):
-        heights = [getattr(score, name) * factor for name, (_, factor) in RATES.items()]
-        places = [place + offset for place in range(len(RATES))]
-        drawn = axes.bar(places, heights, width=0.38, label=label, color=colour)
-        axes.bar_label(drawn, fmt="%.1f", padding=2)
-    axes.set_xticks(range(len(RATES)), [label for label, _ in RATES.values()])
+        heights = [score[name] * (metric.scale or 1) for name, metric in rates]
+        errors = [score.errors.get(name, 0.0) * (metric.scale or 1) for name, metric in rates]
+        places = [place + offset for place in range(len(rates))]
+        drawn = axes.bar(places, heights, width=0.38, label=label, color=colour, yerr=errors, ecolor="#52606d")
+        axes.bar_label(drawn, labels=[f"{height:.1f}" for height in heights], padding=2)
+    axes.set_xticks(range(len(rates)), [metric.label for _, metric in rates])
     axes.set_ylim(0, 108)
     axes.set_ylabel("score (0 to 100, higher is better)")
-    axes.set_title(f"{adapter.rows} held-out rows", loc="left")
+    axes.set_title(f"{adapter.rows} held-out rows, bars show the standard error", loc="left")
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside upper right", ncols=2, frameon=False)
     return figure

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import math
@@ -12,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from loraloop.core import atomic
+from loraloop.core.hashing import sha256_json
+from loraloop.core.metrics import Measurement
 from loraloop.errors import DataError
-from loraloop.evaluation.metrics import Measurement
 from loraloop.records import Base, Generation, Row, Score
 
 log = logging.getLogger(__name__)
 
+SLICES, ERRORS = "slices", "standard_errors"
 FORMAT = 1
 """Raised when encoding or decoding of rows changes, so that older cached measurements are not used."""
 
@@ -29,20 +30,23 @@ def _plain(value: float) -> float | str:
 
 def to_dict(score: Score) -> dict[str, Any]:
     """The score without its generations, JSON-ready."""
+    slices = {task: to_dict(each) for task, each in score.slices.items()}
     return {
         "rows": score.rows,
-        **{name: _plain(value) for name, value in score.metrics().items()},
-        "slices": {task: {name: _plain(value) for name, value in each.items()} for task, each in score.slices.items()},
+        **{name: _plain(value) for name, value in score.values.items()},
+        ERRORS: {name: _plain(value) for name, value in score.errors.items()},
+        **({SLICES: slices} if slices else {}),
     }
 
 
 def from_dict(data: Mapping[str, Any], generations: Sequence[Generation] = ()) -> Score:
-    """Inverse of :func:`to_dict`."""
+    """Inverse of :func:`to_dict`; a score of an earlier version, which had no standard errors, is read as well."""
     rest = dict(data)
-    slices = {task: {k: float(v) for k, v in each.items()} for task, each in rest.pop("slices").items()}
+    slices = {task: from_dict(each) for task, each in rest.pop(SLICES, {}).items()}
+    errors = {name: float(value) for name, value in rest.pop(ERRORS, {}).items()}
     rows = int(rest.pop("rows"))
-    metrics = {name: float(value) for name, value in rest.items()}
-    return Score(rows=rows, slices=slices, generations=tuple(generations), **metrics)
+    values = {name: float(value) for name, value in rest.items()}
+    return Score(rows=rows, values=values, errors=errors, slices=slices, generations=tuple(generations))
 
 
 def write(score: Score, folder: Path) -> None:
@@ -74,7 +78,7 @@ def key(base: Base, rows: Sequence[Row], max_new_tokens: int) -> str:
     """SHA-256 of everything that a base's measurement depends on; batching is not part of it."""
     texts = [(row.prompt, row.completion, row.rejected) for row in rows]
     parts = {"format": FORMAT, "base": asdict(base), "rows": texts, "max_new_tokens": max_new_tokens}
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return sha256_json(parts)
 
 
 def _checked(data: Mapping[str, Any], rows: int) -> Measurement:

@@ -1,1 +1,1 @@
-"""Sessions and what people make of them: store, ratings, corrections, the form, review and comparison."""
+"""Sessions, ratings and corrections: their store, the rating form, review and comparison of versions."""

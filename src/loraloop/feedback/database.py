@@ -1,4 +1,4 @@
-"""Connections to the database of sessions: durable commits, bounded waits, errors in plain words."""
+"""Connections to the database of sessions: commits that are synced to disk, bounded waits, errors in plain words."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def address(url: str | None, folder: Path) -> URL:
 
 
 class Database:
-    """One database of sessions; its tables are made where they are missing, and those of version 1 brought up to date.
+    """One database of sessions. Opening it makes missing tables and brings those of version 1 up to date.
 
     SQLite runs in WAL mode with ``synchronous=FULL``: a commit has been synced when it returns (SQLite, "PRAGMA
-    synchronous"). PostgreSQL is told ``synchronous_commit=on`` for the same reason.
+    synchronous"). ``synchronous_commit=on`` gives the same on PostgreSQL.
 
     Args:
         url: One of :func:`address`.
-        busy_seconds: How long a write waits for another process's.
+        busy_seconds: How long a write waits while another process writes.
     """
 
     def __init__(self, url: URL, busy_seconds: float = 5.0) -> None:
@@ -68,11 +68,11 @@ class Database:
 
     @contextlib.contextmanager
     def write(self) -> Iterator[Connection]:
-        """A transaction, committed and on disk on leaving without an error, and otherwise not there.
+        """A transaction: on disk when the block ends, undone if it raises.
 
         Raises:
             StoreError: It could not be committed.
-            IntegrityError: What was written contradicts what is there.
+            IntegrityError: A row violates a constraint, such as a second session of one id.
         """
         with self.explained(), self.engine.begin() as connection:
             yield connection
@@ -83,7 +83,7 @@ class Database:
 
     @contextlib.contextmanager
     def explained(self, kind: type[LoraloopError] = StoreError) -> Iterator[None]:
-        """Turn what goes wrong with the database into one sentence of an error of ``kind``."""
+        """Raise every error of the database as an error of ``kind`` in one sentence; ``IntegrityError`` passes."""
         try:
             yield
         except IntegrityError:
@@ -93,7 +93,7 @@ class Database:
 
     def _make(self) -> None:
         with self.engine.begin() as connection:
-            # Two processes that both make what is missing would get into each other's way.
+            # Of two processes that would make the same tables at once, one waits.
             alone = "SELECT pg_advisory_xact_lock(hashtext('loraloop sessions'))"
             connection.exec_driver_sql("BEGIN IMMEDIATE" if self.url.get_backend_name() == "sqlite" else alone)
             schema.metadata.create_all(connection)
@@ -105,16 +105,16 @@ class Database:
             elif found != schema.VERSION:
                 raise ConfigError(
                     f"{self.name} holds tables of version {found}, and this loraloop reads version {schema.VERSION}: "
-                    "take the loraloop that wrote them, or another file with feedback.url=URL"
+                    "use the loraloop that wrote them, or another file with feedback.url=URL"
                 )
 
     @property
     def name(self) -> str:
-        """The database as it is shown to people: without its password."""
+        """The URL without its password, for messages."""
         return self.url.render_as_string(hide_password=True)
 
     def _sentence(self, cause: BaseException) -> str:
-        said = str(cause).strip().partition("\n")[0].rstrip(".")  # below it PostgreSQL quotes the statement
+        said = str(cause).strip().partition("\n")[0].rstrip(".")  # PostgreSQL quotes the statement on later lines
         if any(sign in said for sign in ("is full", "disk I/O", "No space left")):
             hint = "free some space; nothing was half-written"
         elif "locked" in said or "timeout" in said:

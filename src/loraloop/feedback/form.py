@@ -1,4 +1,4 @@
-"""The routes of ratings: a web page behind a signed link, and an entry for programs with a key."""
+"""The routes that rate sessions: a web page behind a signed link, and ``/v1/feedback`` for programs with a key."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from loraloop.core.session_file import ISSUES
 from loraloop.errors import StoreError
 from loraloop.feedback.links import ExpiredLinkError, ForgedLinkError
-from loraloop.feedback.logged import Logged
-from loraloop.feedback.ratings import ISSUES, LONGEST_COMMENT, LONGEST_CORRECTION, Rating, clean
+from loraloop.feedback.ratings import LONGEST_COMMENT, LONGEST_CORRECTION, clean
 from loraloop.feedback.store import RatedError, Store, UnknownSessionError
+from loraloop.records import Rating, Session
 
 LARGEST_FORM = 256 * 1024
-"""Bytes: twelve for each character of the longest texts, which is an emoji with percent signs, and some more."""
+"""Bytes: an emoji of a text takes twelve, percent-encoded; this holds both texts at their longest, and some more."""
 MOST_FIELDS = 16
 COOKIE = "loraloop_rate"
 logger = logging.getLogger(__name__)
@@ -30,8 +31,8 @@ Issue = Literal["ocr_confidence_low", "wrong_action_selected", "timeout", "minor
 PAGES = Environment(loader=FileSystemLoader(Path(__file__).parent / "pages"), autoescape=True, trim_blocks=True)
 
 
-class Given(BaseModel):
-    """What a person or a program says about an answer."""
+class RatingFields(BaseModel):
+    """The fields of a rating, as the form and ``/v1/feedback`` take them."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -40,8 +41,8 @@ class Given(BaseModel):
     issues: Annotated[list[Issue], Field(max_length=len(ISSUES))] = []
     correction: Annotated[str, Field(max_length=LONGEST_CORRECTION)] = ""
 
-    def plain(self) -> Rating:
-        """The rating as it is kept."""
+    def as_rating(self) -> Rating:
+        """The rating with texts that every database takes, and each issue once."""
         return Rating(
             stars=self.rating,
             comment=clean(self.comment),
@@ -50,7 +51,7 @@ class Given(BaseModel):
         )
 
 
-class Told(Given):
+class FeedbackRequest(RatingFields):
     """The body of ``/v1/feedback``."""
 
     session: Annotated[str, Field(min_length=1, max_length=200)]
@@ -58,30 +59,30 @@ class Told(Given):
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
-    """A page that only says something."""
+class Notice:
+    """A page with a title and a sentence, and its HTTP status."""
 
     status: int
     title: str
     text: str
 
 
-class InsteadError(Exception):
-    """``page`` is the answer instead of the form."""
+class NoFormError(Exception):
+    """The form is not shown or not taken; ``notice`` is shown instead."""
 
-    def __init__(self, page: Page) -> None:
-        super().__init__(page.title)
-        self.page = page
+    def __init__(self, notice: Notice) -> None:
+        super().__init__(notice.title)
+        self.notice = notice
 
 
-THANKS = Page(200, "Thank you", "The rating is kept. You can close this page.")
-USED = Page(409, "Rated already", "This answer has its rating; a link is good for one.")
-EXPIRED = Page(410, "This link has expired", "Ask whoever sent it for a newer answer to rate.")
-FORGED = Page(403, "This link does not work", "It is incomplete or was changed: open it exactly as you got it.")
-UNKNOWN = Page(404, "There is no such answer", "It was not kept, or it is still being given: try again in a moment.")
-LARGE = Page(413, "That is too long", f"Comments have up to {LONGEST_COMMENT} characters: go back and shorten it.")
-FOREIGN = Page(403, "Please try again", "The form did not come from its own page, or cookies are off: open the link.")
-AWAY = Page(503, "Not now", "The rating could not be kept: send it again in a moment.")
+THANKS = Notice(200, "Thank you", "The rating is kept. You can close this page.")
+USED = Notice(409, "Rated already", "This answer has its rating; a link is good for one.")
+EXPIRED = Notice(410, "This link has expired", "Ask whoever sent it for a newer answer to rate.")
+FORGED = Notice(403, "This link does not work", "It is incomplete or was changed: open it exactly as you got it.")
+UNKNOWN = Notice(404, "There is no such answer", "It was not kept, or it is still being given: try again in a moment.")
+LARGE = Notice(413, "That is too long", f"Comments have up to {LONGEST_COMMENT} characters: go back and shorten it.")
+FOREIGN = Notice(403, "Please try again", "The form did not come from its own page, or cookies are off: open the link.")
+AWAY = Notice(503, "Not now", "The rating could not be kept: send it again in a moment.")
 
 
 def router(store: Store) -> APIRouter:
@@ -99,31 +100,31 @@ def router(store: Store) -> APIRouter:
 
     @routes.post("/rate/{session}", openapi_extra={"security": []}, response_class=HTMLResponse)
     async def rate_form(request: Request, session: str, token: str = "") -> HTMLResponse:
-        """What that page sends."""
+        """Keep the rating that the page's form sends."""
         return await form.take(request, session, token)
 
     @routes.post("/v1/feedback", openapi_extra={"security": [{"key": ["feedback"]}]})
-    async def feedback(told: Told) -> dict[str, Any]:
-        """Rate an answer."""
+    async def feedback(body: FeedbackRequest) -> dict[str, Any]:
+        """Rate an answer; its session has one rating, the first."""
         try:
-            await asyncio.to_thread(store.rate, told.session, told.plain())
+            await asyncio.to_thread(store.rate, body.session, body.as_rating())
         except UnknownSessionError:
-            raise HTTPException(404, f"there is no session {told.session[:80]!r}") from None
+            raise HTTPException(404, f"there is no session {body.session[:80]!r}") from None
         except RatedError as error:
             raise HTTPException(409, str(error)) from None
         except StoreError as error:
-            logger.error("the rating of %s was not kept: %s", told.session, error)
+            logger.error("the rating of %s was not kept: %s", body.session, error)
             raise HTTPException(503, AWAY.text, {"retry-after": "1"}) from error
-        return {"session": told.session, "rating": told.rating}
+        return {"session": body.session, "rating": body.rating}
 
     return routes
 
 
 class Form:
-    """Shows and takes the form.
+    """Shows the form on which a person rates an answer, and keeps what it sends.
 
-    A submission carries a token that agrees with the cookie of the page it came from, so that no other site can send
-    one in a visitor's name.
+    The form carries a token that must match the cookie of its page, so that no other site can send it in a visitor's
+    name.
 
     Args:
         store: Where ratings go.
@@ -133,69 +134,69 @@ class Form:
         self._store = store
 
     async def show(self, request: Request, session: str, proof: str) -> HTMLResponse:
-        """The empty form, or why there is none."""
+        """The empty form, or a notice that says why the session cannot be rated."""
         try:
-            logged = await asyncio.to_thread(self._rateable, session, proof)
-        except InsteadError as instead:
-            return _message(instead.page)
-        return self._form(request, logged, {}, None)
+            found = await asyncio.to_thread(self._rateable, session, proof)
+        except NoFormError as error:
+            return _message(error.notice)
+        return self._form(request, found, {}, None)
 
     async def take(self, request: Request, session: str, proof: str) -> HTMLResponse:
-        """Keep what the form says."""
+        """Keep the rating that the form sends; the form again, with the problem, if it is none."""
         try:
-            logged = await asyncio.to_thread(self._rateable, session, proof)
+            found = await asyncio.to_thread(self._rateable, session, proof)
             fields = await _fields(request)
             nonce = request.cookies.get(COOKIE, "")
             if not self._store.links.agrees(session, nonce, fields.pop("csrf", [""])[0]):
-                raise InsteadError(FOREIGN)
+                raise NoFormError(FOREIGN)
             given = {name: values if name == "issues" else values[0] for name, values in fields.items()}
             try:
-                rating = Given.model_validate(given).plain()
+                rating = RatingFields.model_validate(given).as_rating()
             except ValidationError as error:
-                return self._form(request, logged, given, _problem(error))
+                return self._form(request, found, given, _problem(error))
             await asyncio.to_thread(self._keep, session, rating)
-        except InsteadError as instead:
-            return _message(instead.page)
+        except NoFormError as error:
+            return _message(error.notice)
         return _message(THANKS)
 
-    def _rateable(self, session: str, proof: str) -> Logged:
+    def _rateable(self, session: str, proof: str) -> Session:
         try:
             self._store.links.verify(session, proof)
-            logged = self._store.session(session)
+            found = self._store.session(session)
         except ExpiredLinkError:
-            raise InsteadError(EXPIRED) from None
+            raise NoFormError(EXPIRED) from None
         except ForgedLinkError:
-            raise InsteadError(FORGED) from None
+            raise NoFormError(FORGED) from None
         except UnknownSessionError:
-            raise InsteadError(UNKNOWN) from None
+            raise NoFormError(UNKNOWN) from None
         except StoreError:
-            raise InsteadError(AWAY) from None
-        if logged.rating is not None:
-            raise InsteadError(USED)
-        return logged
+            raise NoFormError(AWAY) from None
+        if found.rating is not None:
+            raise NoFormError(USED)
+        return found
 
     def _keep(self, session: str, rating: Rating) -> None:
         try:
             self._store.rate(session, rating)
         except RatedError:
-            raise InsteadError(USED) from None
+            raise NoFormError(USED) from None
         except StoreError as error:
             logger.error("the rating of %s was not kept: %s", session, error)
-            raise InsteadError(AWAY) from None
+            raise NoFormError(AWAY) from None
 
-    def _form(self, request: Request, logged: Logged, given: dict[str, Any], problem: str | None) -> HTMLResponse:
+    def _form(self, request: Request, found: Session, given: dict[str, Any], problem: str | None) -> HTMLResponse:
         nonce = request.cookies.get(COOKIE) or secrets.token_urlsafe(16)
         response = _page(
             "rate.html",
             400 if problem else 200,
-            session=logged,
+            session=found,
             given={"rating": "", "comment": "", "issues": [], "correction": ""} | given,
             problem=problem,
             issues=ISSUES,
             reviewed=self._store.reviewed,
             longest_comment=LONGEST_COMMENT,
             longest_correction=LONGEST_CORRECTION,
-            csrf=self._store.links.token(logged.id, nonce),
+            csrf=self._store.links.token(found.id, nonce),
         )
         secure = request.url.scheme == "https"
         response.set_cookie(COOKIE, nonce, path="/rate", httponly=True, samesite="lax", secure=secure)
@@ -205,11 +206,11 @@ class Form:
 async def _fields(request: Request) -> dict[str, list[str]]:
     body = await request.body()
     if len(body) > LARGEST_FORM:
-        raise InsteadError(LARGE)
+        raise NoFormError(LARGE)
     try:
         fields = parse_qs(body.decode("ascii", "replace"), max_num_fields=MOST_FIELDS)
     except ValueError:
-        raise InsteadError(LARGE) from None
+        raise NoFormError(LARGE) from None
     return {name: [value.replace("\r\n", "\n") for value in values] for name, values in fields.items()}
 
 
@@ -223,8 +224,8 @@ def _problem(error: ValidationError) -> str:
     }.get(field, "The form was sent with something that it does not ask for.")
 
 
-def _message(page: Page) -> HTMLResponse:
-    return _page("message.html", page.status, title=page.title, text=page.text)
+def _message(notice: Notice) -> HTMLResponse:
+    return _page("message.html", notice.status, title=notice.title, text=notice.text)
 
 
 def _page(name: str, status: int, **values: Any) -> HTMLResponse:

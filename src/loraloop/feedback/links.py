@@ -18,18 +18,18 @@ KEY_BYTES = 32
 
 
 class ForgedLinkError(Exception):
-    """The link was not made here, or was changed."""
+    """The link was not made with this key, or was changed."""
 
 
 class ExpiredLinkError(Exception):
-    """The link is too old."""
+    """The link is older than ``feedback.link_days``."""
 
 
 class Links:
-    """Makes and verifies links and tokens.
+    """Makes and verifies rating links, and the tokens that protect the form.
 
     Args:
-        file: The secret key, made on first use and readable by its owner alone.
+        file: The secret key; made where it is missing, readable by its owner alone.
         seconds: For how long a link is good.
     """
 
@@ -45,11 +45,11 @@ class Links:
         return f"/rate/{quote(session, safe='')}?token={proof}"
 
     def verify(self, session: str, proof: str) -> None:
-        """Let a link pass.
+        """Check that :meth:`make` gave this proof to this session, and that it has not expired.
 
         Raises:
             ExpiredLinkError: It is too old.
-            ForgedLinkError: It is not one of :meth:`make` for this session.
+            ForgedLinkError: It was not made here for this session.
         """
         try:
             self._signer.unsign(f"{session}.{proof}", max_age=self._seconds)
@@ -59,11 +59,11 @@ class Links:
             raise ForgedLinkError from error
 
     def token(self, session: str, nonce: str) -> str:
-        """What a form for ``session`` carries, by which it is seen to come from the browser that holds ``nonce``."""
+        """The token of a form for ``session``, which shows that the browser that sends it holds ``nonce``."""
         return self._tokens.get_signature(f"{session}.{nonce}").decode()
 
     def agrees(self, session: str, nonce: str, token: str) -> bool:
-        """Whether ``token`` is the one for ``session`` and ``nonce``."""
+        """Whether :meth:`token` gave ``token`` to ``session`` and ``nonce``; never for an empty nonce."""
         return bool(nonce) and self._tokens.verify_signature(f"{session}.{nonce}", token.encode())
 
 
@@ -79,7 +79,7 @@ def _key(file: Path) -> bytes:
             f"{file} cannot be read or made: {error.strerror}; it holds the key of rating links"
         ) from error
     if len(key) != KEY_BYTES:
-        raise StoreError(f"{file} is damaged: remove it, and links that were given out end; a new key is made")
+        raise StoreError(f"{file} is damaged: remove it, and a new key is made; earlier links stop working")
     return key
 
 

@@ -1,4 +1,4 @@
-"""The same prompts to several adapters, one answer at a time."""
+"""Times the answers of several adapters to the same prompts, pair by pair."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from loraloop.records import GenerationRequest
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
+class TimedAnswer:
     """An answer, how many seconds it took and how many tokens it has."""
 
     text: str
@@ -19,37 +19,37 @@ class Answered:
     tokens: int
 
 
-async def ask_all(
-    backend: Backend, models: Sequence[str], prompts: Sequence[str], max_tokens: int, asked: Callable[[], None]
-) -> dict[str, list[Answered]]:
-    """Every model's greedy answers to ``prompts``.
+async def time_answers(
+    backend: Backend, models: Sequence[str], prompts: Sequence[str], max_tokens: int, on_answer: Callable[[], None]
+) -> dict[str, list[TimedAnswer]]:
+    """Time every model's greedy answers to ``prompts``, one at a time.
 
-    Each prompt goes to every model before the next one is asked, and each time another model comes first: whatever
-    else the machine does meets all of them alike. A first round, which loads adapters, is not measured.
+    Each prompt goes to every model before the next prompt does, and the model that comes first changes with each
+    prompt, so that other load on the machine slows all models alike. A first round, which loads adapters, is not timed.
 
     Args:
         backend: Started.
         models: ``base`` or versions.
         prompts: Rendered.
         max_tokens: Longest answer.
-        asked: Called after every answer.
+        on_answer: Called after every answer.
     """
     for model in models:
-        await _ask(backend, model, prompts[0], max_tokens)
-    answers: dict[str, list[Answered]] = {model: [] for model in models}
+        await _answer(backend, model, prompts[0], max_tokens)
+    answers: dict[str, list[TimedAnswer]] = {model: [] for model in models}
     for turn, prompt in enumerate(prompts):
         first = turn % len(models)
         for model in (*models[first:], *models[:first]):
-            answers[model].append(await _ask(backend, model, prompt, max_tokens))
-            asked()
+            answers[model].append(await _answer(backend, model, prompt, max_tokens))
+            on_answer()
     return answers
 
 
-async def _ask(backend: Backend, model: str, prompt: str, max_tokens: int) -> Answered:
+async def _answer(backend: Backend, model: str, prompt: str, max_tokens: int) -> TimedAnswer:
     began, text, tokens = time.perf_counter(), "", 0
-    async for piece in backend.generate(
+    async for chunk in backend.generate(
         GenerationRequest(model=model, prompt=prompt, max_tokens=max_tokens, temperature=0.0)
     ):
-        text += piece.text
-        tokens += piece.tokens
-    return Answered(text, time.perf_counter() - began, tokens)
+        text += chunk.text
+        tokens += chunk.tokens
+    return TimedAnswer(text, time.perf_counter() - began, tokens)

@@ -6,13 +6,13 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 VERSION = 2
-"""Of the tables; an earlier one is brought up to it in place, a later one is not touched."""
+"""Version of the tables; tables of an earlier version are upgraded in place, those of a later one are refused."""
 
 metadata = sa.MetaData()
 
 facts = sa.Table("loraloop", metadata, sa.Column("version", sa.Integer, primary_key=True))
 
-# Prompts and answers are JSON: it holds every text, PostgreSQL's own type no NUL character.
+# Prompts and answers are JSON, which holds every text; a text of PostgreSQL holds no NUL character.
 sessions = sa.Table(
     "sessions",
     metadata,
@@ -63,7 +63,7 @@ corrections = sa.Table(
 
 
 def upgrade(connection: Connection) -> None:
-    """Bring the tables of version 1 to version 2: columns that say nothing of earlier sessions, and indexes."""
+    """Bring the tables of version 1 to version 2: three columns, empty for earlier sessions, and indexes."""
     for name in ("conversation", "client", "rollout"):
         connection.exec_driver_sql(f"ALTER TABLE sessions ADD COLUMN {name} VARCHAR")
     connection.exec_driver_sql("DROP INDEX IF EXISTS ix_sessions_answered")

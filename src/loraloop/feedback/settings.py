@@ -1,4 +1,4 @@
-"""The part: where sessions are kept, and what becomes of people's corrections."""
+"""The config group ``feedback``: where sessions are kept, and whether corrections are reviewed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from loraloop.core.part import part
 from loraloop.errors import ConfigError
 
 if TYPE_CHECKING:
-    from loraloop.feedback.store import Rated, Store
+    from loraloop.feedback.store import OnRating, Store
 
 DAY_SECONDS = 86_400
 
@@ -23,8 +23,8 @@ class Feedback:
     Attributes:
         url: ``sqlite:///FILE`` or ``postgresql://USER@HOST/DATABASE``; ``None`` is ``sessions.db`` in ``folder``.
         folder: Where that file and the key of rating links lie.
-        review: ``required``: a corrected answer that a user wrote is learned from after a person accepted it;
-            ``none``: at once.
+        review: ``required``: a correction that a user wrote is trained on after a person accepted it; ``none``: at
+            once.
         link_days: For how long a rating link is good.
         busy_seconds: How long a write waits while another program writes.
     """
@@ -46,18 +46,18 @@ class Feedback:
         """Open the database once, if it is there, before any work.
 
         Raises:
-            ConfigError: It cannot be reached, is none, or is of another version.
+            ConfigError: It cannot be reached, is no database, or has tables of another version.
         """
         from loraloop.feedback.database import Database, address
 
         if self.exists():
             Database(address(self.url, self.folder), self.busy_seconds).close()
 
-    def open(self, rated: Rated | None = None) -> Store:
+    def open(self, on_rating: OnRating | None = None) -> Store:
         """The store; tables and key are made where they are missing.
 
         Args:
-            rated: Told of every rating that was kept.
+            on_rating: Called after every rating that was kept.
 
         Raises:
             ConfigError: The database cannot be reached.
@@ -69,13 +69,13 @@ class Feedback:
 
         database = Database(address(self.url, self.folder), self.busy_seconds)
         links = Links(self.folder / "rating.key", round(self.link_days * DAY_SECONDS))
-        return Store(database, links, reviewed=self.review == "required", rated=rated)
+        return Store(database, links, reviewed=self.review == "required", on_rating=on_rating)
 
     def existing(self) -> Store:
-        """The store, which something was kept in before.
+        """The store of a database that is there already.
 
         Raises:
-            ConfigError: There is none.
+            ConfigError: There is no such database.
         """
         if not self.exists():
             raise ConfigError(
@@ -85,7 +85,7 @@ class Feedback:
         return self.open()
 
     def exists(self) -> bool:
-        """Whether there is a database; a server is taken to have one."""
+        """Whether the database file is there; that of a server is taken to be there."""
         from loraloop.feedback.database import address
 
         url = address(self.url, self.folder)

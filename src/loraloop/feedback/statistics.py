@@ -1,4 +1,4 @@
-"""Figures with 95% intervals: shares, means, quantiles, and what sessions say about the versions that answered them."""
+"""Shares, means and quantiles with 95% intervals, and a version's sessions summed up by them."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from loraloop.feedback.logged import Logged
+from loraloop.records import Session
 
 RESAMPLES = 2_000
 LEVEL = 0.95
 Z = 1.959963984540054
 """The normal distribution's 97.5% quantile."""
 Statistic = Callable[[Any], Any]
-"""Of each row of a matrix of resamples."""
+"""Takes a matrix with a resample in each row, and returns a value for each row."""
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
+class Interval:
     """A value with its 95% interval."""
 
     value: float
@@ -28,65 +28,65 @@ class Figure:
     high: float
 
 
-def share(successes: int, total: int) -> Figure:
+def share(successes: int, total: int) -> Interval:
     """A share of successes with Wilson's score interval (Wilson 1927), which also holds near 0 and 1."""
     if total == 0:
-        return Figure(math.nan, 0.0, 1.0)
+        return Interval(math.nan, 0.0, 1.0)
     rate, spread = successes / total, Z * Z / total
     middle = (rate + spread / 2) / (1 + spread)
     half = Z * math.sqrt(rate * (1 - rate) / total + spread / (4 * total)) / (1 + spread)
-    return Figure(rate, max(0.0, middle - half), min(1.0, middle + half))
+    return Interval(rate, max(0.0, middle - half), min(1.0, middle + half))
 
 
-def bootstrap(values: Sequence[float], statistic: Statistic, rng: np.random.Generator) -> Figure:
+def bootstrap(values: Sequence[float], statistic: Statistic, rng: np.random.Generator) -> Interval:
     """A statistic with its percentile bootstrap interval (Efron and Tibshirani 1993, chapter 13)."""
     if not values:
-        return Figure(math.nan, math.nan, math.nan)
+        return Interval(math.nan, math.nan, math.nan)
     found = np.asarray(values, dtype=np.float64)
     drawn = statistic(found[rng.integers(len(found), size=(RESAMPLES, len(found)))])
     low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Figure(float(statistic(found[None, :])[0]), float(low), float(high))
+    return Interval(float(statistic(found[None, :])[0]), float(low), float(high))
 
 
-def mean(values: Sequence[float], rng: np.random.Generator) -> Figure:
+def mean(values: Sequence[float], rng: np.random.Generator) -> Interval:
     """The mean."""
     return bootstrap(values, lambda rows: rows.mean(axis=1), rng)
 
 
-def quantile(values: Sequence[float], at: float, rng: np.random.Generator) -> Figure:
+def quantile(values: Sequence[float], at: float, rng: np.random.Generator) -> Interval:
     """The quantile at 0..1; the interval of one near the end is only as good as there are values beyond it."""
     return bootstrap(values, lambda rows: np.quantile(rows, at, axis=1), rng)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Live:
-    """What a version's sessions say about it.
+class VersionSummary:
+    """A version's sessions in numbers.
 
     Attributes:
-        success: Of the sessions that came to an end; a client that left says nothing.
+        success: Share of successes among the sessions that ended; a client that left says nothing.
         rating: Mean of the stars that people gave.
-        rated: How many gave any.
-        implied: Mean of the stars that the course of sessions implies.
+        rated: How many sessions people gave stars.
+        implied: Mean of the stars that sessions imply.
         p50: Median latency of successful sessions, in seconds.
         p95: Its 95th percentile.
     """
 
     version: str
     sessions: int
-    success: Figure
-    rating: Figure
+    success: Interval
+    rating: Interval
     rated: int
-    implied: Figure
-    p50: Figure
-    p95: Figure
+    implied: Interval
+    p50: Interval
+    p95: Interval
 
 
-def live(version: str, sessions: Sequence[Logged], rng: np.random.Generator) -> Live:
+def summarise(version: str, sessions: Sequence[Session], rng: np.random.Generator) -> VersionSummary:
     """Summarise the sessions that ``version`` answered; each counts once, by its one rating."""
     ended = [each for each in sessions if each.status not in (None, "cancelled")]
-    stars = [float(each.rating.stars) for each in sessions if each.rating is not None]
+    stars = [float(each.stars) for each in sessions if each.stars is not None]
     seconds = [each.duration for each in ended if each.success and each.duration is not None]
-    return Live(
+    return VersionSummary(
         version=version,
         sessions=len(sessions),
         success=share(sum(bool(each.success) for each in ended), len(ended)),

@@ -4,31 +4,44 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection, Row
+from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
+from loraloop.core.durations import stamp
+from loraloop.core.session_rows import select
 from loraloop.errors import DataError, StoreError
 from loraloop.feedback.database import Database
 from loraloop.feedback.links import Links
-from loraloop.feedback.logged import Logged, Proposal
-from loraloop.feedback.ratings import Rating, implied, plain
+from loraloop.feedback.outcomes import outcome
+from loraloop.feedback.ratings import implied, plain
 from loraloop.feedback.schema import corrections, ratings, sessions
-from loraloop.records import Outcome, Served
+from loraloop.records import Outcome, Rating, Session
 
-Rated = Callable[[str, int, str], None]
-"""Told of every rating that was kept: what had answered, the stars, and ``explicit`` or ``implicit``."""
-Verdict = Literal["accepted", "edited", "rejected"]
-GOOD = ("accepted", "edited")
+OnRating = Callable[[str, int, str], None]
+"""Called with the version that had answered, the stars, and ``explicit`` or ``implicit``, after a rating was kept."""
+Reviewed = Literal["accepted", "edited", "rejected"]
 ANSWER = re.compile(r"^(chat)?cmpl-")
-OUTCOME = [
-    sessions.c[name] for name in ("id", "time", "conversation", "client", "answered", "rollout", "status", "duration")
-]
+"""What OpenAI's shape puts before a session's id to name its answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """A correction that waits for review.
+
+    Attributes:
+        source: ``user``: written on the rating page; ``sibling``: a high-rated answer to the same task.
+    """
+
+    id: int
+    session: str
+    source: str
+    text: str
 
 
 class UnknownSessionError(DataError):
@@ -47,69 +60,72 @@ class RatedError(DataError):
 
 
 class Store:
-    """Keeps what was served and what people made of it; a :class:`loraloop.protocols.Sessions`.
+    """Keeps sessions, ratings and corrections; a :class:`loraloop.protocols.Sessions`.
 
     Its methods may be called from any thread; each is one transaction.
 
     Args:
         database: Where.
         links: Makes the rating links.
-        reviewed: Whether a person's corrected answer waits for review before anyone learns from it.
-        rated: Told of ratings.
+        reviewed: Whether a correction that a user wrote waits for review before anything is trained on it.
+        on_rating: Called after every rating that was kept.
     """
 
-    def __init__(self, database: Database, links: Links, *, reviewed: bool = True, rated: Rated | None = None) -> None:
+    def __init__(
+        self, database: Database, links: Links, *, reviewed: bool = True, on_rating: OnRating | None = None
+    ) -> None:
         self.database, self.links = database, links
-        self.reviewed, self._rated = reviewed, rated
+        self.reviewed, self._on_rating = reviewed, on_rating
         # SQLite's writers poll for their turn; threads of one process can wait for it.
         self._writing = threading.Lock()
 
-    def keep(self, served: Served) -> None:
-        """Keep an answer, and the rating that its course implies; both are on disk when this returns.
+    def keep(self, session: Session) -> None:
+        """Keep a session that was served, and the rating that it implies; both are on disk when this returns.
 
         Raises:
             StoreError: They could not be kept.
         """
-        stars = implied(served.status, served.duration, served.retries)
-        row = asdict(served)
+        stars = implied(session)
         try:
             with self._writing, self.database.write() as connection:
-                connection.execute(sessions.insert(), row)
+                connection.execute(sessions.insert(), _row(session))
                 if stars is not None:
-                    _rate(connection, served.id, "implicit", Rating(stars=stars))
+                    _rate(connection, session.id, "implicit", Rating(stars=stars))
         except IntegrityError as error:
-            raise StoreError(f"the session {served.id} is kept already") from error
+            raise StoreError(f"the session {session.id} is kept already") from error
         if stars is not None:
-            self._tell(served.answered, stars, "implicit")
+            self._tell(session, stars, "implicit")
 
     def link(self, session: str) -> str:
         """The signed path of the page on which a person rates the answer."""
         return self.links.make(session)
 
-    def rate(self, session: str, rating: Rating) -> Logged:
+    def rate(self, session: str, rating: Rating) -> Session:
         """Keep a person's rating, the session's only one, and the correction that came with it.
+
+        Returns:
+            The session as it was before.
 
         Raises:
             UnknownSessionError: There is no such session.
             RatedError: It was rated before; that rating stands.
             StoreError: It could not be kept.
         """
-        logged = self.session(session)
-        session = logged.id
+        found = self.session(session)
         try:
             with self._writing, self.database.write() as connection:
-                _rate(connection, session, "explicit", rating)
+                _rate(connection, found.id, "explicit", rating)
                 if rating.correction:
                     status = "proposed" if self.reviewed else "accepted"
-                    _correct(connection, session, "user", status, rating.correction)
+                    _correct(connection, found.id, "user", status, rating.correction)
         except IntegrityError as error:
-            if self.session(session).rating is None:
-                raise StoreError(f"the rating of {session} is not one that is kept: {rating.stars} stars") from error
-            raise RatedError(session) from None
-        self._tell(logged.answered or "", rating.stars, "explicit")
-        return logged
+            if self.session(found.id).rating is None:
+                raise StoreError(f"the rating of {found.id} is not one that is kept: {rating.stars} stars") from error
+            raise RatedError(found.id) from None
+        self._tell(found, rating.stars, "explicit")
+        return found
 
-    def session(self, session: str) -> Logged:
+    def session(self, session: str) -> Session:
         """One session, by its id or by that of the answer in OpenAI's shape, ``chatcmpl-...`` or ``cmpl-...``.
 
         Raises:
@@ -117,17 +133,24 @@ class Store:
         """
         found = None
         if plain(session):  # what no database can hold is in none
-            own = ANSWER.sub("", session)
+            where, own = "sessions.id IN (:named, :own)", ANSWER.sub("", session)
             with self.database.read() as connection:
-                found = next(_select(connection, sessions.c.id.in_({session, own})), None)
+                found = next(select(connection, where, named=session, own=own), None)
         if found is None:
             raise UnknownSessionError(f"there is no session {session!r} in {self.database.name}")
         return found
 
-    def all(self, answered: str | None = None) -> list[Logged]:
+    def all(self, answered: str | None = None) -> list[Session]:
         """Every session, or those that a version answered, in the order of their ids."""
+        where = "sessions.answered = :answered" if answered else "true"
         with self.database.read() as connection:
-            return list(_select(connection, *([sessions.c.answered == answered] if answered else [])))
+            return list(select(connection, where, answered=answered))
+
+    def latest(self, count: int) -> list[Session]:
+        """The latest sessions, the newest first; those without a time come last."""
+        order = "sessions.time DESC NULLS LAST, sessions.id LIMIT :count"
+        with self.database.read() as connection:
+            return list(select(connection, order=order, count=count))
 
     def outcomes(
         self,
@@ -137,10 +160,7 @@ class Store:
         since: str | None = None,
         limit: int | None = None,
     ) -> list[Outcome]:
-        """What sessions say about the versions that answered them, oldest first, with the stars that people gave.
-
-        Sessions of which nobody knows when they were or what answered (imported ones) are left out, as are those whose
-        time, which earlier versions imported as it came, cannot be read.
+        """What sessions say about the versions that answered them, oldest first; see :func:`outcome`.
 
         Args:
             answered: Of this version alone.
@@ -151,42 +171,35 @@ class Store:
         Raises:
             ValueError: ``since`` is no time.
         """
-        conditions: list[sa.ColumnElement[bool]] = [sessions.c.time.is_not(None), sessions.c.answered.is_not(None)]
+        conditions = ["sessions.time IS NOT NULL", "sessions.answered IS NOT NULL"]
         if answered is not None:
-            conditions.append(sessions.c.answered == answered)
+            conditions.append("sessions.answered = :answered")
         if rollout is not None:
-            conditions.append(sessions.c.rollout == rollout)
+            conditions.append("sessions.rollout = :rollout")
         if since is not None:
-            conditions.append(sessions.c.time >= stamp(since))
-        given = (ratings.c.session == sessions.c.id) & (ratings.c.kind == "explicit")
-        newest = (
-            sa.select(*OUTCOME, ratings.c.stars, ratings.c.time.label("rated"))
-            .select_from(sessions.outerjoin(ratings, given))
-            .where(*conditions)
-            .order_by(sessions.c.time.desc(), sessions.c.id.desc())
-            .limit(limit)
-        )
+            conditions.append("sessions.time >= :since")
+            since = stamp(since)
+        where, order = " AND ".join(conditions), "sessions.time DESC, sessions.id DESC"
+        if limit is not None:
+            order += " LIMIT :limit"
+        values = {"answered": answered, "rollout": rollout, "since": since, "limit": limit}
         with self.database.read() as connection:
-            rows = connection.execute(newest).all()
-        return sorted(_outcomes(reversed(rows)), key=lambda each: each.time)
+            newest = [outcome(each) for each in select(connection, where, order=order, texts=False, **values)]
+        return sorted((each for each in reversed(newest) if each is not None), key=lambda each: each.time)
 
-    def latest(self, count: int) -> list[Logged]:
-        """The latest sessions, the newest first."""
-        newest = sa.select(sessions.c.id).order_by(sessions.c.time.desc().nulls_last(), sessions.c.id).limit(count)
-        with self.database.read() as connection:
-            found = list(_select(connection, sessions.c.id.in_(newest)))
-        return sorted(found, key=lambda each: each.time or "", reverse=True)
+    def insert(self, session: Session) -> bool:
+        """Keep a session from elsewhere with its rating and correction.
 
-    def insert(self, logged: Logged) -> bool:
-        """Keep a session from elsewhere with its rating and correction; whether it is new."""
-        names = {name: getattr(logged, name) for name in logged.__dataclass_fields__ if name in sessions.c}
+        Returns:
+            Whether it is new; one that is there already stays as it is.
+        """
         try:
             with self._writing, self.database.write() as connection:
-                connection.execute(sessions.insert(), names)
-                if logged.rating is not None:
-                    _rate(connection, logged.id, "explicit", logged.rating, logged.rated or logged.time)
-                if logged.correction is not None:
-                    _correct(connection, logged.id, "review", "accepted", logged.correction)
+                connection.execute(sessions.insert(), _row(session))
+                if session.rating is not None:
+                    _rate(connection, session.id, "explicit", session.rating, session.rated or session.time)
+                if session.correction is not None:
+                    _correct(connection, session.id, "review", "accepted", session.correction)
         except IntegrityError:
             return False
         return True
@@ -201,24 +214,24 @@ class Store:
 
     def proposals(self) -> list[Proposal]:
         """Corrections that wait for review, of sessions that have none yet, oldest first."""
-        done = sa.select(corrections.c.session).where(corrections.c.status.in_(GOOD))
+        done = sa.select(corrections.c.session).where(corrections.c.status.in_(("accepted", "edited")))
         waiting = sa.select(corrections).where(corrections.c.status == "proposed", corrections.c.session.not_in(done))
         with self.database.read() as connection:
             rows = connection.execute(waiting.order_by(corrections.c.id)).all()
         return [Proposal(id=row.id, session=row.session, source=row.source, text=row.text) for row in rows]
 
-    def decide(self, proposal: int, verdict: Verdict, text: str | None = None) -> None:
-        """Keep what a person made of a proposal.
+    def decide(self, proposal: int, reviewed: Reviewed, text: str | None = None) -> None:
+        """Keep what a person decided on a proposal.
 
         Args:
             proposal: Its id.
-            verdict: ``edited`` asks for ``text``.
+            reviewed: ``edited`` asks for ``text``.
             text: The correction as it should be.
 
         Raises:
             DataError: It does not wait for review.
         """
-        values = {"status": verdict, "decided": _now()} | ({"text": text} if text is not None else {})
+        values = {"status": reviewed, "decided": _now()} | ({"text": text} if text is not None else {})
         waiting = (corrections.c.id == proposal) & (corrections.c.status == "proposed")
         with self._writing, self.database.write() as connection:
             if connection.execute(corrections.update().where(waiting).values(values)).rowcount == 0:
@@ -228,9 +241,13 @@ class Store:
         """Give every connection back."""
         self.database.close()
 
-    def _tell(self, answered: str, stars: int, kind: str) -> None:
-        if self._rated is not None:
-            self._rated(answered, stars, kind)
+    def _tell(self, session: Session, stars: int, kind: str) -> None:
+        if self._on_rating is not None:
+            self._on_rating(session.answered or "", stars, kind)
+
+
+def _row(session: Session) -> dict[str, Any]:
+    return {name: getattr(session, name) for name in session.__dataclass_fields__ if name in sessions.c}
 
 
 def _rate(connection: Connection, session: str, kind: str, rating: Rating, time: str | None = None) -> None:
@@ -243,75 +260,6 @@ def _correct(connection: Connection, session: str, source: str, status: str, tex
     decided = None if status == "proposed" else now
     values = {"session": session, "source": source, "status": status, "proposed": text, "text": text}
     connection.execute(corrections.insert().values(time=now, decided=decided, **values))
-
-
-def _select(connection: Connection, *conditions: sa.ColumnElement[bool]) -> Iterator[Logged]:
-    """Sessions with their ratings and the correction that was accepted last, in the order of their ids."""
-    given, course = ratings.alias(), ratings.alias()
-    last = (
-        sa.select(sa.func.max(corrections.c.id)).where(corrections.c.status.in_(GOOD)).group_by(corrections.c.session)
-    )
-    joined = (
-        sessions.outerjoin(given, (given.c.session == sessions.c.id) & (given.c.kind == "explicit"))
-        .outerjoin(course, (course.c.session == sessions.c.id) & (course.c.kind == "implicit"))
-        .outerjoin(corrections, (corrections.c.session == sessions.c.id) & corrections.c.id.in_(last))
-    )
-    asked = sa.select(
-        sessions,
-        given.c.stars,
-        given.c.comment,
-        given.c.issues,
-        given.c.time.label("rated"),
-        course.c.stars.label("implied"),
-        corrections.c.text,
-    )
-    for row in connection.execute(asked.select_from(joined).where(*conditions).order_by(sessions.c.id)):
-        yield _logged(row)
-
-
-def _logged(row: Row[Any]) -> Logged:
-    own = {name: getattr(row, name) for name in Logged.__dataclass_fields__ if name in sessions.c}
-    rating = None
-    if row.stars is not None:
-        rating = Rating(stars=row.stars, comment=row.comment, issues=tuple(row.issues))
-    return Logged(**own, rated=row.rated, rating=rating, implied=row.implied, correction=row.text)
-
-
-def _outcomes(rows: Iterable[Any]) -> Iterator[Outcome]:
-    for row in rows:
-        try:
-            yield _outcome(row, stamp(row.time))
-        except ValueError:
-            continue
-
-
-def _outcome(row: Row[Any], time: str) -> Outcome:
-    return Outcome(
-        session=row.id,
-        time=time,
-        conversation=row.conversation or row.id,
-        rater=row.client,
-        answered=row.answered,
-        rollout=row.rollout,
-        success=None if row.status in (None, "cancelled") else row.status == "ok",
-        stars=row.stars,
-        rated=row.rated,
-        duration=row.duration,
-    )
-
-
-def stamp(time: str) -> str:
-    """``time`` as sessions are stamped: so written, times are in the order of their texts.
-
-    Raises:
-        ValueError: It is no time of ISO 8601.
-    """
-    try:
-        moment = datetime.fromisoformat(time)
-        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise ValueError(f"{time!r} is no time: write it as ISO 8601 does, 2026-03-02T11:00:00Z") from None
-    return moment.isoformat(timespec="milliseconds")
 
 
 def _now() -> str:

@@ -5,16 +5,14 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from loraloop.core.metrics import METRICS
 from loraloop.core.part import part
+from loraloop.core.suggest import nearest
 from loraloop.records import Score, Verdict
 
-Metric = Literal["task_accuracy", "exact_match", "loss", "perplexity", "rouge_l", "bleu", "chrf"]
 Reference = Literal["base", "champion"]
-FALLING = frozenset({"loss", "perplexity"})
-"""Metrics where lower is better; their margin is relative, because their scale depends on the data."""
-
 DECIMALS = 9
 """Gains are compared after rounding: 0.95 - 0.93 is 0.0199999999999999 in binary, and is meant to reach 0.02."""
 
@@ -24,17 +22,24 @@ class Gate:
     """Passes a candidate that beats every reference in ``against`` by ``margin`` on the same held-out rows.
 
     Attributes:
-        metric: Name in :meth:`Score.metrics`.
-        margin: Smallest gain: a difference in the metric's own unit, or for loss and perplexity the share of the
-            reference's value by which the candidate is lower.
+        metric: Name in :data:`loraloop.core.metrics.METRICS`.
+        margin: Smallest gain: a difference in the metric's own unit, or for a metric of which less is better, whose
+            scale depends on the data, the share of the reference's value by which the candidate is lower.
         against: Whom to beat; a champion that does not exist yet is passed over.
         min_rows: Fewest held-out rows on which a verdict stands.
     """
 
-    metric: Metric = "task_accuracy"
+    metric: str = "task_accuracy"
     margin: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.02
     against: Annotated[tuple[Reference, ...], Field(min_length=1)] = ("base", "champion")
     min_rows: Annotated[int, Field(ge=1)] = 20
+
+    @field_validator("metric")
+    @classmethod
+    def _known(cls, metric: str) -> str:
+        if metric not in METRICS:
+            raise ValueError(f"there is no such metric{nearest(metric, METRICS)}: choose one of {', '.join(METRICS)}")
+        return metric
 
     def decide(self, candidate: Score, base: Score, champion: Score | None = None) -> Verdict:
         """Judge ``candidate``; whatever cannot be compared (NaN, too few rows, other rows) does not pass."""
@@ -53,18 +58,20 @@ class Gate:
         return round(self.margin, DECIMALS)
 
     def _value(self, score: Score) -> float:
-        return score.metrics()[self.metric]
+        return score.values.get(self.metric, math.nan)
 
     def _gain(self, candidate: Score, reference: Score) -> float:
         ours, theirs = self._value(candidate), self._value(reference)
         gain = ours - theirs
-        if self.metric in FALLING:
+        if not METRICS[self.metric].higher:
             gain = -gain / theirs if theirs > 0 else -gain
         return round(gain, DECIMALS)
 
     def _incomparable(self, candidate: Score, references: dict[str, Score]) -> str | None:
         everyone = {"candidate": candidate, **references}
         for name, score in everyone.items():
+            if self.metric not in score.values:
+                return f"{self.metric} of the {name} was not measured, so nothing can be compared"
             if not math.isfinite(self._value(score)):
                 return f"{self.metric} of the {name} is {self._value(score)}, which cannot be compared"
         rows = {name: score.rows for name, score in everyone.items()}

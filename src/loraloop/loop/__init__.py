@@ -1,1 +1,1 @@
-"""The loop's state, in the database of sessions, and what its steps are made of."""
+"""The state of the loop: cycles, rollouts and events, in the database of the sessions."""

@@ -1,4 +1,4 @@
-"""The records of the loop: a cycle, its states, and what was decided in it."""
+"""The loop's records: a cycle, and the events that are recorded with its steps."""
 
 from __future__ import annotations
 
@@ -6,17 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-ENDS = ("promoted", "rolled_back", "refused", "stopped", "failed")
-"""States in which a cycle is over."""
-WAYS: Mapping[str, tuple[str, ...]] = {
-    "triggered": ("prepared", "refused", "failed", "stopped"),
-    "prepared": ("trained", "refused", "failed", "stopped"),
-    "trained": ("registered", "refused", "failed", "stopped"),
-    "registered": ("canary", "failed", "stopped"),
-    "canary": ("promoting", "rolled_back", "stopped"),
-    "promoting": ("promoted", "rolled_back", "stopped"),
-}
-"""Where each open state may lead. A version that was chosen by hand begins as ``registered``."""
+from loraloop.core.transitions import EventName, State
+
 HAND, RETRAIN = "hand", "retrain"
 
 
@@ -26,15 +17,15 @@ class Cycle:
 
     Attributes:
         number: Counts a role's cycles from 1.
-        kind: ``retrain``, or ``hand`` for a version that a person chose.
+        kind: ``retrain``, or ``hand`` for the rollout of a version that a person chose.
         model: The registered model.
-        state: A key of :data:`WAYS` or one of :data:`ENDS`.
+        state: As in :data:`loraloop.core.transitions.TABLE`.
         policy: Name of the policy that it began under.
-        champion: The version that reigned when it began.
-        candidate: The version that it made.
+        champion: The version that was served when it began.
+        candidate: The version that it trained, or that a person chose.
         rollout: Id of its rollout.
         run: Id of its tracked run.
-        attempts: How often its training was begun.
+        attempts: How often its training was started since its last progress.
         began: ISO 8601, UTC; so are the other times.
     """
 
@@ -43,7 +34,7 @@ class Cycle:
     number: int
     kind: str
     model: str
-    state: str
+    state: State
     policy: str
     champion: int
     candidate: int | None
@@ -57,31 +48,34 @@ class Cycle:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """A decision, to be kept in the transaction that carries it out.
+    """What was done and why, recorded in the transaction that does it.
 
     Attributes:
-        event: What the ledger calls it: ``trigger``, ``corrective``, ``train``, ``gate``, ``rollout``, ``promote``,
-            ``rollback``, ``stop``, ``refuse`` or ``fail``.
-        version: What it is about.
-        alias: Which alias it moves to ``version``.
-        alert: Whether people are told.
+        name: The ledger's word for it.
+        version: The version that it is about.
+        alias: The alias that it moves to ``version``; ``None``: none.
     """
 
-    event: str
+    name: EventName
     version: int | None
     reason: str
     numbers: Mapping[str, Any] = field(default_factory=dict)
     alias: str | None = None
-    alert: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutboxEntry:
-    """A decision that was carried out and is not everywhere yet where it must be told."""
+    """A recorded event that is not published everywhere yet.
+
+    Attributes:
+        alert: Whether people are alerted.
+        published: Where it is published already.
+    """
 
     id: str
     role: str
     model: str
     cycle: str | None
-    decided: Event
-    told: tuple[str, ...]
+    event: Event
+    alert: bool
+    published: tuple[str, ...]

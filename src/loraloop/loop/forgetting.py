@@ -1,4 +1,4 @@
-"""What a candidate no longer knows of what the champion knew."""
+"""How much of what the champion answers right a candidate answers wrong."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class Forgetting:
     """Measured on the same golden rows; shares of 0..1.
 
     Attributes:
-        share: Of the rows, those that the champion answers right and the candidate wrong.
-        drops: By how much the share of right answers fell, per slice.
+        share: Of the rows, the share that the champion answers right and the candidate wrong.
+        drops: Per slice, how far the share of right answers fell.
     """
 
     share: float
@@ -23,11 +23,11 @@ class Forgetting:
 
     @property
     def worst(self) -> float:
-        """What a limit is held against: the share, or the largest drop of a slice."""
+        """The larger of the share and the largest drop of a slice, which is compared with the limit."""
         return max(self.share, *self.drops.values(), 0.0)
 
     def reason(self, limit: float) -> str:
-        """In words, against the most that is allowed."""
+        """A sentence that compares it with the limit."""
         task, drop = max(self.drops.items(), key=lambda each: each[1], default=("", 0.0))
         most = f"; the largest drop of a slice is {drop:.3f} ({task or 'all'})" if drop > 0 else ""
         verdict = "no more than" if self.worst <= limit else "more than"
@@ -35,7 +35,7 @@ class Forgetting:
 
 
 def forgetting(candidate: Score, champion: Score) -> Forgetting:
-    """Compare the answers row by row, and the shares of right ones slice by slice.
+    """Compare the answers row by row, and the shares of right answers slice by slice.
 
     Raises:
         DataError: The two were not measured on the same rows.

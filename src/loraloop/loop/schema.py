@@ -1,4 +1,4 @@
-"""The loop's tables, beside the sessions that it decides on; the same in SQLite and PostgreSQL."""
+"""The loop's tables, in the database of the sessions; the same in SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ rollouts = sa.Table(
     sa.Column("share", sa.Float, nullable=False),
     sa.Column("began", sa.String, nullable=False),
     sa.Column("ended", sa.String),
-    sa.Column("judged", sa.JSON(none_as_null=True), comment="what the rule said last, and of how many sessions"),
+    sa.Column("judged", sa.JSON(none_as_null=True), comment="the latest verdict of the canary's rule, and its figures"),
 )
 
 decisions = sa.Table(
@@ -59,8 +59,8 @@ decisions = sa.Table(
     sa.Column("alias", sa.String),
     sa.Column("alert", sa.Boolean, nullable=False),
     sa.Column("time", sa.String, nullable=False),
-    sa.Column("told", sa.JSON, nullable=False, comment="ledger, tracker, alerts: where it has been told"),
-    sa.Column("done", sa.Boolean, nullable=False, default=False, comment="told everywhere"),
+    sa.Column("told", sa.JSON, nullable=False, comment="where it is published: ledger, tracker, alerts"),
+    sa.Column("done", sa.Boolean, nullable=False, default=False, comment="published everywhere"),
 )
 
 ticks = sa.Table(
@@ -68,8 +68,8 @@ ticks = sa.Table(
     metadata,
     sa.Column("role", sa.String, primary_key=True),
     sa.Column("model", sa.String, nullable=False),
-    sa.Column("time", sa.String, nullable=False, comment="of the last tick"),
-    sa.Column("intact", sa.Boolean, nullable=False, comment="whether the ledger's chain of hashes held"),
+    sa.Column("time", sa.String, nullable=False, comment="of the latest tick"),
+    sa.Column("intact", sa.Boolean, nullable=False, comment="whether the ledger was intact"),
 )
 
 
@@ -82,11 +82,11 @@ INDEXES = (
     _only("loop_one_rollout_per_model", rollouts.c.model, rollouts.c.ended),
     sa.Index("loop_untold", decisions.c.done, sqlite_where=~decisions.c.done, postgresql_where=~decisions.c.done),
 )
-"""One open cycle per role and one running rollout per model, whoever asks."""
+"""They keep a role to one open cycle and a model to one running rollout, whichever process writes."""
 
 
-def make(connection: sa.Connection) -> None:
-    """Make what is missing; several processes may do so at once."""
+def create(connection: sa.Connection) -> None:
+    """Create missing tables and indexes; several processes may do so at once."""
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql("SELECT pg_advisory_xact_lock(hashtext('loraloop loop'))")
     for table in metadata.sorted_tables:

@@ -1,4 +1,4 @@
-"""What the loop tells its metrics: counts of what is in its tables, cheap enough for every scrape."""
+"""The loop's metrics, counted from its tables at every scrape."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from loraloop.loop.cycle import ENDS
+from loraloop.core.transitions import ENDS
 from loraloop.loop.schema import cycles, decisions, rollouts, ticks
 
 Sample = tuple[str, dict[str, str], float]
 FRESH = timedelta(days=1)
-"""For how long a rollout that failed is still told of."""
+"""How long a rollout that ended is still in the metrics, so that an alert on a failed one can fire."""
 
 
 def read(connection: Connection) -> list[Sample]:
-    """Every sample: ``loraloop_loop_*`` per role, ``loraloop_canary_*`` of the running rollouts, the ledgers' state."""
+    """All samples: ``loraloop_loop_*`` per role, ``loraloop_canary_*`` per recent rollout, and each ledger's state."""
     return [*_cycles(connection), *_decisions(connection), *_ticks(connection), *_canaries(connection)]
 
 

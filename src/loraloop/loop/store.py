@@ -1,9 +1,9 @@
-"""The loop's state in a database: every step of it is one transaction, together with the decision that led to it."""
+"""The loop's state in a database: each step is one transaction, which also holds the event that the step writes."""
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, fields
 from datetime import UTC, datetime
@@ -13,9 +13,11 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 from sqlalchemy.exc import IntegrityError
 
+from loraloop.core import transitions
+from loraloop.core.transitions import ENDS, Transition
 from loraloop.errors import StoreError
 from loraloop.loop import schema, statistics
-from loraloop.loop.cycle import ENDS, HAND, RETRAIN, WAYS, Cycle, Event, OutboxEntry
+from loraloop.loop.cycle import HAND, RETRAIN, Cycle, Event, OutboxEntry
 from loraloop.loop.lock import claim
 from loraloop.loop.schema import cycles, decisions, rollouts, ticks
 from loraloop.protocols import Database
@@ -23,21 +25,24 @@ from loraloop.records import Rollout
 
 
 class MovedError(StoreError):
-    """Another process took the cycle further meanwhile."""
+    """Another process has changed the cycle since it was read."""
 
 
 class LoopStore:
-    """Keeps cycles, rollouts and decisions. Methods may be called from any thread or process; each is one transaction.
+    """Keeps cycles, rollouts and events. Methods may be called from any thread or process; each is one transaction.
+
+    A step of a cycle has to be a row of :data:`loraloop.core.transitions.TABLE`. The row says the next state, whether
+    the step ends the rollout, and whether people are alerted; any other step is a ``ValueError``.
 
     Args:
-        database: That of the sessions; tables are made where they are missing.
-        policy: Name of the policy in force, which every decision carries; ``None``: that of its cycle's beginning.
+        database: The database of the sessions; missing tables are created.
+        policy: Name of the policy in force, which every event carries; ``None``: the one that its cycle began under.
     """
 
     def __init__(self, database: Database, policy: str | None = None) -> None:
         self.database, self.policy = database, policy
         with database.write() as connection:
-            schema.make(connection)
+            schema.create(connection)
 
     def rollouts(self) -> list[Rollout]:
         """The rollouts that are running."""
@@ -55,7 +60,7 @@ class LoopStore:
             return _rollout(connection.execute(sa.select(rollouts).where(rollouts.c.id == id)).one())
 
     def open(self, role: str) -> Cycle | None:
-        """The role's cycle that is not over, if there is one."""
+        """The role's open cycle; ``None`` if it has none."""
         with self.database.read() as connection:
             row = connection.execute(_of(role).where(cycles.c.ended.is_(None))).one_or_none()
         return None if row is None else _cycle(row)
@@ -70,112 +75,122 @@ class LoopStore:
         with self.database.read() as connection:
             return [_cycle(row) for row in connection.execute(_of(role).order_by(cycles.c.number))]
 
-    def unended(self) -> list[Cycle]:
-        """Every role's cycle that is not over."""
+    def open_cycles(self) -> list[Cycle]:
+        """The open cycles of all roles."""
         with self.database.read() as connection:
             wanted = sa.select(cycles).where(cycles.c.ended.is_(None)).order_by(cycles.c.role)
             return [_cycle(row) for row in connection.execute(wanted)]
 
-    def begin(self, role: str, model: str, champion: int, policy: str, *decided: Event) -> Cycle:
+    def begin(self, role: str, model: str, champion: int, policy: str, event: Event) -> Cycle:
         """Begin a retraining.
 
         Raises:
             MovedError: The role has an open cycle.
         """
+        row = _row_of("idle", event)
         with self.database.write() as connection:
-            cycle = self._insert(connection, role, model, champion, policy, kind=RETRAIN, state="triggered")
-            self._decide(connection, cycle, decided, cycle.began)
+            cycle = self._insert(connection, role, model, champion, policy, kind=RETRAIN, state=row.target)
+            self._record(connection, cycle, row, event, cycle.began)
             return cycle
 
     def choose(
-        self, role: str, model: str, champion: int, candidate: int, policy: str, share: float, decided: Event
+        self, role: str, model: str, champion: int, candidate: int, policy: str, share: float, event: Event
     ) -> Cycle:
-        """Begin a cycle with a version that a person chose, and give it a share of the conversations.
+        """Begin a cycle with the rollout of a version that a person chose.
 
         Raises:
             MovedError: The role has an open cycle, or the model a running rollout; nothing was begun.
         """
         values = {"kind": HAND, "state": "registered", "candidate": candidate}
+        row = _row_of("idle", event)
         with self.database.write() as connection:
             cycle = self._insert(connection, role, model, champion, policy, **values)
-            return self._roll_out(connection, cycle, share, decided)
+            return self._roll_out(connection, cycle, share, row, event)
 
-    def advance(self, cycle: Cycle, state: str, *decided: Event, **changes: Any) -> Cycle:
-        """Take a cycle from the state that it was read in to the next, with the decisions that this follows from.
+    def advance(self, cycle: Cycle, *events: Event, **changes: Any) -> Cycle:
+        """Take the step that follows from the cycle's state and the last of ``events``, and record the events.
 
-        A state of :data:`loraloop.loop.cycle.ENDS` also ends its rollout: from then on no session goes to the canary.
+        A step into a state of :data:`loraloop.core.transitions.ENDS` also ends the cycle's rollout: from then on no
+        session goes to the candidate.
+
+        Args:
+            cycle: As it was read.
+            events: None, one, or one after another.
+            changes: Columns of the cycle that change with the step.
 
         Raises:
-            MovedError: It is not in that state any more; nothing was changed.
+            MovedError: The cycle is no longer in that state; nothing was changed.
+            ValueError: The table of transitions has no such step.
         """
-        if state not in WAYS.get(cycle.state, ()):
-            raise ValueError(f"a cycle does not go from {cycle.state} to {state}")
+        row = _row_of(cycle.state, *events)
         now = self.now()
-        ended = now if state in ENDS else None
+        ended = now if row.target in ENDS else None
         with self.database.write() as connection:
-            self._update(connection, cycle, state=state, changed=now, ended=ended, **changes)
+            self._update(connection, cycle, state=row.target, changed=now, ended=ended, **changes)
             if ended and cycle.rollout:
                 over = rollouts.update().where(rollouts.c.id == cycle.rollout, rollouts.c.ended.is_(None))
                 connection.execute(over.values(ended=now))
-            self._decide(connection, cycle, decided, now)
+            for event in events:
+                self._record(connection, cycle, row, event, now)
             return _read(connection, cycle.id)
 
-    def roll_out(self, cycle: Cycle, share: float, decided: Event) -> Cycle:
-        """Give a share of the conversations to a registered candidate.
+    def roll_out(self, cycle: Cycle, share: float, event: Event) -> Cycle:
+        """Begin the rollout of a registered candidate.
 
         Raises:
-            MovedError: The cycle moved on, or the model has a running rollout.
+            MovedError: The cycle is no longer in that state, or the model has a running rollout.
         """
+        row = _row_of(cycle.state, event)
         with self.database.write() as connection:
-            return self._roll_out(connection, cycle, share, decided)
+            return self._roll_out(connection, cycle, share, row, event)
 
     def note(self, cycle: Cycle, **changes: Any) -> Cycle:
-        """Keep a fact with a cycle that stays in its state.
+        """Change columns of a cycle that stays in its state.
 
         Raises:
-            MovedError: It is not in that state any more.
+            MovedError: It is no longer in that state.
         """
         with self.database.write() as connection:
             self._update(connection, cycle, changed=self.now(), **changes)
             return _read(connection, cycle.id)
 
-    def judge(self, rollout: str, judged: Mapping[str, Any]) -> None:
-        """Keep what the canary's rule said last, for the metrics."""
+    def keep_verdict(self, rollout: str, verdict: Mapping[str, Any]) -> None:
+        """Keep the latest verdict of the canary's rule, for the metrics."""
         with self.database.write() as connection:
-            connection.execute(rollouts.update().where(rollouts.c.id == rollout).values(judged=dict(judged)))
+            connection.execute(rollouts.update().where(rollouts.c.id == rollout).values(judged=dict(verdict)))
 
-    def decide(self, role: str, model: str, policy: str, decided: Event) -> str:
-        """Keep a decision that is part of no cycle, such as a rollback by hand; its id."""
-        now = self.now()
+    def record(self, role: str, model: str, policy: str, event: Event) -> str:
+        """Record an event that belongs to no cycle, such as a rollback by hand; its id."""
+        row, now = _row_of("idle", event), self.now()
         with self.database.write() as connection:
-            name = f"{role}-{secrets.token_hex(4)}/1-{decided.event}"
+            name = f"{role}-{secrets.token_hex(4)}/1-{event.name}"
             facts = {"decision": name, "role": role, "policy": policy}
-            connection.execute(decisions.insert(), _decision(name, role, model, None, decided, facts, now))
+            connection.execute(decisions.insert(), _values(name, role, model, None, row, event, facts, now))
         return name
 
-    def decided(self, model: str, event: str, since: str) -> bool:
-        """Whether such a decision about a model was taken since then."""
+    def recorded(self, model: str, event: str, since: str) -> bool:
+        """Whether an event of that name was recorded for a model since a time."""
         wanted = sa.select(decisions.c.id).where(
             decisions.c.model == model, decisions.c.event == event, decisions.c.time >= since
         )
         with self.database.read() as connection:
             return connection.scalar(wanted.limit(1)) is not None
 
-    def untold(self, model: str) -> list[OutboxEntry]:
-        """Decisions about a model that are not told everywhere yet, oldest first."""
+    def unpublished(self, model: str) -> list[OutboxEntry]:
+        """A model's events that are not published everywhere yet, oldest first."""
         wanted = sa.select(decisions).where(~decisions.c.done, decisions.c.model == model).order_by(decisions.c.nth)
         with self.database.read() as connection:
-            return [_pending(row) for row in connection.execute(wanted)]
+            return [_entry(row) for row in connection.execute(wanted)]
 
-    def told(self, pending: OutboxEntry, where: str, *, done: bool = False) -> None:
-        """Note that a decision was told somewhere; after the last place it is ``done``."""
+    def mark_published(self, entry: OutboxEntry, where: str, *, done: bool = False) -> None:
+        """Note that an event was published somewhere; ``done`` after the last place."""
         with self.database.write() as connection:
-            known = connection.scalar(sa.select(decisions.c.told).where(decisions.c.id == pending.id)) or []
+            known = connection.scalar(sa.select(decisions.c.told).where(decisions.c.id == entry.id)) or []
             values = {"told": sorted({*known, where}), "done": done}
-            connection.execute(decisions.update().where(decisions.c.id == pending.id).values(values))
+            connection.execute(decisions.update().where(decisions.c.id == entry.id).values(values))
 
     def ticked(self, role: str, model: str, *, intact: bool) -> None:
-        """Note that a tick looked at a role, and whether its ledger held."""
+        """Note the time of a role's tick, and whether its ledger was intact."""
         values = {"model": model, "time": self.now(), "intact": intact}
         with self.database.write() as connection:
             if not connection.execute(ticks.update().where(ticks.c.role == role).values(values)).rowcount:
@@ -183,7 +198,7 @@ class LoopStore:
 
     @contextmanager
     def claim(self, name: str, seconds: float = 0) -> Iterator[bool]:
-        """Be the only one at work on ``name``; tells whether that could be had within ``seconds``.
+        """Hold the claim ``name``, which one process has at a time; yields whether it was free within ``seconds``.
 
         It ends with this process, however that ends.
         """
@@ -192,7 +207,7 @@ class LoopStore:
 
     @staticmethod
     def now() -> str:
-        """The time, ISO 8601, UTC."""
+        """The present time, ISO 8601, UTC."""
         return datetime.now(UTC).isoformat(timespec="milliseconds")
 
     def _insert(
@@ -206,10 +221,10 @@ class LoopStore:
         try:
             connection.execute(cycles.insert().values(values))
         except IntegrityError as error:
-            raise MovedError(f"{role} has a cycle already that is not over") from error
+            raise MovedError(f"{role} has an open cycle already: wait until it is over, or end its rollout") from error
         return _read(connection, name)
 
-    def _roll_out(self, connection: Connection, cycle: Cycle, share: float, decided: Event) -> Cycle:
+    def _roll_out(self, connection: Connection, cycle: Cycle, share: float, row: Transition, event: Event) -> Cycle:
         now = self.now()
         made = Rollout(
             id=f"{cycle.id}-canary",
@@ -220,28 +235,36 @@ class LoopStore:
             share=share,
             began=now,
         )
-        self._update(connection, cycle, state="canary", changed=now, rollout=made.id)
+        self._update(connection, cycle, state=row.target, changed=now, rollout=made.id)
         try:
             connection.execute(rollouts.insert(), asdict(made))
         except IntegrityError as error:
-            raise MovedError(f"{cycle.model} has a running rollout already: let that end first") from error
-        self._decide(connection, _read(connection, cycle.id), [decided], now)
+            raise MovedError(f"{cycle.model} has a running rollout already: end it first") from error
+        self._record(connection, _read(connection, cycle.id), row, event, now)
         return _read(connection, cycle.id)
 
     def _update(self, connection: Connection, cycle: Cycle, **values: Any) -> None:
-        asked = cycles.update().where(cycles.c.id == cycle.id, cycles.c.state == cycle.state)
-        if connection.execute(asked.values(values)).rowcount != 1:
-            raise MovedError(f"{cycle.id} is not {cycle.state} any more: another process went on with it")
+        wanted = cycles.update().where(cycles.c.id == cycle.id, cycles.c.state == cycle.state)
+        if connection.execute(wanted.values(values)).rowcount != 1:
+            raise MovedError(f"{cycle.id} is no longer {cycle.state}: another process has changed it")
 
-    def _decide(self, connection: Connection, cycle: Cycle, decided: Sequence[Event], now: str) -> None:
+    def _record(self, connection: Connection, cycle: Cycle, row: Transition, event: Event, now: str) -> None:
         mine = sa.select(sa.func.count()).where(decisions.c.cycle == cycle.id)
-        count = connection.scalar(mine) or 0
-        for nth, each in enumerate(decided, count + 1):
-            name = f"{cycle.id}/{nth}-{each.event}"
-            facts = {"decision": name, "role": cycle.role, "policy": self.policy or cycle.policy, "cycle": cycle.id}
-            if cycle.rollout:
-                facts["rollout"] = cycle.rollout
-            connection.execute(decisions.insert(), _decision(name, cycle.role, cycle.model, cycle.id, each, facts, now))
+        name = f"{cycle.id}/{(connection.scalar(mine) or 0) + 1}-{event.name}"
+        facts = {"decision": name, "role": cycle.role, "policy": self.policy or cycle.policy, "cycle": cycle.id}
+        if cycle.rollout:
+            facts["rollout"] = cycle.rollout
+        values = _values(name, cycle.role, cycle.model, cycle.id, row, event, facts, now)
+        connection.execute(decisions.insert(), values)
+
+
+def _row_of(state: str, *events: Event) -> Transition:
+    """The table's row for a step. No step has more than two events."""
+    if not events:
+        return transitions.find(state, None)
+    *before, last = events
+    preceded_by = ", ".join(each.name for each in before) or None
+    return transitions.find(state, last.name, alias=last.alias is not None, preceded_by=preceded_by)
 
 
 def _of(role: str) -> sa.Select[Any]:
@@ -260,16 +283,42 @@ def _rollout(row: Row[Any]) -> Rollout:
     return Rollout(**{each.name: getattr(row, each.name) for each in fields(Rollout)})
 
 
-def _decision(
-    id: str, role: str, model: str, cycle: str | None, decided: Event, facts: Mapping[str, Any], now: str
+def _values(
+    id: str,
+    role: str,
+    model: str,
+    cycle: str | None,
+    row: Transition,
+    event: Event,
+    facts: Mapping[str, Any],
+    now: str,
 ) -> dict[str, Any]:
-    numbers = {**decided.numbers, **facts, "decided": now}
-    own = asdict(decided) | {"numbers": numbers}
-    return own | {"id": id, "role": role, "model": model, "cycle": cycle, "time": now, "told": [], "done": False}
+    """The columns of a new event, which is published nowhere yet."""
+    return {
+        "id": id,
+        "role": role,
+        "model": model,
+        "cycle": cycle,
+        "event": event.name,
+        "version": event.version,
+        "reason": event.reason,
+        "numbers": {**event.numbers, **facts, "decided": now},
+        "alias": event.alias,
+        "alert": row.alert and event.name == row.event,
+        "time": now,
+        "told": [],
+        "done": False,
+    }
 
 
-def _pending(row: Row[Any]) -> OutboxEntry:
-    decided = Event(**{each.name: getattr(row, each.name) for each in fields(Event)})
+def _entry(row: Row[Any]) -> OutboxEntry:
+    event = Event(name=row.event, version=row.version, reason=row.reason, numbers=row.numbers, alias=row.alias)
     return OutboxEntry(
-        id=row.id, role=row.role, model=row.model, cycle=row.cycle, decided=decided, told=tuple(row.told)
+        id=row.id,
+        role=row.role,
+        model=row.model,
+        cycle=row.cycle,
+        event=event,
+        alert=row.alert,
+        published=tuple(row.told),
     )

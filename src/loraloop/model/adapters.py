@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from loraloop.core.tokens import encode_prompt
 from loraloop.errors import ModelError
 from loraloop.records import Probe
 
@@ -73,7 +74,7 @@ def probe(model: PeftModel, tokenizer: PreTrainedTokenizerBase) -> Probe:
     model.eval()
     try:
         with torch.no_grad():
-            ids = torch.tensor([tokenizer(PROBE)["input_ids"]], device=model.device)
+            ids = torch.tensor([encode_prompt(tokenizer, PROBE)], device=model.device)
             top = model(input_ids=ids, use_cache=False).logits[0, -1].float().topk(PROBE_TOKENS)
     finally:
         model.train(training)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from loraloop.core.hashing import sha256
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -17,7 +18,7 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 
 def text(value: str) -> str:
     """SHA-256 of a text in UTF-8."""
-    return hashlib.sha256(value.encode()).hexdigest()
+    return sha256(value.encode())
 
 
 def file(path: Path) -> str:
@@ -25,8 +26,7 @@ def file(path: Path) -> str:
     blob = path.resolve()
     if blob.parent.name == "blobs" and SHA256.fullmatch(blob.name):
         return blob.name
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return sha256(path)
 
 
 def weights(folder: Path) -> str:

@@ -1,1 +1,1 @@
-"""What the server does, as Prometheus' metrics."""
+"""The server's metrics for Prometheus."""

@@ -1,7 +1,7 @@
 """Counters, gauges and histograms of the server, in a registry of their own.
 
-Label sets are bounded: routes are path templates, statuses HTTP's, and after :data:`MODELS` different models every
-further one is counted as ``other``, so that a long-lived server's metrics stay as small as its code.
+The number of label sets is bounded, also on a server that runs for months: routes are path templates, statuses are
+HTTP's, and after :data:`MODELS` different models every further one is counted as ``other``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from prometheus_client import Counter, Metric
 
-    from loraloop.records import Served
+    from loraloop.records import Session
 
 MODELS = 100
 OTHER = "other"
@@ -26,13 +26,13 @@ COUNTS = {
     "refused": "Adapters that were refused",
     "evictions": "Adapters put out of memory for others",
 }
-"""What a backend's ``stats()`` may count."""
+"""Counters that a backend's ``stats()`` may return, with their help texts."""
 LEVELS = {
     "queue": "Requests that wait for a place",
     "active": "Requests that are being answered",
     "resident": "Adapters in memory",
 }
-"""What it may measure."""
+"""Gauges that a backend's ``stats()`` may return."""
 
 LOOP = {
     "loraloop_loop_cycles_total": ("Trips through the loop that are over", ("role", "outcome")),
@@ -46,7 +46,7 @@ LOOP = {
     "loraloop_canary_failing": ("1 if the rule points at a rollback or a stop", ("role",)),
     "loraloop_ledger_intact": ("1 if the ledger's chain of hashes holds", ("model",)),
 }
-"""What the loop may tell, with the labels of each."""
+"""Figures that the loop may return, with help text and labels."""
 
 Stats = Callable[[], Mapping[str, float]]
 Loop = Callable[[], Iterable[tuple[str, Mapping[str, str], float]]]
@@ -54,11 +54,11 @@ logger = logging.getLogger(__name__)
 
 
 class PrometheusMetrics:
-    """Counts what the server, the backend and people who rate do.
+    """Counts requests, sessions and ratings, and adds the figures of the backend and the loop to every scrape.
 
     Args:
-        stats: The backend's own figures, asked for at every scrape; names are those of :data:`COUNTS`, :data:`LEVELS`.
-        loop: The loop's figures, asked for at every scrape; names and labels are those of :data:`LOOP`.
+        stats: Returns the backend's figures, at every scrape; names are those of :data:`COUNTS`, :data:`LEVELS`.
+        loop: Returns the loop's figures, at every scrape; names and labels are those of :data:`LOOP`.
     """
 
     def __init__(self, stats: Stats | None = None, loop: Loop | None = None) -> None:
@@ -90,28 +90,28 @@ class PrometheusMetrics:
             self.registry.register(_Loop(loop, failed))
 
     def began(self) -> None:
-        """A request came."""
+        """Count a request that begins."""
         self._in_flight.inc()
 
     def ended(self, route: str, model: str, status: int, seconds: float) -> None:
-        """A request is over; see :class:`loraloop.protocols.Metrics`."""
+        """Count a request that ended; arguments as in :class:`loraloop.protocols.Metrics`."""
         name = self._model(model)
         self._in_flight.dec()
         self._requests.labels(route, name, str(status)).inc()
         self._seconds.labels(route, name).observe(seconds)
 
-    def served(self, served: Served) -> None:
-        """An answer was kept."""
-        name = self._model(served.answered)
-        self._sessions.labels(name, served.status).inc()
-        self._tokens.labels(name, "prompt").inc(served.prompt_tokens)
-        self._tokens.labels(name, "completion").inc(served.completion_tokens)
-        self._answering.labels(name, served.role or "").set(1)
-        if served.first_token is not None:
-            self._first.labels(name).observe(served.first_token)
+    def served(self, session: Session) -> None:
+        """Count a session that was kept: its status, tokens, version and time to the first token."""
+        name = self._model(session.answered or "")
+        self._sessions.labels(name, session.status or "").inc()
+        self._tokens.labels(name, "prompt").inc(session.prompt_tokens or 0)
+        self._tokens.labels(name, "completion").inc(session.completion_tokens or 0)
+        self._answering.labels(name, session.role or "").set(1)
+        if session.first_token is not None:
+            self._first.labels(name).observe(session.first_token)
 
     def rated(self, model: str, stars: int, kind: str) -> None:
-        """An answer was rated.
+        """Count a rating.
 
         Args:
             model: The version that had answered.
@@ -123,7 +123,7 @@ class PrometheusMetrics:
         self._stars.labels(name, kind).inc(stars)
 
     def text(self) -> bytes:
-        """Everything that was counted, in Prometheus' text format."""
+        """All metrics in Prometheus' text format."""
         from prometheus_client import generate_latest
 
         return generate_latest(self.registry)
@@ -138,7 +138,7 @@ class PrometheusMetrics:
         return name
 
     def _count_from_zero(self, name: str) -> None:
-        """Show what was not counted yet: Prometheus takes a series that begins at 1 for no increase."""
+        """Show counters at 0: Prometheus sees no increase in a series that begins at 1."""
         for kind in ("explicit", "implicit"):
             self._stars.labels(name, kind)
             for stars in range(1, 6):
@@ -146,7 +146,7 @@ class PrometheusMetrics:
 
 
 class _Backend:
-    """Asks the backend at every scrape."""
+    """Collects the backend's figures at every scrape."""
 
     def __init__(self, stats: Stats) -> None:
         self._stats = stats
@@ -164,21 +164,21 @@ class _Backend:
 
 
 class _Loop:
-    """Asks the loop at every scrape; one that cannot tell takes nothing else from the scrape."""
+    """Collects the loop's figures at every scrape; where that fails, the scrape has all others."""
 
     def __init__(self, loop: Loop, failed: Counter) -> None:
         self._loop, self._failed = loop, failed
 
     def collect(self) -> Iterator[Metric]:
-        """The families that have a value now, each with a bounded number of label sets."""
+        """Metric families that have a value now, each with at most :data:`MODELS` label sets."""
         try:
-            told = list(self._loop())
-        except Exception as error:  # a scrape tells what there is
+            figures = list(self._loop())
+        except Exception as error:  # a scrape must not fail for the loop
             self._failed.inc()
-            logger.error("the loop's figures cannot be told: %s", error)
+            logger.error("the loop's figures cannot be read: %s", error)
             return
         families = _families()
-        for name, labels, value in told:
+        for name, labels, value in figures:
             if name in families and len(families[name].samples) < MODELS:
                 families[name].add_metric([str(labels.get(key, "")) for key in LOOP[name][1]], value)
         yield from (family for family in families.values() if family.samples)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import warnings
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from loraloop.core.hashing import sha256
 from loraloop.ocr.colour import grey
 
 if TYPE_CHECKING:
@@ -29,10 +29,7 @@ class UnreadableError(Exception):
 def digest(path: Path) -> str:
     """SHA-256 of a file in hexadecimal; empty for what cannot be opened or is no file, such as an endless pipe."""
     try:
-        if not path.is_file():
-            return ""
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        return sha256(path) if path.is_file() else ""
     except OSError:
         return ""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import sys
@@ -13,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from loraloop.core.hashing import sha256
 from loraloop.core.part import part
 from loraloop.ocr.cache import Cache
 from loraloop.ocr.engines import BUSY
@@ -72,10 +72,11 @@ class Reading:
     def _page(self, image: Path, pool: Pool, settings: Mapping[str, Any]) -> Page:
         engine = settings["name"]
         try:
-            sha256 = _digest(image)
+            # A pipe, which would never end, is left to the worker, which refuses it.
+            digest = "" if image.exists() and not image.is_file() else sha256(image)
         except OSError as error:
             return _quarantined(image, "", engine, f"cannot be opened: {error.strerror}")
-        key = hashlib.sha256(json.dumps([sha256, settings, _recipe()]).encode()).hexdigest()
+        key = sha256(json.dumps([digest, settings, _recipe()]).encode())
         pages = Cache(self.cache)
         if (kept := pages.get(key, str(image))) is not None:
             return kept
@@ -85,10 +86,10 @@ class Reading:
         if answer.get("late"):
             answer = {"reason": f"took longer than ocr.timeout_seconds={self.timeout_seconds:g} of processor time"}
         if reason := answer.get("reason"):
-            return _quarantined(image, sha256, engine, reason)
+            return _quarantined(image, digest, engine, reason)
         answer["words"] = tuple(Word(text, confidence, tuple(box)) for text, confidence, box in answer["words"])
         answer["steps"] = tuple(answer["steps"])
-        page = Page(image=str(image), sha256=sha256, **answer)
+        page = Page(image=str(image), sha256=digest, **answer)
         pages.put(key, page)
         return page
 
@@ -104,10 +105,10 @@ class Reading:
         return answer
 
 
-def _quarantined(image: Path, sha256: str, engine: str, reason: str) -> Page:
+def _quarantined(image: Path, digest: str, engine: str, reason: str) -> Page:
     return Page(
         image=str(image),
-        sha256=sha256,
+        sha256=digest,
         width=0,
         height=0,
         text="",
@@ -121,18 +122,10 @@ def _quarantined(image: Path, sha256: str, engine: str, reason: str) -> Page:
     )
 
 
-def _digest(image: Path) -> str:
-    """SHA-256 of a file; empty for what is not a file, such as a pipe that would never end."""
-    if image.exists() and not image.is_file():
-        return ""
-    with image.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 @cache
 def _recipe() -> str:
     """Hash of the source that turns an image into text: a change to it makes earlier pages stale."""
-    return hashlib.sha256(b"".join((Path(__file__).parent / name).read_bytes() for name in RECIPE)).hexdigest()
+    return sha256(b"".join((Path(__file__).parent / name).read_bytes() for name in RECIPE))
 
 
 def _cpus() -> int:

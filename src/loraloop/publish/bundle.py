@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from loraloop.core.adapter_files import MANIFEST
 from loraloop.errors import RegistryError
 from loraloop.records import Base, Version
 
-MANIFEST = "manifest.json"
-"""Uploaded last: a place that has it has everything."""
 CARD = "README.md"
 
 
 def bundle(version: Version, metrics: Mapping[str, float], where: str) -> dict[str, Path | bytes]:
-    """The files by name, the manifest last.
+    """The files by name, the manifest last: a place that has it has everything.
 
     Args:
         version: A registered, verified version.
@@ -32,14 +30,6 @@ def bundle(version: Version, metrics: Mapping[str, float], where: str) -> dict[s
         )
     kept = {path.name: path for path in sorted(version.path.iterdir()) if path.name not in (CARD, MANIFEST)}
     return {**kept, CARD: card(version, metrics, where).encode(), MANIFEST: version.path / MANIFEST}
-
-
-def sha256(content: Path | bytes) -> str:
-    """SHA-256 of a file or of bytes."""
-    if isinstance(content, bytes):
-        return hashlib.sha256(content).hexdigest()
-    with content.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def card(version: Version, metrics: Mapping[str, float], where: str) -> str:

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from loraloop.core import atomic
+from loraloop.core.hashing import sha256
 from loraloop.core.part import part
 from loraloop.errors import ConfigError, RegistryError
-from loraloop.publish.bundle import CARD, bundle, sha256
+from loraloop.publish.bundle import CARD, bundle
 from loraloop.records import Version
 
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
+from loraloop.core.adapter_files import MANIFEST
 from loraloop.core.part import part
 from loraloop.errors import ConfigError, RegistryError
-from loraloop.publish.bundle import MANIFEST, bundle
+from loraloop.publish.bundle import bundle
 from loraloop.records import Version
 
 if TYPE_CHECKING:

@@ -9,10 +9,12 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from loraloop.core.adapter_files import MANIFEST
 from loraloop.core.extras import require
+from loraloop.core.hashing import sha256
 from loraloop.core.part import part
 from loraloop.errors import ConfigError, RegistryError
-from loraloop.publish.bundle import CARD, MANIFEST, bundle, sha256
+from loraloop.publish.bundle import CARD, bundle
 from loraloop.records import Version
 
 DIGEST = "sha256"

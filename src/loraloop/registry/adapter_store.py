@@ -7,11 +7,12 @@ import tempfile
 from pathlib import Path
 
 from loraloop.core import atomic
+from loraloop.core.adapter_files import CONFIG, MANIFEST, WEIGHTS
 from loraloop.errors import ArtefactError, RegistryError
 from loraloop.records import Manifest
 from loraloop.registry import manifest as manifests
 
-FILES = (manifests.CONFIG, manifests.WEIGHTS, manifests.MANIFEST)
+FILES = (CONFIG, WEIGHTS, MANIFEST)
 
 
 def load(kept: Path, content: str) -> Manifest:
@@ -24,7 +25,7 @@ def load(kept: Path, content: str) -> Manifest:
     manifests.verify(kept, manifest)
     if manifests.content_sha256(kept, manifest) != content:
         raise ArtefactError(
-            f"{kept} was altered after it was registered ({manifests.CONFIG} or {manifests.MANIFEST} differs); "
+            f"{kept} was altered after it was registered ({CONFIG} or {MANIFEST} differs); "
             "restore it, or register the adapter again"
         )
     return manifest
@@ -40,7 +41,7 @@ def save(kept: Path, adapter: Path, manifest: Manifest, content: str) -> None:
         else:
             return
     with atomic.folder(kept) as beside:
-        for name in (manifests.CONFIG, manifests.WEIGHTS):
+        for name in (CONFIG, WEIGHTS):
             shutil.copyfile(adapter / name, beside / name)
         manifests.write(beside, manifest)
 

@@ -1,4 +1,4 @@
-"""What the ledger says of a moment: which version an alias pointed at, why, and what was tried beside it."""
+"""The past of an alias, read from the ledger: its version at a time, the reason, and the rollout beside it."""
 
 from __future__ import annotations
 
@@ -6,24 +6,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
+from loraloop.core.transitions import MOVES_SERVED, ROLLOUT_OVER
 from loraloop.errors import RegistryError
 from loraloop.registry.ledger import Entry, moment
-
-ENDS = frozenset({"promote", "rollback", "stop", "fail"})
-"""Events that end the rollout that they name."""
-MOVES = frozenset({"promote", "rollback"})
-"""Events that bring an alias to a version; where a process ended before it told, the move was observed first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActiveVersion:
-    """What served at a moment.
+    """The version that an alias pointed at, and the entries that explain it.
 
     Attributes:
-        version: ``None`` where the alias was taken away.
-        entry: By which the alias came to that version.
-        why: What decided it: ``entry``, unless that only notes a move which was told afterwards.
-        canary: By which a rollout began that was under way.
+        version: ``None``: the alias was removed.
+        entry: The entry that moved the alias to the version.
+        why: The entry with the reason: ``entry``, or the decision that was entered after an observed move.
+        canary: The entry that began the rollout that ran; ``None``: none ran.
     """
 
     version: int | None
@@ -33,7 +29,7 @@ class ActiveVersion:
 
 
 def decided(entry: Entry) -> datetime:
-    """When an entry's decision was taken: with a registry that was away, that is before it was written down."""
+    """When an entry's event was decided: before the entry was written if the registry could not be reached then."""
     written = datetime.fromisoformat(entry.time)
     try:
         taken = moment(str(entry.numbers["decided"]))
@@ -43,16 +39,18 @@ def decided(entry: Entry) -> datetime:
 
 
 def active_version(entries: Iterable[Entry], alias: str, at: datetime) -> ActiveVersion | None:
-    """Which version ``alias`` pointed at then; ``None`` before it first pointed at any.
+    """The version that ``alias`` pointed at, and why; ``None`` before it first pointed at any.
 
-    A rollout is over when an entry says so, or when the alias comes to another version than the one that it was tried
-    against: a server follows the alias, which moves when the entry is written. Rollouts begin and end when that is
-    decided.
+    A rollout ends with an event that names it, or when the alias moves to another version: a server follows the alias,
+    which moves when the entry is written. Rollouts begin and end at the time of the decision.
+
+    Where a process ended between a move and its entry, the ledger has an ``observed`` entry first and the decision
+    after it.
 
     Args:
-        entries: Of the ledger, oldest first.
+        entries: The ledger's, oldest first.
         alias: Such as ``champion``.
-        at: What happened later is not looked at.
+        at: Later entries are ignored.
     """
     entry = why = canary = None
     for each in entries:
@@ -61,10 +59,15 @@ def active_version(entries: Iterable[Entry], alias: str, at: datetime) -> Active
         moved = each.alias == alias and (entry is None or each.version != entry.version)
         if moved:
             entry = why = each
-        elif entry and entry.event == "observed" and each.event in MOVES and each.version == entry.version:
+        elif entry and entry.event == "observed" and each.event in MOVES_SERVED and each.version == entry.version:
             why = each
         if each.event == "rollout":
             canary = each
-        elif moved or (canary and each.event in ENDS and each.numbers.get("rollout") == canary.numbers.get("rollout")):
+        elif moved or (canary and _ends(each, canary)):
             canary = None
     return ActiveVersion(version=entry.version, entry=entry, why=why, canary=canary) if entry and why else None
+
+
+def _ends(entry: Entry, rollout: Entry) -> bool:
+    """Whether an entry ends the rollout that another one began."""
+    return entry.event in ROLLOUT_OVER and entry.numbers.get("rollout") == rollout.numbers.get("rollout")

@@ -1,8 +1,7 @@
-"""The append-only ledger: one JSON line per event, chained by SHA-256, that says who served when."""
+"""The append-only ledger of which version served when: one JSON line per event, chained by SHA-256."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -13,8 +12,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from loraloop.core import durations
+from loraloop.core.hashing import sha256
+from loraloop.core.locks import required_lock
 from loraloop.errors import RegistryError
 
+LOCK_SECONDS = 60
 START = "0" * 64
 """``previous`` of the first entry."""
 
@@ -156,11 +159,8 @@ class Ledger:
                 "it aside: the next event begins a new one"
             ) from error
 
-    def _locked(self) -> AbstractContextManager[Any]:
-        from filelock import FileLock
-
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        return FileLock(self.path.with_name(f".{self.path.name}.lock"), timeout=60)
+    def _locked(self) -> AbstractContextManager[None]:
+        return required_lock(self.path.with_name(f".{self.path.name}.lock"), LOCK_SECONDS, RegistryError)
 
 
 def moment(at: str) -> datetime:
@@ -170,16 +170,15 @@ def moment(at: str) -> datetime:
         RegistryError: It is none.
     """
     try:
-        found = datetime.fromisoformat(at)
+        return durations.moment(at)
     except ValueError as error:
         raise RegistryError(f"at={at!r} is not an ISO 8601 time; write 2026-01-31T18:00:00+00:00") from error
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def _digest(entry: Entry) -> str:
     facts = asdict(entry)
     del facts["sha256"]
-    return hashlib.sha256(_canonical(facts)).hexdigest()
+    return sha256(_canonical(facts))
 
 
 def _canonical(facts: Mapping[str, Any]) -> bytes:

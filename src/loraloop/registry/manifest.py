@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -10,11 +9,12 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from loraloop.core import atomic
+from loraloop.core.adapter_files import CONFIG, MANIFEST, WEIGHTS
+from loraloop.core.hashing import sha256, sha256_json
 from loraloop.errors import ArtefactError, ModelError
 from loraloop.records import Base, Manifest
 from loraloop.registry import weights
 
-CONFIG, WEIGHTS, MANIFEST = "adapter_config.json", "adapter_model.safetensors", "manifest.json"
 PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib"})
 ORIGIN = ("run_id", "parent_run_id", "loraloop_version", "probe")
 """Manifest keys that say where an adapter came from or what follows from its weights, not what it is."""
@@ -50,7 +50,7 @@ def verify(folder: Path, manifest: Manifest) -> None:
         ArtefactError: A file is missing, truncated, altered, pickled or not finite, or differs from the manifest.
     """
     _verify_files(folder)
-    found = weights.sha256(folder / WEIGHTS)
+    found = sha256(folder / WEIGHTS)
     if found != manifest.weights_sha256:
         raise ArtefactError(
             f"{folder / WEIGHTS} has SHA-256 {found[:12]}..., the manifest says {manifest.weights_sha256[:12]}...: "
@@ -82,7 +82,7 @@ def content_sha256(folder: Path, manifest: Manifest) -> str:
     config = {key: _sorted(value) for key, value in _config(folder).items()}
     for key in ("base_model_name_or_path", "peft_version"):
         config.pop(key, None)
-    return hashlib.sha256(json.dumps([facts, config], sort_keys=True).encode()).hexdigest()
+    return sha256_json([facts, config])
 
 
 def _verify_files(folder: Path) -> None:
@@ -109,7 +109,7 @@ def _verify_config(folder: Path, manifest: Manifest) -> None:
 
 
 def _verify_tensors(path: Path) -> None:
-    names = list(weights.header(path))
+    names = weights.names(path)
     # PEFT ignores keys with another prefix without a word, and the adapter then answers like its base.
     foreign = [name for name in names if not name.startswith("base_model.model.")]
     if foreign or not any(".lora_A." in name for name in names):

@@ -1,29 +1,31 @@
-"""Versions of adapters in MLflow's model registry, with a ledger of who served when."""
+"""Versions of adapters in MLflow's model registry, with a ledger of which version served when."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
+from loraloop.core.locks import required_lock
 from loraloop.core.part import part
 from loraloop.errors import ArtefactError, ConfigError, RegistryError, UnknownVersionError
-from loraloop.records import Manifest, Version
+from loraloop.records import Base, Manifest, Version
 from loraloop.registry import adapter_store, connection
 from loraloop.registry import manifest as manifests
 from loraloop.registry.ledger import Entry, Ledger
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities.model_registry import ModelVersion
+    from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 
 Name = Annotated[str, Field(pattern=r"^\w[\w.-]*$")]
 REFERENCE = re.compile(r"(?:models:/(?P<name>\w[\w.-]*)(?:/(?=\d)|(?=@)))?(?:@(?P<alias>[\w.-]+)|(?P<number>\d+))")
 SHA256 = re.compile(r"[0-9a-f]{64}")
+LOCK_SECONDS = 300
 CONTENT = "content_sha256"
 """Version tag by which an adapter is recognised; also the name of its folder."""
 
@@ -42,7 +44,7 @@ class MlflowRegistry:
         name: Registered model.
         folder: Home of the database (``mlflow.db``), the adapters and the ledger (``<name>.ledger.jsonl``).
         uri: An MLflow server or database instead of ``folder/mlflow.db``.
-        serve_alias: The alias of the reigning version.
+        serve_alias: The alias of the active version.
     """
 
     name: Name = "loraloop"
@@ -149,8 +151,28 @@ class MlflowRegistry:
     def champion(self) -> Version | None:
         """The version under ``serve_alias``, its weights verified, if there is one."""
         with self._client() as client:
-            reigns = self.serve_alias in self._aliases(client, self.name)
-        return self.resolve(f"@{self.serve_alias}") if reigns else None
+            active = self.serve_alias in self._aliases(client, self.name)
+        return self.resolve(f"@{self.serve_alias}") if active else None
+
+    def aliases(self, base: Base | str) -> list[tuple[str, str, int]]:
+        """Model, alias and version of every alias in the registry whose version was trained on ``base``.
+
+        MLflow's tags say on which base; no adapter is read, verified or fetched.
+
+        Args:
+            base: The base, or its name alone where nothing else is known of it.
+
+        Raises:
+            RegistryError: The registry cannot be asked.
+        """
+        found = []
+        with self._client() as client:
+            for model in _every_model(client):
+                numbers = {int(number) for number in model.aliases.values()}
+                tags = {number: client.get_model_version(model.name, str(number)).tags for number in numbers}
+                of_base = {number for number in numbers if _trained_on(base, tags[number])}
+                found += [(model.name, alias, int(at)) for alias, at in model.aliases.items() if int(at) in of_base]
+        return sorted(found)
 
     def record(self, event: str, number: int | None, reason: str, numbers: Mapping[str, Any]) -> None:
         """Append an event (``gate``, ``publish``, ...) to the ledger, and show it as a tag of the version in MLflow."""
@@ -261,10 +283,8 @@ class MlflowRegistry:
     def _kept(self, name: str, content: str) -> Path:
         return self.folder.resolve() / "artifacts" / "adapters" / name / content
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        with connection.lock(self.folder / ".registry.lock"):
-            yield
+    def _locked(self) -> AbstractContextManager[None]:
+        return required_lock(self.folder / ".registry.lock", LOCK_SECONDS, RegistryError)
 
     @contextmanager
     def _client(self) -> Iterator[MlflowClient]:
@@ -278,11 +298,36 @@ class MlflowRegistry:
             raise RegistryError(f"the registry {self.name} in {where} refused: {first}") from error
 
 
+def _every_model(client: MlflowClient) -> Iterator[RegisteredModel]:
+    page = client.search_registered_models()
+    yield from page
+    while page.token:
+        page = client.search_registered_models(page_token=page.token)
+        yield from page
+
+
+def _trained_on(base: Base | str, tags: Mapping[str, str]) -> bool:
+    """Whether a version's tags name ``base``; versions that were registered earlier lack some of the tags."""
+    if CONTENT not in tags:
+        return False
+    expected = {"base": base} if isinstance(base, str) else _base_tags(base)
+    return all(tags.get(key, value) == value for key, value in expected.items())
+
+
+def _base_tags(base: Base) -> dict[str, str]:
+    """The facts by which a server refuses an adapter of another base."""
+    return {
+        "base_sha256": base.sha256,
+        "tokenizer_sha256": base.tokenizer_sha256,
+        "quantization": base.quantization,
+    }
+
+
 def _tags(content: str, manifest: Manifest) -> dict[str, str]:
     values = {
         CONTENT: content,
         "base": manifest.base.name,
-        "base_sha256": manifest.base.sha256,
+        **_base_tags(manifest.base),
         "rank": manifest.rank,
         "alpha": f"{manifest.alpha:g}",
         "dataset_fingerprint": manifest.dataset_fingerprint,

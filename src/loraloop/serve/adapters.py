@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from loraloop.errors import ModelError, RegistryError
 from loraloop.serve.errors import ApiError
 from loraloop.serve.names import BASE
+from loraloop.serve.refreshed import Refreshed
 from loraloop.serve.routing import AGENT, Router, unknown
 from loraloop.serve.schema import LoadRequest, UnloadRequest
 
@@ -25,13 +26,23 @@ class Adapters:
     router: Router
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     _since: int = field(default_factory=lambda: int(time.time()))
+    _aliases: Refreshed[dict[str, str]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._aliases = Refreshed(self.router.versions.listed, {}, self.router.seconds, "the registry's aliases")
 
     async def all(self) -> dict[str, Any]:
-        """``/v1/models``: base, loaded versions, names given by hand, and the roles that lead somewhere now."""
+        """``/v1/models``: base, versions in memory, names given by hand, roles with a version, registered aliases.
+
+        The adapter behind an alias is verified by the first request for it, not here.
+        """
         loaded = await asyncio.to_thread(self.backend.loaded)
         names = [*loaded, *self.router.pins, *(f"{AGENT}{role}" for role in self.router.roles)]
         found = await asyncio.gather(*map(self._if_known, names))
-        return {"object": "list", "data": [self._card(name, root) for name, root in found if root is not None]}
+        roots = {name: root for name, root in found if root is not None}
+        roots = await self._aliases.get() | roots
+        order = sorted(roots, key=lambda name: name not in loaded)
+        return {"object": "list", "data": [self._card(name, roots[name]) for name in order]}
 
     async def one(self, name: str) -> dict[str, Any]:
         """``/v1/models/NAME``; ``root`` is what answers for it now.
@@ -63,7 +74,7 @@ class Adapters:
         return f"Success: LoRA adapter '{name}' added successfully."
 
     async def unload(self, body: UnloadRequest) -> str:
-        """Let an adapter finish what it is answering and forget it; a registered one comes back when it is asked for.
+        """Unload an adapter after the answers that it has begun; a registered one is loaded again by the next request.
 
         Raises:
             ApiError: It is not loaded.

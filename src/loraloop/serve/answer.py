@@ -1,4 +1,4 @@
-"""One answer from its first piece to the session that is kept of it."""
+"""An answer, from its first chunk to the session that is kept of it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from loraloop.errors import StoreError
-from loraloop.records import Chunk, GenerationRequest, Served
+from loraloop.records import Chunk, GenerationRequest, Session
 from loraloop.serve.routing import Route
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Task:
     link: str
     route: Route
     prompt: Any
-    ask: GenerationRequest
+    request: GenerationRequest
     tokens: int
     retries: int
     began: float
@@ -48,7 +48,7 @@ class Task:
 
 
 class Answer:
-    """An answer in the making. Whatever becomes of it, :meth:`keep` or :meth:`close` makes a session of it, once.
+    """An answer while it is generated. :meth:`keep` or :meth:`close` makes one session of it, however it ends.
 
     Args:
         task: What is answered.
@@ -64,28 +64,28 @@ class Answer:
         self.finish: str | None = None
         self.begun = False
         self._sessions, self._metrics = sessions, metrics
-        self._pieces = backend.generate(task.ask)
+        self._chunks = backend.generate(task.request)
         self._first: Chunk | None = None
         self._first_at: float | None = None
         self._kept = False
 
     async def begin(self) -> None:
-        """Wait for the first piece: until then an error can still be the whole answer.
+        """Wait for the first chunk: until then the response can still be an error.
 
         Raises:
             BusyError: The backend has no place.
             ModelError: The model cannot answer.
         """
-        self._first = await anext(self._pieces, None)
+        self._first = await anext(self._chunks, None)
         self.begun = True
 
-    async def pieces(self) -> AsyncIterator[Chunk]:
-        """Every piece, as it comes."""
+    async def chunks(self) -> AsyncIterator[Chunk]:
+        """Every chunk, as it comes."""
         if self._first is not None:
-            piece, self._first = self._first, None
-            yield self._take(piece)
-        async for piece in self._pieces:
-            yield self._take(piece)
+            chunk, self._first = self._first, None
+            yield self._take(chunk)
+        async for chunk in self._chunks:
+            yield self._take(chunk)
 
     async def keep(self, status: str = "ok") -> None:
         """End the answer and keep it; it is on disk when this returns.
@@ -96,35 +96,35 @@ class Answer:
         if self._kept:
             return
         self._kept = True
-        served = self._served(self._late() if status == "ok" else status)
-        await asyncio.to_thread(self._sessions.keep, served)
-        self._metrics.served(served)
+        session = self._session(self._status() if status == "ok" else status)
+        await asyncio.to_thread(self._sessions.keep, session)
+        self._metrics.served(session)
 
     async def close(self, status: str = "cancelled") -> None:
-        """Give the backend's place back, and keep what there is if that was not done."""
-        leave = getattr(self._pieces, "aclose", None)
-        if leave is not None:
-            await leave()
+        """Free the place in the backend, and keep what was generated unless it is kept already."""
+        close = getattr(self._chunks, "aclose", None)
+        if close is not None:
+            await close()
         try:
             await self.keep(status)
         except StoreError as error:
             logger.error("the session %s (%s) was not kept: %s", self.task.id, status, error)
 
-    def _take(self, piece: Chunk) -> Chunk:
-        if self._first_at is None and piece.tokens:
+    def _take(self, chunk: Chunk) -> Chunk:
+        if self._first_at is None and chunk.tokens:
             self._first_at = time.perf_counter()
-        self.text += piece.text
-        self.tokens += piece.tokens
-        self.finish = piece.finish or self.finish
-        return piece
+        self.text += chunk.text
+        self.tokens += chunk.tokens
+        self.finish = chunk.finish or self.finish
+        return chunk
 
-    def _late(self) -> str:
-        """An answer that ends for its length without having it ended at its deadline."""
-        return "timeout" if self.finish == "length" and self.tokens < self.task.ask.max_tokens else "ok"
+    def _status(self) -> str:
+        """``timeout`` for an answer that ended at its deadline: with ``length`` before it had its tokens."""
+        return "timeout" if self.finish == "length" and self.tokens < self.task.request.max_tokens else "ok"
 
-    def _served(self, status: str) -> Served:
+    def _session(self, status: str) -> Session:
         task, now = self.task, time.perf_counter()
-        return Served(
+        return Session(
             id=task.id,
             time=task.created.isoformat(timespec="milliseconds"),
             asked=task.route.asked,

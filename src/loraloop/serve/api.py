@@ -16,7 +16,7 @@ from loraloop.serve.adapters import Adapters
 from loraloop.serve.conversation import Reader
 from loraloop.serve.guard import Guard, needs
 from loraloop.serve.names import BASE
-from loraloop.serve.routing import Router
+from loraloop.serve.routing import ListRollouts, Router
 from loraloop.serve.schema import (
     ChatRequest,
     CompletionRequest,
@@ -30,7 +30,6 @@ from loraloop.serve.service import Service
 if TYPE_CHECKING:
     from loraloop.protocols import Backend, Metrics, Ocr, Sessions
     from loraloop.serve.names import Versions
-    from loraloop.serve.rollouts import GenerationRequest
     from loraloop.serve.server import Server
     from loraloop.serve.speech import Recogniser
 
@@ -46,7 +45,7 @@ def create_app(
     routers: Iterable[APIRouter] = (),
     ocr: Ocr | None = None,
     speech: Recogniser | None = None,
-    rollouts: GenerationRequest | None = None,
+    rollouts: ListRollouts = tuple,
 ) -> FastAPI:
     """The application; it starts the backend when it starts and closes it when it ends.
 
@@ -59,7 +58,7 @@ def create_app(
         routers: More routes; each says with :func:`loraloop.serve.guard.needs` which scopes open it.
         ocr: Reads images in messages; without it they are refused.
         speech: Hears recordings in messages; without it they are refused.
-        rollouts: Tells which new versions are tried on a share of conversations.
+        rollouts: Returns which new versions are tried on a share of conversations.
     """
 
     @asynccontextmanager

@@ -14,10 +14,10 @@ from starlette.exceptions import HTTPException
 from loraloop.errors import BusyError, ConfigError, LoraloopError, ModelError, RegistryError, StoreError
 
 TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
-UNTOLD = frozenset({"str", "int", "float", "bool", "none"})
+UNION_STEPS = frozenset({"str", "int", "float", "bool", "none"})
 """Names of a union's members in pydantic's locations: no part of what the client wrote."""
 RETRY_SECONDS = 1
-TOLD = 8
+LISTED = 8
 """Problems of one body that are listed."""
 logger = logging.getLogger(__name__)
 
@@ -82,9 +82,9 @@ def invalid(problems: Sequence[Mapping[str, Any]], neutral: Mapping[str, Any]) -
         problems: Pydantic's list.
         neutral: Names of parameters that are accepted with a neutral value only.
     """
-    told = dict(reversed([_problem(problem, neutral) for problem in _narrowest(problems)]))
-    (param, (first, code)), *others = reversed(told.items())
-    message = "; ".join([first, *(text for _, (text, _) in others[: TOLD - 1])])
+    problems_by_param = dict(reversed([_problem(problem, neutral) for problem in _narrowest(problems)]))
+    (param, (first, code)), *others = reversed(problems_by_param.items())
+    message = "; ".join([first, *(text for _, (text, _) in others[: LISTED - 1])])
     return ApiError(400, message, param=param or None, code=code)
 
 
@@ -117,7 +117,7 @@ def _narrowest(problems: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]
     found: dict[tuple[Any, ...], Mapping[str, Any]] = {}
     for problem in problems:
         steps = problem["loc"]
-        union = next((index for index, step in enumerate(steps) if _untold(step)), len(steps))
+        union = next((index for index, step in enumerate(steps) if _is_union_step(step)), len(steps))
         key = tuple(steps[:union])
         if key not in found or len(steps) > len(found[key]["loc"]):
             found[key] = problem
@@ -150,10 +150,10 @@ def _param(steps: Sequence[Any]) -> str:
     for before, step in zip(["", *steps[1:]], steps[1:], strict=False):
         if isinstance(step, int):
             text += f"[{step}]"
-        elif not _untold(step) and not isinstance(before, int):
+        elif not _is_union_step(step) and not isinstance(before, int):
             text += f".{step}" if text else str(step)
     return text[:200]
 
 
-def _untold(step: Any) -> bool:
-    return isinstance(step, str) and (step in UNTOLD or "[" in step or step.startswith("constrained-"))
+def _is_union_step(step: Any) -> bool:
+    return isinstance(step, str) and (step in UNION_STEPS or "[" in step or step.startswith("constrained-"))

@@ -1,4 +1,4 @@
-"""What stands before every route: host, key and scope, rate, size, and the count of requests."""
+"""The checks before every route: host, key and scope, rate and size; and the count of requests."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 BODY_SECONDS = 30.0
-"""A body that takes longer is given up."""
+"""Seconds for a body to arrive."""
 UNKNOWN = "unknown"
 """The template of a path that no route has."""
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "[::1]"})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import json
 import secrets
@@ -15,6 +14,7 @@ from typing import Literal, get_args
 from pydantic import TypeAdapter, ValidationError
 
 from loraloop.core import atomic
+from loraloop.core.hashing import sha256
 from loraloop.errors import ConfigError
 
 Scope = Literal["infer", "feedback", "registry", "admin"]
@@ -117,7 +117,7 @@ class Keys:
 
 
 def _digest(secret: str) -> str:
-    return hashlib.sha256(secret.encode()).hexdigest()
+    return sha256(secret.encode())
 
 
 def _now() -> str:

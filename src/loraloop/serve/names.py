@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,12 +22,14 @@ class Versions:
     Attributes:
         resolve: The registry's, from ``models:/NAME/N``, ``models:/NAME@ALIAS`` or a folder.
         names: Short names of registered models: ``ocr`` for ``loraloop-ocr``.
-        reigning: The alias of a model's reigning version, which rollouts are about.
+        active: The alias of a model's active version, which rollouts are about.
+        aliases: Every alias of the registry that leads to an adapter of this base: model, alias and version.
     """
 
     resolve: Callable[[str], Version]
     names: Mapping[str, str] = field(default_factory=dict)
-    reigning: str = "champion"
+    active: str = "champion"
+    aliases: Callable[[], Iterable[tuple[str, str, int]]] = tuple
     _folders: dict[str, Version] = field(default_factory=dict)
 
     def find(self, name: str) -> tuple[str, Version]:
@@ -48,12 +50,21 @@ class Versions:
 
     def name(self, model: str, number: int) -> str:
         """The name of a version of a registered model that never means another one."""
-        return f"{next((short for short, long in self.names.items() if long == model), model)}@{number}"
+        return f"{self._short(model)}@{number}"
 
-    def reigned(self, name: str) -> str | None:
-        """The registered model whose reigning version ``name`` asks for; ``None`` where it asks for something else."""
+    def listed(self) -> dict[str, str]:
+        """The aliases that lead to adapters of this base, as clients write them, and the version behind each.
+
+        Raises:
+            RegistryError: The registry cannot be asked.
+        """
+        found = {f"{self._short(model)}@{alias}": self.name(model, number) for model, alias, number in self.aliases()}
+        return {name: version for name, version in found.items() if NAME.fullmatch(name)}
+
+    def active_model(self, name: str) -> str | None:
+        """The registered model whose active version ``name`` asks for; ``None`` where it asks for something else."""
         match = NAME.fullmatch(name)
-        if match is None or name in self._folders or match["at"] != self.reigning:
+        if match is None or name in self._folders or match["at"] != self.active:
             return None
         return self.names.get(match["name"], match["name"])
 
@@ -81,3 +92,6 @@ class Versions:
     def forget(self, name: str) -> None:
         """Let go of a folder's adapter."""
         self._folders.pop(name, None)
+
+    def _short(self, model: str) -> str:
+        return next((short for short, long in self.names.items() if long == model), model)

@@ -31,7 +31,7 @@ RUNTIME = "start it with --enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True
 class Remote:
     """A :class:`loraloop.protocols.Backend` on a vLLM server.
 
-    Which adapters are in its memory is the server's own affair (``--max-loras``, ``--max-cpu-loras``).
+    Which adapters are in its memory is decided by the server (``--max-loras``, ``--max-cpu-loras``).
 
     Args:
         url: The server.
@@ -51,8 +51,10 @@ class Remote:
         self._http = httpx2.Client(**self._settings)
         self._answers: tuple[asyncio.AbstractEventLoop, httpx2.AsyncClient] | None = None
         self._loading = threading.Lock()
-        self._there: set[str] = set()
+        self._loaded_there: set[str] = set()
         self._templates: dict[str, str] = {}
+        self.base = ""
+        """What the server loaded as its base, as `vllm serve` was given it; known after :meth:`check`."""
         self._base, self._limit = "", 0
         self._start_tokens: list[int] = []
         self._counts = dict.fromkeys(("hits", "misses", "loads", "refused"), 0)
@@ -64,14 +66,13 @@ class Remote:
             ConfigError: It has none, or does not answer.
         """
         try:
-            self._cards()
+            self._read_base()
         except ModelError as error:
             raise ConfigError(str(error)) from error
 
     def start(self) -> None:
-        """Learn the base's name and length, and the tokens that begin every text."""
-        base = next(card for card in self._cards() if card.get("parent") is None)
-        self._base, self._limit = base["id"], int(base["max_model_len"])
+        """Read the base's name and length, and the tokens that begin every text."""
+        self._read_base()
         self._start_tokens = self._post("/tokenize", {"model": self._base, "prompt": ""})["tokens"]
 
     def close(self) -> None:
@@ -87,7 +88,7 @@ class Remote:
 
     def stats(self) -> Mapping[str, int]:
         """Counters since the start."""
-        return {**self._counts, "resident": len(self._there)}
+        return {**self._counts, "resident": len(self._loaded_there)}
 
     def load(self, model: str, version: Version) -> None:
         """Make the server load an adapter; it checks names, shapes and rank, the registry has checked the rest.
@@ -96,7 +97,7 @@ class Remote:
             ModelError: The server refuses it.
         """
         with self._loading:
-            self._put(model, version)
+            self._load(model, version)
 
     def unload(self, model: str) -> None:
         """Make the server forget an adapter.
@@ -104,7 +105,7 @@ class Remote:
         Raises:
             ModelError: It does not know it.
         """
-        self._there.discard(model)
+        self._loaded_there.discard(model)
         self._post("/v1/unload_lora_adapter", {"lora_name": model})
 
     def tokens(self, prompt: str) -> int:
@@ -120,15 +121,15 @@ class Remote:
         template = prompts.CHAT if model == BASE else self._template(model)
         if template != prompts.CHAT:
             return prompts.instruction(self._renderer(template), template, messages)
-        asked = {"model": self._base, "messages": [dict(turn) for turn in messages], "add_generation_prompt": True}
-        ids: list[int] = self._post("/tokenize", asked)["tokens"]
+        body = {"model": self._base, "messages": [dict(turn) for turn in messages], "add_generation_prompt": True}
+        ids: list[int] = self._post("/tokenize", body)["tokens"]
         start = len(self._start_tokens)
         if ids[:start] == self._start_tokens:
             ids = ids[start:]  # the server adds them again to a text
         return str(self._post("/detokenize", {"model": self._base, "tokens": ids})["prompt"])
 
-    async def generate(self, ask: GenerationRequest) -> AsyncIterator[Chunk]:
-        """Answer, piece by piece; leaving the iterator closes the connection, at which the server stops.
+    async def generate(self, request: GenerationRequest) -> AsyncIterator[Chunk]:
+        """Generate an answer, chunk by chunk; closing the iterator closes the connection, which ends it on the server.
 
         Raises:
             BusyError: The server is full.
@@ -136,18 +137,18 @@ class Remote:
         """
         import httpx2
 
-        ends = asyncio.get_running_loop().time() + ask.deadline
-        await self._ensure(ask.model)
+        ends = asyncio.get_running_loop().time() + request.deadline
+        await self._ensure(request.model)
         response = None
         try:
             async with asyncio.timeout_at(ends):
-                response = await self._ask(ask)
-            lines, told, piece = response.aiter_lines(), 0, None
-            while piece is None or piece.finish is None:
+                response = await self._open(request)
+            lines, counted, chunk = response.aiter_lines(), 0, None
+            while chunk is None or chunk.finish is None:
                 async with asyncio.timeout_at(ends):
-                    piece = await _next(lines, ask, told)
-                told += piece.tokens
-                yield piece
+                    chunk = await _next(lines, request, counted)
+                counted += chunk.tokens
+                yield chunk
         except TimeoutError:
             yield Chunk(text="", finish="length")
         except httpx2.HTTPError as error:
@@ -156,15 +157,15 @@ class Remote:
             if response is not None:
                 await response.aclose()
 
-    async def _ask(self, ask: GenerationRequest) -> httpx2.Response:
+    async def _open(self, request: GenerationRequest) -> httpx2.Response:
         """The beginning of the server's answer."""
         client = self._client()
-        request = client.build_request("POST", "/v1/completions", json=self._body(ask))
-        request.extensions["timeout"] |= {"read": None}  # the deadline ends it
-        response = await client.send(request, stream=True)
+        http_request = client.build_request("POST", "/v1/completions", json=self._body(request))
+        http_request.extensions["timeout"] |= {"read": None}  # the deadline ends it
+        response = await client.send(http_request, stream=True)
         if response.is_error:
             try:
-                self._fail(response.status_code, (await response.aread()).decode(errors="replace"), ask.model)
+                self._fail(response.status_code, (await response.aread()).decode(errors="replace"), request.model)
             finally:
                 await response.aclose()
         return response
@@ -181,18 +182,18 @@ class Remote:
         return self._answers[1]
 
     async def _ensure(self, model: str) -> None:
-        known = model == BASE or model in self._there
+        known = model == BASE or model in self._loaded_there
         if model != BASE:
             self._counts["hits" if known else "misses"] += 1
         if not known:
-            await asyncio.to_thread(self._bring, model)
+            await asyncio.to_thread(self._load_registered, model)
 
-    def _bring(self, model: str) -> None:
+    def _load_registered(self, model: str) -> None:
         with self._loading:
-            if model not in self._there:
-                self._put(model, self._version(model))
+            if model not in self._loaded_there:
+                self._load(model, self._version(model))
 
-    def _put(self, model: str, version: Version) -> None:
+    def _load(self, model: str, version: Version) -> None:
         try:
             if model not in self.loaded():
                 self._post("/v1/load_lora_adapter", {"lora_name": model, "lora_path": str(version.path)})
@@ -200,7 +201,7 @@ class Remote:
             self._counts["refused"] += 1
             raise
         self._counts["loads"] += 1
-        self._there.add(model)
+        self._loaded_there.add(model)
         self._templates[model] = version.manifest.template
 
     def _version(self, model: str) -> Version:
@@ -213,20 +214,25 @@ class Remote:
             self._templates[model] = self._version(model).manifest.template
         return self._templates[model]
 
-    def _body(self, ask: GenerationRequest) -> dict[str, Any]:
+    def _body(self, request: GenerationRequest) -> dict[str, Any]:
         return {
-            "model": self._base if ask.model == BASE else ask.model,
-            "prompt": ask.prompt,
-            "max_tokens": ask.max_tokens,
-            "temperature": ask.temperature,
-            "top_p": ask.top_p,
-            "top_k": ask.top_k or -1,
-            "stop": list(ask.stop),
-            "seed": ask.seed,
-            "logprobs": ask.logprobs,
+            "model": self._base if request.model == BASE else request.model,
+            "prompt": request.prompt,
+            "max_tokens": request.max_tokens,
+            "temperature": request.temperature,
+            "top_p": request.top_p,
+            "top_k": request.top_k or -1,
+            "stop": list(request.stop),
+            "seed": request.seed,
+            "logprobs": request.logprobs,
             "stream": True,
             "stream_options": {"include_usage": True, "continuous_usage_stats": True},
         }
+
+    def _read_base(self) -> None:
+        base = next(card for card in self._cards() if card.get("parent") is None)
+        self._base, self._limit = base["id"], int(base["max_model_len"])
+        self.base = base.get("root") or self._base
 
     def _cards(self) -> list[dict[str, Any]]:
         cards: list[dict[str, Any]] = self._call("GET", "/v1/models", None)["data"]
@@ -252,20 +258,20 @@ class Remote:
         if status in BUSY:
             raise BusyError("the vLLM server is full; ask again later")
         if status == 404:
-            self._there.discard(model)  # it was restarted: the next request loads the adapter again
+            self._loaded_there.discard(model)  # it was restarted: the next request loads the adapter again
         hint = f"; {RUNTIME}" if status == 404 and path.endswith("lora_adapter") else ""
         raise ModelError(f"the vLLM server refused {model or path} with {status}: {_message(text)}{hint}")
 
 
-async def _next(lines: AsyncIterator[str], ask: GenerationRequest, told: int) -> Chunk:
+async def _next(lines: AsyncIterator[str], request: GenerationRequest, counted: int) -> Chunk:
     async for line in lines:
-        if (piece := _piece(line, ask, told)) is not None:
-            return piece
+        if (chunk := _chunk(line, request, counted)) is not None:
+            return chunk
     raise ModelError("the vLLM server ended an answer early")
 
 
-def _piece(line: str, ask: GenerationRequest, told: int) -> Chunk | None:
-    """A piece of one line of the stream; its tokens are what the running count has grown by."""
+def _chunk(line: str, request: GenerationRequest, counted: int) -> Chunk | None:
+    """The chunk in a line of the stream; its tokens are the growth of the running count."""
     data = line.removeprefix("data:").strip()
     if not line.startswith("data:") or data == "[DONE]":
         return None
@@ -278,20 +284,22 @@ def _piece(line: str, ask: GenerationRequest, told: int) -> Chunk | None:
     finish = choice.get("finish_reason")
     return Chunk(
         text=choice["text"],
-        tokens=event["usage"]["completion_tokens"] - told,
-        logprobs=_logprobs(choice.get("logprobs"), ask.logprobs),
+        tokens=event["usage"]["completion_tokens"] - counted,
+        logprobs=_logprobs(choice.get("logprobs"), request.logprobs),
         finish="stop" if finish == "stop" else "length" if finish else None,
     )
 
 
-def _logprobs(told: Mapping[str, Any] | None, wanted: int | None) -> tuple[tuple[str, float, Mapping[str, float]], ...]:
+def _logprobs(
+    logprobs: Mapping[str, Any] | None, wanted: int | None
+) -> tuple[tuple[str, float, Mapping[str, float]], ...]:
     """Each token with the ``wanted`` likeliest; vLLM adds the token itself where it is none of them."""
-    if told is None or wanted is None:
+    if logprobs is None or wanted is None:
         return ()
-    tops = [sorted((top or {}).items(), key=lambda item: -item[1])[:wanted] for top in told["top_logprobs"]]
+    tops = [sorted((top or {}).items(), key=lambda item: -item[1])[:wanted] for top in logprobs["top_logprobs"]]
     return tuple(
         (token, value, dict(top))
-        for token, value, top in zip(told["tokens"], told["token_logprobs"], tops, strict=True)
+        for token, value, top in zip(logprobs["tokens"], logprobs["token_logprobs"], tops, strict=True)
     )
 
 

@@ -6,13 +6,16 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from loraloop.errors import LoraloopError, UnknownVersionError
+from loraloop.records import Rollout
 from loraloop.serve.errors import ApiError
 from loraloop.serve.names import BASE, Versions
-from loraloop.serve.rollouts import GenerationRequest, Rollouts
+from loraloop.serve.refreshed import Refreshed
+
+ListRollouts = Callable[[], Sequence[Rollout]]
 
 AGENT = "agent:"
 RETRY = "recovery"
@@ -65,20 +68,20 @@ class Router:
         roles: The name behind each agent role.
         seconds: How long an alias is believed.
         pins: Names that were given by hand to versions.
-        rollouts: Tells the rollouts in progress; asked, like the registry, at most once per ``seconds``.
+        rollouts: Returns the rollouts in progress; asked, like the registry, at most once per ``seconds``.
     """
 
     versions: Versions
     roles: Mapping[str, str]
     seconds: float = 1.0
     pins: dict[str, str] = field(default_factory=dict)
-    rollouts: GenerationRequest | None = None
+    rollouts: ListRollouts = tuple
     _known: OrderedDict[str, _Known] = field(default_factory=OrderedDict)
     _looking: dict[str, asyncio.Task[_Known]] = field(default_factory=dict)
-    _rollouts: Rollouts = field(init=False)
+    _rollouts: Refreshed[Sequence[Rollout]] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._rollouts = Rollouts(self.rollouts, self.seconds)
+        self._rollouts = Refreshed(self.rollouts, (), self.seconds, "the rollouts")
 
     async def route(self, asked: str, retries: int = 0, conversation: str | None = None) -> Route:
         """The version that answers for ``asked``.
@@ -101,16 +104,18 @@ class Router:
         return await self._split(Route(asked, await self.version(name), role), name, conversation)
 
     async def _split(self, route: Route, name: str, conversation: str | None) -> Route:
-        """What a rollout makes of a route that ``name`` led to: only who reigns may be somebody else for a share."""
-        model = None if name in self.pins else self.versions.reigned(name)
+        """The route that a rollout chooses: it replaces the active version alone, for a share of the conversations."""
+        model = None if name in self.pins else self.versions.active_model(name)
         if model is None or conversation is None:
             return route
-        rollout = await self._rollouts.of(model, int(route.answered.rpartition("@")[2]))
+        stable = int(route.answered.rpartition("@")[2])
+        rollouts = await self._rollouts.get()
+        rollout = next((each for each in rollouts if (each.model, each.stable) == (model, stable)), None)
         if rollout is None:
             return route
         chosen = self.versions.name(model, rollout.version(conversation))
-        stable = None if chosen == route.answered else route.answered
-        return Route(route.asked, chosen, route.role, rollout.id, stable)
+        fallback = None if chosen == route.answered else route.answered
+        return Route(route.asked, chosen, route.role, rollout.id, fallback)
 
     async def version(self, name: str) -> str:
         """The immutable version behind a name.

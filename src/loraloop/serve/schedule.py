@@ -1,4 +1,4 @@
-"""A command that is started every so often beside the server, in a process of its own."""
+"""A command that the server starts at an interval, in a process of its own."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from loraloop.core.durations import Span, span
 from loraloop.core.part import part
 
 PATIENCE = 10
-"""Seconds that a command has to end after SIGTERM."""
+"""Seconds between SIGTERM and SIGKILL for a command that still runs when the server ends."""
 logger = logging.getLogger(__name__)
 
 
 @part
 class Schedule:
-    """When a server starts its command.
+    """The interval at which a server starts its command.
 
     Attributes:
-        every: Such as ``4h``; the first time comes that long after the server's start. ``None``: never.
+        every: Such as ``4h``; the first start comes one interval after the server's. ``None``: never.
     """
 
     every: Span | None = None
 
     @contextmanager
     def running(self, command: Sequence[str]) -> Iterator[None]:
-        """While the block runs, so does the schedule; a command that still runs at its end gets SIGTERM."""
+        """Start the command at its interval within the block; one that still runs at the end gets SIGTERM."""
         if self.every is None:
             yield
             return
@@ -45,9 +45,9 @@ class Schedule:
 
 
 class Clock:
-    """Starts a command every so often; its output goes to the log line by line.
+    """Starts a command at an interval, and writes its output to the log line by line.
 
-    One at a time: what falls due while the command still runs is done once, when it has ended.
+    One command runs at a time: starts that fall due meanwhile become one, when it has ended.
 
     Args:
         command: What is started; one that fails is logged, and is started again when it is due.
@@ -62,11 +62,11 @@ class Clock:
         self._child: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
-        """Begin to count."""
+        """Start the thread; the command starts one interval later."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Start nothing more, and end what runs."""
+        """Start no further command, and end the one that runs."""
         with self._starting:
             self._stopping.set()
             child = self._child
@@ -81,12 +81,12 @@ class Clock:
     def _run(self) -> None:
         due = time.monotonic() + self._every
         while not self._stopping.wait(max(0.0, due - time.monotonic())):
-            self._once()
+            self._run_once()
             due = max(due + self._every, time.monotonic())
 
-    def _once(self) -> None:
+    def _run_once(self) -> None:
         try:
-            child = self._begun()
+            child = self._start_child()
         except OSError as error:
             logger.error("%s cannot be started: %s", self._command[0], error)
             return
@@ -108,7 +108,7 @@ class Clock:
             "the scheduled command still runs after its interval of %g s; none is begun beside it", self._every
         )
 
-    def _begun(self) -> subprocess.Popen[str] | None:
+    def _start_child(self) -> subprocess.Popen[str] | None:
         with self._starting:
             if self._stopping.is_set():
                 return None

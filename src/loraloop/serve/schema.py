@@ -77,7 +77,7 @@ def _text_alone(content: Any) -> Any:
 
 
 class Instruction(_Strict):
-    """What the system or developer tells the model: text alone."""
+    """A message of the system or developer to the model: text alone."""
 
     role: Literal["system", "developer"]
     content: Content
@@ -105,7 +105,7 @@ Message = Annotated[Instruction | Question | Reply, Field(discriminator="role")]
 
 
 class StreamOptions(_Strict):
-    """What a stream tells beside the answer."""
+    """What a stream holds beside the answer."""
 
     include_usage: bool | None = None
     include_obfuscation: Literal[False] | None = None

@@ -1,4 +1,4 @@
-"""Settings of the server: where it listens, who may ask what, and how much."""
+"""Settings of the server: address, keys, roles and limits."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Server:
         max_body_bytes: Largest body of a request.
         max_files: Images and recordings in one request.
         max_file_bytes: Largest image or recording, decoded.
-        max_in_flight: Requests at once, of all clients; more are told to come back.
+        max_in_flight: Requests at once, of all clients; more are refused with 429.
         rate: Requests of one key, or of one address where keys are not asked for, as ``limits`` writes it.
         drain_seconds: Time for answers to end when the server stops.
         speech: Speech-recognition model, from the hub or a folder, for ``input_audio``; ``null`` refuses it.
@@ -90,7 +90,7 @@ class Server:
             return False
 
     def check(self) -> None:
-        """Look at keys and port, before anything is loaded.
+        """Check keys and port before anything is loaded.
 
         Raises:
             ConfigError: An address that others reach without a key, or a port that is taken.

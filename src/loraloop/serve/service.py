@@ -1,4 +1,4 @@
-"""What a request for an answer goes through: route, files, prompt, backend, session, response."""
+"""The steps of a request for an answer: route, files, prompt, backend, session, response."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 DEFAULT_COMPLETION_TOKENS = 16
 """OpenAI's default of ``max_tokens`` in ``/v1/completions``."""
 UNKNOWN = "unknown"
-"""Under which requests for models that do not exist are counted."""
+"""The name under which requests for models that do not exist are counted."""
 SEEDS = 2**63 - 1
 """The API's seeds have a sign; generators take none."""
 LONGEST_TOKEN = 128
-"""Characters; a text that is longer than so many for each token it may have is not even counted."""
+"""Characters a token; a prompt that is longer than this for every token it may have is refused before counting."""
 logger = logging.getLogger(__name__)
 
 
@@ -79,36 +79,36 @@ class Service:
         route = await self.router.route(body.model, body.retries, body.conversation or session)
         prompt: Any = await self.reader.conversation(body.messages) if isinstance(body, ChatRequest) else body.text
         try:
-            answer = await self._begun(request, body, route, prompt, session)
+            answer = await self._begin(request, body, route, prompt, session)
         except (ModelError, RegistryError) as error:
             if route.stable is None:
                 raise
             logger.error("%s (rollout %s) cannot answer: %s", route.answered, route.rollout, error)
-            answer = await self._begun(request, body, route.back, prompt, uuid.uuid4().hex)
+            answer = await self._begin(request, body, route.back, prompt, uuid.uuid4().hex)
         headers = {"x-loraloop-session": answer.task.id, "x-loraloop-rate": answer.task.link}
         if answer.task.route.rollout is not None:
             headers["x-loraloop-rollout"] = answer.task.route.rollout
         async with _kept(answer):
             if body.stream:
                 return EventStream(_events(form, answer, body), answer.close, headers)
-            return await _whole(form, answer, headers, told=answer.task.ask.logprobs is not None)
+            return await _whole(form, answer, headers, with_logprobs=answer.task.request.logprobs is not None)
 
-    async def _begun(
+    async def _begin(
         self, request: Request, body: ChatRequest | CompletionRequest, route: Route, prompt: Any, session: str
     ) -> Answer:
-        """An answer whose first piece is there; a version that cannot answer leaves a session that says so."""
+        """An answer with its first chunk; a version that cannot answer leaves a session with the status ``error``."""
         request.state.model = route.answered
         rendered, fault = Rendered("", 0, 1), None
         try:
             rendered = await asyncio.to_thread(self._render, body, prompt, route.answered)
-        except RegistryError as error:  # the template is the version's: without the one there is not the other
+        except RegistryError as error:  # the version holds the template, so neither can be had
             fault = error
         task = Task(
             id=session,
             link=self.sessions.link(session),
             route=route,
             prompt=prompt,
-            ask=self._ask(body, route.answered, rendered),
+            request=self._request(body, route.answered, rendered),
             tokens=rendered.tokens,
             retries=body.retries,
             began=request.state.began,
@@ -122,7 +122,7 @@ class Service:
             await answer.begin()
         return answer
 
-    def _ask(self, body: ChatRequest | CompletionRequest, model: str, rendered: Rendered) -> GenerationRequest:
+    def _request(self, body: ChatRequest | CompletionRequest, model: str, rendered: Rendered) -> GenerationRequest:
         if isinstance(body, ChatRequest):
             logprobs = (body.top_logprobs or 0) if body.logprobs else None
         else:
@@ -168,39 +168,39 @@ class Service:
 
 @asynccontextmanager
 async def _kept(answer: Answer) -> AsyncIterator[None]:
-    """Whatever ends the block early ends the answer, which is kept as it is."""
+    """Where the block ends early, close the answer and keep what was generated."""
     try:
         yield
     except asyncio.CancelledError:
         await answer.close("cancelled")
         raise
     except Exception as error:
-        if answer.begun or not isinstance(error, BusyError):  # who was turned away was not served
+        if answer.begun or not isinstance(error, BusyError):  # a refused request was not served
             await answer.close("error")
         raise
 
 
-async def _whole(form: shapes.Form, answer: Answer, headers: dict[str, str], *, told: bool) -> Response:
-    logprobs = [token async for piece in answer.pieces() for token in piece.logprobs]
+async def _whole(form: shapes.Form, answer: Answer, headers: dict[str, str], *, with_logprobs: bool) -> Response:
+    logprobs = [token async for chunk in answer.chunks() for token in chunk.logprobs]
     await answer.keep()
-    body = orjson.dumps(shapes.whole(form, answer, logprobs if told else None))
+    body = orjson.dumps(shapes.whole(form, answer, logprobs if with_logprobs else None))
     return Response(body, headers=headers, media_type="application/json")
 
 
 async def _events(form: shapes.Form, answer: Answer, body: ChatRequest | CompletionRequest) -> AsyncIterator[Any]:
-    told = answer.task.ask.logprobs is not None
+    with_logprobs = answer.task.request.logprobs is not None
     try:
         if (first := form.first()) is not None:
-            yield shapes.chunk(form, answer.task, first, None, body.counted)
-        async for piece in answer.pieces():
-            if piece.text or piece.logprobs:
-                yield shapes.chunk(form, answer.task, form.delta(piece, told), None, body.counted)
+            yield shapes.event(form, answer.task, first, None, body.counted)
+        async for chunk in answer.chunks():
+            if chunk.text or chunk.logprobs:
+                yield shapes.event(form, answer.task, form.delta(chunk, with_logprobs), None, body.counted)
         await answer.keep()
     except LoraloopError as error:
         await answer.close("error")
         yield of(error).body()
         return
-    yield shapes.chunk(form, answer.task, form.last(), answer.finish or "stop", body.counted)
+    yield shapes.event(form, answer.task, form.last(), answer.finish or "stop", body.counted)
     if body.counted:
         yield shapes.final(form, answer)
     yield b"[DONE]"

@@ -29,9 +29,9 @@ class Chat:
         """What a stream's first chunk says before there is any text."""
         return {"delta": {"role": "assistant", "content": "", "refusal": None}, "logprobs": None}
 
-    def delta(self, piece: Chunk, told: bool) -> dict[str, Any]:
-        """What a piece adds."""
-        return {"delta": {"content": piece.text}, "logprobs": self._logprobs(piece.logprobs if told else None)}
+    def delta(self, chunk: Chunk, with_logprobs: bool) -> dict[str, Any]:
+        """What a chunk adds."""
+        return {"delta": {"content": chunk.text}, "logprobs": self._logprobs(chunk.logprobs if with_logprobs else None)}
 
     def last(self) -> dict[str, Any]:
         """What a stream's last chunk adds beside the reason of the end."""
@@ -59,9 +59,9 @@ class Completion:
         """Nothing comes before the text."""
         return None
 
-    def delta(self, piece: Chunk, told: bool) -> dict[str, Any]:
-        """What a piece adds."""
-        return self.choice(piece.text, piece.logprobs if told else None)
+    def delta(self, chunk: Chunk, with_logprobs: bool) -> dict[str, Any]:
+        """What a chunk adds."""
+        return self.choice(chunk.text, chunk.logprobs if with_logprobs else None)
 
     def last(self) -> dict[str, Any]:
         """No more text."""
@@ -91,7 +91,7 @@ def whole(form: Form, answer: Answer, logprobs: Logprobs | None) -> dict[str, An
     return _frame(form, answer.task, form.kind, [choice]) | {"usage": usage(answer)}
 
 
-def chunk(form: Form, task: Task, part: Mapping[str, Any], finish: str | None, counted: bool) -> dict[str, Any]:
+def event(form: Form, task: Task, part: Mapping[str, Any], finish: str | None, counted: bool) -> dict[str, Any]:
     """One event of a stream."""
     frame = _frame(form, task, form.streamed, [{"index": 0, **part, "finish_reason": finish}])
     return frame | ({"usage": None} if counted else {})

@@ -60,10 +60,10 @@ def _at(time: datetime) -> float:
     return float(date2num(time))  # type: ignore[no-untyped-call]
 
 
-def _ratings(axes: Axes, story: Trace) -> None:
+def _ratings(axes: Axes, trace: Trace) -> None:
     """The trigger's mean and bounds, look by look."""
     label = True
-    for _, group in groupby(story.looks, key=lambda look: (look[1], look[2].numbers.get("window_began"))):
+    for _, group in groupby(trace.looks, key=lambda look: (look[1], look[2].numbers.get("window_began"))):
         looks = [(_at(time), found.numbers) for time, _, found in group if found.numbers["mean"] is not None]
         times = [time for time, _ in looks]
         axes.plot(times, [numbers["mean"] for _, numbers in looks], color=LINE, label="mean" if label else None)
@@ -72,19 +72,19 @@ def _ratings(axes: Axes, story: Trace) -> None:
             name = "confidence sequence" if label else None
             axes.fill_between(times, low, high, color=BAND, alpha=0.18, linewidth=0, label=name)
         label = label and not looks
-    threshold = story.rules.trigger.threshold
+    threshold = trace.rules.trigger.threshold
     axes.axhline(threshold, color=BOUND, linestyle="--", label=f"threshold {threshold:g}")
-    means = [decision.numbers["mean"] for _, _, decision in story.looks if decision.numbers["mean"] is not None]
+    means = [decision.numbers["mean"] for _, _, decision in trace.looks if decision.numbers["mean"] is not None]
     axes.set_ylim(max(1, min([*means, threshold]) - 1), 5)
-    axes.set_ylabel("rating of the reigning\nversion, stars")
+    axes.set_ylabel("rating of the active\nversion, stars")
     _dress(axes)
-    _flags(axes, story, ("trigger",))
+    _flags(axes, trace, ("trigger",))
 
 
-def _differences(axes: Axes, story: Trace, name: str, factor: float, label: str) -> None:
+def _differences(axes: Axes, trace: Trace, name: str, factor: float, label: str) -> None:
     """The canary's difference to the stable version with its bounds, rollout by rollout."""
     named = True
-    for _, group in groupby(story.rulings, key=lambda ruling: ruling[1].id):
+    for _, group in groupby(trace.rulings, key=lambda ruling: ruling[1].id):
         found = [(_at(time), ruling.numbers[name]) for time, _, ruling in group]
         found = [(time, each) for time, each in found if isinstance(each, dict) and each["lower"] is not None]
         if not found:
@@ -101,7 +101,7 @@ def _differences(axes: Axes, story: Trace, name: str, factor: float, label: str)
     axes.axhline(0, color="#57606a", linewidth=0.8)
     axes.set_ylabel(f"difference of\n{label}")
     _dress(axes)
-    _flags(axes, story, ("promote", "rollback", "stop"))
+    _flags(axes, trace, ("promote", "rollback", "stop"))
 
 
 def _limits(margin: float, *series: Sequence[float]) -> tuple[float, float]:
@@ -113,20 +113,20 @@ def _limits(margin: float, *series: Sequence[float]) -> tuple[float, float]:
 
 def _events(axes: Axes, stories: Sequence[Trace]) -> None:
     """A line for each story's rules."""
-    for row, story in enumerate(stories):
+    for row, trace in enumerate(stories):
         axes.axhline(-row, color=GRID, linewidth=0.8, zorder=0)
         for kind, (marker, colour, label) in MARKS.items():
-            times = [_at(event.time) for event in story.events if event.kind == kind]
+            times = [_at(event.time) for event in trace.events if event.kind == kind]
             axes.scatter(times, [-row] * len(times), marker=marker, color=colour, s=70, label=None if row else label)
-    axes.set_yticks([-row for row in range(len(stories))], [story.rules.name.replace(" (", "\n(") for story in stories])
+    axes.set_yticks([-row for row in range(len(stories))], [trace.rules.name.replace(" (", "\n(") for trace in stories])
     axes.set_ylim(-len(stories) + 0.4, 0.6)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(left=False)
     axes.legend(frameon=False, ncols=len(MARKS), loc="lower right", bbox_to_anchor=(1, 0.9))
 
 
-def _flags(axes: Axes, story: Trace, kinds: Sequence[str]) -> None:
-    for event in story.events:
+def _flags(axes: Axes, trace: Trace, kinds: Sequence[str]) -> None:
+    for event in trace.events:
         if event.kind in kinds:
             axes.axvline(_at(event.time), color=MARKS[event.kind][1], linewidth=1.2, alpha=0.7)
 

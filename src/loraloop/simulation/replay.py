@@ -30,18 +30,18 @@ def replay(
         cooldown: Least time between two firings.
         rollouts: Those among the sessions.
     """
-    story = Trace(rules, moment(outcomes[0].time))
+    trace = Trace(rules, moment(outcomes[0].time))
     for rollout in rollouts:
-        _rollout(story, rollout, [each for each in outcomes if each.rollout == rollout.id], every)
+        _rollout(trace, rollout, [each for each in outcomes if each.rollout == rollout.id], every)
     tried = {(rollout.id, f"{rollout.role}@{rollout.canary}") for rollout in rollouts}
-    reigns: dict[str, list[Outcome]] = defaultdict(list)
+    answered_by: dict[str, list[Outcome]] = defaultdict(list)
     for each in outcomes:
         if each.version and (each.rollout, each.answered) not in tried:
-            reigns[each.answered].append(each)
-    for version, served in reigns.items():
-        _reign(story, version, served, every, cooldown)
-    story.events.sort(key=lambda event: event.time)
-    return story
+            answered_by[each.answered].append(each)
+    for version, served in answered_by.items():
+        _replay_version(trace, version, served, every, cooldown)
+    trace.events.sort(key=lambda event: event.time)
+    return trace
 
 
 def rollouts(outcomes: Sequence[Outcome], share: float) -> list[Rollout]:
@@ -100,17 +100,19 @@ class _Record:
         return [each if rated <= now else replace(each, stars=None, rated=None) for each, rated in known]
 
 
-def _rollout(story: Trace, rollout: Rollout, served: Sequence[Outcome], every: timedelta) -> None:
+def _rollout(trace: Trace, rollout: Rollout, served: Sequence[Outcome], every: timedelta) -> None:
     record = _Record(served)
     for now in ticks(record.first, record.last, every):
-        if story.rule(now, rollout, record.until(now)).action != "wait":
+        if trace.rule(now, rollout, record.until(now)).action != "wait":
             return
-    story.leave(now, rollout)
+    trace.leave(now, rollout)
 
 
-def _reign(story: Trace, version: str, served: Sequence[Outcome], every: timedelta, cooldown: timedelta) -> None:
+def _replay_version(
+    trace: Trace, version: str, served: Sequence[Outcome], every: timedelta, cooldown: timedelta
+) -> None:
     record = _Record(served)
     since = rested = record.first
     for now in ticks(record.first, record.last, every):
-        if now >= rested and story.look(now, version, record.until(now, since), since):
+        if now >= rested and trace.look(now, version, record.until(now, since), since):
             since, rested = now, now + cooldown

@@ -26,7 +26,7 @@ class Simulation:
 
     Attributes:
         days: How long it is watched.
-        stable: The version that reigns at first.
+        stable: The version that is active at first.
         candidate: Every version that is trained.
         crowd: The people.
         seed: Of everything that is drawn; rules that are compared meet the same people.
@@ -54,22 +54,22 @@ class Simulation:
         for tick, now in enumerate(ticks(BEGAN, BEGAN + count * every, every)):
             service.step(_served(service, visits, answers, tick, now, every), now)
         if service.rollout is not None:
-            service.story.leave(now, service.rollout)
-        return service.story
+            service.trace.leave(now, service.rollout)
+        return service.trace
 
 
 class _Service:
     """Which versions answer, and what the rules have seen of them."""
 
-    def __init__(self, story: Trace, cooldown: timedelta) -> None:
-        self.story, self._cooldown = story, cooldown
+    def __init__(self, trace: Trace, cooldown: timedelta) -> None:
+        self.trace, self._cooldown = trace, cooldown
         self.rollout: Rollout | None = None
-        self._reigning, self._newest = 1, 1
-        self._reigns = self._trained = BEGAN
+        self._active, self._newest = 1, 1
+        self._active_since = self._trained = BEGAN
         self._seen: list[Outcome] = []
 
     def version(self, conversation: str) -> int:
-        return self.rollout.version(conversation) if self.rollout else self._reigning
+        return self.rollout.version(conversation) if self.rollout else self._active
 
     def step(self, served: Sequence[Outcome], now: datetime) -> None:
         self._seen += served
@@ -79,29 +79,29 @@ class _Service:
             self._look(now)
 
     def _look(self, now: datetime) -> None:
-        """Ask about what the reigning version did since it reigns and since a retraining last began."""
-        since = max(self._reigns, self._trained)
-        if self.story.look(now, f"{ROLE}@{self._reigning}", self._seen, since):
+        """Ask about what the active version did since it became active and since a retraining last began."""
+        since = max(self._active_since, self._trained)
+        if self.trace.look(now, f"{ROLE}@{self._active}", self._seen, since):
             self._newest += 1
             self._trained, self._seen = now, []
             self.rollout = Rollout(
                 id=f"rollout-{self._newest}",
                 role=ROLE,
                 model=ROLE,
-                stable=self._reigning,
+                stable=self._active,
                 canary=self._newest,
-                share=self.story.rules.canary.share,
+                share=self.trace.rules.canary.share,
                 began=now.isoformat(),
             )
 
     def _judge(self, rollout: Rollout, now: datetime) -> None:
-        ruling = self.story.rule(now, rollout, self._seen)
+        ruling = self.trace.rule(now, rollout, self._seen)
         if ruling.action == "wait":
             return
         if ruling.action == "promote":
-            self._reigning, self._reigns = rollout.canary, now
-        name = f"{ROLE}@{self._reigning}"
-        since = max(self._reigns, self._trained)
+            self._active, self._active_since = rollout.canary, now
+        name = f"{ROLE}@{self._active}"
+        since = max(self._active_since, self._trained)
         self._seen = [each for each in self._seen if each.answered == name and moment(each.time) >= since]
         self.rollout = None
 

@@ -38,7 +38,7 @@ class Trace:
 
     Attributes:
         began: When the first session came.
-        looks: At the reigning version: when, its name, the trigger's decision.
+        looks: At the active version: when, its name, the verdict of the trigger.
         rulings: On rollouts: when, the rollout, the canary's ruling.
     """
 

@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 
 from loraloop.core import tables, tables_json
 from loraloop.core.part import part
+from loraloop.core.progress import track
 from loraloop.errors import ConfigError, DataError
 from loraloop.protocols import Ocr
 from loraloop.records import Collection, Example, Page, Provenance, Quarantined
@@ -166,15 +167,19 @@ class Hub:
         if ocr is None:
             raise DataError(f"source.image={self.image} needs an OCR engine: choose one, such as ocr=tesseract_psm6")
         rows = enumerate(itertools.islice(self._rows(dataset), self.limit))
+        pages = track(self._read(ocr, rows), "reading images", "page", self.limit)
+        for index, row, page in pages:
+            if page.status == "ok":
+                yield f"row {index}", {**row, "input": page.text}, _seen(index, page)
+            else:
+                quarantined.append(Quarantined(f"row {index}", page.reason))
+
+    def _read(self, ocr: Ocr, rows: Iterator[tuple[int, Row]]) -> Iterator[tuple[int, Row, Page]]:
         while batch := list(itertools.islice(rows, BATCH)):
             with tempfile.TemporaryDirectory(prefix="loraloop-") as folder:
                 paths = [_store(Path(folder) / str(index), self._stored(row)) for index, row in batch]
-                pages = list(ocr.read(paths))
-            for (index, row), page in zip(batch, pages, strict=True):
-                if page.status == "ok":
-                    yield f"row {index}", {**row, "input": page.text}, _seen(index, page)
-                else:
-                    quarantined.append(Quarantined(f"row {index}", page.reason))
+                for (index, row), page in zip(batch, ocr.read(paths), strict=True):
+                    yield index, row, page
 
     def _stored(self, row: Row) -> Mapping[str, Any]:
         """The image of a row as ``datasets`` stores it: ``bytes``, or the ``path`` of a file."""

@@ -1,4 +1,8 @@
-"""Stages: a stage is a function, its parameter names are config groups or keys of its ``conf/stage/*.yaml``."""
+"""Stages: functions whose parameters are config groups or keys of their file in ``conf/stage/``.
+
+A stage may also be a frozen class whose fields are these; then its ``run()`` does the work. Its ``CHECKED``, if any,
+names the parts whose ``check()`` must pass; by default all must.
+"""
 
 from __future__ import annotations
 
@@ -10,50 +14,51 @@ from loraloop.errors import ConfigError
 from loraloop.stages.ab import ab
 from loraloop.stages.collect import collect
 from loraloop.stages.compare import compare
-from loraloop.stages.demo_loop import demo_loop
+from loraloop.stages.demo_loop import DemoLoop
 from loraloop.stages.evaluate import evaluate
-from loraloop.stages.experiment import experiment
 from loraloop.stages.feedback import feedback
+from loraloop.stages.keys import keys
 from loraloop.stages.ledger import ledger
 from loraloop.stages.ocr_bench import ocr_bench
 from loraloop.stages.pretrain import pretrain
 from loraloop.stages.preview import preview
 from loraloop.stages.read import read
 from loraloop.stages.review import review
-from loraloop.stages.serve import keys, serve
+from loraloop.stages.rollback import Rollback
+from loraloop.stages.rollout import rollout
+from loraloop.stages.serve import serve
 from loraloop.stages.simulate import simulate
 from loraloop.stages.sweep_report import sweep_report
-from loraloop.stages.tick import rollback, rollout, tick
+from loraloop.stages.tick import Tick
 from loraloop.stages.versions import promote, publish, register
+from loraloop.workflows.experiment import Experiment
 
 Stage = Callable[..., Any]
+"""A function, or a class whose ``run()`` is called; its parameters are ``job``, config groups and keys."""
 STAGES: dict[str, Stage] = {
-    stage.__name__: stage
-    for stage in (
-        experiment,
-        collect,
-        read,
-        preview,
-        evaluate,
-        compare,
-        register,
-        promote,
-        publish,
-        ledger,
-        demo_loop,
-        serve,
-        keys,
-        feedback,
-        review,
-        ab,
-        simulate,
-        tick,
-        rollout,
-        rollback,
-        pretrain,
-        sweep_report,
-        ocr_bench,
-    )
+    "experiment": Experiment,
+    "collect": collect,
+    "read": read,
+    "preview": preview,
+    "evaluate": evaluate,
+    "compare": compare,
+    "register": register,
+    "promote": promote,
+    "publish": publish,
+    "ledger": ledger,
+    "demo_loop": DemoLoop,
+    "serve": serve,
+    "keys": keys,
+    "feedback": feedback,
+    "review": review,
+    "ab": ab,
+    "simulate": simulate,
+    "tick": Tick,
+    "rollout": rollout,
+    "rollback": Rollback,
+    "pretrain": pretrain,
+    "sweep_report": sweep_report,
+    "ocr_bench": ocr_bench,
 }
 
 

@@ -54,8 +54,11 @@ def _differences(differences: Sequence[Difference]) -> None:
     rows = []
     several = len({each.slice for each in differences}) > 2  # the only task repeats the whole
     for each in differences if several else [each for each in differences if not each.slice]:
-        interval = f"{each.interval[0]:+.3f} to {each.interval[1]:+.3f}" if each.interval else ""
-        cells = [f"{each.a:.4f}", f"{each.b:.4f}", f"{each.change:+.4f}", interval]
+        interval = f"{each.interval[0]:+.3f}, {each.interval[1]:+.3f}" if each.interval else ""
+        a, b = (
+            console.value_with_error(value, error) for value, error in zip((each.a, each.b), each.errors, strict=True)
+        )
+        cells = [a, b, f"{each.change:+.3f}", interval]
         rows.append([each.slice or "all", each.metric, *cells])
     console.table("metrics", ["slice", "metric", "A", "B", "change", "95% interval"], rows)
 

@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from loraloop.dataset.builder import DatasetBuilder
     from loraloop.evaluation.evaluation import Evaluation
     from loraloop.model.causal import CausalLM
-    from loraloop.protocols import Ocr, Registry, Source, Tracker
+    from loraloop.protocols import Ocr, Source, Tracker
     from loraloop.records import Job
+    from loraloop.registry.mlflow import MlflowRegistry
 
 
 def evaluate(
@@ -25,9 +26,9 @@ def evaluate(
     model: CausalLM,
     evaluation: Evaluation,
     tracker: Tracker,
-    registry: Registry,
+    registry: MlflowRegistry,
 ) -> float:
-    """Score the adapter beside its base and log both as a run of their own.
+    """Score the adapter and its base on the same rows, and log both scores in a new run.
 
     Returns:
         The adapter's loss.
@@ -45,8 +46,7 @@ def evaluate(
         base = evaluation.score_base(loaded, rows.validation, source.correct)
         tuned = adapters.attach(loaded.model, version.path)
         score = evaluation.score(tuned, loaded.tokenizer, rows.validation, source.correct, "evaluate adapter")
-        run.metrics({f"final/{name}": value for name, value in score.metrics().items()})
-        run.metrics({f"base/{name}": value for name, value in base.metrics().items()})
+        run.metrics(report.score_metrics(score, "final") | report.score_metrics(base, "base"))
         store.write(base, job.output / "evaluation" / "base")
         store.write(score, job.output / "evaluation" / "adapter")
         run.artifact(job.output / "evaluation", "evaluation")
@@ -63,4 +63,4 @@ def evaluate(
             "run": link or "not tracked",
         },
     )
-    return score.loss
+    return score["loss"]

@@ -42,9 +42,9 @@ def _show(row: Row, tokenizer: PreTrainedTokenizerBase) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from loraloop.evaluation.encode import encode
+    from loraloop.core.tokens import encode_rows
 
-    ids, prompt = encode(tokenizer, row.prompt, row.completion)
+    ((ids, prompt),) = encode_rows(tokenizer, [(row.prompt, row.completion)])
     text = Text(str(tokenizer.decode(ids[:prompt])).replace("\n", "\\n"), style="dim")
     text.append(" | ", style="dim")
     text.append(str(tokenizer.decode(ids[prompt:])).replace("\n", "\\n"), style="bold green")

@@ -11,16 +11,17 @@ from loraloop.workflows import promotion, report
 
 if TYPE_CHECKING:
     from loraloop.gate.gate import Gate
-    from loraloop.protocols import Publisher, Registry, Tracker
+    from loraloop.protocols import Publisher, Tracker
     from loraloop.records import Job, Manifest, Score, Version
+    from loraloop.registry.mlflow import MlflowRegistry
 
 
-def register(job: Job, run: str, gate: Gate, tracker: Tracker, registry: Registry) -> None:
+def register(job: Job, run: str, gate: Gate, tracker: Tracker, registry: MlflowRegistry) -> None:
     """Register the adapter of an earlier run and put it before the gate."""
     report.verdict(promotion.promote_if_passed(registry, gate, *_of_run(run, tracker)))
 
 
-def register_if_passed(run: str, gate: Gate, tracker: Tracker, registry: Registry) -> None:
+def register_if_passed(run: str, gate: Gate, tracker: Tracker, registry: MlflowRegistry) -> None:
     """Put the adapter of an earlier run before the gate and register it, as candidate, only if it passes."""
     report.verdict(promotion.register_if_passed(registry, gate, *_of_run(run, tracker)))
 
@@ -46,13 +47,13 @@ def _of_run(run: str, tracker: Tracker) -> tuple[Path, Manifest, tuple[Score, Sc
     return folder / "adapter", manifest, scores, str(tracker.read(run)["id"]), rescore
 
 
-def promote(job: Job, version: int, alias: str, reason: str, registry: Registry) -> None:
+def promote(job: Job, version: int, alias: str, reason: str, registry: MlflowRegistry) -> None:
     """Point an alias at a version by hand; the ledger keeps the reason."""
     made = registry.promote(int(version), alias, reason)
     console.facts(f"{made.name} version {made.number}", {"aliases": ", ".join(made.aliases), "reason": reason})
 
 
-def publish(job: Job, adapter: str, publish: Publisher, tracker: Tracker, registry: Registry) -> None:
+def publish(job: Job, adapter: str, publish: Publisher, tracker: Tracker, registry: MlflowRegistry) -> None:
     """Copy a version with its manifest and a model card, which shows its run's scores, to where others find it."""
     version = registry.resolve(str(adapter))
     run = version.manifest.run_id

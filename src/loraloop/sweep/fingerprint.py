@@ -17,21 +17,21 @@ SHOWN = 6
 Fingerprint = Mapping[str, Any]
 
 
-def hold(study: Study, terms: Fingerprint) -> None:
-    """Write the terms into a new study, or hold them against those that it was begun with.
+def hold(study: Study, fingerprint: Fingerprint) -> None:
+    """Write the fingerprint into a new study, or compare it with the one that the study was begun with.
 
     Args:
         study: The study.
-        terms: Dotted keys and plain values.
+        fingerprint: What all trials share: dotted keys and plain values.
 
     Raises:
         ConfigError: They differ; the message shows what was then and what is now.
     """
     then = study.user_attrs.get(ATTRIBUTE)
     if then is None:
-        study.set_user_attr(ATTRIBUTE, dict(terms))
+        study.set_user_attr(ATTRIBUTE, dict(fingerprint))
         return
-    changed = differences(then, terms)
+    changed = differences(then, fingerprint)
     if changed:
         more = f" and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
         raise ConfigError(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def open_study(sweep: Sweep, name: str, space: Space, configuration: fingerprint.Fingerprint) -> Iterator[StudyRunner]:
-    """Claim the study, hold it against what it was begun with, and take up what was left of it.
+    """Claim the study, check that it was begun with the same settings, and close what an earlier sweep left running.
 
     Args:
         sweep: The configuration.
@@ -41,12 +41,12 @@ def open_study(sweep: Sweep, name: str, space: Space, configuration: fingerprint
             study = _study(sweep, backend, name)
             _hold(sweep, study, space, configuration)
             session = StudyRunner(sweep, study, url, space, _seed(sweep))
-            session.recover()
+            session.recover(died=True)
         with storage.explained(url, SweepError):
             try:
                 yield session
             finally:
-                session.recover()
+                session.recover(died=False)
 
 
 def _seed(sweep: Sweep) -> int:

@@ -1,4 +1,4 @@
-"""What a person sees of a sweep: a line for each trial, a bar, and the file of results."""
+"""The output of a sweep: a line for each trial, a bar, and the file of results."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loraloop.core import atomic
+from loraloop.core.progress import show_bar
 from loraloop.sweep.storage import shown
 
 if TYPE_CHECKING:
@@ -52,18 +53,8 @@ def assignments(params: Mapping[str, Any]) -> str:
 
 def bar(session: StudyRunner) -> None:
     """Show on a terminal how much of the study is done; nothing where nobody looks."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        return
     # Drawn once for each batch: a live bar would fight with those of the trials.
-    progress = Progress(
-        TextColumn("sweep"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), console=console
-    )
-    progress.add_task(best(session), total=session.total, completed=session.done)
-    console.print(progress.get_renderable())
+    show_bar("sweep", session.done, session.total, best(session))
 
 
 def write(folder: Path, session: StudyRunner) -> Path:

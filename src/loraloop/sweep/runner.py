@@ -129,13 +129,21 @@ class StudyRunner:
                 f"{finished.ending.reason}"
             )
 
-    def recover(self) -> int:
-        """Close what an interrupted sweep left running and queue the same parameters again; how many there were."""
+    def recover(self, *, died: bool) -> int:
+        """Close the trials that a sweep left running, and queue their parameters again; how many there were.
+
+        Args:
+            died: Whether their process ended without closing them (killed, out of memory). That counts as an attempt,
+                so that a trial which kills its process fails for good after ``max_retries`` more; an interrupt of the
+                sweep does not count.
+        """
         left = self._in("RUNNING")
         for trial in left:
-            if self._whole(trial):
-                self._queue(trial, trial.user_attrs.get(ATTEMPT, 1))
-            self._note(trial._trial_id, REASON, "its sweep ended before it did")
+            attempt = trial.user_attrs.get(ATTEMPT, 1)
+            if self._whole(trial) and (not died or attempt <= self.settings.max_retries):
+                self._queue(trial, attempt + died)
+            reason = f"its process died in attempt {attempt}" if died else "its sweep ended before it did"
+            self._note(trial._trial_id, REASON, reason)
             self._close(trial._trial_id, ending.Ending("FAIL"))
         return len(left)
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
-import inspect
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from loraloop.core.suggest import nearest
+from loraloop.core.build import build as core_build
 from loraloop.errors import ConfigError, MissingDependencyError
 
 if TYPE_CHECKING:
@@ -60,71 +58,37 @@ def pruner(spec: Spec | None, allowed: tuple[str, ...] = ()) -> BasePruner:
     return built
 
 
-def build(node: Any, path: str, allowed: tuple[str, ...] = ()) -> Any:
+def build(spec: Spec, path: str, allowed: tuple[str, ...] = ()) -> Any:
     """Build what ``_target_`` names, and what is nested in its arguments.
 
     Raises:
-        ConfigError: A target outside the allowed prefixes, or arguments that it does not take.
-        MissingDependencyError: A package that it needs is not installed.
+        ConfigError: Targets outside the allowed prefixes, or arguments that they do not take; all that there are.
+        MissingDependencyError: A package that one of them needs is not installed.
     """
-    if isinstance(node, list):
-        return [build(item, f"{path}[{index}]", allowed) for index, item in enumerate(node)]
-    if not isinstance(node, Mapping):
-        return node
-    values = {key: build(value, f"{path}.{key}", allowed) for key, value in node.items() if key[0] != "_"}
-    if "_target_" not in node:
-        return values
-    name = str(node["_target_"])
-    target = locate(name, f"{path}._target_", allowed)
-    _require(name, path)
-    _known(target, values, path)
     from optuna.exceptions import ExperimentalWarning
 
+    _require_packages(spec, path)
+    problems: list[str] = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         try:
-            return target(**values)
+            built = core_build(spec, path, (*ALLOWED, *allowed), problems)
         except ImportError as error:
-            raise _missing(name, path, error.name or str(error)) from error
-        except (TypeError, ValueError) as error:
-            raise ConfigError(f"{path}: {error}") from error
+            raise _missing(str(spec["_target_"]), path, error.name or str(error)) from error
+    if problems:
+        raise ConfigError(*problems)
+    return built
 
 
-def locate(target: str, key: str, allowed: tuple[str, ...]) -> Callable[..., Any]:
-    """What a dotted path names.
-
-    Raises:
-        ConfigError: It is outside the allowed prefixes or does not exist.
-    """
-    prefixes = (*ALLOWED, *allowed)
-    if not target.startswith(prefixes):
-        raise ConfigError(
-            f"{key}={target} is outside {', '.join(prefixes)}: "
-            f"add your own prefix with allow_targets=[{target.split('.')[0]}.]"
-        )
-    module, _, name = target.rpartition(".")
-    try:
-        found: Callable[..., Any] = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"{key}={target} cannot be imported: {error}") from error
-    return found
-
-
-def _require(name: str, path: str) -> None:
-    package = NEEDS.get(name)
-    if package is not None and importlib.util.find_spec(package) is None:
-        raise _missing(name, path, package)
+def _require_packages(node: Any, path: str) -> None:
+    if isinstance(node, Mapping):
+        name = str(node.get("_target_", ""))
+        package = NEEDS.get(name)
+        if package is not None and importlib.util.find_spec(package) is None:
+            raise _missing(name, path, package)
+        for key, value in node.items():
+            _require_packages(value, f"{path}.{key}")
 
 
 def _missing(name: str, path: str, package: str) -> MissingDependencyError:
     return MissingDependencyError(f"{path}: {name} needs {package}, which is not installed: pip install {package}")
-
-
-def _known(target: Callable[..., Any], values: Mapping[str, Any], path: str) -> None:
-    parameters = inspect.signature(target).parameters
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
-        return
-    for key in values:
-        if key not in parameters:
-            known = ", ".join(parameters)
-            raise ConfigError(f"{path}.{key} is not a key of {path}{nearest(key, parameters)}; it has {known}")

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loraloop.core.extras import require
+from loraloop.core.hashing import sha256
+from loraloop.core.locks import advisory_lock, file_lock
 from loraloop.errors import ConfigError, LoraloopError
 
 if TYPE_CHECKING:
@@ -125,35 +126,19 @@ def claim(url: str, study: str) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def _lock_file(url: str, study: str) -> Iterator[bool]:
-    from filelock import FileLock, Timeout
+def _lock_file(url: str, study: str) -> AbstractContextManager[bool]:
     from sqlalchemy.engine import make_url
 
-    lock = FileLock(f"{make_url(url).database}.{_digest(study).hex()}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        lock.release()
+    digest = sha256(study.encode())[:16]
+    return file_lock(Path(f"{make_url(url).database}.{digest}.lock"), 0)
 
 
 @contextmanager
 def _lock_row(url: str, study: str) -> Iterator[bool]:
-    from sqlalchemy import text
-
-    key = int.from_bytes(_digest(study), "big", signed=True)
     with explained(url):
         connection = connect(url).engine.connect().execution_options(isolation_level="AUTOCOMMIT")
     with connection:
         # The lock belongs to the connection: one that went back to the pool would keep it.
         connection.detach()
-        yield bool(connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": key}))
-
-
-def _digest(study: str) -> bytes:
-    return hashlib.sha256(study.encode()).digest()[:8]
+        with advisory_lock(connection, study, 0) as free:
+            yield free

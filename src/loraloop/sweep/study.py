@@ -19,14 +19,15 @@ class Sweep:
     Attributes:
         sampler: Who proposes: ``_target_`` under ``optuna.samplers.`` and its arguments.
         pruner: Who ends trials early: ``_target_`` under ``optuna.pruners.`` and its arguments.
-        direction: Which way the job's value is better; a list for as many values.
+        direction: Which way the job's value is better; a list for as many values, null for one that is minimised.
         storage: The study database's URL; null means ``optuna.db`` in ``folder``.
         folder: Where that file lies.
         study_name: A name that a later sweep goes on with; null begins a new study.
         n_trials: Trials of the study, those of earlier sweeps included; a trial tried again counts once.
         n_jobs: Trials handed to the launcher at once.
         max_failure_rate: Share of ``n_trials`` that may fail for good before the sweep stops.
-        max_retries: How often a trial is tried again after an error that is not loraloop's own, or a lost worker.
+        max_retries: How often a trial is tried again after an error that is not loraloop's own, a lost worker, or the
+            death of the process that carried it out.
         params: Search space by key, in the grammar of the command line, which wins over it.
         custom_search_space: Dotted path of a function ``(config, trial)`` that suggests more parameters.
         allow_targets: More prefixes that ``_target_`` and ``custom_search_space`` may have.
@@ -35,7 +36,7 @@ class Sweep:
     sampler: dict[str, Any]
     pruner: dict[str, Any]
     folder: str
-    direction: Direction | Annotated[list[Direction], Field(min_length=1)] = "minimize"
+    direction: Direction | Annotated[list[Direction], Field(min_length=1)] | None = None
     storage: str | None = None
     study_name: Annotated[str, Field(min_length=1)] | None = None
     n_trials: Annotated[int, Field(ge=1)] = 20
@@ -63,4 +64,4 @@ class Sweep:
     @property
     def directions(self) -> list[Direction]:
         """One direction for each value of a job."""
-        return [self.direction] if isinstance(self.direction, str) else list(self.direction)
+        return list(self.direction) if isinstance(self.direction, list) else [self.direction or "minimize"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import shlex
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
 from pydantic import Field, model_validator
 
+from loraloop.core import mlflow_database
 from loraloop.core.part import part
 from loraloop.errors import PrunedError, TrackingError
 from loraloop.tracker import environment
@@ -47,8 +47,7 @@ def _configure() -> None:
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
-    # It prints the traceback of every database error that it also raises, and each creation of a table.
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+    mlflow_database.silence()
 
 
 @part

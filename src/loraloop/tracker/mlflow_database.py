@@ -1,4 +1,4 @@
-"""MLflow's SQLite database in a local folder: created whole and once, verified before MLflow touches it."""
+"""MLflow's SQLite database in a local folder, verified before MLflow touches it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ import sqlite3
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from loraloop.core import atomic
+from loraloop.core import mlflow_database
 from loraloop.errors import TrackingError
 
-LOCK_SECONDS = 120
 BUSY_SECONDS = 8
 
 UNUSABLE = "?#%"
@@ -22,9 +20,8 @@ UNUSABLE = "?#%"
 class Database:
     """``mlflow.db`` and ``artifacts/`` in ``folder``.
 
-    MLflow migrates an empty database on first contact, slowly and not safely when several processes do it at once, and
-    an old one without asking. So the file is made beside its place under a lock, and an existing one is looked at with
-    plain SQLite first.
+    MLflow migrates the database of an older MLflow without asking, so an existing one is looked at with plain SQLite
+    first.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -35,7 +32,7 @@ class Database:
 
     def exists(self) -> bool:
         """Whether there is a file that is not empty."""
-        return self.file.exists() and (not self.file.is_file() or self.file.stat().st_size > 0)
+        return mlflow_database.is_made(self.file)
 
     def verify(self) -> None:
         """Find out whether the installed MLflow can read the database, without writing anything.
@@ -79,29 +76,15 @@ class Database:
         Raises:
             TrackingError: As for `check`; an interrupted or failed creation leaves no database behind.
         """
+        from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
+
         self.check()
-        if self.exists():
-            return
-        with self.locked():
-            if not self.exists():
-                self._create(experiment)
-
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the folder's lock, so that only one process creates something in it."""
-        import filelock
-
-        with self._writing():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            lock = filelock.FileLock(self.folder / ".mlflow.lock", timeout=LOCK_SECONDS)
-            try:
-                held = lock.acquire()
-            except filelock.Timeout as error:
-                raise TrackingError(
-                    f"another process has held {lock.lock_file} for {LOCK_SECONDS} s: end it and start again"
-                ) from error
-            with held:
-                yield
+        try:
+            with self._writing():
+                mlflow_database.make(self.folder, experiment, TrackingError)
+        except (SQLAlchemyError, sqlite3.Error, MlflowException) as error:
+            raise TrackingError(f"{self.file} cannot be created: {first_line(error)}; nothing was left") from error
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
@@ -112,24 +95,6 @@ class Database:
                 f"tracker.folder={self.folder} cannot be written ({error.strerror or error}): "
                 "free or permit it, choose another folder, or use tracker=none"
             ) from error
-
-    def _create(self, experiment: str) -> None:
-        from mlflow.exceptions import MlflowException
-        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-        from sqlalchemy.exc import SQLAlchemyError
-
-        with tempfile.TemporaryDirectory(dir=self.folder, prefix=".mlflow.") as scratch:
-            beside = Path(scratch) / self.file.name
-            try:
-                with _unsynced(beside):
-                    store: Any = SqlAlchemyStore(f"sqlite:///{beside}", self.artifacts.as_uri())  # type: ignore[no-untyped-call]
-                if experiment != "Default":  # which MLflow makes itself
-                    store.create_experiment(experiment, self.artifacts.as_uri())
-                store.engine.dispose()
-            except (SQLAlchemyError, sqlite3.Error, MlflowException) as error:
-                raise TrackingError(f"{self.file} cannot be created: {first_line(error)}; nothing was left") from error
-            with atomic.write(self.file) as stream:
-                stream.write(beside.read_bytes())
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[sqlite3.Connection]:
@@ -166,21 +131,3 @@ def first_line(error: BaseException) -> str:
     """The line of an error's message that says what happened; the others repeat it with SQL or a traceback."""
     lines = [line for line in str(error).splitlines() if line.strip() and not line.startswith("(raised as a result")]
     return lines[0] if lines else type(error).__name__
-
-
-@contextlib.contextmanager
-def _unsynced(file: Path) -> Iterator[None]:
-    """Let SQLite not sync ``file`` in each of hundreds of migrations; its maker syncs it at the end."""
-    import sqlalchemy
-
-    def relax(connection: Any, record: object) -> None:
-        if isinstance(connection, sqlite3.Connection):
-            opened = connection.execute("PRAGMA database_list").fetchone()[2]
-            if opened and Path(opened) == file.resolve():
-                connection.execute("PRAGMA synchronous = OFF")
-
-    sqlalchemy.event.listen(sqlalchemy.Engine, "connect", relax)
-    try:
-        yield
-    finally:
-        sqlalchemy.event.remove(sqlalchemy.Engine, "connect", relax)

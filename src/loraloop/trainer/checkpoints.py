@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from loraloop.core import atomic
+from loraloop.core.hashing import sha256
 from loraloop.errors import TrainingError
 
 MANIFEST = "manifest.json"
@@ -21,7 +21,7 @@ def write_manifest(folder: Path, inputs: Mapping[str, Any]) -> None:
         folder: The checkpoint.
         inputs: What decides the result: settings, adapter, data and base.
     """
-    files = {path.relative_to(folder).as_posix(): _sha256(path) for path in _files(folder)}
+    files = {path.relative_to(folder).as_posix(): sha256(path) for path in _files(folder)}
     with atomic.write(folder / MANIFEST) as stream:
         stream.write(json.dumps({"inputs": inputs, "files": files}, indent=2, sort_keys=True).encode())
 
@@ -36,7 +36,7 @@ def verify(folder: Path) -> str | None:
         path = folder / name
         if not path.is_file():
             return f"{name} is missing"
-        if _sha256(path) != digest:
+        if sha256(path) != digest:
             return f"{name} is damaged"
     return None
 
@@ -89,11 +89,6 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _step(folder: Path) -> int:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, model_validator
 
 from loraloop.core.part import part
 from loraloop.errors import DataError
-from loraloop.protocols import EvaluationCallback, Run
 from loraloop.records import Dataset, Estimate, LoadedModel, Row, Training
 from loraloop.trainer import estimate, fit
 from loraloop.trainer.choices import choose
@@ -23,7 +21,7 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedTokenizerBase
 
-    from loraloop.protocols import Lora
+    from loraloop.protocols import Lora, TrainingJob
 
 
 @part
@@ -54,23 +52,15 @@ class Dpo(Settings):
         count = lora.trainable_parameters(model)
         return estimate.estimate(self, choices, model, count, lengths, quantization=base.quantization, dtype=base.dtype)
 
-    def train(
-        self,
-        loaded: LoadedModel,
-        lora: Lora,
-        data: Dataset,
-        run: Run,
-        output: Path,
-        resume: Path | None = None,
-        on_evaluation: EvaluationCallback | None = None,
-    ) -> tuple[PeftModel, Training]:
+    def train(self, job: TrainingJob) -> tuple[PeftModel, Training]:
         """Train an adapter to prefer each row's completion to its rejected answer.
 
-        Arguments, results and errors are those of :meth:`loraloop.trainer.sft.Sft.train`.
+        Results and errors are those of :meth:`loraloop.trainer.sft.Sft.train`.
 
         Raises:
             DataError: No training row has a rejected answer.
         """
+        loaded, lora, data = job.loaded, job.lora, job.data
         lora.check_model(loaded.model)
         self.check_model(loaded.model.config)
         train = self._usable(_pairs(data.train, "training"), loaded.tokenizer, "training")
@@ -78,13 +68,13 @@ class Dpo(Settings):
             [row for row in data.validation if row.rejected is not None], loaded.tokenizer, "validation"
         )
         lengths = self._lengths(train, loaded.tokenizer)
-        start = fit.begin(self, loaded, lora, data, run, output, resume, lengths, on_evaluation)
+        start = fit.begin(self, job, lengths)
 
         def build(callback: Any) -> Any:
             from trl.trainer.dpo_config import DPOConfig
             from trl.trainer.dpo_trainer import DPOTrainer
 
-            arguments = fit.arguments(self, start.choices, loaded.model, output, validates=bool(validation))
+            arguments = fit.arguments(self, start.choices, loaded.model, job.output, validates=bool(validation))
             trainer = guarded(DPOTrainer)(
                 model=loaded.model,
                 args=DPOConfig(beta=self.beta, **arguments),
@@ -97,7 +87,7 @@ class Dpo(Settings):
             trainer.lengths = lengths
             return trainer
 
-        return fit.fit(build, lora, start, run, self, output)
+        return fit.fit(build, self, job, start)
 
     def _usable(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, name: str) -> list[Row]:
         """Rows whose better and worse answers both keep a token within ``max_length``."""

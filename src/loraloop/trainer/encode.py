@@ -5,16 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 from typing import TYPE_CHECKING
 
+from loraloop.core import tokens
+from loraloop.core.tokens import IGNORED
 from loraloop.errors import TrainingError
 from loraloop.records import Row
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-IGNORED = -100
 MASKED_SHARE = 0.01
 SHOWN = 3
 KEPT = 4  # rows to train on and to validate with, by the tokenizers of a base's shape and of the base
@@ -48,7 +48,7 @@ _kept: dict[tuple[int, int, int], tuple[object, object, list[Encoded]]] = {}
 
 
 def encode(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[Encoded]:
-    """Tokenise rows as TRL 1.16 does: the end token appended, loss from where prompt and whole part, cut at the end.
+    """Tokenise rows by the rule of :mod:`loraloop.core.tokens`, label their completions, and cut them at the end.
 
     The same tuple of rows with the same tokenizer is tokenised once: an estimate and every trial of a sweep ask again.
 
@@ -56,6 +56,9 @@ def encode(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, max_length: 
         rows: Prompt and completion; the tokenizer adds its own first token.
         tokenizer: With an end token.
         max_length: Tokens per row.
+
+    Raises:
+        DataError: The tokenizer has no end token.
     """
     if not isinstance(rows, tuple):
         return _encode(rows, tokenizer, max_length)
@@ -68,14 +71,8 @@ def encode(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, max_length: 
 
 
 def _encode(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[Encoded]:
-    if not rows:
-        return []
-    end = str(tokenizer.eos_token)
-    wholes = [row.prompt + (row.completion if row.completion.endswith(end) else row.completion + end) for row in rows]
-    prompts: list[list[int]] = tokenizer(text=[row.prompt for row in rows])["input_ids"]
     encoded = []
-    for prompt, whole in zip(prompts, tokenizer(text=wholes)["input_ids"], strict=True):
-        start = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(prompt, whole, strict=False)))
+    for whole, start in tokens.encode_rows(tokenizer, [(row.prompt, row.completion) for row in rows]):
         labels = [IGNORED] * start + whole[start:]
         encoded.append(Encoded(whole[:max_length], labels[:max_length], start, len(whole)))
     return encoded

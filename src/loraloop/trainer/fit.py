@@ -1,4 +1,4 @@
-"""The course of a training run, whatever its loss: start or resume, train, check, keep the adapter."""
+"""A training run, whatever its loss: start or resume, train, check, save the adapter."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from loraloop.core import atomic
 from loraloop.errors import TrainingError
-from loraloop.protocols import EvaluationCallback, Run
+from loraloop.protocols import Run
 from loraloop.records import Dataset, Estimate, LoadedModel, Training
 from loraloop.trainer import checkpoints, estimate, memory
 from loraloop.trainer.choices import Choices, choose
@@ -24,7 +24,7 @@ from loraloop.trainer.settings import Settings
 if TYPE_CHECKING:
     from peft import PeftModel
 
-    from loraloop.protocols import Lora
+    from loraloop.protocols import Lora, TrainingJob
 
 log = logging.getLogger(__name__)
 
@@ -102,28 +102,19 @@ def prepare(output: Path, resume: Path | None, deciding: Mapping[str, Any]) -> P
     return None
 
 
-def begin(
-    settings: Settings,
-    loaded: LoadedModel,
-    lora: Lora,
-    data: Dataset,
-    run: Run,
-    output: Path,
-    resume: Path | None,
-    lengths: Sequence[int],
-    on_evaluation: EvaluationCallback | None,
-) -> Start:
+def begin(settings: Settings, job: TrainingJob, lengths: Sequence[int]) -> Start:
     """Decide what is open, log it with the expected cost, and find the checkpoint to go on from."""
+    loaded, lora = job.loaded, job.lora
     choices = choose(settings, loaded.model, lengths)
-    deciding = inputs(settings, lora, loaded, data, choices)
-    checkpoint = prepare(output, resume, deciding)
+    deciding = inputs(settings, lora, loaded, job.data, choices)
+    checkpoint = prepare(job.output, job.resume, deciding)
     trainable = lora.trainable_parameters(loaded.model)
     base = loaded.base
     expected = estimate.estimate(
         settings, choices, loaded.model, trainable, lengths, quantization=base.quantization, dtype=base.dtype
     )
-    _announce(run, settings, choices, expected)
-    return Start(choices, Monitor(run, deciding, on_evaluation), checkpoint)
+    _announce(job.run, settings, choices, expected)
+    return Start(choices, Monitor(job.run, deciding, job.on_evaluation), checkpoint)
 
 
 def _announce(run: Run, settings: Settings, choices: Choices, expected: Estimate) -> None:
@@ -133,10 +124,8 @@ def _announce(run: Run, settings: Settings, choices: Choices, expected: Estimate
     run.metrics({"estimate/cost": settings.cost_per_hour * expected.seconds / 3600})
 
 
-def fit(
-    build: Callable[[Any], Any], lora: Lora, start: Start, run: Run, settings: Settings, output: Path
-) -> tuple[PeftModel, Training]:
-    """Train with the trainer that ``build`` makes for a callback, and keep the adapter under ``output/adapter``.
+def fit(build: Callable[[Any], Any], settings: Settings, job: TrainingJob, start: Start) -> tuple[PeftModel, Training]:
+    """Train with the trainer that ``build`` makes for a callback, and save the adapter in ``job.output/adapter``.
 
     Raises:
         TrainingError: The loss or the adapter is not finite; no adapter is kept.
@@ -145,11 +134,11 @@ def fit(
     trainer = _quiet(build, start.monitor.callback())
     _epochs_bound_steps(trainer, settings)
     with tempfile.TemporaryDirectory() as initial:
-        if lora.mutates_base:
+        if job.lora.mutates_base:
             trainer.model.save_pretrained(initial)
         seconds = _train(trainer, start)
         _require_finite(trainer.model)
-        adapter = _keep(trainer, output, initial if lora.mutates_base else None)
+        adapter = _keep(trainer, job.output, initial if job.lora.mutates_base else None)
     model: PeftModel = trainer.model.eval()
     trainable, total = model.get_nb_trainable_parameters()
     training = Training(
@@ -162,7 +151,7 @@ def fit(
         peak_memory_bytes=memory.peak(trainer.args.device),
         history=tuple(start.monitor.history),
     )
-    run.metrics({"final/cost": settings.cost_per_hour * seconds / 3600}, step=training.steps)
+    job.run.metrics({"final/cost": settings.cost_per_hour * seconds / 3600}, step=training.steps)
     return model, training
 
 

@@ -8,8 +8,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from loraloop.core.tokens import IGNORED
 from loraloop.errors import TrainingError
-from loraloop.trainer.encode import IGNORED
 from loraloop.trainer.sampler import LengthGrouped
 
 

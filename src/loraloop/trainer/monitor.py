@@ -1,4 +1,4 @@
-"""What is seen of a run while it trains: logged metrics, a progress bar, sealed checkpoints, a careful stop."""
+"""Watching a training run: metrics, progress, manifests of checkpoints, and the stop that Ctrl+C asks for."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from loraloop.core.progress import Progress
 from loraloop.protocols import EvaluationCallback, Run
 from loraloop.records import FrozenMap
 from loraloop.trainer import checkpoints
@@ -36,8 +37,7 @@ class Monitor:
         self.interrupted = False
         self.sampler: Any = None
         self._started = time.perf_counter()
-        self._bar = progress()
-        self._task = self._bar.add_task("training", total=None, loss="", speed="")
+        self._progress = Progress("training", "step", keep=True)
 
     def callback(self) -> Any:
         """A ``transformers.TrainerCallback`` that calls this monitor."""
@@ -73,11 +73,12 @@ class Monitor:
     def begin(self, state: Any) -> None:
         """Training begins, perhaps from a checkpoint."""
         self._started = time.perf_counter()
-        self._bar.update(self._task, total=state.max_steps, completed=state.global_step)
+        self._progress.start(state.global_step, state.max_steps)
 
     def step(self, state: Any, control: Any) -> None:
         """A step ended; after an interrupt it is the last one and is saved."""
-        self._bar.update(self._task, completed=state.global_step)
+        if state.is_world_process_zero:
+            self._progress.update(state.global_step)
         if self.interrupted:
             control.should_save = control.should_training_stop = True
 
@@ -100,22 +101,24 @@ class Monitor:
         if "train/tokens" in metrics:
             metrics["train/tokens_per_second"] = metrics["train/tokens"] / seconds
             speed = f"{metrics['train/tokens_per_second']:,.0f} tokens/s"
-            self._bar.update(self._task, loss=f"loss {metrics.get('train/loss', 0.0):.4f}", speed=speed)
+            loss = f"loss {metrics['train/loss']:.3f}, " if "train/loss" in metrics else ""
+            self._progress.update(step, loss + speed)
         self.history.append({"step": step, **metrics})
         self.run.metrics(metrics, step=step)
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
-        """Show the bar, and let the first Ctrl+C finish and save the current step; a second one acts at once."""
-        with self._bar, self._first_interrupt_waits():
+        """Show the progress, and let the first Ctrl+C finish and save the current step; a second one acts at once."""
+        with self._progress, self._first_interrupt_waits():
             yield
 
     @contextlib.contextmanager
     def _first_interrupt_waits(self) -> Iterator[None]:
-        if threading.current_thread() is not threading.main_thread():
+        before = signal.getsignal(signal.SIGINT)
+        # Python handles signals in the main thread; a job that a shell put in the background ignores Ctrl+C.
+        if threading.current_thread() is not threading.main_thread() or before is signal.SIG_IGN:
             yield
             return
-        before = signal.getsignal(signal.SIGINT)
 
         def note(number: int, frame: FrameType | None) -> None:
             self.interrupted = True
@@ -131,21 +134,3 @@ class Monitor:
 def _key(name: str) -> str:
     group, short = ("eval", name.removeprefix("eval_")) if name.startswith("eval_") else ("train", name)
     return f"{group}/{'tokens' if short == 'num_tokens' else short}"
-
-
-def progress() -> Any:
-    """A progress bar on standard error, shown on a terminal alone; its tasks have ``loss`` and ``speed``."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    return Progress(
-        TextColumn("[progress.description]{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[loss]}"),
-        TextColumn("{task.fields[speed]}"),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-    )

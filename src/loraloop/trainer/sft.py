@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loraloop.core.part import part
 from loraloop.errors import ConfigError
-from loraloop.protocols import EvaluationCallback, Run
 from loraloop.records import Dataset, Estimate, LoadedModel, Row, Training
 from loraloop.trainer import estimate, fit
 from loraloop.trainer.choices import choose, isolating_attention
@@ -20,7 +18,7 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedTokenizerBase
 
-    from loraloop.protocols import Lora
+    from loraloop.protocols import Lora, TrainingJob
 
 
 @part
@@ -53,27 +51,8 @@ class Sft(Settings):
         count = lora.trainable_parameters(model)
         return estimate.estimate(self, choices, model, count, lengths, quantization=base.quantization, dtype=base.dtype)
 
-    def train(
-        self,
-        loaded: LoadedModel,
-        lora: Lora,
-        data: Dataset,
-        run: Run,
-        output: Path,
-        resume: Path | None = None,
-        on_evaluation: EvaluationCallback | None = None,
-    ) -> tuple[PeftModel, Training]:
-        """Train an adapter; ``loaded.model`` is wrapped in place.
-
-        Args:
-            loaded: The base model.
-            lora: The adapter's shape.
-            data: Rows to train on and to validate with.
-            run: Where metrics go.
-            output: Folder for ``adapter/`` and ``checkpoints/``; it must not hold another run.
-            resume: Output folder, or one checkpoint, of an interrupted run with the same settings and data; the result
-                is the one that it would have had.
-            on_evaluation: Told every validation loss with its step; ends the training by raising PrunedError.
+    def train(self, job: TrainingJob) -> tuple[PeftModel, Training]:
+        """Train an adapter; ``job.loaded.model`` is wrapped in place.
 
         Returns:
             The model with its adapter in evaluation mode, and what the training took. After a resume, seconds and
@@ -86,6 +65,7 @@ class Sft(Settings):
             PrunedError: ``on_evaluation`` ended the training. No adapter is left.
             KeyboardInterrupt: After Ctrl+C, once the current step is saved as a checkpoint.
         """
+        loaded, lora, data = job.loaded, job.lora, job.data
         lora.check_model(loaded.model)
         self.check_model(loaded.model.config)
         if self.packing is True and not isolating_attention(loaded.model):
@@ -95,7 +75,7 @@ class Sft(Settings):
         train = self._usable(data.train, loaded.tokenizer, "training")
         validation = self._usable(data.validation, loaded.tokenizer, "validation")
         lengths = [len(row.input_ids) for row in train]
-        start = fit.begin(self, loaded, lora, data, run, output, resume, lengths, on_evaluation)
+        start = fit.begin(self, job, lengths)
 
         def build(callback: Any) -> Any:
             from trl.trainer.sft_config import SFTConfig
@@ -105,7 +85,7 @@ class Sft(Settings):
                 args=SFTConfig(
                     packing=start.choices.packing,
                     dataset_kwargs={"skip_prepare_dataset": not start.choices.packing},
-                    **fit.arguments(self, start.choices, loaded.model, output, validates=bool(validation)),
+                    **fit.arguments(self, start.choices, loaded.model, job.output, validates=bool(validation)),
                 ),
                 train_dataset=_columns(train),
                 eval_dataset=_columns(sorted(validation, key=lambda row: len(row.input_ids))) if validation else None,
@@ -116,7 +96,7 @@ class Sft(Settings):
             trainer.lengths = [len(ids) for ids in trainer.train_dataset["input_ids"]]
             return trainer
 
-        return fit.fit(build, lora, start, run, self, output)
+        return fit.fit(build, self, job, start)
 
     def _usable(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, name: str) -> list[Encoded]:
         encoded = self.encode(rows, tokenizer)

@@ -1,1 +1,1 @@
-"""Rules by which ratings call for a new adapter."""
+"""Rules that decide by ratings whether an adapter is to be trained again."""

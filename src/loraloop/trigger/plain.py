@@ -1,4 +1,4 @@
-"""The seed's rule: the average of the latest ratings is low."""
+"""The simple trigger of ``policy=seed``: the mean of the latest ratings is low."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from loraloop.trigger.ratings import count, in_order, person, shortage
 
 @part
 class Plain:
-    """Fires when the last sessions hold enough ratings and these average below the threshold.
+    """Fires when the last sessions have enough ratings and their mean is below the threshold.
 
-    It is looked at every few hours and takes no account of chance: ``benchmarks/trigger.py`` shows how often it fires
-    for nothing.
+    The rule is asked at every tick and ignores chance; ``benchmarks/trigger.py`` shows how often it fires for
+    no reason.
 
     Attributes:
         threshold: Stars.
         window: Latest sessions that count.
         min_ratings: Fewest ratings among them.
-        min_raters: Fewest people who gave them; who is not known is a person in each conversation.
-        per_rater: Most ratings of one person that count, the first ones; ``None`` is any number.
+        min_raters: Fewest people who gave them; an unknown rater counts as another person in each conversation.
+        per_rater: How many ratings of one person count, from the first; ``None``: all.
     """
 
     threshold: Annotated[float, Field(gt=1, le=5)] = 3.8
@@ -35,7 +35,7 @@ class Plain:
     per_rater: Annotated[int, Field(ge=1)] | None = None
 
     def decide(self, outcomes: Sequence[Outcome], since: str, now: str) -> Verdict:
-        """Whether to train again, and why or why not yet."""
+        """Whether to train again, and the reason."""
         counts, stars = Counter[str](), []
         for _, each, given in in_order(outcomes[-self.window :]):
             counts[person(each)] += 1

@@ -1,4 +1,4 @@
-"""Whose ratings count, and how many of each person's."""
+"""Which ratings a trigger counts, and whose."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from loraloop.records import Outcome
 
 @dataclass(frozen=True, slots=True)
 class Opinion:
-    """What one person made of one conversation: the mean of the stars given in it."""
+    """One person's rating of one conversation: the mean of the stars that they gave in it."""
 
     rater: str
     stars: float
 
 
 def in_order(outcomes: Iterable[Outcome]) -> list[tuple[datetime, Outcome, int]]:
-    """When ratings were given, what for, and the stars, oldest first.
+    """The time of each rating, its session and its stars, oldest rating first.
 
-    In the order of the sessions, a late rating would change what was bet on already. Where nobody can tell when it was
-    given, the rating is left out.
+    The order is that of the ratings, not of the sessions: a late rating must not change a bet that was placed already.
+    A rating without a readable time is left out.
     """
     found = []
     for each in outcomes:
@@ -36,14 +36,14 @@ def in_order(outcomes: Iterable[Outcome]) -> list[tuple[datetime, Outcome, int]]
 
 
 def opinions(ratings: Iterable[tuple[datetime, Outcome, int]], most: int | None) -> list[Opinion]:
-    """Each person's first ``most`` opinions, one for each conversation, in the order in which these were first given.
+    """Opinions, one per person and conversation, in the order of their first ratings.
 
-    Ratings of one conversation resemble each other and are one opinion. Who is not known is somebody of their own in
-    each conversation.
+    Ratings of one conversation resemble each other, so they are one opinion. An unknown rater counts as another person
+    in each conversation.
 
     Args:
         ratings: As :func:`in_order` gives them.
-        most: Of a person; ``None`` is any number.
+        most: How many opinions of a person count, from the first; ``None``: all.
     """
     given: dict[tuple[str, str], list[int]] = {}
     for _, each, stars in ratings:
@@ -57,12 +57,12 @@ def opinions(ratings: Iterable[tuple[datetime, Outcome, int]], most: int | None)
 
 
 def person(outcome: Outcome) -> str:
-    """Who rated; a conversation of nobody known is a person."""
+    """The rater's name in counts; an unknown rater has the conversation's."""
     return f"rater {outcome.rater}" if outcome.rater is not None else f"conversation {outcome.conversation}"
 
 
 def shortage(ratings: int, raters: int, min_ratings: int, min_raters: int) -> str | None:
-    """Why there are not enough ratings to decide on, if there are not."""
+    """Which minimum the ratings do not reach; ``None`` if they reach both."""
     if ratings < min_ratings:
         return f"{count(ratings, raters)}; trigger.min_ratings={min_ratings}"
     if raters < min_raters:
@@ -71,10 +71,10 @@ def shortage(ratings: int, raters: int, min_ratings: int, min_raters: int) -> st
 
 
 def count(ratings: int, raters: int) -> str:
-    """As people say it."""
+    """Ratings and raters in words: ``1 rating of 1 rater``."""
     return f"{ratings} rating{'s' * (ratings != 1)} of {raters} rater{'s' * (raters != 1)}"
 
 
 def raters(found: Sequence[Opinion]) -> int:
-    """How many people."""
+    """The number of people who gave opinions."""
     return len({each.rater for each in found})

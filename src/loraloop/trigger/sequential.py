@@ -1,4 +1,4 @@
-"""The default rule: a confidence sequence shows that the mean rating is low, however often one looks."""
+"""The default trigger: a confidence sequence shows that the mean rating is low, however often it is asked."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ from loraloop.records import FrozenMap, Outcome, Verdict
 from loraloop.trigger.ratings import Opinion, count, in_order, opinions, raters, shortage
 
 LEAST, RANGE = 1.0, 4.0
-"""Of the stars."""
+"""The lowest rating, and the distance to the highest."""
 
 
 @part
 class Sequential:
-    """Fires when the mean rating is below the threshold beyond reasonable doubt, whoever of the raters is left out.
+    """Fires when the mean rating is shown to be below the threshold, also without any one of the raters.
 
-    The doubt is that of a bet (:func:`loraloop.core.anytime_valid.evidence`): while the expectation of each opinion,
-    given those before it, is at least the threshold, it fires with a probability of at most ``alpha`` in a window,
-    however often it is asked. One person's ratings of one conversation are one opinion, only the first ``per_rater`` of
-    a person count, and it has to fire without any one of them, too (:func:`loraloop.core.anytime_valid.agreed`): nobody
-    under one name can retrain a model alone. What is bounded is the doubt about how content these people are, not about
-    who they are: a few raters with a mood of their own speak for themselves.
+    The proof is a bet (:func:`loraloop.core.anytime_valid.evidence`): while the expectation of each opinion, given
+    those before it, is at least the threshold, the rule fires with a probability of at most ``alpha`` in a window,
+    however often it is asked. One person's ratings of one conversation are one opinion, and only a person's first
+    ``per_rater`` opinions count. The rule also has to fire without any one person
+    (:func:`loraloop.core.anytime_valid.agreed`), so that nobody retrains a model alone under one name. The bound is
+    about the opinions of these raters: a few raters need not be like the others.
 
-    Ratings count when they are given, not when their sessions were. Windows follow each other from ``since`` on, so
-    that a good past does not outweigh a later drop; the one before the present one is looked at as well, so that the
-    ratings that came between its last look and its end are judged.
+    A rating counts from when it was given, not from when its session was. Windows follow each other from ``since``, so
+    that a good past does not outweigh a later drop. The window before the present one is judged too, because ratings
+    may have come between its last tick and its end.
 
     Attributes:
         threshold: Stars.
-        alpha: Probability of firing for nothing in a window.
+        alpha: Probability of firing without cause in a window.
         window: Length of a window.
         min_ratings: Fewest ratings in a window before it fires.
-        min_raters: Fewest people who gave them; who is not known is a person in each conversation.
-        per_rater: Most ratings of one person in a window that count, the first ones; ``None`` is any number.
+        min_raters: Fewest people who gave them; an unknown rater counts as another person in each conversation.
+        per_rater: How many opinions of one person count in a window, from the first; ``None``: all.
     """
 
     threshold: Annotated[float, Field(gt=1, le=5)] = 3.8
@@ -52,7 +52,7 @@ class Sequential:
     per_rater: Annotated[int, Field(ge=1)] | None = 20
 
     def fires(self, stars: ArrayLike, people: ArrayLike) -> NDArray[np.bool_]:
-        """After the last rating, whether the mean is shown to be below the threshold without any one person, too.
+        """Whether the mean is shown to be below the threshold after the last rating, also without any one person.
 
         Args:
             stars: Ratings of a window along the last axis; NaN is no rating.
@@ -62,18 +62,18 @@ class Sequential:
         return np.asarray(below >= -np.log(self.alpha))
 
     def decide(self, outcomes: Sequence[Outcome], since: str, now: str) -> Verdict:
-        """Whether to train again, and why or why not yet."""
+        """Whether to train again, and the reason."""
         first, last, length = moment(since), moment(now), span(self.window)
         present = first + max(0, (last - first) // length) * length
         ratings = [rating for rating in in_order(outcomes) if rating[0] <= last]
         found = opinions((rating for rating in ratings if rating[0] >= present), self.per_rater)
-        decision = self._judge(found, present, f"since {present:%Y-%m-%d %H:%M}")
-        if decision.passed or present == first:
-            return decision
+        verdict = self._judge(found, present, f"since {present:%Y-%m-%d %H:%M}")
+        if verdict.passed or present == first:
+            return verdict
         before = present - length
         found = opinions((rating for rating in ratings if before <= rating[0] < present), self.per_rater)
         ended = self._judge(found, before, f"from {before:%Y-%m-%d %H:%M} to {present:%Y-%m-%d %H:%M}")
-        return ended if ended.passed else decision
+        return ended if ended.passed else verdict
 
     def _judge(self, found: Sequence[Opinion], began: datetime, window: str) -> Verdict:
         stars, people = np.array([each.stars for each in found]), raters(found)

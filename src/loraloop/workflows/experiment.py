@@ -1,75 +1,94 @@
-"""The course of one experiment in its three legs; a pack runs the middle one for many at once."""
+"""One experiment in three phases: prepare, train, conclude. A pack runs the middle one for many experiments at once."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import math
+import shlex
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from loraloop import __version__
 from loraloop.core import console
+from loraloop.core.adapter_files import CONFIG, WEIGHTS
+from loraloop.core.hashing import sha256
+from loraloop.core.metrics import OBJECTIVES
 from loraloop.core.suggest import nearest
 from loraloop.errors import ConfigError, DataError
+from loraloop.protocols import TrainingJob
 from loraloop.workflows import promotion, report
 from loraloop.workflows import rows as data
-from loraloop.workflows.multirun import cache
+from loraloop.workflows.parts import ExperimentParts
 
 if TYPE_CHECKING:
     from peft import PeftModel
 
     from loraloop.dataset.builder import DatasetBuilder
     from loraloop.evaluation.evaluation import Evaluation
-    from loraloop.gate.gate import Gate
-    from loraloop.lora import Lora
-    from loraloop.model.causal import CausalLM
-    from loraloop.protocols import Ocr, Registry, Run, Source, Tracker, Trainer
+    from loraloop.protocols import Run
     from loraloop.records import Dataset, Estimate, Job, LoadedModel, Manifest, Score, Training, Version
 
 SCORES = "evaluation"
 ADAPTER = "adapter"
 DATA = "dataset.jsonl"
 DATA_GROUPS = ("source", "ocr", "dataset", "model")
-OBJECTIVES = (
-    "loss", "perplexity", "exact_match", "task_accuracy", "rouge_l", "bleu", "chrf",
-    "trainable_parameters", "peak_memory_bytes", "seconds", "tokens_per_second",
-)  # fmt: skip
 
+T = TypeVar("T")
 Values = float | tuple[float, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Experiment:
-    """An experiment's parts and what they are for: the parameters of :func:`loraloop.stages.experiment.experiment`."""
+class Experiment(ExperimentParts):
+    """Stage ``experiment``: from raw input to a registered adapter.
 
-    job: Job
-    source: Source
-    ocr: Ocr
-    dataset: DatasetBuilder
-    model: CausalLM
-    lora: Lora
-    trainer: Trainer
-    evaluation: Evaluation
-    gate: Gate
-    tracker: Tracker
-    registry: Registry
+    Attributes:
+        resume: Folder of an interrupted job with the same settings and data: training goes on from its newest
+            checkpoint and ends where it would have ended.
+        objective: What :meth:`run` returns: one or several of :data:`loraloop.core.metrics.OBJECTIVES`.
+    """
+
     resume: str | None = None
     objective: str | list[str] = "loss"
 
-    def prepare(self) -> tuple[Dataset, Estimate]:
-        """First leg: check everything, make the rows, say what is to be expected.
+    @classmethod
+    def of(cls, parts: ExperimentParts, **changes: Any) -> Experiment:
+        """The experiment of these parts, with ``changes`` in place of some."""
+        return cls(**{each.name: getattr(parts, each.name) for each in fields(ExperimentParts)} | changes)
+
+    def run(self) -> Values:
+        """Collect, train, evaluate base and adapter on the same held-out rows, register, and ask the gate.
+
+        A trial of a sweep is not registered: the sweep's best one is.
+
+        Returns:
+            The results named by ``objective``.
 
         Raises:
-            ConfigError: Parts do not fit each other, or there is no such objective.
+            DataError: The job's folder holds an earlier run.
+            PrunedError: The sweep that the job belongs to has given the trial up.
+        """
+        rows, estimate = self.prepare()
+        with self.running(rows, estimate) as run, self.loaded() as loaded:
+            base = self.base_score(loaded, rows)
+            with _interruptible(self.job):
+                trained, training = self.train(loaded, rows, run, Path(self.resume) if self.resume else None)
+            return self.conclude(run, rows, loaded, base, trained, training)
+
+    def prepare(self) -> tuple[Dataset, Estimate]:
+        """First phase: check everything, make the rows, print what to expect.
+
+        Raises:
+            ConfigError: Parts do not fit each other, or ``objective`` names no result.
             DataError: The job's folder holds an earlier run.
         """
         _require_known(self._objectives)
         _own_folder(self.job, self.resume)
         skeleton = self.skeleton()
         data.fits(skeleton, self.lora, self.trainer)
-        rows = cache.cached(self.job, "rows", DATA_GROUPS, lambda: self._rows(skeleton))
+        rows = self._cached("rows", DATA_GROUPS, lambda: self._rows(skeleton))
         estimate = self.trainer.estimate(skeleton, self.lora, rows)
         report.data(rows)
         report.estimate(estimate)
@@ -77,7 +96,22 @@ class Experiment:
 
     def skeleton(self) -> LoadedModel:
         """The base's shape and tokenizer, without its weights."""
-        return cache.cached(self.job, "skeleton", ("model",), self.model.skeleton)
+        return self._cached("skeleton", ("model",), self.model.skeleton)
+
+    @contextmanager
+    def loaded(self) -> Iterator[LoadedModel]:
+        """The base to train on; afterwards the next job of a multirun gets it as it was before this one."""
+        from loraloop.model import adapters
+
+        loaded = self._cached("model", ("model",), self.model.load)
+        cache = self.job.cache
+        try:
+            yield loaded
+        finally:
+            if cache is not None and (self.lora.mutates_base or self.lora.bias != "none"):
+                cache.drop("model")
+            elif cache is not None:
+                adapters.detach(loaded.model)
 
     @contextmanager
     def running(
@@ -88,14 +122,14 @@ class Experiment:
         parent: str | None = None,
         resume: str | None = None,
     ) -> Iterator[Run]:
-        """The tracked run that spans training and evaluation, with its parameters and data logged.
+        """The tracked run that spans training and evaluation; parameters and data are logged at its start.
 
         Args:
-            rows: What is trained on and held out.
-            estimate: What is to be expected.
-            name: Of the run; else the choices that made it.
-            parent: The run under which it is nested; else that of the sweep.
-            resume: A run that was interrupted, to go on with.
+            rows: The split dataset.
+            estimate: What the training is expected to take.
+            name: Name of the run; by default the choices that made it.
+            parent: Id of the run under which it is nested; by default that of the sweep.
+            resume: Id of an interrupted run to continue.
         """
         job = self.job
         parent = parent or (job.trial.parent if job.trial else None)
@@ -111,18 +145,41 @@ class Experiment:
             yield run
 
     def base_score(self, loaded: LoadedModel, rows: Dataset) -> Score:
-        """How the base does on the held-out rows."""
-        return cache.cached(
-            self.job,
+        """The base's score on the held-out rows."""
+        return self._cached(
             "base score",
             (*DATA_GROUPS, "evaluation"),
             lambda: self.evaluation.score_base(loaded, rows.validation, self.source.correct),
+            rows.fingerprint,
         )
+
+    def train(
+        self, loaded: LoadedModel, rows: Dataset, run: Run, resume: Path | None = None
+    ) -> tuple[PeftModel, Training]:
+        """Train an adapter into the job's folder; the source's own rule is the trainer's reward.
+
+        Args:
+            loaded: The base; it carries the adapter afterwards.
+            rows: The split dataset.
+            run: Where metrics go.
+            resume: Folder of an interrupted training to continue.
+        """
+        job = TrainingJob(
+            loaded=loaded,
+            lora=self.lora,
+            data=rows,
+            run=run,
+            output=self.job.output,
+            reward=self.source.correct,
+            resume=resume,
+            on_evaluation=self.job.trial.report if self.job.trial else None,
+        )
+        return self.trainer.train(job)
 
     def conclude(
         self, run: Run, rows: Dataset, loaded: LoadedModel, base: Score, trained: PeftModel, training: Training
     ) -> Values:
-        """Last leg: evaluate, keep, register and ask the gate; a sweep does the latter two for its best trial alone."""
+        """Last phase: evaluate, save, register and ask the gate; a trial of a sweep is only evaluated and saved."""
         score, manifest = self.measure(run, rows, loaded, base, trained, training)
         verdict = None
         if self.job.trial is None:
@@ -143,17 +200,16 @@ class Experiment:
     def measure(
         self, run: Run, rows: Dataset, loaded: LoadedModel, base: Score, trained: PeftModel, training: Training
     ) -> tuple[Score, Manifest]:
-        """Evaluate the adapter and keep it with its scores and its manifest; nothing is registered."""
+        """Evaluate the adapter and save it with its scores and its manifest; nothing is registered."""
         score = self.evaluation.score(
             trained, loaded.tokenizer, rows.validation, self.source.correct, "evaluate adapter"
         )
-        self.evaluation.agree(trained, loaded.tokenizer, rows.validation)
         manifest = self._manifest(run, loaded, rows, trained, training.adapter)
         _log_result(run, self.job, self.evaluation, base, score, training, manifest)
         return score, manifest
 
     def rescore(self, champion: Version, trained: PeftModel, loaded: LoadedModel, rows: Dataset) -> Score | None:
-        """How an earlier version does on the same held-out rows; ``None`` if it is of another base."""
+        """An earlier version's score on the same held-out rows; ``None`` if it is of another base."""
         from loraloop.errors import ModelError
         from loraloop.model import adapters
         from loraloop.registry import manifest as manifests
@@ -167,13 +223,23 @@ class Experiment:
                 model, loaded.tokenizer, rows.validation, self.source.correct, "evaluate champion"
             )
 
+    def _cached(self, name: str, groups: Sequence[str], make: Callable[[], T], fingerprint: str = "") -> T:
+        """What ``make`` makes of the configuration of ``groups`` and of rows with that fingerprint, if any."""
+        if self.job.cache is None:
+            return make()
+        config = {group: self.job.config.get(group) for group in groups}
+        key = json.dumps([config, fingerprint], sort_keys=True, default=str)
+        return self.job.cache.get(name, key, make)
+
     @property
     def _objectives(self) -> list[str]:
         return [self.objective] if isinstance(self.objective, str) else list(self.objective)
 
     def _values(self, score: Score, training: Training) -> Values:
-        known = score.metrics() | {name.removeprefix("cost/"): value for name, value in report.costs(training).items()}
-        values = tuple(known[name] for name in self._objectives)
+        known = dict(score.values) | {
+            name.removeprefix("cost/"): value for name, value in report.costs(training).items()
+        }
+        values = tuple(known.get(name, math.nan) for name in self._objectives)
         return values[0] if isinstance(self.objective, str) else values
 
     def _rows(self, skeleton: LoadedModel) -> Dataset:
@@ -182,10 +248,9 @@ class Experiment:
     def _manifest(self, run: Run, loaded: LoadedModel, rows: Dataset, trained: PeftModel, adapter: Path) -> Manifest:
         from loraloop.model import adapters
         from loraloop.records import Manifest
-        from loraloop.registry import weights
 
         # What was saved: an adapter that began with a part of the base has twice the rank that it was trained with.
-        saved = json.loads((adapter / "adapter_config.json").read_bytes())
+        saved = json.loads((adapter / CONFIG).read_bytes())
         targets = self.lora.targets
         return Manifest(
             base=loaded.base,
@@ -196,10 +261,20 @@ class Experiment:
             template=self.dataset.template,
             run_id=run.id,
             parent_run_id=self.job.trial.parent if self.job.trial else None,
-            weights_sha256=weights.sha256(adapter / "adapter_model.safetensors"),
+            weights_sha256=sha256(adapter / WEIGHTS),
             loraloop_version=__version__,
             probe=adapters.probe(trained, loaded.tokenizer),
         )
+
+
+@contextmanager
+def _interruptible(job: Job) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        again = shlex.join(["loraloop", *job.overrides, f"resume={job.output}"])
+        print(f"interrupted; the step in progress was kept. To go on: {again}")
+        raise
 
 
 def _require_known(objectives: list[str]) -> None:
@@ -241,9 +316,9 @@ def _log_result(
     from loraloop.evaluation import plots, store
     from loraloop.registry import manifest as manifests
 
-    final = {f"final/{name}": value for name, value in score.metrics().items()}
-    final |= {f"base/{name}": value for name, value in base.metrics().items()}
-    final |= {f"final/{task}/{name}": value for task, each in score.slices.items() for name, value in each.items()}
+    final = report.score_metrics(score, "final") | report.score_metrics(base, "base")
+    for task, each in score.slices.items():
+        final |= report.score_metrics(each, f"final/{task}") | {f"final/{task}/rows": float(each.rows)}
     run.metrics(final | report.costs(training), training.steps)
     store.write(base, job.output / SCORES / "base")
     store.write(score, job.output / SCORES / ADAPTER)

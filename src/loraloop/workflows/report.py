@@ -40,14 +40,18 @@ def estimate(expected: Estimate) -> None:
 
 
 def scores(base: Score, adapter: Score) -> None:
-    """Print base beside adapter, metric by metric and task by task."""
-    ours, theirs = adapter.metrics(), base.metrics()
-    rows = [[name, _number(theirs[name]), _number(ours[name])] for name in ours]
+    """Print the scores of base and adapter in one table, by metric and by task."""
+    rows = [[name, _cell(base, name), _cell(adapter, name)] for name in adapter.values]
     for task in adapter.slices if len(adapter.slices) > 1 else ():
         for name in ("task_accuracy", "loss"):
-            pair = [_number(score.slices[task][name]) for score in (base, adapter)]
-            rows.append([f"{task}/{name}", *pair])
-    console.table(f"{adapter.rows} held-out rows", ["metric", "base", "adapter"], rows)
+            rows.append([f"{task}/{name}", _cell(base.slices[task], name), _cell(adapter.slices[task], name)])
+    console.table(f"{adapter.rows} held-out rows, \u00b1 standard error", ["metric", "base", "adapter"], rows)
+
+
+def score_metrics(score: Score, prefix: str) -> dict[str, float]:
+    """A score as metrics of a run; the standard error of ``exact_match`` is ``exact_match_se``."""
+    values = {f"{prefix}/{name}": value for name, value in score.values.items()}
+    return values | {f"{prefix}/{name}_se": error for name, error in score.errors.items()}
 
 
 def costs(training: Training) -> dict[str, float]:
@@ -92,8 +96,8 @@ def _verdict(made: Promotion) -> dict[str, str]:
     aliases = f" ({', '.join(version.aliases)})" if version and version.aliases else ""
     known = "" if version is None or version.created else ", registered before"
     named = f"{version.name} version {version.number}{aliases}{known}" if version else "not registered"
-    return {"registry": named, "gate": f"{'passed' if made.decision.passed else 'refused'}: {made.decision.reason}"}
+    return {"registry": named, "gate": f"{'passed' if made.verdict.passed else 'refused'}: {made.verdict.reason}"}
 
 
-def _number(value: float) -> str:
-    return f"{value:.4f}" if abs(value) < 1000 else f"{value:.4g}"
+def _cell(score: Score, metric: str) -> str:
+    return console.value_with_error(score[metric], score.errors.get(metric)) if metric in score.values else "-"

@@ -17,15 +17,16 @@ import pytest
 from loraloop.errors import BusyError, ModelError, RegistryError, StoreError, UnknownVersionError
 from loraloop.monitor.metrics import PrometheusMetrics
 from loraloop.ocr.tesseract import Tesseract
-from loraloop.records import Base, Chunk, GenerationRequest, Manifest, Served, Version
+from loraloop.records import Base, Chunk, GenerationRequest, Manifest, Session, Version
 from loraloop.serve import run
 from loraloop.serve.api import create_app
 from loraloop.serve.names import Versions
 from loraloop.serve.server import Server
+from waiting import PATIENCE
 
 ALIASES = {"loraloop-ocr@champion": 7, "loraloop-recovery@champion": 2}
 NEVER = "never"
-"""A prompt that the echo answers with one piece and then nothing, until it is left."""
+"""A prompt that the echo answers with one chunk and then nothing, until it is left."""
 
 
 @dataclass
@@ -67,21 +68,21 @@ class Echo:
     def render(self, messages: Sequence[Mapping[str, str]], model: str) -> str:
         return " ".join(f"{turn['role']}: {turn['content']}" for turn in messages)
 
-    async def generate(self, ask: GenerationRequest) -> AsyncIterator[Chunk]:
-        self.asked.append(ask)
+    async def generate(self, request: GenerationRequest) -> AsyncIterator[Chunk]:
+        self.asked.append(request)
         if self.fault:
             raise self.fault
         if self.answering >= self.places:
             raise BusyError("the queue is full")
         self.answering += 1
         try:
-            words = [ask.model, *ask.prompt.split()][: ask.max_tokens]
+            words = [request.model, *request.prompt.split()][: request.max_tokens]
             for word in words:
                 yield Chunk(text=f"{word} ", tokens=1, logprobs=((f"{word} ", -0.5, {f"{word} ": -0.5}),))
                 await asyncio.sleep(0)
-                while NEVER in ask.prompt:
+                while NEVER in request.prompt:
                     await asyncio.sleep(0.01)
-            yield Chunk(text="", finish="length" if len(words) == ask.max_tokens else "stop")
+            yield Chunk(text="", finish="length" if len(words) == request.max_tokens else "stop")
         finally:
             self.answering -= 1
 
@@ -90,10 +91,10 @@ class Echo:
 class Memory:
     """Keeps sessions in a list, and fails on request."""
 
-    kept: list[Served] = field(default_factory=list)
+    kept: list[Session] = field(default_factory=list)
     full: bool = False
 
-    def keep(self, served: Served) -> None:
+    def keep(self, served: Session) -> None:
         if self.full:
             raise StoreError("no space left on device")
         self.kept.append(served)
@@ -103,13 +104,20 @@ class Memory:
 
 
 @dataclass
-class AdapterCache:
+class Registry:
     """A registry: versions by reference."""
 
     home: Path
     aliases: dict[str, int] = field(default_factory=lambda: dict(ALIASES))
     down: bool = False
     asked: list[str] = field(default_factory=list)
+    listings: int = 0
+
+    def all_aliases(self) -> list[tuple[str, str, int]]:
+        self.listings += 1
+        if self.down:
+            raise RegistryError("the database is locked")
+        return [(*name.split("@"), number) for name, number in self.aliases.items()]
 
     def resolve(self, reference: str) -> Version:
         self.asked.append(reference)
@@ -149,7 +157,7 @@ class House:
     http: httpx2.Client
     backend: Any
     sessions: Any
-    registry: AdapterCache
+    registry: Registry
     metrics: PrometheusMetrics
     app: Any
 
@@ -191,7 +199,7 @@ def opened(
     routers: Any = (),
     ocr: Any = None,
     speech: Any = None,
-    rollouts: Any = None,
+    rollouts: Any = tuple,
     **settings: Any,
 ):
     """A server with settings of its own."""
@@ -205,11 +213,11 @@ def opened(
         "drain_seconds": 2,
     }
     server = Server(**values | settings)
-    registry, sessions, echo = AdapterCache(home), sessions or Memory(), backend or Echo()
+    registry, sessions, echo = Registry(home), sessions or Memory(), backend or Echo()
     metrics = PrometheusMetrics(echo.stats)
-    versions = Versions(registry.resolve, server.names)
+    versions = Versions(registry.resolve, server.names, aliases=registry.all_aliases)
     app = create_app(echo, sessions, versions, server, metrics, routers, ocr, speech, rollouts)
-    with running(app, server) as url, httpx2.Client(base_url=url, timeout=20) as http:
+    with running(app, server) as url, httpx2.Client(base_url=url, timeout=PATIENCE) as http:
         yield House(url, http, echo, sessions, registry, metrics, app)
 
 

@@ -107,3 +107,44 @@ def test_a_model_never_names_a_folder(house, folder):
     """A path in place of a model is a 404, and the disk is not looked at."""
     assert house.chat(model=str(folder)).status_code == 404
     assert house.registry.asked == []
+
+
+def roots(house) -> dict[str, str]:
+    """What the list of models says that answers for each."""
+    return {card["id"]: card["root"] for card in house.get("/v1/models").json()["data"]}
+
+
+def test_registered_aliases_are_listed(build):
+    """The registry's aliases are listed, under a model's short name where it has one, and lead to what answers."""
+    house = build(roles={}, names={"ocr": "loraloop-ocr"})
+    found = roots(house)
+    assert found == {"base": "base", "ocr@champion": "ocr@7", "loraloop-recovery@champion": "loraloop-recovery@2"}
+    assert next(iter(found)) == "base"
+    assert {name: house.chat(model=name).json()["model"] for name in found} == found
+
+
+def test_an_alias_that_no_client_can_write_is_not_listed(build):
+    """A name that this server would not take as a model is left out of the list."""
+    house = build(roles={}, names={})
+    house.registry.aliases = {"odd name@champion": 1, "loraloop-ocr@champion": 7}
+    assert set(roots(house)) == {"base", "loraloop-ocr@champion"}
+
+
+def test_the_list_asks_the_registry_once_while_it_is_believed(build):
+    """Any number of lists within ``alias_seconds`` cost one look at the registry's aliases; answers cost none."""
+    house = build(roles={}, alias_seconds=60)
+    for _ in range(3):
+        house.get("/v1/models")
+        house.chat()
+    assert (house.registry.listings, house.registry.asked) == (1, [])
+
+
+def test_the_list_stays_while_the_registry_is_away(build):
+    """A registry that cannot be asked leaves the list as it was known, and a new server with the base alone."""
+    house = build(roles={}, alias_seconds=0)
+    known = roots(house)
+    house.registry.down = True
+    assert roots(house) == known
+    fresh = build(roles={}, alias_seconds=0)
+    fresh.registry.down = True
+    assert roots(fresh) == {"base": "base"}

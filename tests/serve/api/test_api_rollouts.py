@@ -37,8 +37,8 @@ def broken(house, fault: Exception, *models: str):
     async def generate(ask):
         if ask.model in models:
             raise fault
-        async for piece in plain(ask):
-            yield piece
+        async for chunk in plain(ask):
+            yield chunk
 
     house.backend.generate = generate
 

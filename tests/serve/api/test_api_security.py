@@ -13,6 +13,7 @@ from loraloop.errors import ConfigError
 from loraloop.serve.guard import needs
 from loraloop.serve.keys import SCOPES, Keys
 from loraloop.serve.server import Server
+from waiting import PATIENCE
 
 EVERYWHERE = "0.0.0.0"  # noqa: S104
 extra = APIRouter()
@@ -84,7 +85,7 @@ def test_a_body_is_not_read_before_the_key(guarded):
     house, _ = guarded
 
     host, port = house.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=10) as client:
+    with socket.create_connection((host, int(port)), timeout=PATIENCE) as client:
         client.sendall(f"POST /v1/completions HTTP/1.1\r\nhost: {host}\r\ncontent-length: 1000000\r\n\r\n{{".encode())
         assert client.recv(4096).startswith(b"HTTP/1.1 401 ")
 

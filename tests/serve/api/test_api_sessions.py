@@ -4,24 +4,15 @@ from __future__ import annotations
 
 import json
 import socket
-import time
-from collections.abc import Callable
 
 import openai
 import pytest
 
 from loraloop.errors import BusyError
 from loraloop.records import Chunk
+from waiting import until
 
 MESSAGES = [{"role": "user", "content": "one two"}]
-
-
-def eventually(true: Callable[[], bool]) -> None:
-    """Wait, at most ten seconds, for something that the server does on its own."""
-    end = time.monotonic() + 10
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.005)
 
 
 def test_an_answer_names_its_session(house):
@@ -80,11 +71,11 @@ def test_a_client_that_hangs_up_frees_its_place(house, stream):
             received = b""
             while b"base " not in received:
                 received += client.recv(4096)
-        eventually(lambda: house.backend.answering == 1)
-    eventually(lambda: house.backend.answering == 0)
-    eventually(lambda: len(house.sessions.kept) == 1)
+        until(lambda: house.backend.answering == 1, "the answer has begun")
+    until(lambda: house.backend.answering == 0, "the answer has ended")
+    until(lambda: len(house.sessions.kept) == 1, "the session is kept")
     assert (house.sessions.kept[0].status, house.sessions.kept[0].answer) == ("cancelled", "base ")
-    eventually(lambda: b'status="499"' in house.metrics.text())
+    until(lambda: b'status="499"' in house.metrics.text(), "the request is counted")
     assert b"loraloop_requests_in_flight 0.0" in house.metrics.text()
 
 

@@ -1,9 +1,9 @@
-"""What was decided is told in the ledger once, also where somebody was faster."""
+"""Each event is entered into the ledger once, also where somebody else moved the alias first."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -15,7 +15,8 @@ from loraloop.tracker.none import NoTracker
 from loraloop.workflows.retraining.outbox import FROM, Outbox
 
 MODEL = "loraloop-ocr"
-PROMOTE = Event(event="promote", version=2, reason="it won", numbers={FROM: 1}, alias="champion")
+ROLLBACK = Event(name="rollback", version=2, reason="by hand", numbers={FROM: 1}, alias="champion")
+TRIGGER = Event(name="trigger", version=1, reason="low")
 
 
 @dataclass
@@ -67,78 +68,78 @@ class Desk:
 
 @pytest.fixture
 def desk(tmp_path: Any) -> Desk:
-    """A desk on which version 1 reigns."""
+    """A desk on which version 1 is the champion."""
     made = Desk(Ledger(tmp_path / "ledger.jsonl"))
     made.ledger.append("promote", 1, "by hand", alias="champion")
     return made
 
 
 @pytest.fixture
-def telling(loop: Any, desk: Desk) -> Outbox:
-    """What tells to that desk."""
+def outbox(loop: Any, desk: Desk) -> Outbox:
+    """The outbox of that desk's model."""
     return Outbox(loop, MODEL, desk, NoTracker(), desk)  # type: ignore[arg-type]
 
 
-def test_a_decision_that_moves_an_alias_is_one_entry(telling, desk, loop):
-    """A promotion is carried out and entered at once, and a second telling adds nothing."""
-    loop.decide("validator", MODEL, "default", replace(PROMOTE, alert=True))
-    telling.publish()
-    telling.publish()
-    assert desk.events() == [("promote", 1), ("promote", 2)]
-    assert desk.alerts == [("loraloop validator: promote", "it won")]
-    assert loop.untold(MODEL) == []
+def test_an_event_that_moves_an_alias_is_one_entry(outbox, desk, loop):
+    """A rollback is carried out, entered and alerted once; publishing a second time adds nothing."""
+    loop.record("validator", MODEL, "default", ROLLBACK)
+    outbox.publish()
+    outbox.publish()
+    assert desk.events() == [("promote", 1), ("rollback", 2)]
+    assert desk.alerts == [("loraloop validator: rollback", "by hand")]
+    assert loop.unpublished(MODEL) == []
 
 
-def test_an_alias_that_was_moved_without_its_entry_gets_it(telling, desk, loop):
-    """After a crash between alias and ledger the decision is entered once, beside what was observed."""
-    loop.decide("validator", MODEL, "default", PROMOTE)
+def test_an_alias_that_was_moved_without_its_entry_gets_it(outbox, desk, loop):
+    """After a crash between alias and ledger the event is entered once, after the entry of the observed move."""
+    loop.record("validator", MODEL, "default", ROLLBACK)
     desk.champion = 2
-    telling.publish()
-    telling.publish()
-    assert desk.events() == [("promote", 1), ("observed", 2), ("promote", 2)]
+    outbox.publish()
+    outbox.publish()
+    assert desk.events() == [("promote", 1), ("observed", 2), ("rollback", 2)]
     assert [entry.numbers.get("decision") for entry in desk.history()][2] is not None
 
 
-def test_an_alias_that_somebody_else_moved_stays_there(telling, desk, loop):
-    """A promotion that was decided on against version 1 is not carried out over version 3, and all are told that."""
-    name = loop.decide("validator", MODEL, "default", replace(PROMOTE, alert=True))
+def test_an_alias_that_somebody_else_moved_stays_there(outbox, desk, loop):
+    """A rollback that was decided against version 1 does not replace version 3; ledger and people are told so."""
+    name = loop.record("validator", MODEL, "default", ROLLBACK)
     desk.champion = 3
-    telling.publish()
+    outbox.publish()
     assert desk.champion == 3
     assert desk.events() == [("promote", 1), ("observed", 3), ("refuse", 2)]
-    said = "the promote of version 2 was not carried out: the alias champion was moved meanwhile, to 3"
-    assert telling.entered(name) == ("refuse", said)
+    said = "the rollback of version 2 was not carried out: the alias champion was moved meanwhile, to 3"
+    assert outbox.entered(name) == ("refuse", said)
     assert desk.alerts == [("loraloop validator: refuse", said)]
-    assert loop.untold(MODEL) == []
+    assert loop.unpublished(MODEL) == []
 
 
-def test_a_version_that_is_gone_holds_nothing_up(telling, desk, loop):
-    """A version whose files are gone is refused in the ledger, no alias moves, and what comes after it is told."""
-    loop.decide("validator", MODEL, "default", PROMOTE)
-    loop.decide("validator", MODEL, "default", Event(event="stop", version=None, reason="over"))
+def test_a_version_that_is_gone_blocks_nothing(outbox, desk, loop):
+    """An event about a version whose files are gone is entered as refused, moves no alias, and blocks nothing."""
+    loop.record("validator", MODEL, "default", ROLLBACK)
+    loop.begin("validator", MODEL, 1, "default", TRIGGER)
     desk.gone = True
-    telling.publish()
+    outbox.publish()
     assert desk.champion == 1
-    assert desk.events() == [("promote", 1), ("refuse", 2), ("stop", None)]
-    assert loop.untold(MODEL) == []
+    assert desk.events() == [("promote", 1), ("refuse", 2), ("trigger", 1)]
+    assert loop.unpublished(MODEL) == []
 
 
-def test_what_the_ledger_did_not_take_is_told_later(telling, desk, loop):
-    """A ledger that cannot be written stops the telling; the next one goes on, in the order of the decisions."""
-    cycle = loop.begin("validator", MODEL, 1, "default", Event(event="trigger", version=1, reason="low"))
-    loop.advance(cycle, "refused", Event(event="refuse", version=None, reason="few", alert=True))
+def test_what_the_ledger_did_not_take_is_published_later(outbox, desk, loop):
+    """A ledger that cannot be written stops publishing; the next call goes on in the order of the events."""
+    cycle = loop.begin("validator", MODEL, 1, "default", TRIGGER)
+    loop.advance(cycle, Event(name="refuse", version=None, reason="few"))
     desk.away = True
     with pytest.raises(RegistryError):
-        telling.publish()
+        outbox.publish()
     desk.away = False
-    telling.publish()
+    outbox.publish()
     assert desk.events() == [("promote", 1), ("trigger", 1), ("refuse", None)]
     assert desk.alerts == [("loraloop validator: refuse", "few")]
 
 
-def test_decisions_of_other_models_wait_for_their_own_telling(telling, desk, loop):
+def test_events_of_other_models_wait_for_their_own_outbox(outbox, desk, loop):
     """Each model has its own ledger: nothing of another one is entered here."""
-    loop.begin("actor", "loraloop-action", 1, "default", Event(event="trigger", version=1, reason="low"))
-    telling.publish()
+    loop.begin("actor", "loraloop-action", 1, "default", TRIGGER)
+    outbox.publish()
     assert desk.events() == [("promote", 1)]
-    assert len(loop.untold("loraloop-action")) == 1
+    assert len(loop.unpublished("loraloop-action")) == 1

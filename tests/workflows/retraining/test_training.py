@@ -9,15 +9,13 @@ from typing import Any
 
 from loraloop.loop.lock import turn
 from loraloop.workflows.retraining.training import RESULT, Retraining
-
-PARTS = ("job", "source", "ocr", "dataset", "model", "lora", "trainer", "evaluation", "gate", "tracker")
+from waiting import PATIENCE
 
 
 def test_a_training_that_another_process_does_is_not_done_again(tmp_path: Path) -> None:
     """Who comes to a cycle's folder while another trains there touches nothing, and then finds what that one did."""
     unused: Any = None
-    parts: dict[str, Any] = dict.fromkeys(PARTS, unused)
-    retraining = Retraining(**parts, max_forgetting=0.1)
+    retraining = Retraining(parts=unused, max_forgetting=0.1)
     waits, failures = threading.Event(), []
 
     class Handler(logging.Handler):
@@ -36,9 +34,9 @@ def test_a_training_that_another_process_does_is_not_done_again(tmp_path: Path) 
     second = threading.Thread(target=train, daemon=True)
     with turn(tmp_path):
         second.start()
-        assert waits.wait(30)
+        assert waits.wait(PATIENCE)
         (tmp_path / RESULT).write_text('{"run": "1"}')
-    second.join(30)
+    second.join(PATIENCE)
     logger.removeHandler(handler)
     assert failures == []
     assert retraining.result(tmp_path) == {"run": "1"}

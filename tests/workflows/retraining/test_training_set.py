@@ -1,4 +1,4 @@
-"""What a retraining is made of."""
+"""The training set of a retraining."""
 
 from __future__ import annotations
 
@@ -49,19 +49,19 @@ def test_the_draw_is_the_seeds_alone():
     assert mixed(new, old, mix, 3) != mixed(new, old, mix, 4)
 
 
-def test_an_answer_is_marked_by_the_rule_of_its_source():
-    """A corrected session is marked by its text, an earlier example by the rule of the source that made it."""
+def test_an_answer_is_scored_by_the_rule_of_its_source():
+    """A corrected session is scored by its text, an earlier example by the rule of the source that made it."""
     flips = Flips(runs=1, per_run=1, tasks=("count",))
     (example,) = flips.collect(None).examples
-    marked = Scorer(flips)
-    assert marked.correct(example, example.output) == flips.correct(example, example.output)
+    scorer = Scorer(flips)
+    assert scorer.correct(example, example.output) == flips.correct(example, example.output)
     (session,) = examples(1, "sessions")
-    assert marked.correct(session, " 0 ") is Sessions().correct(session, " 0 ") is True
-    assert marked.collect(None).examples == ()
+    assert scorer.correct(session, " 0 ") is Sessions().correct(session, " 0 ") is True
+    assert scorer.collect(None).examples == ()
 
 
 def test_without_earlier_examples_the_set_is_all_corrective():
-    """A mix of corrective examples alone asks nothing of the source."""
+    """With a mix of corrective examples alone, the set needs no earlier ones."""
     new, old = mixed(examples(4, "sessions"), [], Mix(corrective=1, earlier=0, rows=10), 0)
     assert (len(new), old) == (10, [])
     with pytest.raises(ValueError, match="shares add up to 1"):
@@ -69,8 +69,8 @@ def test_without_earlier_examples_the_set_is_all_corrective():
 
 
 @pytest.fixture
-def teacher(tmp_path: Path) -> TrainingSetBuilder:
-    """One whose golden set is on disk, and none of whose other parts is asked for anything."""
+def builder(tmp_path: Path) -> TrainingSetBuilder:
+    """A builder whose golden set is on disk; its other parts are not used."""
     unused: Any = None
     policy: Any = SimpleNamespace(golden=None)
     made = TrainingSetBuilder(policy, tmp_path / "loop", unused, unused, unused, unused, 0)
@@ -78,57 +78,57 @@ def teacher(tmp_path: Path) -> TrainingSetBuilder:
     return made
 
 
-def line(*measured: Any) -> Any:
-    """A line whose ledger holds these facts of lessons."""
+def deployment(*measured: Any) -> Any:
+    """A deployment whose ledger holds these facts of training sets."""
     entries = [SimpleNamespace(numbers=facts) for facts in measured]
     return SimpleNamespace(role="validator", registry=SimpleNamespace(history=lambda: entries))
 
 
-def facts(teacher: TrainingSetBuilder) -> dict[str, Any]:
-    """What the ledger is told of a cycle's lessons."""
-    teacher._write(teacher.folder / "cycle", "validator", ([], [], examples(3, "flips")), 0)
-    read: dict[str, Any] = json.loads((teacher.folder / "cycle" / "set" / "facts.json").read_text())
+def facts(builder: TrainingSetBuilder) -> dict[str, Any]:
+    """The facts of a cycle's training set that go into the ledger."""
+    builder._write(builder.folder / "cycle", "validator", ([], [], examples(3, "flips")), 0)
+    read: dict[str, Any] = json.loads((builder.folder / "cycle" / "set" / "facts.json").read_text())
     return read
 
 
-def named(teacher: TrainingSetBuilder, path: Path) -> TrainingSetBuilder:
+def named(builder: TrainingSetBuilder, path: Path) -> TrainingSetBuilder:
     """The same with a golden set that a person names."""
     policy: Any = SimpleNamespace(golden=path)
-    return replace(teacher, policy=policy)
+    return replace(builder, policy=policy)
 
 
-def test_a_golden_set_is_frozen_by_whatever_path_it_is_named(teacher, tmp_path, monkeypatch):
+def test_a_golden_set_is_frozen_by_whatever_path_it_is_named(builder, tmp_path, monkeypatch):
     """An edited golden set is refused in another spelling and from another folder too; another file is another set."""
-    before = line(facts(teacher))
-    teacher.check(before)
-    path = teacher.golden("validator")
+    before = deployment(facts(builder))
+    builder.check(before)
+    path = builder.golden("validator")
     other = exports.save(examples(5, "flips"), tmp_path / "other.jsonl")
     exports.save(examples(4, "flips"), path)
     monkeypatch.chdir(tmp_path)
-    for each in (teacher, replace(teacher, folder=Path("loop")), named(teacher, path.relative_to(tmp_path))):
+    for each in (builder, replace(builder, folder=Path("loop")), named(builder, path.relative_to(tmp_path))):
         with pytest.raises(ConfigError, match="is not the one that validator's versions were measured on"):
             each.check(before)
-    named(teacher, other).check(before)
+    named(builder, other).check(before)
     path.unlink()
     with pytest.raises(ConfigError, match="is not the one"):
-        teacher.check(before)
+        builder.check(before)
 
 
-def test_a_named_golden_set_is_frozen_too(teacher, tmp_path, monkeypatch):
+def test_a_named_golden_set_is_frozen_too(builder, tmp_path, monkeypatch):
     """A file of a person's own is the same one by its relative and its absolute path."""
     mine = exports.save(examples(3, "flips"), tmp_path / "mine.jsonl")
-    before = line(facts(named(teacher, mine)))
+    before = deployment(facts(named(builder, mine)))
     exports.save(examples(4, "flips"), mine)
     monkeypatch.chdir(tmp_path)
     for path in (mine, Path("mine.jsonl")):
         with pytest.raises(ConfigError, match="is not the one"):
-            named(teacher, path).check(before)
+            named(builder, path).check(before)
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"\x89PNG\r\n\x1a\n\0\xff", b'{"question": 1}\n'])
-def test_a_golden_set_that_is_none_is_refused_before_anything_moves(teacher, content):
-    """An empty file, a binary one and one without examples are named by the check, not by the first cycle."""
-    path = teacher.golden("validator")
+def test_a_file_that_is_no_golden_set_is_refused_before_anything_moves(builder, content):
+    """An empty file, a binary one and one without examples are refused by the check, before a cycle begins."""
+    path = builder.golden("validator")
     path.write_bytes(content)
     with pytest.raises(ConfigError, match=f"the golden set {path} (cannot be read|holds no examples)"):
-        teacher.check(line())
+        builder.check(deployment())

@@ -1,4 +1,4 @@
-"""The adapters that are in memory, and which of them has to go when another one comes."""
+"""The adapters in memory, and which of them is evicted for another one."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import threading
 from collections import OrderedDict
 
 from loraloop.errors import BusyError
-from loraloop.serve.engine.lora import Adapter
+from loraloop.serve.engine.lora import LoraAdapter
 
 
 class AdapterCache:
-    """At most ``places`` adapters, the least recently used one out first; never one that is answering.
+    """At most ``places`` adapters; evicts the least recently used one, never one that is answering.
 
     An adapter that was replaced or taken off while it answers keeps its place until the last of its answers has ended.
     """
 
     def __init__(self, places: int) -> None:
         self._places = places
-        self._routed: OrderedDict[str, Adapter] = OrderedDict()
-        self._draining: list[Adapter] = []
+        self._routed: OrderedDict[str, LoraAdapter] = OrderedDict()
+        self._draining: list[LoraAdapter] = []
         self._lock = threading.Lock()
         self.evictions = 0
 
@@ -27,7 +27,7 @@ class AdapterCache:
         with self._lock:
             return list(self._routed)
 
-    def take(self, name: str) -> Adapter | None:
+    def take(self, name: str) -> LoraAdapter | None:
         """The adapter, held until :meth:`give`; ``None`` if it is not here."""
         with self._lock:
             adapter = self._routed.get(name)
@@ -36,13 +36,13 @@ class AdapterCache:
                 self._routed.move_to_end(name)
             return adapter
 
-    def give(self, adapter: Adapter) -> None:
-        """Let go of an adapter that :meth:`take` returned."""
+    def give(self, adapter: LoraAdapter) -> None:
+        """Release an adapter that :meth:`take` returned."""
         with self._lock:
             adapter.answering -= 1
             self._draining = [other for other in self._draining if other.answering]
 
-    def put(self, adapter: Adapter) -> None:
+    def put(self, adapter: LoraAdapter) -> None:
         """Route an adapter's name to it; an earlier one of that name answers what it has begun, and is gone.
 
         Raises:
@@ -68,7 +68,7 @@ class AdapterCache:
             return surplus <= len(idle)
 
     def _room(self, name: str) -> tuple[list[str], int]:
-        """Who could go for an adapter of this name, least recently used first, and how many must."""
+        """The adapters that could be evicted for one of this name, least recently used first, and how many must be."""
         idle = [other for other, adapter in self._routed.items() if not adapter.answering and other != name]
         earlier = self._routed.get(name)
         stays = earlier is not None and earlier.answering > 0

@@ -1,17 +1,18 @@
-"""What an adapter has to be before it may answer."""
+"""Validation of an adapter before it may answer."""
 
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from loraloop.core.adapter_files import CONFIG, WEIGHTS
+from loraloop.core.hashing import sha256
 from loraloop.errors import ModelError
 from loraloop.records import Base, LoadedModel, Manifest, Version
-from loraloop.serve.engine.lora import Adapter, Update
+from loraloop.serve.engine.lora import LoraAdapter, Update
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     from loraloop.records import Probe
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."
 SHAPE = frozenset(
     {"r", "lora_alpha", "target_modules", "exclude_modules", "use_rslora", "rank_pattern", "alpha_pattern",
@@ -55,8 +55,8 @@ class AdapterValidator:
         with torch.device("meta"):
             self._skeleton = type(loaded.model)(copy.deepcopy(loaded.model.config))
 
-    def read(self, name: str, version: Version) -> Adapter:
-        """The adapter in memory, verified as far as it can be without asking it.
+    def read(self, name: str, version: Version) -> LoraAdapter:
+        """The adapter in memory, verified as far as is possible without running it.
 
         Raises:
             ModelError: Says what is wrong with it, and the way out.
@@ -67,7 +67,7 @@ class AdapterValidator:
         layers = self._layers(folder, _config(folder, manifest))
         _require_names(folder, layers, tensors)
         self._require_ranks(name, layers)
-        return Adapter(name, {path: self._update(path, layer, tensors) for path, layer in layers.items()})
+        return LoraAdapter(name, {path: self._update(path, layer, tensors) for path, layer in layers.items()})
 
     def _layers(self, folder: Path, config: LoraConfig) -> Mapping[str, LoraLayer]:
         from peft import inject_adapter_in_model
@@ -103,7 +103,7 @@ class AdapterValidator:
 
 
 def require_agreement(name: str, manifest: Manifest, base: Tensor, adapted: Tensor) -> None:
-    """Hold an adapter's logits after the probe against those recorded at training, or, without these, the base's.
+    """Compare an adapter's logits after the probe with those recorded at training, or, without these, with the base's.
 
     Raises:
         ModelError: It does not answer as it did when it was trained, or answers like the base.
@@ -153,7 +153,7 @@ def _tensors(folder: Path, manifest: Manifest) -> dict[str, Tensor]:
 
     path = folder / WEIGHTS
     data = _bytes(path)
-    found = hashlib.sha256(data).hexdigest()
+    found = sha256(data)
     if found != manifest.weights_sha256:
         raise ModelError(
             f"{path} has SHA-256 {found[:12]}..., the manifest says {manifest.weights_sha256[:12]}...: it was altered "
@@ -219,8 +219,8 @@ def _require_names(folder: Path, layers: Mapping[str, LoraLayer], tensors: Mappi
         "does not belong with": sorted(found.keys() - shapes.keys()),
         "has the wrong shape in": sorted(name for name in shapes.keys() & found.keys() if shapes[name] != found[name]),
     }
-    told = "; ".join(f"{what} {len(names)} tensors, first {names[0]}" for what, names in wrong.items() if names)
-    raise ModelError(f"{folder / WEIGHTS} is not the adapter that {CONFIG} describes: it {told}; register it again")
+    details = "; ".join(f"{what} {len(names)} tensors, first {names[0]}" for what, names in wrong.items() if names)
+    raise ModelError(f"{folder / WEIGHTS} is not the adapter that {CONFIG} describes: it {details}; register it again")
 
 
 def _key(path: str, side: str) -> str:

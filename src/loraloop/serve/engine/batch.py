@@ -5,36 +5,36 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from loraloop.serve.engine.lora import Stack
+from loraloop.serve.engine.lora import AdapterStack
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
     from transformers import Cache, PreTrainedModel
 
-    from loraloop.serve.engine.answer import Answer
-    from loraloop.serve.engine.lora import Adapter
+    from loraloop.serve.engine.generation import Generation
+    from loraloop.serve.engine.lora import LoraAdapter
 
 
-class Batch:
+class LoraBatch:
     """Rows of one cache, padded on the left to the longest; a row joins or leaves between two tokens.
 
-    Whoever joins is read at once, together with all who join at the same boundary, while the others wait for that one
-    pass. Positions and mask are each row's own, so a row's logits are those that it would have alone.
+    All rows that join at the same boundary are read in one pass, while the others wait for it. Each row has its own
+    positions and mask, so its logits are those that it would have alone.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
         self._model: Any = model
         self._device: torch.device = model.device
         self._plain_mask = model.config._attn_implementation == "sdpa"
-        self.stack = Stack(model)
-        self.rows: list[Answer] = []
+        self.stack = AdapterStack(model)
+        self.rows: list[Generation] = []
         self._assigned = False
         self._cache: Any = None
         self._mask: Any = None
 
-    def join(self, rows: Sequence[Answer]) -> Tensor:
-        """Read the prompts of ``rows`` and take them in; the logits ``[rows, vocabulary]`` of what follows each."""
+    def join(self, rows: Sequence[Generation]) -> Tensor:
+        """Read the prompts of ``rows`` and add them; returns the logits ``[rows, vocabulary]`` of their next tokens."""
         self.stack.hold([row.adapter for row in [*self.rows, *rows]])
         self._assigned = False
         cache, mask, logits = self._read([row.prompt for row in rows], [row.adapter for row in rows])
@@ -42,7 +42,7 @@ class Batch:
         self.rows.extend(rows)
         return logits
 
-    def probe(self, prompt: list[int], adapter: Adapter) -> tuple[Tensor, Tensor]:
+    def probe(self, prompt: list[int], adapter: LoraAdapter) -> tuple[Tensor, Tensor]:
         """Last logits of a prompt with the base and with an adapter; the rows are as they were afterwards."""
         self.stack.hold([*(row.adapter for row in self.rows), adapter])
         self._assigned = False
@@ -52,7 +52,9 @@ class Batch:
             self.stack.hold([row.adapter for row in self.rows])
         return base, adapted
 
-    def _read(self, prompts: Sequence[list[int]], adapters: Sequence[Adapter | None]) -> tuple[Cache, Tensor, Tensor]:
+    def _read(
+        self, prompts: Sequence[list[int]], adapters: Sequence[LoraAdapter | None]
+    ) -> tuple[Cache, Tensor, Tensor]:
         """Cache, mask and last logits of prompts, left-padded; the stack must hold their adapters."""
         import torch
         from transformers import DynamicCache
@@ -76,7 +78,7 @@ class Batch:
         return cache, mask, output.logits[:, -1]
 
     def step(self) -> Tensor:
-        """Give every row its newest token; the logits of what follows."""
+        """Read the newest token of every row; returns the logits of the next."""
         import torch
 
         if not self._assigned:
@@ -95,8 +97,8 @@ class Batch:
         logits: Tensor = output.logits[:, -1]
         return logits
 
-    def drop(self, gone: Sequence[Answer]) -> None:
-        """Let rows leave."""
+    def drop(self, gone: Sequence[Generation]) -> None:
+        """Remove rows."""
         import torch
 
         kept = [index for index, row in enumerate(self.rows) if row not in gone]
@@ -113,12 +115,12 @@ class Batch:
         self._trim()
 
     def clear(self) -> None:
-        """Let every row leave, and leave the model as it was."""
+        """Remove every row, and leave the model as it was."""
         self.rows, self._cache, self._mask = [], None, None
         self.stack.clear()
 
     def _trim(self) -> None:
-        """Cut what is padding in every row."""
+        """Cut the columns that are padding in every row."""
         spare = int(self._mask.any(0).long().argmax())
         if spare:
             self._mask = self._mask[:, spare:]
@@ -128,7 +130,7 @@ class Batch:
     def _attention(self, mask: Tensor) -> Tensor | None:
         if len({row.cached for row in self.rows}) == 1:
             return None
-        # Ready-made, it spares transformers the making of one in every step: an eighth of the tiny model's time.
+        # With this mask transformers builds none itself in every step, an eighth of the tiny model's time.
         return mask[:, None, None, :] if self._plain_mask else mask.long()
 
     def _merge(self, cache: Cache, mask: Tensor) -> None:

@@ -9,22 +9,23 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from loraloop.core.tokens import encode_prompt
 from loraloop.errors import BusyError, ConfigError, ModelError
-from loraloop.records import Chunk, GenerationRequest, LoadedModel, Version
+from loraloop.records import Base, Chunk, GenerationRequest, LoadedModel, Version
 from loraloop.serve.engine import prompt as prompts
 from loraloop.serve.engine.adapter_cache import AdapterCache
 from loraloop.serve.engine.adapter_validation import AdapterValidator, require_agreement
-from loraloop.serve.engine.answer import Answer
+from loraloop.serve.engine.generation import Generation
 from loraloop.serve.engine.scheduler import Scheduler
 
 if TYPE_CHECKING:
-    from loraloop.serve.engine.lora import Adapter
+    from loraloop.serve.engine.lora import LoraAdapter
 
 BASE = "base"
 PROBE = "Which of the twelve vaults opens?\n"
-"""Asked where a manifest records no probe."""
+"""The probe where a manifest records none."""
 PATIENCE = 0.02
-"""Seconds between two looks whether an adapter could make room."""
+"""Seconds between two checks whether an adapter can be evicted."""
 Resolve = Callable[[str], Version]
 """Finds a registered version by the name that it answers to, such as ``ocr@7``."""
 
@@ -57,14 +58,19 @@ class Engine:
         self._limits, self._loaded = limits, loaded
         self._resolve, self._renderer = resolve, renderer
         self._tokenizer = loaded.tokenizer
-        self._examiner = AdapterValidator(loaded, limits.max_rank)
-        self._shelf = AdapterCache(limits.max_adapters)
-        self._owner = Scheduler(loaded.model, limits.max_batch, _ends(loaded))
+        self._validator = AdapterValidator(loaded, limits.max_rank)
+        self._cache = AdapterCache(limits.max_adapters)
+        self._scheduler = Scheduler(loaded.model, limits.max_batch, _ends(loaded))
         self._loading = threading.Lock()
         self._encoding = threading.Lock()
         self._counting = threading.Lock()
         self._templates: dict[str, str] = {}
-        self._inside = self._hits = self._misses = self._loads = self._refused = 0
+        self._admitted = self._hits = self._misses = self._loads = self._refused = 0
+
+    @property
+    def base(self) -> Base:
+        """The base that is served."""
+        return self._loaded.base
 
     def check(self) -> None:
         """Whether the model can be served.
@@ -90,29 +96,29 @@ class Engine:
             raise ConfigError(*problems)
 
     def start(self) -> None:
-        """Start the thread that owns the model."""
-        self._owner.start()
+        """Start the scheduler, whose thread alone runs the model."""
+        self._scheduler.start()
 
     def close(self) -> None:
         """End every answer with a BusyError, and leave the model as it was."""
-        self._owner.close()
+        self._scheduler.close()
 
     def loaded(self) -> Sequence[str]:
         """``base`` and the adapters in memory."""
-        return [BASE, *self._shelf.names()]
+        return [BASE, *self._cache.names()]
 
     def stats(self) -> Mapping[str, int]:
         """Counters since the start, and what is going on now (``queue``, ``active``, ``resident``)."""
-        queue = self._owner.waiting()
+        queue = self._scheduler.waiting()
         return {
             "queue": queue,
-            "active": max(0, self._inside - queue),
-            "resident": len(self._shelf.names()),
+            "active": max(0, self._admitted - queue),
+            "resident": len(self._cache.names()),
             "hits": self._hits,
             "misses": self._misses,
             "loads": self._loads,
             "refused": self._refused,
-            "evictions": self._shelf.evictions,
+            "evictions": self._cache.evictions,
         }
 
     def load(self, model: str, version: Version) -> None:
@@ -125,7 +131,7 @@ class Engine:
             BusyError: Every place for an adapter is taken by one that is answering.
         """
         with self._loading:
-            self._put(model, version)
+            self._validate_and_add(model, version)
 
     def unload(self, model: str) -> None:
         """Take an adapter off; what it has begun to answer it answers to the end.
@@ -133,7 +139,7 @@ class Engine:
         Raises:
             ModelError: No such adapter is loaded.
         """
-        if not self._shelf.remove(model):
+        if not self._cache.remove(model):
             raise ModelError(f"{model} is not loaded; there are {', '.join(self.loaded())}")
 
     def tokens(self, prompt: str) -> int:
@@ -158,38 +164,38 @@ class Engine:
                 return prompts.chat(self._tokenizer, messages)
         return prompts.instruction(self._renderer(template), template, messages)
 
-    async def generate(self, ask: GenerationRequest) -> AsyncIterator[Chunk]:
-        """Answer, piece by piece; leaving the iterator frees the place at the next token.
+    async def generate(self, request: GenerationRequest) -> AsyncIterator[Chunk]:
+        """Generate an answer, chunk by chunk; closing the iterator frees the place at the next token.
 
-        Raised on the first step of the iteration, before any piece. A deadline ends an answer with ``length``.
+        Raised on the first step of the iteration, before any chunk. A deadline ends an answer with ``length``.
 
         Raises:
             BusyError: The queue is full, or the deadline passed before there was a place for the answer or its adapter.
             ModelError: No such model is loaded or can be, or the prompt leaves no room for an answer.
         """
-        deadline = time.monotonic() + min(ask.deadline, self._limits.deadline_seconds)
+        deadline = time.monotonic() + min(request.deadline, self._limits.deadline_seconds)
         self._enter()
-        adapter: Adapter | None = None
-        answer: Answer | None = None
+        adapter: LoraAdapter | None = None
+        generation: Generation | None = None
         try:
-            prompt = self._encode(ask.prompt)
+            prompt = self._encode(request.prompt)
             room = self._room(prompt)
-            adapter = await self._adapter(ask.model, deadline)
-            answer = Answer(ask, prompt, room, adapter, self._tokenizer, deadline)
-            self._owner.enter(answer)
+            adapter = await self._adapter(request.model, deadline)
+            generation = Generation(request, prompt, room, adapter, self._tokenizer, deadline)
+            self._scheduler.enter(generation)
             finished = False
             while not finished:
-                piece = await answer.pieces.get()
-                if isinstance(piece, Exception):
-                    raise piece
-                finished = piece.finish is not None
-                yield piece
+                chunk = await generation.chunks.get()
+                if isinstance(chunk, Exception):
+                    raise chunk
+                finished = chunk.finish is not None
+                yield chunk
         finally:
             self._leave()
-            if answer is not None:
-                answer.left = True
+            if generation is not None:
+                generation.cancelled = True
             if adapter is not None:
-                self._shelf.give(adapter)
+                self._cache.give(adapter)
 
     def _room(self, prompt: list[int]) -> int:
         room = self.limit() - len(prompt)
@@ -199,37 +205,37 @@ class Engine:
 
     def _enter(self) -> None:
         with self._counting:
-            if self._inside >= self._limits.max_batch + self._limits.max_queue:
-                raise BusyError(f"{self._inside} requests are answered or wait (serve.max_queue); ask again later")
-            self._inside += 1
+            if self._admitted >= self._limits.max_batch + self._limits.max_queue:
+                raise BusyError(f"{self._admitted} requests are answered or wait (serve.max_queue); ask again later")
+            self._admitted += 1
 
     def _leave(self) -> None:
         with self._counting:
-            self._inside -= 1
+            self._admitted -= 1
 
-    async def _adapter(self, model: str, deadline: float) -> Adapter | None:
-        """The adapter, held; one that is not in memory is brought there as soon as there is a place for it."""
+    async def _adapter(self, model: str, deadline: float) -> LoraAdapter | None:
+        """The adapter, held; one that is not in memory is loaded as soon as there is a place for it."""
         if model == BASE:
             return None
-        adapter = self._shelf.take(model)
+        adapter = self._cache.take(model)
         with self._counting:
             self._hits += adapter is not None
             self._misses += adapter is None
         while adapter is None:
             if time.monotonic() > deadline:
                 raise BusyError(f"no place for {model} came free before the deadline (serve.max_adapters)")
-            if self._shelf.has_room(model):
-                await asyncio.to_thread(self._bring, model)
-                adapter = self._shelf.take(model)
+            if self._cache.has_room(model):
+                await asyncio.to_thread(self._load_registered, model)
+                adapter = self._cache.take(model)
             else:
                 await asyncio.sleep(PATIENCE)
         return adapter
 
-    def _bring(self, model: str) -> None:
+    def _load_registered(self, model: str) -> None:
         """Load a registered version, unless another request has done so meanwhile."""
         with self._loading:
-            if model not in self._shelf.names() and self._shelf.has_room(model):
-                self._put(model, self._version(model))
+            if model not in self._cache.names() and self._cache.has_room(model):
+                self._validate_and_add(model, self._version(model))
 
     def _version(self, model: str) -> Version:
         if self._resolve is None:
@@ -241,28 +247,27 @@ class Engine:
             self._templates[model] = self._version(model).manifest.template
         return self._templates[model]
 
-    def _put(self, model: str, version: Version) -> None:
+    def _validate_and_add(self, model: str, version: Version) -> None:
         try:
-            adapter = self._examiner.read(model, version)
-            self._owner.call(lambda: self._probe(adapter, version))
+            adapter = self._validator.read(model, version)
+            self._scheduler.call(lambda: self._probe(adapter, version))
         except ModelError:
             self._refused += 1
             raise
-        self._shelf.put(adapter)
+        self._cache.put(adapter)
         self._templates[model] = version.manifest.template
         self._loads += 1
 
-    def _probe(self, adapter: Adapter, version: Version) -> None:
-        """Ask the base and the adapter the same, on the model's thread."""
+    def _probe(self, adapter: LoraAdapter, version: Version) -> None:
+        """Compare base and adapter on one prompt, on the model's thread."""
         recorded = version.manifest.probe
         ids = self._encode(recorded.prompt if recorded else PROBE)
-        base, adapted = self._owner.batch.probe(ids, adapter)
+        base, adapted = self._scheduler.batch.probe(ids, adapter)
         require_agreement(adapter.name, version.manifest, base, adapted)
 
     def _encode(self, text: str) -> list[int]:
         with self._encoding:  # a fast tokenizer cannot be used by two threads at once
-            ids: list[int] = self._tokenizer(text)["input_ids"]
-        return ids
+            return encode_prompt(self._tokenizer, text)
 
 
 def _ends(loaded: LoadedModel) -> frozenset[int]:

@@ -32,7 +32,7 @@ class Update:
 
 
 @dataclass(eq=False)
-class Adapter:
+class LoraAdapter:
     """A verified adapter in memory.
 
     Attributes:
@@ -47,7 +47,7 @@ class Adapter:
     alone: _Built | None = None
 
 
-class Stack:
+class AdapterStack:
     """The adapters in use, side by side on the model's linear layers.
 
     A layer multiplies with the columns of all of them at once and then zeroes, row by row, those of the other adapters:
@@ -56,25 +56,25 @@ class Stack:
 
     def __init__(self, model: PreTrainedModel) -> None:
         self._modules = dict(model.named_modules())
-        self._adapters: tuple[Adapter, ...] = ()
+        self._adapters: tuple[LoraAdapter, ...] = ()
         self._built = _Built((), {})
 
-    def hold(self, rows: Sequence[Adapter | None]) -> None:
+    def hold(self, rows: Sequence[LoraAdapter | None]) -> None:
         """Put the adapters of ``rows`` on the model, and take those off that none of them uses."""
         wanted = tuple(dict.fromkeys(adapter for adapter in rows if adapter is not None))
         if set(wanted) == set(self._adapters):
             return
         self.clear()
         self._adapters = wanted
-        if len(wanted) == 1:  # kept with the adapter: requests come one by one more often than not
+        if len(wanted) == 1:  # kept with the adapter: most requests come one by one
             wanted[0].alone = wanted[0].alone or _Built(wanted, self._modules)
             self._built = wanted[0].alone
         else:
             self._built = _Built(wanted, self._modules)
         self._built.install()
 
-    def assign(self, rows: Sequence[Adapter | None]) -> None:
-        """Say whose row is whose in the batches to come; ``None`` is the base."""
+    def assign(self, rows: Sequence[LoraAdapter | None]) -> None:
+        """Set the adapter of each row in the batches to come; ``None`` is the base."""
         import torch
 
         number = {adapter: n for n, adapter in enumerate(self._adapters)}
@@ -96,13 +96,13 @@ class Stack:
 class _Built:
     """The layers of some adapters, ready to be put on the model."""
 
-    def __init__(self, adapters: tuple[Adapter, ...], modules: Mapping[str, Any]) -> None:
+    def __init__(self, adapters: tuple[LoraAdapter, ...], modules: Mapping[str, Any]) -> None:
         self.families: list[_Family] = []
         self._layers: list[_Layer] = []
-        members: dict[tuple[str, int], list[str]] = {}
+        groups: dict[tuple[str, int], list[str]] = {}
         for name, inputs in {n: update.down.shape[0] for a in adapters for n, update in a.layers.items()}.items():
-            members.setdefault((_family(name), inputs), []).append(name)
-        for names in members.values():
+            groups.setdefault((_family(name), inputs), []).append(name)
+        for names in groups.values():
             updates = [[(n, a.layers[name]) for n, a in enumerate(adapters) if name in a.layers] for name in names]
             family = _Family(names[0], updates)
             self.families.append(family)
@@ -137,7 +137,7 @@ class _Family:
         self.assign(0, None)
 
     def assign(self, rows: int, foreign: Tensor | None) -> None:
-        """Take the number of rows to come, and which columns are not theirs; ``None`` is none."""
+        """Set the number of rows to come, and which columns are of another row's adapter; ``None``: no column."""
         self._rows, self._foreign = rows, foreign
         self._x: Tensor | None = None
         self._low: Sequence[Tensor] = ()

@@ -23,11 +23,11 @@ class Sampler:
     rng: np.random.Generator
 
     @classmethod
-    def of(cls, ask: GenerationRequest) -> Sampler:
-        """The sampler that an ask describes."""
+    def of(cls, request: GenerationRequest) -> Sampler:
+        """The sampler that a request describes."""
         import numpy as np
 
-        return cls(ask.temperature, ask.top_p, ask.top_k, np.random.default_rng(ask.seed))
+        return cls(request.temperature, request.top_p, request.top_k, np.random.default_rng(request.seed))
 
 
 def choose(logits: Tensor, samplers: Sequence[Sampler]) -> list[int]:

@@ -1,4 +1,4 @@
-"""The one thread that owns the model."""
+"""The scheduler: the one thread that runs the model."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from loraloop.errors import BusyError, LoraloopError, ModelError
 from loraloop.records import Chunk
-from loraloop.serve.engine.batch import Batch
+from loraloop.serve.engine.batch import LoraBatch
 from loraloop.serve.engine.sampling import choose
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
-    from loraloop.serve.engine.answer import Answer
+    from loraloop.serve.engine.generation import Generation
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -29,9 +29,10 @@ CLOSED = "the server is shutting down; ask again later"
 class Scheduler:
     """Runs the batch, token after token, and whatever else needs the model between two tokens.
 
-    At each boundary between tokens, in this order: calls (an adapter's examination), answers that were left or are late
-    go, the first of the queue take the free places and are read together, every row gets its next token. Nobody waits
-    for anybody's answer to end; what all wait for is one pass over the prompts that join, or one examination.
+    Between two tokens it does this, in this order: run calls (the validation of an adapter), remove answers that were
+    cancelled or are late, read the prompts of the first in the queue together for the free places, and generate the
+    next token of every row. No answer waits for another one's end: all wait for one pass over the joining prompts, or
+    one validation.
 
     Args:
         model: In evaluation mode; no other thread may run it until :meth:`close` has returned.
@@ -40,13 +41,13 @@ class Scheduler:
     """
 
     def __init__(self, model: PreTrainedModel, max_batch: int, ends: frozenset[int]) -> None:
-        self.batch = Batch(model)
+        self.batch = LoraBatch(model)
         self._max_batch, self._ends = max_batch, ends
-        self._queue: deque[Answer] = deque()
+        self._queue: deque[Generation] = deque()
         self._calls: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._changed = threading.Condition()
         self._closing = False
-        self._ready: list[tuple[Answer, Chunk | Exception]] = []
+        self._ready: list[tuple[Generation, Chunk | Exception]] = []
         self._thread = threading.Thread(target=self._run, name="model", daemon=True)
 
     def start(self) -> None:
@@ -64,10 +65,10 @@ class Scheduler:
             self._end_all(BusyError(CLOSED))
 
     def waiting(self) -> int:
-        """How many answers have no place yet."""
+        """Number of answers that have no place yet."""
         return len(self._queue)
 
-    def enter(self, answer: Answer) -> None:
+    def enter(self, answer: Generation) -> None:
         """Queue an answer.
 
         Raises:
@@ -106,14 +107,14 @@ class Scheduler:
                 try:
                     self._boundary()
                 except Exception as error:  # whatever it was, the next request finds a thread that works
-                    log.exception("the model's thread starts afresh")
+                    log.exception("the model's thread goes on after an error")
                     self._end_all(ModelError(f"generation failed: {error}"))
                 self._hand_over()
         self._end_all(BusyError(CLOSED))
 
     def _boundary(self) -> None:
         self._calls_between()
-        self._sweep()
+        self._remove_ended()
         self._admit()
         self._step()
 
@@ -130,17 +131,17 @@ class Scheduler:
             except BaseException as error:
                 future.set_exception(error)
 
-    def _sweep(self) -> None:
-        """Let go whoever was left or is late."""
+    def _remove_ended(self) -> None:
+        """Remove the answers that were cancelled or are late."""
         with self._changed:
-            gone = [answer for answer in self._queue if answer.left or answer.late]
+            gone = [answer for answer in self._queue if answer.cancelled or answer.late]
             for answer in gone:
                 self._queue.remove(answer)
         self._ready.extend((answer, BusyError(LATE)) for answer in gone)
-        left = [row for row in self.batch.rows if row.left]
+        cancelled = [row for row in self.batch.rows if row.cancelled]
         late = [row for row in self.batch.rows if row.late]
         self._ready.extend((row, row.end("length")) for row in late)
-        self.batch.drop([*left, *late])
+        self.batch.drop([*cancelled, *late])
 
     def _admit(self) -> None:
         with self._changed:
@@ -153,37 +154,37 @@ class Scheduler:
         if self.batch.rows:
             self._advance(list(self.batch.rows), self.batch.step)
 
-    def _advance(self, rows: Sequence[Answer], think: Callable[[], Tensor]) -> None:
+    def _advance(self, rows: Sequence[Generation], forward: Callable[[], Tensor]) -> None:
         try:
-            logits = think()
+            logits = forward()
             tokens = choose(logits, [row.sampler for row in rows])
             new = zip(rows, tokens, logits, strict=True)
-            pieces = [row.take(token, scores, self._ends) for row, token, scores in new]
+            chunks = [row.take(token, scores, self._ends) for row, token, scores in new]
         except Exception as error:
-            self._fail(rows, error)
+            self._end_with_error(rows, error)
             return
-        self._ready.extend((row, piece) for row, piece in zip(rows, pieces, strict=True) if piece)
-        self.batch.drop([row for row, piece in zip(rows, pieces, strict=True) if piece and piece.finish])
+        self._ready.extend((row, chunk) for row, chunk in zip(rows, chunks, strict=True) if chunk)
+        self.batch.drop([row for row, chunk in zip(rows, chunks, strict=True) if chunk and chunk.finish])
 
-    def _fail(self, rows: Sequence[Answer], error: Exception) -> None:
-        """End ``rows`` with an error; a batch in which a step failed is not whole any more and goes with them."""
+    def _end_with_error(self, rows: Sequence[Generation], error: Exception) -> None:
+        """End ``rows`` with an error; a batch in which a step failed is unusable, so its other rows end too."""
         log.exception("%d answers failed", len(rows))
-        told = error if isinstance(error, LoraloopError) else ModelError(f"generation failed: {error}")
-        self._ready.extend((row, told) for row in rows)
+        failure = error if isinstance(error, LoraloopError) else ModelError(f"generation failed: {error}")
+        self._ready.extend((row, failure) for row in rows)
         if any(row in self.batch.rows for row in rows):
-            self._ready.extend((row, told) for row in self.batch.rows if row not in rows)
+            self._ready.extend((row, failure) for row in self.batch.rows if row not in rows)
             self.batch.clear()
 
     def _hand_over(self) -> None:
-        """Give each event loop its pieces in one call: waking a loop costs more than a piece."""
+        """Give each event loop its chunks in one call, since waking a loop costs more than a chunk."""
         ready, self._ready = self._ready, []
         for loop in {answer.loop for answer, _ in ready}:
-            mine = [(answer.pieces, piece) for answer, piece in ready if answer.loop is loop]
+            mine = [(answer.chunks, chunk) for answer, chunk in ready if answer.loop is loop]
             try:
                 loop.call_soon_threadsafe(_put, mine)
             except RuntimeError:  # the loop was closed, and its answers with it
                 for answer, _ in ready:
-                    answer.left = answer.left or answer.loop is loop
+                    answer.cancelled = answer.cancelled or answer.loop is loop
 
     def _end_all(self, error: Exception) -> None:
         with self._changed:
@@ -197,6 +198,6 @@ class Scheduler:
             future.set_exception(error)
 
 
-def _put(pieces: Sequence[tuple[Any, Chunk | Exception]]) -> None:
-    for queue, piece in pieces:
-        queue.put_nowait(piece)
+def _put(chunks: Sequence[tuple[Any, Chunk | Exception]]) -> None:
+    for queue, chunk in chunks:
+        queue.put_nowait(chunk)

@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING
 
-import orjson
-
+from loraloop.core.session_file import SessionFile, parse, problem
+from loraloop.core.session_rows import select
 from loraloop.errors import ConfigError, DataError
-from loraloop.records import Quarantined
-from loraloop.source.sessions.log import Agent, Session, problem
+from loraloop.records import Quarantined, Session
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
 
 SUFFIXES = frozenset({".db", ".sqlite", ".sqlite3"})
-JSON = ("prompt", "answer", "iterations", "issues", "correction")
-QUERY = """
-SELECT s.id, s.prompt, s.answer, s.iterations, s.answered, s.role, s.status, s.duration, s.time,
-       r.stars, r.comment, r.issues,
-       (SELECT c.text FROM corrections c WHERE c.session = s.id AND c.id = (
-         SELECT max(d.id) FROM corrections d WHERE d.session = s.id AND d.status IN ('accepted', 'edited')
-       )) AS correction
-FROM sessions s LEFT JOIN ratings r ON r.session = s.id AND r.kind = 'explicit'
-ORDER BY s.id
-"""
-"""Ratings that people gave, and corrections that were reviewed: nothing else is learned from."""
 
 
 def address(path: str | Path) -> URL | None:
@@ -56,8 +45,8 @@ def address(path: str | Path) -> URL | None:
     return url
 
 
-def read(url: URL) -> tuple[dict[str, Session], list[Quarantined]]:
-    """Every session, in the order of their ids; one that cannot be used is set aside.
+def read(url: URL) -> Iterator[Session | Quarantined]:
+    """Every session as its ``session.json`` would say it, in the order of the ids; a broken one is set aside.
 
     Raises:
         DataError: The database cannot be read.
@@ -65,49 +54,17 @@ def read(url: URL) -> tuple[dict[str, Session], list[Quarantined]]:
     import sqlalchemy as sa
     from sqlalchemy.exc import SQLAlchemyError
 
-    query = sa.text(QUERY).columns(**dict.fromkeys(JSON, sa.JSON()))
     engine = sa.create_engine(url)
     try:
         with engine.connect() as connection:
-            rows = connection.execute(query).mappings().all()
+            sessions = list(select(connection))
     except SQLAlchemyError as error:
         said = " ".join(str(getattr(error, "orig", None) or error).split())
         raise DataError(f"source.path={url.render_as_string()} holds no sessions that can be read: {said}") from error
     finally:
         engine.dispose()
-    sessions: dict[str, Session] = {}
-    quarantined: list[Quarantined] = []
-    for row in rows:
+    for session in sessions:
         try:
-            sessions[row["id"]] = Session.model_validate_json(orjson.dumps(_document(dict(row))))
+            yield parse(SessionFile.of(session).encode()).session(session.id)
         except (TypeError, ValueError) as error:
-            quarantined.append(Quarantined(row["id"], problem(error)))
-    return sessions, quarantined
-
-
-def _document(row: dict[str, Any]) -> dict[str, Any]:
-    instruction, task = _parted(row["prompt"])
-    return {
-        "task": task,
-        "instruction": instruction,
-        "iterations": row["iterations"],
-        "user_rating": row["stars"],
-        "feedback_comment": row["comment"],
-        "what_went_wrong": row["issues"],
-        "lora_version": row["answered"],
-        "success": None if row["status"] is None else row["status"] == "ok",
-        "duration": row["duration"],
-        "agent": row["role"] if row["role"] in get_args(Agent) else None,
-        "answer": row["answer"],
-        "correction": row["correction"],
-        "created": row["time"],
-    }
-
-
-def _parted(prompt: str | list[dict[str, str]]) -> tuple[str, str]:
-    """System messages as the instruction and the others as the input, as a server makes its prompt of them."""
-    if isinstance(prompt, str):
-        return "", prompt
-    told = [turn["content"] for turn in prompt if turn["role"] == "system"]
-    said = [turn["content"] for turn in prompt if turn["role"] != "system"]
-    return ("\n".join(told), "\n".join(said)) if said else ("", "\n".join(told))
+            yield Quarantined(session.id, problem(error))

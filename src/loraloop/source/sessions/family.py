@@ -1,4 +1,4 @@
-"""Sessions of one task by one agent: what was answered well, and what badly."""
+"""Groups sessions of one task by one agent into good and bad answers."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from loraloop.source.sessions.log import Session
-from loraloop.source.sessions.text import answer, asked, collapse
+from loraloop.core.same_task import collapse, task_key
+from loraloop.records import Session
+from loraloop.source.sessions.text import answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +18,7 @@ class Family:
     Attributes:
         good: Distinct high-rated answers by their collapsed text: best rating first, then successful, quick, by id.
         bad: Collapsed low-rated answers.
-        turns: The place of each low-rated answer among them, by session id.
+        turns: The place of each low-rated answer among the low-rated ones, by session id.
     """
 
     good: Mapping[str, str]
@@ -32,8 +33,8 @@ class Family:
     def dealt(self, name: str, rejected: str) -> list[str]:
         """The good answers to set against one low-rated answer.
 
-        They are dealt out in turn: nearly every answer takes part, and pairs grow with the sum of both sides, not with
-        their product.
+        They are dealt out in turn: nearly every answer takes part, and the number of pairs grows with the sum of both
+        sides, not with their product.
         """
         everyone = list(self.good.values())
         share = everyone[self.turns[name] % len(everyone) :: len(self.turns)] if everyone else []
@@ -43,18 +44,18 @@ class Family:
 
 def families(sessions: Mapping[str, Session], low: int, high: int) -> dict[str, Family]:
     """The family of every session, by id; ratings below ``low`` are bad, ``high`` or more good."""
-    kin: dict[tuple[str | None, str], dict[str, Session]] = defaultdict(dict)
+    by_task: dict[tuple[str | None, str], dict[str, Session]] = defaultdict(dict)
     for name, session in sessions.items():
-        kin[session.agent, asked(session)][name] = session
-    return {name: family for group in kin.values() for family in [_family(group, low, high)] for name in group}
+        by_task[task_key(session)][name] = session
+    return {name: family for group in by_task.values() for family in [_family(group, low, high)] for name in group}
 
 
 def _family(group: Mapping[str, Session], low: int, high: int) -> Family:
     answers = {name: answer(one) for name, one in sorted(group.items())}
-    bad = [name for name, text in answers.items() if text and (group[name].user_rating or high) < low]
+    bad = [name for name, text in answers.items() if text and (group[name].stars or high) < low]
     good: dict[str, str] = {}
-    for name in sorted(answers, key=lambda name: _merit(name, group[name])):
-        if answers[name] and (group[name].user_rating or 0) >= high:
+    for name in sorted(answers, key=lambda name: _rank(name, group[name])):
+        if answers[name] and (group[name].stars or 0) >= high:
             good.setdefault(collapse(answers[name]), answers[name])
     return Family(
         good=good,
@@ -63,5 +64,5 @@ def _family(group: Mapping[str, Session], low: int, high: int) -> Family:
     )
 
 
-def _merit(name: str, session: Session) -> tuple[int, bool, float, str]:
-    return -(session.user_rating or 0), not session.success, session.duration or 0, name
+def _rank(name: str, session: Session) -> tuple[int, bool, float, str]:
+    return -(session.stars or 0), not session.success, session.duration or 0, name

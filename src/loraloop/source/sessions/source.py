@@ -1,4 +1,4 @@
-"""The part: rated sessions become examples, and each one that does not says why."""
+"""The config group ``source=sessions``: rated sessions become examples, and each that does not gets a reason."""
 
 from __future__ import annotations
 
@@ -12,18 +12,20 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from loraloop.core.part import part
+from loraloop.core.same_task import collapse, question
 from loraloop.errors import ConfigError, DataError
 from loraloop.protocols import Ocr
-from loraloop.records import Collection, Example, Provenance, Quarantined
+from loraloop.records import Agent, Collection, Example, Provenance, Quarantined, Session
 from loraloop.source.sessions import database
 from loraloop.source.sessions.family import Family, families
-from loraloop.source.sessions.log import Agent, Rating, Session, read
+from loraloop.source.sessions.reading import read
 from loraloop.source.sessions.targets import lacking, target
-from loraloop.source.sessions.text import answer, asked, collapse, situation
+from loraloop.source.sessions.text import answer, situation
 
 _log = logging.getLogger(__name__)
 _SHOWN_IDS = 20
 
+Stars = Annotated[int, Field(ge=1, le=5)]
 _NO_ANSWER = "neither an answer nor a tool call is recorded"
 
 Fate = Literal["corrective", "positive", "pair", "quarantined", "filtered"]
@@ -31,7 +33,7 @@ Fate = Literal["corrective", "positive", "pair", "quarantined", "filtered"]
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """What became of one session: its examples, or the reason why it has none."""
+    """One session's examples, or the reason why it has none."""
 
     id: str
     fate: Fate
@@ -50,12 +52,12 @@ class Sessions:
     """
 
     path: Path | str = Path("examples/sessions")
-    below: Annotated[Rating, Field(ge=2)] = 4
+    below: Annotated[Stars, Field(ge=2)] = 4
     min_corrective: Annotated[int, Field(ge=0)] = 5
     use: Annotated[tuple[Literal["corrective", "positive"], ...], Field(min_length=1)] = ("corrective", "positive")
-    min_positive_rating: Rating = 5
+    min_positive_rating: Stars = 5
     pairs: bool = False
-    rejected_below: Annotated[Rating, Field(ge=2)] = 3
+    rejected_below: Annotated[Stars, Field(ge=2)] = 3
     agents: Annotated[tuple[Agent, ...], Field(min_length=1)] | None = None
 
     @field_validator("path")
@@ -74,7 +76,7 @@ class Sessions:
         return self
 
     def check(self) -> None:
-        """See that the folder or the database is there.
+        """Check that the folder or the database is there.
 
         Raises:
             ConfigError: There is no such folder or database.
@@ -96,13 +98,13 @@ class Sessions:
         """
         self.check()
         url = database.address(self.path)
-        sessions, broken = read(Path(self.path)) if url is None else database.read(url)
-        verdicts = self.judge(sessions)
-        self._demand_enough(verdicts, broken)
-        _log.info("%s: %s", self.path, _summary(verdicts, len(broken)))
-        unusable = [Quarantined(one.id, one.reason) for one in verdicts if one.fate == "quarantined"]
+        sessions, broken = read(Path(self.path) if url is None else url)
+        labelled = self.judge(sessions)
+        self._demand_enough(labelled, broken)
+        _log.info("%s: %s", self.path, _summary(labelled, len(broken)))
+        unusable = [Quarantined(one.id, one.reason) for one in labelled if one.fate == "quarantined"]
         return Collection(
-            examples=tuple(example for one in verdicts for example in one.examples),
+            examples=tuple(example for one in labelled for example in one.examples),
             quarantined=tuple(sorted([*broken, *unusable], key=lambda one: one.item)),
         )
 
@@ -111,7 +113,7 @@ class Sessions:
         return collapse(answer) == collapse(example.output)
 
     def judge(self, sessions: Mapping[str, Session]) -> list[Labelled]:
-        """One verdict per session, in the order of their ids."""
+        """Examples or a reason for every session, in the order of the ids."""
         low = self.rejected_below if self.pairs else self.below
         kin = families(sessions, low=low, high=self.min_positive_rating)
         decide = self._pair if self.pairs else self._teach
@@ -123,53 +125,53 @@ class Sessions:
     def _passed_over(self, name: str, session: Session) -> Labelled | None:
         if self.agents is not None and session.agent not in self.agents:
             return Labelled(name, "filtered", reason=f"agent {session.agent or 'unknown'} is not in source.agents")
-        if session.user_rating is None:
+        if session.rating is None:
             return Labelled(name, "filtered", reason="not rated")
         return None
 
     def _teach(self, name: str, session: Session, family: Family) -> Labelled:
-        rating = session.user_rating or 0
+        rating = session.stars or 0
         if self.below <= rating < self.min_positive_rating:
             return Labelled(name, "filtered", reason=f"rated {rating}: neither bad nor good enough to learn from")
         fate: Fate = "corrective" if rating < self.below else "positive"
         if fate not in self.use:
             return Labelled(name, "filtered", reason=f"rated {rating}: {fate} examples are not in source.use")
         if fate == "positive":
-            return _verdict(name, fate, session, [answer(session)], _NO_ANSWER)
+            return _labelled(name, fate, session, [answer(session)], _NO_ANSWER)
         text = target(session, family.good.values(), family.bad) or ""
         missing = f"no correction, {self._no_sibling}, and no rule that applies: {lacking(session)}"
-        return _verdict(name, fate, session, [text], missing)
+        return _labelled(name, fate, session, [text], missing)
 
     def _pair(self, name: str, session: Session, family: Family) -> Labelled:
-        rating = session.user_rating or 0
+        rating = session.stars or 0
         if rating >= self.rejected_below:
             side = "the chosen side of pairs" if rating >= self.min_positive_rating else "neither chosen nor rejected"
             return Labelled(name, "filtered", reason=f"rated {rating}: {side}")
         if not (rejected := answer(session)):
-            return _verdict(name, "pair", session, [], _NO_ANSWER)
-        return _verdict(name, "pair", session, family.dealt(name, rejected), self._no_sibling, rejected)
+            return _labelled(name, "pair", session, [], _NO_ANSWER)
+        return _labelled(name, "pair", session, family.dealt(name, rejected), self._no_sibling, rejected)
 
     @property
     def _no_sibling(self) -> str:
         return f"no other answer rated {self.min_positive_rating} or more to the same task"
 
-    def _demand_enough(self, verdicts: Sequence[Labelled], broken: Sequence[Quarantined]) -> None:
+    def _demand_enough(self, labelled: Sequence[Labelled], broken: Sequence[Quarantined]) -> None:
         fate = "pair" if self.pairs else "corrective" if "corrective" in self.use else "positive"
-        usable = sum(len(one.examples) for one in verdicts if one.fate == fate)
+        usable = sum(len(one.examples) for one in labelled if one.fate == fate)
         needed = 1 if fate == "positive" else self.min_corrective
-        if usable >= needed and any(one.examples for one in verdicts):
+        if usable >= needed and any(one.examples for one in labelled):
             return
-        others = [(one.id, one.reason or f"made a {one.fate} example") for one in verdicts if one.fate != fate]
+        others = [(one.id, one.reason or f"made a {one.fate} example") for one in labelled if one.fate != fate]
         others += [(one.item, one.reason) for one in broken]
         key = "" if fate == "positive" else f" (source.min_corrective={needed})"
         raise DataError(
-            f"{self.path} holds {len(verdicts) + len(broken)} sessions, from which came {usable} {fate} examples; at "
+            f"{self.path} holds {len(labelled) + len(broken)} sessions, from which came {usable} {fate} examples; at "
             f"least {max(1, needed)} are needed{key}: rate or correct more sessions{', or lower it' if key else ''}."
             + (" The others:" + _reasons(others) if others else "")
         )
 
 
-def _verdict(
+def _labelled(
     name: str, fate: Fate, session: Session, outputs: Sequence[str], missing: str, rejected: str | None = None
 ) -> Labelled:
     examples = tuple(
@@ -179,7 +181,7 @@ def _verdict(
             output=output,
             task=session.agent or "session",
             rejected=rejected,
-            origin=asked(session),
+            origin=question(session),
             provenance=Provenance(source="sessions", session_id=name),
         )
         for output in outputs
@@ -187,7 +189,7 @@ def _verdict(
     )
     if examples:
         return Labelled(name, fate, examples)
-    return Labelled(name, "quarantined", reason=f"rated {session.user_rating}, but {missing}")
+    return Labelled(name, "quarantined", reason=f"rated {session.stars}, but {missing}")
 
 
 def _reasons(others: Iterable[tuple[str, str]]) -> str:
@@ -200,8 +202,8 @@ def _reasons(others: Iterable[tuple[str, str]]) -> str:
     )
 
 
-def _summary(verdicts: Sequence[Labelled], broken: int) -> str:
+def _summary(labelled: Sequence[Labelled], broken: int) -> str:
     counts: dict[str, int] = defaultdict(int, quarantined=broken)
-    for one in verdicts:
+    for one in labelled:
         counts[one.fate] += 1
     return ", ".join(f"{count} {fate}" for fate, count in sorted(counts.items()))

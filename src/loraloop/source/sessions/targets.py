@@ -8,8 +8,11 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from loraloop.source.sessions.log import Session, ToolCall
-from loraloop.source.sessions.text import answer, collapse, render, usable
+from loraloop.core.same_task import collapse
+from loraloop.core.session_file import ISSUES, issue_word
+from loraloop.records import Session
+from loraloop.source.sessions.calls import ToolCall, calls, steps
+from loraloop.source.sessions.text import answer, render, usable
 
 LONGEST_WAIT = 60
 """Seconds; no rule makes an agent wait longer."""
@@ -23,9 +26,9 @@ _WAITS = ("timeout", "wait", "seconds")
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """How an issue is mended: ``mend`` yields corrected calls, best first; ``needs`` says what it looks for."""
+    """How an issue is corrected: ``correct`` yields calls, best first; ``needs`` names what they are made from."""
 
-    mend: Callable[[Session], Iterator[Sequence[ToolCall]]]
+    correct: Callable[[Session], Iterator[Sequence[ToolCall]]]
     needs: str
 
 
@@ -35,14 +38,14 @@ def target(session: Session, siblings: Iterable[str], refused: Collection[str]) 
     Args:
         session: A badly rated session.
         siblings: Answers to the same task that were rated high, best first.
-        refused: Collapsed answers to the same task that were rated low, the session's own among them; no rule may
-            arrive at one.
+        refused: Collapsed answers to the same task that were rated low, the session's own among them; no rule
+            returns one of them.
     """
     own = collapse(answer(session))
     for text in (usable(session.correction), *siblings):
         if text and collapse(text) != own:
             return text
-    return next((text for text in _mended(session) if usable(text) and collapse(text) not in refused), None)
+    return next((text for text in _corrected(session) if usable(text) and collapse(text) not in refused), None)
 
 
 def lacking(session: Session) -> str:
@@ -50,26 +53,24 @@ def lacking(session: Session) -> str:
     if not session.issues:
         return "what_went_wrong is empty"
     return ", ".join(
-        f"{issue!r} needs {rule.needs}" if (rule := RULES.get(_key(issue))) else f"no rule for {issue!r}"
+        f"{label!r} needs {rule.needs}" if (rule := RULES.get(issue_word(issue))) else f"no rule for {label!r}"
         for issue in session.issues
+        for label in [ISSUES.get(issue, issue)]
     )
 
 
-def _mended(session: Session) -> Iterator[str]:
+def _corrected(session: Session) -> Iterator[str]:
     for issue in session.issues:
-        if rule := RULES.get(_key(issue)):
-            yield from map(render, rule.mend(session))
-
-
-def _key(issue: str) -> str:
-    return re.sub(r"[\W_]+", " ", issue).strip().casefold()
+        if rule := RULES.get(issue_word(issue)):
+            yield from map(render, rule.correct(session))
 
 
 def _reread(session: Session) -> Iterator[Sequence[ToolCall]]:
-    """Every unsure reading is made on a crop of twice the resolution and verified before what follows."""
-    calls = [sharper for call in session.calls for sharper in (_sharpened(call) if _unsure(call) else (call,))]
-    if len(calls) > len(session.calls):
-        yield calls
+    """Repeat every unsure reading on a crop of twice the resolution, and verify it before the calls that follow."""
+    recorded = calls(session)
+    sharper = [each for call in recorded for each in (_sharpened(call) if _unsure(call) else (call,))]
+    if len(sharper) > len(recorded):
+        yield sharper
 
 
 def _unsure(call: ToolCall) -> bool:
@@ -84,20 +85,20 @@ def _sharpened(call: ToolCall) -> tuple[ToolCall, ...]:
 
 
 def _choose_again(session: Session) -> Iterator[Sequence[ToolCall]]:
-    """The likeliest wrong call gives way to each recorded alternative.
+    """Replace the call that is most likely wrong by each recorded alternative.
 
     That call is one that failed, else the least confident, else the last. Later iterations are left out: they were
     chosen on screens that the wrong call led to.
     """
-    steps = [step.calls for step in session.steps]
-    places = [(at, nth) for at, calls in enumerate(steps) for nth, call in enumerate(calls) if _others(call)]
+    recorded = [step.calls for step in steps(session)]
+    places = [(at, nth) for at, chosen in enumerate(recorded) for nth, call in enumerate(chosen) if _others(call)]
     if not places:
         return
-    at, nth = min(reversed(places), key=lambda place: _doubt(steps[place[0]][place[1]]))
-    before = [call for calls in steps[:at] for call in calls]
-    calls = steps[at]
-    for other in _others(calls[nth]):
-        yield [*before, *calls[:nth], other, *calls[nth + 1 :]]
+    at, nth = min(reversed(places), key=lambda place: _doubt(recorded[place[0]][place[1]]))
+    before = [call for chosen in recorded[:at] for call in chosen]
+    chosen = recorded[at]
+    for other in _others(chosen[nth]):
+        yield [*before, *chosen[:nth], other, *chosen[nth + 1 :]]
 
 
 def _others(call: ToolCall) -> list[ToolCall]:
@@ -109,17 +110,17 @@ def _doubt(call: ToolCall) -> tuple[bool, float]:
 
 
 def _take_time(session: Session) -> Iterator[Sequence[ToolCall]]:
-    """The call that ran out of time is split in two, or waits longer, within a bound.
+    """Split the call that ran out of time in two, or let it wait longer, within a bound.
 
     That call is one that failed, else the one that took longest, else the last.
     """
-    calls = session.calls
-    if not calls:
+    made = calls(session)
+    if not made:
         return
-    nth = min(reversed(range(len(calls))), key=lambda index: (not calls[index].error, -(calls[index].seconds or 0)))
-    for instead in (_halves(calls[nth]), _longer(calls[nth])):
+    nth = min(reversed(range(len(made))), key=lambda index: (not made[index].error, -(made[index].seconds or 0)))
+    for instead in (_halves(made[nth]), _longer(made[nth])):
         if instead:
-            yield [*calls[:nth], *instead, *calls[nth + 1 :]]
+            yield [*made[:nth], *instead, *made[nth + 1 :]]
 
 
 def _halves(call: ToolCall) -> tuple[ToolCall, ...]:
@@ -149,8 +150,8 @@ def _number(value: Any) -> float | None:
 
 
 RULES = {
-    "ocr confidence low": Rule(_reread, f"a recorded reading below {SURE}% confidence"),
-    "wrong action selected": Rule(_choose_again, "a recorded alternative action"),
+    "ocr_confidence_low": Rule(_reread, f"a recorded reading below {SURE}% confidence"),
+    "wrong_action_selected": Rule(_choose_again, "a recorded alternative action"),
     "timeout": Rule(_take_time, f"a recorded call that can be split or wait longer within {LONGEST_WAIT} s"),
 }
-"""By issue, lower case, words parted by one space."""
+"""By the issue's word (:data:`loraloop.core.session_file.ISSUES`)."""

@@ -4,51 +4,38 @@ from __future__ import annotations
 
 import json
 import re
-import unicodedata
 from collections.abc import Iterable
 from itertools import groupby
 
 from pydantic import JsonValue
 
-from loraloop.source.sessions.log import Session, ToolCall
+from loraloop.core.same_task import collapse
+from loraloop.records import Session
+from loraloop.source.sessions.calls import ToolCall, calls, steps
 
 # Bytes are tokens for a byte-level model, so a plain word goes without quotes.
 _PLAIN = re.compile(r"\w([\w .:/@%+-]*[\w.:/@%+-])?")
 _PLACEHOLDER = re.compile(r"manual review (is )?(needed|required)", re.IGNORECASE)
 
 
-def collapse(text: str) -> str:
-    """``text`` in Unicode's composed form with every run of white space as one space."""
-    return " ".join(unicodedata.normalize("NFC", text).split())
-
-
-def task_key(task: str) -> str:
-    """What makes two tasks the same: their words, whatever the case and the final punctuation."""
-    return collapse(task).casefold().rstrip(" .!?")
-
-
-def asked(session: Session) -> str:
-    """The :func:`task_key` of everything that was asked."""
-    return task_key(f"{session.instruction}\n{session.task}")
-
-
 def situation(session: Session) -> str:
     """The task and, on a second line, the screens up to the first call, repeats left out.
 
-    Later screens show what the calls did, which is not known when the answer is due. A task without screens is what a
-    server was asked, and stays as it is, lines and all: the adapter is to answer the same prompt again.
+    Later screens show what the calls did, which is not known when the answer is due. A task without screens was asked
+    of a server and keeps its lines: the adapter is trained on the prompt that it will be asked with.
     """
-    if not session.steps:
+    recorded = steps(session)
+    if not recorded:
         return session.task
-    acted = next((nth for nth, step in enumerate(session.steps) if step.calls), len(session.steps))
-    seen = (collapse(step.screenshot_summary or "") for step in session.steps[: acted + 1])
+    acted = next((nth for nth, step in enumerate(recorded) if step.calls), len(recorded))
+    seen = (collapse(step.screenshot_summary or "") for step in recorded[: acted + 1])
     screens = " > ".join(text for text, _ in groupby(filter(None, seen)))
     return collapse(session.task) + (f"\nScreen: {screens}" if screens else "")
 
 
 def answer(session: Session) -> str:
     """The text or plan that the agent gave, else its calls; empty if it gave none or a placeholder."""
-    return usable(session.answer) or usable(render(session.calls))
+    return usable(session.answer) or usable(render(calls(session)))
 
 
 def usable(text: str | None) -> str:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import glob
-import hashlib
 import io
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -15,6 +13,8 @@ from typing import Any
 import numpy as np
 
 from loraloop.core import atomic
+from loraloop.core.hashing import sha256, sha256_json
+from loraloop.core.progress import track
 from loraloop.errors import DataError
 from loraloop.source.vault import degrade, drawing, fonts
 from loraloop.source.vault.degrade import Pixels
@@ -77,7 +77,7 @@ def sidecar(image: Path) -> str | None:
     return text
 
 
-def drawn(folder: Path, seed: int, count: int, looks: Sequence[drawing.Look], track: Callable[..., Any]) -> list[Path]:
+def drawn(folder: Path, seed: int, count: int, looks: Sequence[drawing.Look]) -> list[Path]:
     """Synthetic vaults as PNGs with sidecars below ``folder``: drawn once, reused while nothing they depend on changed.
 
     Args:
@@ -85,13 +85,12 @@ def drawn(folder: Path, seed: int, count: int, looks: Sequence[drawing.Look], tr
         seed: Seed of the drawings.
         count: Number of vaults.
         looks: Looks, taken in turn.
-        track: Wraps the iteration over the vaults to draw, to show progress.
     """
     target = folder / _digest(seed=seed, count=count, looks=looks, faces=fonts.found(drawing.PLAIN.faces), code=_code())
     names = [f"{index:05d}-{looks[index % len(looks)]}" for index in range(count)]
     try:
         with atomic.folder(target) as beside:
-            for index, name in enumerate(track(names)):
+            for index, name in enumerate(track(names, "drawing vaults", "vault", count)):
                 vault = drawing.draw(seed, index, looks[index % len(looks)])
                 (beside / f"{name}.png").write_bytes(png(vault.pixels))
                 (beside / f"{name}.txt").write_text(vault.text + "\n", "utf-8")
@@ -107,8 +106,9 @@ def copied(picture: Picture, copy: int, folder: Path, seed: int, degrees: float,
 
     The same (seed, index, copy) damages the same image in the same way; the file below ``folder`` is made once.
     """
-    sha256 = hashlib.sha256(picture.path.read_bytes()).hexdigest()
-    key = _digest(image=sha256, place=(seed, picture.index, copy), degrees=degrees, noise=noise, code=_code())
+    key = _digest(
+        image=sha256(picture.path), place=(seed, picture.index, copy), degrees=degrees, noise=noise, code=_code()
+    )
     file = folder / f"{key}.png"
     if not file.exists():
         rng = np.random.default_rng([seed, picture.index, copy])
@@ -139,10 +139,10 @@ def png(pixels: Pixels) -> bytes:
 
 
 def _digest(**settings: Any) -> str:
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+    return sha256_json(settings)[:16]
 
 
 @cache
 def _code() -> str:
     """Hash of the source that makes the images: a change to it makes earlier ones stale."""
-    return hashlib.sha256(b"".join(file.read_bytes() for file in SOURCES)).hexdigest()
+    return sha256(b"".join(file.read_bytes() for file in SOURCES))

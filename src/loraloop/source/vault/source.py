@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from loraloop.core.part import part
+from loraloop.core.progress import track
 from loraloop.errors import ConfigError, DataError
 from loraloop.protocols import Ocr
 from loraloop.records import Collection, Example, Page, Provenance, Quarantined
@@ -161,8 +160,7 @@ class Vault:
         return bool(Levenshtein.normalized_similarity(*texts) > CHARACTER_ACCURACY)
 
     def _files(self) -> list[Path]:
-        track = partial(_track, description="Drawing vaults")
-        files = pictures.drawn(self.cache, self.seed, self.synthetic, self.looks, track) if self.synthetic else []
+        files = pictures.drawn(self.cache, self.seed, self.synthetic, self.looks) if self.synthetic else []
         return files if self.path is None or self._read_before else files + pictures.find(self.path)
 
     def _pictures(self) -> tuple[list[Picture], list[Quarantined]]:
@@ -238,15 +236,7 @@ def _read(ocr: Ocr | None, found: Sequence[Picture]) -> Iterable[Page]:
     if ocr is None or not found:
         return ()
     pages = ocr.read(picture.path for picture in found)
-    return cast("Iterable[Page]", _track(pages, description="Reading vaults", total=len(found)))
-
-
-def _track(items: Any, description: str, total: int | None = None) -> Any:
-    from rich.console import Console
-    from rich.progress import track
-
-    shown = sys.stderr.isatty()
-    return track(items, description, total, console=Console(stderr=True), disable=not shown, transient=True)
+    return track(pages, "reading vaults", "page", len(found))
 
 
 def _nothing(images: int, aside: Sequence[Quarantined]) -> str:

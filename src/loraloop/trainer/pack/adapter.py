@@ -1,4 +1,4 @@
-"""A member's adapter as one flat vector: initialised by PEFT, saved by PEFT."""
+"""A trial's adapter as one flat vector: initialised by PEFT, saved by PEFT."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def initial(model: PreTrainedModel, lora: Lora, seed: int) -> Adapter:
 
 
 def split(flat: Tensor, layers: dict[str, Shape], rank: int) -> Iterator[tuple[str, Tensor, Tensor]]:
-    """Views of ``[members, parameters]``: layer, A ``[members, rank, inputs]`` and B ``[members, outputs, rank]``."""
+    """Views of ``[trials, parameters]``: layer, A ``[trials, rank, inputs]`` and B ``[trials, outputs, rank]``."""
     start = 0
     for name, (inputs, outputs) in layers.items():
         middle, end = start + rank * inputs, start + rank * (inputs + outputs)

@@ -1,4 +1,4 @@
-"""Rows of several members in one forward pass, and what it says of each member."""
+"""Rows of several trials in one forward pass, and what it says of each trial."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from loraloop.trainer.encode import IGNORED, Encoded
+from loraloop.core.tokens import IGNORED
+from loraloop.trainer.encode import Encoded
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,14 +18,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The rows of every member, one member after the other, padded to one length.
+    """The rows of every trial, one trial after the other, padded to one length.
 
     Attributes:
         scored: ``[rows, length - 1]``: whether the next token is one that the loss falls on.
         targets: The tokens at the scored positions, in order.
-        counts: Scored tokens of each member.
-        lengths: Longest row of each member, to which its batch would be padded alone.
-        tokens: Tokens of each member, padding excluded.
+        counts: Scored tokens of each trial.
+        lengths: Longest row of each trial, to which its batch would be padded alone.
+        tokens: Tokens of each trial, padding excluded.
     """
 
     ids: Tensor
@@ -36,12 +37,12 @@ class Batch:
     tokens: list[int]
 
     @classmethod
-    def collate(cls, members: Sequence[Sequence[Encoded]], pad: int, device: Device) -> Batch:
-        """Put together as many rows of each member."""
+    def collate(cls, trials: Sequence[Sequence[Encoded]], pad: int, device: Device) -> Batch:
+        """Put together as many rows of each trial."""
         import torch
         from torch.nn.utils.rnn import pad_sequence
 
-        rows = [row for member in members for row in member]
+        rows = [row for trial in trials for row in trial]
         ids = pad_sequence([torch.tensor(row.input_ids) for row in rows], batch_first=True, padding_value=pad)
         labels = pad_sequence([torch.tensor(row.labels) for row in rows], batch_first=True, padding_value=IGNORED)[
             :, 1:
@@ -54,14 +55,14 @@ class Batch:
             attention=attention.to(device),
             scored=scored.to(device),
             targets=labels[scored].to(device),
-            counts=scored.view(len(members), -1).sum(1).tolist(),
-            lengths=sizes.view(len(members), -1).amax(1).tolist(),
-            tokens=sizes.view(len(members), -1).sum(1).tolist(),
+            counts=scored.view(len(trials), -1).sum(1).tolist(),
+            lengths=sizes.view(len(trials), -1).amax(1).tolist(),
+            tokens=sizes.view(len(trials), -1).sum(1).tolist(),
         )
 
 
 Sums = Callable[[Batch], "Tensor"]
-"""Negative log-likelihood, entropy and right guesses of each member, summed over scored tokens: ``[3, members]``."""
+"""Negative log-likelihood, entropy and right guesses of each trial, summed over scored tokens: ``[3, trials]``."""
 
 
 @contextmanager

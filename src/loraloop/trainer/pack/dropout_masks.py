@@ -1,4 +1,4 @@
-"""Dropout masks as each member would have drawn them alone."""
+"""Dropout masks as each trial would have drawn them alone."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 class DropoutMasks:
-    """The random states of a pack's members; those of equal seed and dropout would draw equal masks, and share them.
+    """The random states of a pack's trials; those of equal seed and dropout would draw equal masks, and share them.
 
     Args:
-        keys: Seed and dropout probability of each member.
+        keys: Seed and dropout probability of each trial.
         device: Where masks are needed.
     """
 
@@ -28,11 +28,11 @@ class DropoutMasks:
 
     @property
     def tokens(self) -> int:
-        """Tokens of each member in the batch, padding included."""
+        """Tokens of each trial in the batch, padding included."""
         return self._rows * self._length
 
     def keep(self, kept: Sequence[int]) -> None:
-        """Drop all members but those at the positions ``kept``."""
+        """Drop all trials but those at the positions ``kept``."""
         self._keys = [self._keys[index] for index in kept]
 
     def iterate(self) -> None:
@@ -43,11 +43,11 @@ class DropoutMasks:
             torch.empty((), dtype=torch.int64, device=generator.device).random_(generator=generator)
 
     def begin(self, rows: int, length: int, lengths: Sequence[int]) -> None:
-        """Say what comes next: rows per member, their padded length here, and in each member's own batch."""
+        """Say what comes next: rows per trial, their padded length here, and in each trial's own batch."""
         self._rows, self._length, self._lengths = rows, length, lengths
 
     def drop(self, x: Tensor) -> Tensor:
-        """Dropout of ``[members, tokens, features]``."""
+        """Dropout of ``[trials, tokens, features]``."""
         import torch
 
         if not any(rate for _, rate in self._keys):
@@ -59,7 +59,7 @@ class DropoutMasks:
         return x * torch.stack([masks[key] for key in self._keys])
 
     def _mask(self, x: Tensor, key: tuple[int, float], length: int) -> Tensor:
-        """A mask drawn in the shape of the member's own batch, then padded: ``[tokens, features]``."""
+        """A mask drawn in the shape of the trial's own batch, then padded: ``[tokens, features]``."""
         from torch.nn import functional
 
         _, rate = key

@@ -44,7 +44,7 @@ def _reasons(settings: Sft, lora: Lora, model: PreTrainedModel) -> list[tuple[st
         (f"lora.init={lora.init} changes the base", lora.init not in INITIALISATIONS),
         ("trainer.packing puts several rows into one sequence", packing),
         ("trainer.gradient_checkpointing=true would draw dropout twice", settings.gradient_checkpointing is True),
-        ("the base drops out activations itself, one mask for all members", _drops(model)),
+        ("the base drops out activations itself, one mask for all trials", _drops(model)),
         ("the base routes tokens to experts", _routes(model)),
         ("the base lies on several devices", len({value.device for value in model.parameters()}) > 1),
         ("several processes train together", int(os.environ.get("WORLD_SIZE", "1")) > 1),
@@ -60,10 +60,10 @@ def capacity(
     quantization: str = "none",
     dtype: str = "float32",
 ) -> int:
-    """How many members fit into memory at once beside the base; at least 1.
+    """How many trials fit into memory at once beside the base; at least 1.
 
     Args:
-        settings: The members' common settings.
+        settings: The trials' common settings.
         loras: Their adapters; the largest counts.
         model: The base; on the meta device, room is left for its weights.
         lengths: Tokens of each training row.

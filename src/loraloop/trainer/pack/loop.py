@@ -9,12 +9,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 
+from loraloop.core.progress import Progress
 from loraloop.errors import ConfigError
 from loraloop.records import Dataset, LoadedModel, Row, Training
 from loraloop.trainer import estimate, fit, memory
 from loraloop.trainer.choices import choose
 from loraloop.trainer.encode import Encoded, trainable
-from loraloop.trainer.monitor import progress
 from loraloop.trainer.pack import adapter
 from loraloop.trainer.pack.base import frozen
 from loraloop.trainer.pack.batch import scoring
@@ -28,45 +28,45 @@ from loraloop.trainer.pack.training_state import TrialState
 log = logging.getLogger(__name__)
 
 
-def train(loaded: LoadedModel, members: Sequence[PackedTrial], data: Dataset) -> list[Training | Exception]:
-    """Train the members at once on one frozen base, each as :meth:`Sft.train` would have trained it alone.
+def train(loaded: LoadedModel, packed_trials: Sequence[PackedTrial], data: Dataset) -> list[Training | Exception]:
+    """Train the trials at once on one frozen base, each as :meth:`Sft.train` would have trained it alone.
 
-    Members have their own initialisation, row order, AdamW, learning rate, schedule, clipping and metrics. In fp32
+    Trials have their own initialisation, row order, AdamW, learning rate, schedule, clipping and metrics. In fp32
     losses and weights are those of solo runs but for float rounding: a matrix product of more rows rounds otherwise.
     That is 1e-6 of the loss where training is stable, and grows with the training's own instability. The same holds
     for dropout on a CPU, where the masks are drawn as the solo run draws them; on a GPU, masks are as likely but not
     the same. bf16 and NF4 (whose adapters TRL keeps in bf16) round to three digits, and differ by as much.
 
-    A member whose loss is not finite, or whose ``on_evaluation`` ends it, leaves; the others go on as if it had never
+    A trial whose loss is not finite, or whose ``on_evaluation`` ends it, leaves; the others go on as if it had never
     been there. Checkpoints are not written: ``save_steps`` and ``keep_checkpoints`` have no effect, and neither has
     ``gradient_checkpointing=auto``.
 
     Args:
         loaded: The base model, without an adapter; it is left as it was found.
-        members: What to train; they differ in ``PACKABLE_LORA`` and ``PACKABLE_TRAINER`` alone.
+        packed_trials: What to train; they differ in ``PACKABLE_LORA`` and ``PACKABLE_TRAINER`` alone.
         data: The rows of all.
 
     Returns:
-        Each member's training, or the exception that ended it and left no adapter. ``seconds`` is its share of the
+        Each trial's training, or the exception that ended it and left no adapter. ``seconds`` is its share of the
         time in which the pack trained, ``peak_memory_bytes`` the whole pack's.
 
     Raises:
-        ConfigError: The members cannot be packed, or not together.
+        ConfigError: The trials cannot be packed, or not together.
         TrainingError: Too many rows without a trainable token.
     """
-    require_alike(members)
-    reasons = (obstacle(member.settings, member.lora, loaded.model) for member in members)
+    require_alike(packed_trials)
+    reasons = (obstacle(packed.settings, packed.lora, loaded.model) for packed in packed_trials)
     if reason := next((reason for reason in reasons if reason), None):
         raise ConfigError(f"this job cannot be packed: {reason}. Take hydra/launcher=basic")
-    return _Pack(loaded, members, data).train()
+    return _Pack(loaded, packed_trials, data).train()
 
 
 class _Pack:
-    """A pack in the course of its training; members of equal rank stand together."""
+    """A pack while it trains; trials of equal rank stand side by side."""
 
-    def __init__(self, loaded: LoadedModel, members: Sequence[PackedTrial], data: Dataset) -> None:
-        self.loaded, self.model, self.members, self.data = loaded, loaded.model, members, data
-        self.settings = members[0].settings
+    def __init__(self, loaded: LoadedModel, packed_trials: Sequence[PackedTrial], data: Dataset) -> None:
+        self.loaded, self.model, self.packed_trials, self.data = loaded, loaded.model, packed_trials, data
+        self.settings = packed_trials[0].settings
         self.rows = self._usable(data.train, "training")
         self.validation = sorted(self._usable(data.validation, "validation"), key=lambda row: len(row.input_ids))
         lengths = [len(row.input_ids) for row in self.rows]
@@ -92,30 +92,30 @@ class _Pack:
             peak = memory.peak(self.model.device)
             kept = {index: self._keep(trial, peak) for index, trial in self.trials.items()}
         outcomes: dict[int, Training | Exception] = {**kept, **self.ended}
-        return [outcomes[index] for index in range(len(self.members))]
+        return [outcomes[index] for index in range(len(self.packed_trials))]
 
     def _enrol(self) -> None:
-        """Make a trial of every member that fits the base, in the order of their ranks."""
-        for index in sorted(range(len(self.members)), key=lambda index: self.members[index].lora.r):
-            member = self.members[index]
+        """Begin with every trial that fits the base, in the order of their ranks."""
+        for index in sorted(range(len(self.packed_trials)), key=lambda index: self.packed_trials[index].lora.r):
+            packed = self.packed_trials[index]
             with self._ending(index):
-                member.lora.check_model(self.model)
-                member.settings.check_model(self.model.config)
-                fit.prepare(member.output, None, {})
-                self._announce(member)
-                start = adapter.initial(self.model, member.lora, member.settings.seed)
-                self.trials[index] = TrialState(member, start, self.steps)
+                packed.lora.check_model(self.model)
+                packed.settings.check_model(self.model.config)
+                fit.prepare(packed.output, None, {})
+                self._announce(packed)
+                start = adapter.initial(self.model, packed.lora, packed.settings.seed)
+                self.trials[index] = TrialState(packed, start, self.steps)
 
-    def _announce(self, member: PackedTrial) -> None:
+    def _announce(self, packed: PackedTrial) -> None:
         """Log what :meth:`Sft.train` logs before it begins."""
         price = self.settings.cost_per_hour / 3600
-        expected = member.settings.estimate(self.loaded, member.lora, self.data).seconds if price else 0.0
-        member.run.params({f"trainer.chosen.{name}": value for name, value in asdict(self.choices).items()})
-        member.run.metrics({"estimate/cost": price * expected})
+        expected = packed.settings.estimate(self.loaded, packed.lora, self.data).seconds if price else 0.0
+        packed.run.params({f"trainer.chosen.{name}": value for name, value in asdict(self.choices).items()})
+        packed.run.metrics({"estimate/cost": price * expected})
 
     def _train(self) -> None:
         trials = self.trials.values()
-        keys = [(trial.member.settings.seed, trial.member.lora.dropout) for trial in trials]
+        keys = [(trial.packed.settings.seed, trial.packed.lora.dropout) for trial in trials]
         stack = AdapterStack([trial.adapter for trial in trials], DropoutMasks(keys, self.model.device))
         log.info(
             "%d trials train at once: micro_batch=%d, accumulation=%d, bf16=%s",
@@ -124,13 +124,13 @@ class _Pack:
             self.choices.accumulation,
             self.choices.bf16,
         )
-        with stack.attached(self.model), scoring(self.model) as sums, progress() as bar:
-            self.passes = PackSteps(self.model, stack, sums, self.choices, self.loaded.tokenizer.pad_token_id)
+        shown = Progress(f"training {len(trials)}", "step", self.steps, keep=True)
+        with stack.attached(self.model), scoring(self.model) as sums, shown as progress:
+            self.pack_steps = PackSteps(self.model, stack, sums, self.choices, self.loaded.tokenizer.pad_token_id)
             self._hold()
-            task = bar.add_task(f"training {len(trials)}", total=self.steps, loss="", speed="")
             for epoch in range(math.ceil(self.steps / self.steps_per_epoch)):
                 for _ in self._epoch(epoch):
-                    bar.update(task, advance=1, **self._seen())
+                    progress.update(self.step, self._facts())
         if not self.validation:
             for trial in trials:
                 trial.log_rest(self.step)
@@ -138,7 +138,7 @@ class _Pack:
     def _epoch(self, epoch: int) -> Iterator[None]:
         """The steps of an epoch, up to the last of all."""
         settings, size = self.settings, self.settings.rows_per_step
-        self.passes.stack.noise.iterate()
+        self.pack_steps.stack.masks.iterate()
         for trial in self.trials.values():
             trial.begin_epoch(self.rows, epoch)
         for start in range(0, len(self.rows), size):
@@ -155,7 +155,7 @@ class _Pack:
         began = time.perf_counter()
         trials = list(self.trials.values())
         self.step += 1
-        self.passes.learn(trials, part)
+        self.pack_steps.learn(trials, part)
         for index, trial in self.trials.items():
             with self._ending(index):
                 trial.step(self.step)
@@ -171,50 +171,52 @@ class _Pack:
         """Score the validation rows, and let those who watch end their trials."""
         if not self.validation or not self.trials:
             return
-        scores = self.passes.validate(self.validation, len(self.trials))
+        scores = self.pack_steps.validate(self.validation, len(self.trials))
         for (index, trial), (loss, entropy, accuracy) in zip(self.trials.items(), scores, strict=True):
             metrics = {"eval/loss": loss, "eval/entropy": entropy, "eval/mean_token_accuracy": accuracy}
             trial.record(self.step, metrics)
             with self._ending(index):
-                if trial.member.on_evaluation:
-                    trial.member.on_evaluation(self.step, loss)
+                if trial.packed.on_evaluation:
+                    trial.packed.on_evaluation(self.step, loss)
         self._close_ranks()
 
     @contextmanager
     def _ending(self, index: int) -> Iterator[None]:
-        """Within the context, which does work for one member alone, an error ends the training of that one alone."""
+        """Within the context, which does work for one trial alone, an error ends the training of that one alone."""
         try:
             yield
         except Exception as error:
             self.ended[index] = error
 
     def _close_ranks(self) -> None:
-        """Let the pack shrink by the members whose training has ended."""
+        """Let the pack shrink by the trials whose training has ended."""
         kept = [position for position, index in enumerate(self.trials) if index not in self.ended]
         if len(kept) < len(self.trials):
             self.trials = {index: trial for index, trial in self.trials.items() if index not in self.ended}
-            self.passes.stack.keep(kept)
+            self.pack_steps.stack.keep(kept)
             self._hold()
 
     def _hold(self) -> None:
-        for trial, (weights, grads) in zip(self.trials.values(), self.passes.stack.rows(), strict=True):
+        for trial, (weights, grads) in zip(self.trials.values(), self.pack_steps.stack.rows(), strict=True):
             trial.hold(weights, grads)
 
-    def _seen(self) -> dict[str, str]:
-        """What the progress bar shows."""
+    def _facts(self) -> str:
+        """What is shown with the progress."""
         trials = self.trials.values()
         speed = sum(trial.tokens for trial in trials) / max(sum(trial.seconds for trial in trials), 1e-9)
-        return {"loss": f"{len(trials)} trials", "speed": f"{speed:,.0f} tokens/s"}
+        losses = [row["train/loss"] for trial in trials for row in trial.history[-1:] if "train/loss" in row]
+        lowest = [f"lowest loss {min(losses):.3f}"] if losses else []
+        return ", ".join([f"{len(trials)} trials", *lowest, f"{speed:,.0f} tokens/s"])
 
     def _keep(self, trial: TrialState, peak: int) -> Training | Exception:
         """Save a trained adapter, and say what it took."""
-        member, count = trial.member, trial.weights.numel()
+        packed, count = trial.packed, trial.weights.numel()
         try:
             trial.require_finite_weights()
-            folder = adapter.save(self.model, member.lora, trial.adapter, trial.weights.detach(), member.output)
+            folder = adapter.save(self.model, packed.lora, trial.adapter, trial.weights.detach(), packed.output)
         except Exception as error:
             return error
-        member.run.metrics({"final/cost": self.settings.cost_per_hour * trial.seconds / 3600}, step=self.step)
+        packed.run.metrics({"final/cost": self.settings.cost_per_hour * trial.seconds / 3600}, step=self.step)
         return Training(
             adapter=folder,
             trainable_parameters=count,

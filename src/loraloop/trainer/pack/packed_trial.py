@@ -23,11 +23,11 @@ class PackedTrial:
     """One trial of a pack.
 
     Attributes:
-        settings: The trainer's settings; they differ from those of other members in ``PACKABLE_TRAINER`` alone.
-        lora: The adapter's shape; it differs from those of other members in ``PACKABLE_LORA`` alone.
+        settings: The trainer's settings; they differ from those of other trials in ``PACKABLE_TRAINER`` alone.
+        lora: The adapter's shape; it differs from those of other trials in ``PACKABLE_LORA`` alone.
         run: Where its metrics go, under the keys and at the steps of :meth:`Sft.train`.
         output: Folder for ``adapter/``.
-        on_evaluation: Called after every validation; raises PrunedError to end this member's training.
+        on_evaluation: Called after every validation; raises PrunedError to end this trial's training.
     """
 
     settings: Sft
@@ -37,24 +37,24 @@ class PackedTrial:
     on_evaluation: EvaluationCallback | None = None
 
 
-def require_alike(members: Sequence[PackedTrial]) -> None:
-    """Hold the members' settings against those of the first.
+def require_alike(trials: Sequence[PackedTrial]) -> None:
+    """Hold the trials' settings against those of the first.
 
     Raises:
         ConfigError: A field differs that decides how the whole pack trains.
     """
-    first = _shared(members[0])
+    first = _shared(trials[0])
     problems = [
-        f"{key} is {value} for one member of the pack and {first[key]} for another: train them apart"
-        for member in members[1:]
-        for key, value in _shared(member).items()
+        f"{key} is {value} for one trial of the pack and {first[key]} for another: train them apart"
+        for trial in trials[1:]
+        for key, value in _shared(trial).items()
         if value != first[key]
     ]
     if problems:
         raise ConfigError(*dict.fromkeys(problems))
 
 
-def _shared(member: PackedTrial) -> dict[str, Any]:
-    trainer = {f"trainer.{key}": value for key, value in asdict(member.settings).items() if key not in PACKABLE_TRAINER}
-    lora = {f"lora.{key}": value for key, value in vars(member.lora).items() if key not in PACKABLE_LORA}
+def _shared(trial: PackedTrial) -> dict[str, Any]:
+    trainer = {f"trainer.{key}": value for key, value in asdict(trial.settings).items() if key not in PACKABLE_TRAINER}
+    lora = {f"lora.{key}": value for key, value in vars(trial.lora).items() if key not in PACKABLE_LORA}
     return trainer | lora

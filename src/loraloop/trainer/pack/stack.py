@@ -1,4 +1,4 @@
-"""The adapters of a pack side by side: hooks on the frozen base's linear layers add every member's own update."""
+"""The adapters of a pack side by side: hooks on the frozen base's linear layers add every trial's own update."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 
 class RankGroup:
-    """The adapters of neighbouring members that have one rank, so that nothing is padded.
+    """The adapters of neighbouring trials that have one rank, so that nothing is padded.
 
     Args:
-        adapters: What the members started from.
+        adapters: What the trials started from.
         rows: Their weights now.
 
     Attributes:
-        weights: ``[members, parameters]``; a row is one member's adapter.
+        weights: ``[trials, parameters]``; a row is one trial's adapter.
         grads: The gradients of ``weights``.
-        layers: By layer, A ``[members, rank, inputs]`` and B ``[members, outputs, rank]`` as leaves of autograd that
+        layers: By layer, A ``[trials, rank, inputs]`` and B ``[trials, outputs, rank]`` as leaves of autograd that
             share memory with ``weights``.
     """
 
@@ -50,7 +50,7 @@ class RankGroup:
             yield from zip(self.layers[name], grads, strict=True)
 
     def add(self, layer: str, x: Tensor, out: Tensor) -> Tensor:
-        """``out + scaling * x A' B'`` for ``[members, tokens, features]`` (arXiv 2106.09685, eq. 3)."""
+        """``out + scaling * x A' B'`` for ``[trials, tokens, features]`` (arXiv 2106.09685, eq. 3)."""
         import torch
 
         a, b = self.layers[layer]
@@ -62,52 +62,52 @@ class RankGroup:
 
 
 class AdapterStack:
-    """All adapters of a pack, one slab per rank.
+    """All adapters of a pack, one group per rank.
 
     Args:
-        adapters: Of the members; those of equal rank stand together.
-        noise: Draws the dropout masks.
+        adapters: Of the trials; those of equal rank stand together.
+        masks: Draws the dropout masks.
     """
 
-    def __init__(self, adapters: Sequence[Adapter], noise: DropoutMasks) -> None:
-        self.noise = noise
+    def __init__(self, adapters: Sequence[Adapter], masks: DropoutMasks) -> None:
+        self.masks = masks
         self._build(adapters, [adapter.flat for adapter in adapters])
 
     def _build(self, adapters: Sequence[Adapter], rows: Sequence[Tensor]) -> None:
-        self.slabs: list[RankGroup] = []
+        self.groups: list[RankGroup] = []
         self.size = len(adapters)
         for rank in dict.fromkeys(adapter.rank for adapter in adapters):
-            group = [index for index, adapter in enumerate(adapters) if adapter.rank == rank]
-            self.slabs.append(RankGroup([adapters[index] for index in group], [rows[index] for index in group]))
+            places = [index for index, adapter in enumerate(adapters) if adapter.rank == rank]
+            self.groups.append(RankGroup([adapters[index] for index in places], [rows[index] for index in places]))
 
     def rows(self) -> list[tuple[Tensor, Tensor]]:
-        """Each member's weights and their gradients, as views."""
-        return [pair for slab in self.slabs for pair in zip(slab.weights, slab.grads, strict=True)]
+        """Each trial's weights and their gradients, as views."""
+        return [pair for group in self.groups for pair in zip(group.weights, group.grads, strict=True)]
 
     def keep(self, kept: Sequence[int]) -> None:
-        """Drop all members but those at the positions ``kept``; gradients are zero afterwards."""
-        adapters = [adapter for slab in self.slabs for adapter in slab.adapters]
+        """Drop all trials but those at the positions ``kept``; gradients are zero afterwards."""
+        adapters = [adapter for group in self.groups for adapter in group.adapters]
         rows = self.rows()
-        self.noise.keep(kept)
+        self.masks.keep(kept)
         self._build([adapters[index] for index in kept], [rows[index][0] for index in kept])
 
     def clear(self) -> None:
         """Set all gradients to zero."""
-        for slab in self.slabs:
-            slab.grads.zero_()
+        for group in self.groups:
+            group.grads.zero_()
 
     def backward(self, loss: Tensor) -> None:
-        """Add the gradient of ``loss`` to every member's own."""
+        """Add the gradient of ``loss`` to every trial's own."""
         import torch
 
-        leaves, grads = zip(*(pair for slab in self.slabs for pair in slab.pairs()), strict=True)
+        leaves, grads = zip(*(pair for group in self.groups for pair in group.pairs()), strict=True)
         for total, grad in zip(grads, torch.autograd.grad(loss, leaves), strict=True):
             total.add_(grad)
 
     @contextmanager
     def attached(self, model: PreTrainedModel) -> Iterator[None]:
-        """Within the context, ``model`` adapts each member's rows with its own adapter; no module is replaced."""
-        names = self.slabs[0].layers
+        """Within the context, ``model`` adapts each trial's rows with its own adapter; no module is replaced."""
+        names = self.groups[0].layers
         handles = [model.get_submodule(name).register_forward_hook(self._hook(name)) for name in names]
         try:
             yield
@@ -119,21 +119,21 @@ class AdapterStack:
         def add(layer: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
             import torch
 
-            x = self._by_member(name, inputs[0])
+            x = self._by_trial(name, inputs[0])
             out = output.reshape(self.size, -1, output.shape[-1])
             if layer.training:
-                x = self.noise.drop(x)
-            sizes = [len(slab.adapters) for slab in self.slabs]
-            parts = zip(self.slabs, x.split(sizes), out.split(sizes), strict=True)
-            added = [slab.add(name, one, other) for slab, one, other in parts]
+                x = self.masks.drop(x)
+            sizes = [len(group.adapters) for group in self.groups]
+            parts = zip(self.groups, x.split(sizes), out.split(sizes), strict=True)
+            added = [group.add(name, one, other) for group, one, other in parts]
             return (added[0] if len(added) == 1 else torch.cat(added)).view_as(output)
 
         return add
 
-    def _by_member(self, name: str, x: Tensor) -> Tensor:
-        if x.numel() != self.size * self.noise.tokens * x.shape[-1]:
+    def _by_trial(self, name: str, x: Tensor) -> Tensor:
+        if x.numel() != self.size * self.masks.tokens * x.shape[-1]:
             raise ModelError(
-                f"{name} is given {tuple(x.shape)}, not every token of every member: a model that routes tokens "
+                f"{name} is given {tuple(x.shape)}, not every token of every trial: a model that routes tokens "
                 "cannot be packed. Take hydra/launcher=basic"
             )
         return x.reshape(self.size, -1, x.shape[-1])

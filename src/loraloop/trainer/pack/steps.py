@@ -1,4 +1,4 @@
-"""Forward and backward passes through the base, with the rows of all members in each."""
+"""Forward and backward passes through the base, with the rows of all trials in each."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class PackSteps:
 
     Args:
         model: The base, with ``stack`` attached.
-        stack: The members' adapters.
-        sums: Computes what a batch says of each member.
+        stack: The trials' adapters.
+        sums: Computes what a batch says of each trial.
         choices: Rows of a pass, and its precision.
         pad: Token that fills up shorter rows.
     """
@@ -33,9 +33,9 @@ class PackSteps:
         self.model, self.stack, self.sums, self.choices, self.pad = model, stack, sums, choices, pad
 
     def learn(self, trials: Sequence[TrialState], part: slice) -> None:
-        """Compute every member's gradient over a part of its rows, and tell it what its passes said.
+        """Compute each trial's gradient over a part of its rows, and note what each pass said of it.
 
-        As in transformers' Trainer, a member's loss is the mean over the tokens that it scores in the whole step.
+        As in transformers' Trainer, a trial's loss is the mean over the tokens that it scores in the whole step.
         """
         import torch
 
@@ -51,21 +51,21 @@ class PackSteps:
             for trial, (loss, entropy, accuracy), tokens in zip(trials, said, batch.tokens, strict=True):
                 trial.note(loss, entropy, accuracy, tokens)
 
-    def validate(self, rows: Sequence[Encoded], members: int) -> list[list[float]]:
-        """Loss, entropy and accuracy of each member, over the batches that TRL's trainer would take.
+    def validate(self, rows: Sequence[Encoded], trials: int) -> list[list[float]]:
+        """Loss, entropy and accuracy of each trial, over the batches that TRL's trainer would take.
 
         Its loss is a mean over batches by their rows, its metrics are means over batches. A batch is passed in parts.
         """
         import torch
 
         self.model.eval()
-        self.stack.noise.iterate()
+        self.stack.masks.iterate()
         size = self.choices.micro_batch * EVAL_BATCH
         wholes = [rows[start : start + size] for start in range(0, len(rows), size)]
         means = []
         with torch.no_grad():
             for whole in wholes:
-                parts = [self._batch(part) for part in self._micro([whole] * members)]
+                parts = [self._batch(part) for part in self._micro([whole] * trials)]
                 sums = torch.stack([self._run(part) for part in parts]).sum(0)
                 means.append(sums / sum(part.counts[0] for part in parts))
         shares = torch.tensor([len(whole) / len(rows) for whole in wholes], device=self.model.device)
@@ -73,16 +73,16 @@ class PackSteps:
         scores: list[list[float]] = torch.stack([stacked[0] @ shares, *stacked[1:].mean(-1)]).T.tolist()
         return scores
 
-    def _micro(self, members: Sequence[Sequence[Encoded]]) -> list[list[Sequence[Encoded]]]:
+    def _micro(self, trials: Sequence[Sequence[Encoded]]) -> list[list[Sequence[Encoded]]]:
         size = self.choices.micro_batch
-        return [[rows[start : start + size] for rows in members] for start in range(0, len(members[0]), size)]
+        return [[rows[start : start + size] for rows in trials] for start in range(0, len(trials[0]), size)]
 
-    def _batch(self, members: Sequence[Sequence[Encoded]]) -> Batch:
-        return Batch.collate(members, self.pad, self.model.device)
+    def _batch(self, trials: Sequence[Sequence[Encoded]]) -> Batch:
+        return Batch.collate(trials, self.pad, self.model.device)
 
     def _run(self, batch: Batch) -> Tensor:
         rows, length = batch.ids.shape
-        self.stack.noise.begin(rows // len(batch.counts), length, batch.lengths)
+        self.stack.masks.begin(rows // len(batch.counts), length, batch.lengths)
         with self._autocast():
             return self.sums(batch)
 

@@ -1,4 +1,4 @@
-"""One member while it trains: its own optimizer, schedule, row order, metrics and outcome."""
+"""One trial while it trains: its own optimizer, schedule, row order, metrics and outcome."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 class TrialState:
-    """A member of a running pack.
+    """A trial of a running pack.
 
     Args:
-        member: What it was given.
+        packed: What is trained.
         adapter: What it starts from.
         steps: Optimizer steps of the whole training.
 
@@ -32,8 +32,8 @@ class TrialState:
         history: What was logged.
     """
 
-    def __init__(self, member: PackedTrial, adapter: Adapter, steps: int) -> None:
-        self.member, self.adapter = member, adapter
+    def __init__(self, packed: PackedTrial, adapter: Adapter, steps: int) -> None:
+        self.packed, self.adapter = packed, adapter
         self.rows: list[Encoded] = []
         self.seconds, self.tokens = 0.0, 0
         self.history: list[FrozenMap] = []
@@ -46,7 +46,7 @@ class TrialState:
         import torch
         from transformers import get_scheduler
 
-        settings = self.member.settings
+        settings = self.packed.settings
         self.weights = torch.nn.Parameter(self.adapter.flat)
         self.optimizer = torch.optim.AdamW(
             [self.weights], lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
@@ -64,7 +64,7 @@ class TrialState:
 
     def begin_epoch(self, rows: Sequence[Encoded], epoch: int) -> None:
         """Put the rows in the order of an epoch."""
-        settings = self.member.settings
+        settings = self.packed.settings
         sampler = LengthGrouped([len(row.input_ids) for row in rows], settings.rows_per_step, settings.seed)
         sampler.set_epoch(epoch)
         self.rows = [rows[index] for index in sampler]
@@ -85,7 +85,7 @@ class TrialState:
         import torch
 
         self._require_finite_loss(number)
-        limit = self.member.settings.max_grad_norm or math.inf
+        limit = self.packed.settings.max_grad_norm or math.inf
         norm = torch.nn.utils.clip_grad_norm_([self.weights], limit)
         self._last = {"train/grad_norm": float(norm), "train/learning_rate": float(self.schedule.get_last_lr()[0])}
         self.optimizer.step()
@@ -97,7 +97,7 @@ class TrialState:
         if bad is not None:
             raise TrainingError(
                 f"the loss is {bad} at step {step}: training stopped. Lower trainer.learning_rate "
-                f"(now {self.member.settings.learning_rate:g}) or set trainer.max_grad_norm"
+                f"(now {self.packed.settings.learning_rate:g}) or set trainer.max_grad_norm"
             )
 
     def require_finite_weights(self) -> None:
@@ -127,7 +127,7 @@ class TrialState:
     def record(self, step: int, metrics: Mapping[str, float]) -> None:
         """Send metrics to the run and keep them."""
         self.history.append({"step": step, **metrics})
-        self.member.run.metrics(metrics, step=step)
+        self.packed.run.metrics(metrics, step=step)
 
     def _means(self) -> dict[str, float]:
         """TRL's metrics: means over forward passes, whatever their size."""

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, cast
 
 from loraloop.core import console
 from loraloop.workflows.experiment import Experiment, Values
-from loraloop.workflows.multirun import cache
 
 if TYPE_CHECKING:
     from loraloop.protocols import Run
@@ -28,13 +27,13 @@ Result = Values | None | Exception
 class PreparedJob:
     """A job that is ready to train."""
 
-    course: Experiment
+    experiment: Experiment
     rows: Dataset
     estimate: Estimate
 
 
 def run(calls: Sequence[Call], max_trials: int) -> list[Result]:
-    """Run jobs, packed where that is possible, and give each the result that it would have had alone.
+    """Run jobs, packed where that is possible, and return for each the result of a run on its own.
 
     Args:
         calls: Jobs of one multirun.
@@ -73,14 +72,14 @@ def _together(calls: Sequence[Call], max_trials: int) -> Iterator[Result]:
     """Results of jobs of one kind, in order."""
     if len(calls) == 1 or max_trials == 1:
         return map(_alone, calls)
-    courses = [Experiment(job=call.job, **call.parts) for call in calls]
-    if reason := _obstacle(courses):
+    experiments = [Experiment(job=call.job, **call.parts) for call in calls]
+    if reason := _obstacle(experiments):
         log.warning("%s jobs run one by one, because they cannot be packed: %s", len(calls), reason)
         return map(_alone, calls)
-    prepared = [_prepare(course) for course in courses]
-    seats = [each for each in prepared if isinstance(each, PreparedJob)]
-    size = min(max_trials, _capacity(seats)) if seats else 1
-    trained = iter([result for start in range(0, len(seats), size) for result in _train(seats[start : start + size])])
+    prepared = [_prepare(experiment) for experiment in experiments]
+    ready = [each for each in prepared if isinstance(each, PreparedJob)]
+    size = min(max_trials, _capacity(ready)) if ready else 1
+    trained = iter([result for start in range(0, len(ready), size) for result in _train(ready[start : start + size])])
     return (next(trained) if isinstance(each, PreparedJob) else each for each in prepared)
 
 
@@ -93,76 +92,76 @@ def _alone(call: Call) -> Result:
     return result
 
 
-def _obstacle(courses: Sequence[Experiment]) -> str | None:
+def _obstacle(experiments: Sequence[Experiment]) -> str | None:
     from loraloop.trainer import pack
 
-    skeleton = courses[0].skeleton()
-    reasons = (pack.obstacle(course.trainer, course.lora, skeleton.model) for course in courses)
+    skeleton = experiments[0].skeleton()
+    reasons = (pack.obstacle(experiment.trainer, experiment.lora, skeleton.model) for experiment in experiments)
     return next((reason for reason in reasons if reason), None)
 
 
-def _capacity(seats: Sequence[PreparedJob]) -> int:
+def _capacity(ready: Sequence[PreparedJob]) -> int:
     from loraloop.trainer import pack
 
-    settings, skeleton = _settings(seats[0].course), seats[0].course.skeleton()
-    lengths = [len(row.input_ids) for row in settings.encode(seats[0].rows.train, skeleton.tokenizer)]
-    loras = [seat.course.lora for seat in seats]
+    settings, skeleton = _settings(ready[0].experiment), ready[0].experiment.skeleton()
+    lengths = [len(row.input_ids) for row in settings.encode(ready[0].rows.train, skeleton.tokenizer)]
+    loras = [job.experiment.lora for job in ready]
     base = skeleton.base
     return pack.capacity(settings, loras, skeleton.model, lengths, quantization=base.quantization, dtype=base.dtype)
 
 
-def _settings(course: Experiment) -> Sft:
-    return cast("Sft", course.trainer)  # no other trainer packs
+def _settings(experiment: Experiment) -> Sft:
+    return cast("Sft", experiment.trainer)  # no other trainer packs
 
 
-def _prepare(course: Experiment) -> PreparedJob | Exception:
+def _prepare(experiment: Experiment) -> PreparedJob | Exception:
     try:
-        with console.redirect_output(course.job):
-            return PreparedJob(course, *course.prepare())
+        with console.redirect_output(experiment.job):
+            return PreparedJob(experiment, *experiment.prepare())
     except Exception as error:
         return error
 
 
-def _train(seats: Sequence[PreparedJob]) -> list[Result]:
+def _train(ready: Sequence[PreparedJob]) -> list[Result]:
     from loraloop.trainer import pack
 
-    first, rows = seats[0].course, seats[0].rows
-    with ExitStack() as every, cache.base(first.job, first.model, first.lora) as loaded:
-        stacks = [every.enter_context(ExitStack()) for _ in seats]
+    first, rows = ready[0].experiment, ready[0].rows
+    with ExitStack() as every, first.loaded() as loaded:
+        stacks = [every.enter_context(ExitStack()) for _ in ready]
         runs = [
-            stack.enter_context(seat.course.running(seat.rows, seat.estimate))
-            for stack, seat in zip(stacks, seats, strict=True)
+            stack.enter_context(job.experiment.running(job.rows, job.estimate))
+            for stack, job in zip(stacks, ready, strict=True)
         ]
         base = first.base_score(loaded, rows)
-        members = [_member(seat.course, run) for seat, run in zip(seats, runs, strict=True)]
-        trainings = pack.train(loaded, members, rows)
+        trials = [_packed_trial(job.experiment, run) for job, run in zip(ready, runs, strict=True)]
+        trainings = pack.train(loaded, trials, rows)
         results: list[Result] = []
-        for seat, stack, run, training in zip(seats, stacks, runs, trainings, strict=True):
+        for job, stack, run, training in zip(ready, stacks, runs, trainings, strict=True):
             try:
-                with stack, console.redirect_output(seat.course.job):
-                    results.append(_conclude(seat, run, loaded, base, training))
+                with stack, console.redirect_output(job.experiment.job):
+                    results.append(_conclude(job, run, loaded, base, training))
             except Exception as error:
                 results.append(error)
     return results
 
 
-def _member(course: Experiment, run: Run) -> PackedTrial:
+def _packed_trial(experiment: Experiment, run: Run) -> PackedTrial:
     from loraloop.trainer.pack import PackedTrial
 
-    job = course.job
+    job = experiment.job
     on_evaluation = job.trial.report if job.trial else None
     return PackedTrial(
-        settings=_settings(course), lora=course.lora, run=run, output=job.output, on_evaluation=on_evaluation
+        settings=_settings(experiment), lora=experiment.lora, run=run, output=job.output, on_evaluation=on_evaluation
     )
 
 
-def _conclude(seat: PreparedJob, run: Run, loaded: LoadedModel, base: Score, training: Training | Exception) -> Values:
+def _conclude(job: PreparedJob, run: Run, loaded: LoadedModel, base: Score, training: Training | Exception) -> Values:
     from loraloop.model import adapters
 
     if isinstance(training, Exception):
         raise training
     try:
         trained = adapters.attach(loaded.model, training.adapter)
-        return seat.course.conclude(run, seat.rows, loaded, base, trained, training)
+        return job.experiment.conclude(run, job.rows, loaded, base, trained, training)
     finally:
         adapters.detach(loaded.model)

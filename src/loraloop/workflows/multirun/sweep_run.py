@@ -47,7 +47,7 @@ def progress(run: Run, session: StudyRunner) -> None:
 
 
 def _close_abandoned(tracker: Tracker, study: Study) -> None:
-    """Mark the runs of trials whose process was killed as failed: nobody else will."""
+    """Mark the runs of trials whose process was killed as failed: their own process cannot do it."""
     for trial in study.get_trials(deepcopy=False):
         run = trial.user_attrs.get("run")
         if run is None or trial.state.name != "FAIL" or tracker.read(run)["status"] not in UNFINISHED:

@@ -1,1 +1,1 @@
-"""From ratings to a new champion: the retraining cycle."""
+"""The retraining cycle: from low ratings to a new champion."""

@@ -1,4 +1,4 @@
-"""That what was told is still there: the loop's tables know what the ledger must hold."""
+"""Comparison of the ledger with the loop's tables, which know every event that was entered."""
 
 from __future__ import annotations
 
@@ -6,24 +6,25 @@ import sqlalchemy as sa
 
 from loraloop.errors import RegistryError
 from loraloop.loop.schema import decisions
-from loraloop.protocols import Database, Registry
+from loraloop.protocols import Database
+from loraloop.registry.mlflow import MlflowRegistry
 from loraloop.workflows.retraining.outbox import LEDGER
 
 NAMED = 3
-"""Decisions that an error names."""
+"""Missing events that an error names."""
 
 
-def audit(database: Database, model: str, registry: Registry) -> None:
-    """See that a model's ledger holds, with every decision that it was told.
+def audit(database: Database, model: str, registry: MlflowRegistry) -> None:
+    """Check that a model's ledger is intact and has every event that was entered into it.
 
-    A chain of hashes says nothing of lines that were cut off at its end, nor of a file that was emptied.
+    The chain of hashes alone does not show lines that were cut off at the end, nor an emptied file.
 
     Raises:
-        RegistryError: The ledger was altered, or decisions are missing; names the first of them.
+        RegistryError: The ledger was altered, or events are missing; the message names the first of them.
     """
-    told = _told(database, model)  # read first: a decision is entered before it is noted as told
-    entered = {entry.numbers.get("decision") for entry in registry.history()}
-    missing = [each for each in told if each not in entered]
+    expected = _entered(database, model)  # read first: an event is entered before the tables say so
+    present = {entry.numbers.get("decision") for entry in registry.history()}
+    missing = [each for each in expected if each not in present]
     if missing:
         more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
         raise RegistryError(
@@ -32,7 +33,7 @@ def audit(database: Database, model: str, registry: Registry) -> None:
         )
 
 
-def _told(database: Database, model: str) -> list[str]:
+def _entered(database: Database, model: str) -> list[str]:
     wanted = sa.select(decisions.c.id, decisions.c.told).where(decisions.c.model == model).order_by(decisions.c.nth)
     with database.read() as connection:
         return [row.id for row in connection.execute(wanted) if LEDGER in row.told]

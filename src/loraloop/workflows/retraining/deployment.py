@@ -1,4 +1,4 @@
-"""What a role stands on: its model, the registry of that, and who reigns."""
+"""Deployments: the model that answers for an agent role, the version that is served, and the versions before it."""
 
 from __future__ import annotations
 
@@ -18,73 +18,73 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """The versions of one role.
+    """One role's model and its versions. The champion is the version under the alias ``registry.serve_alias``.
 
     Attributes:
-        short: The model's name as sessions have it: ``ocr`` of ``ocr@7``.
+        short_name: The model's name in sessions: ``ocr`` of ``ocr@7``.
         model: The registered model.
-        registry: Of that model alone.
+        registry: The registry of that model.
     """
 
     role: str
-    short: str
+    short_name: str
     model: str
     registry: MlflowRegistry
 
     def champion(self) -> Version:
-        """Who reigns, its weights verified.
+        """The champion, with its weights verified.
 
         Raises:
-            ConfigError: Nobody does.
+            ConfigError: There is none.
             RegistryError: Its artefact is gone or was altered.
         """
-        reigning = self.registry.champion()
-        if reigning is None:
+        champion = self.registry.champion()
+        if champion is None:
             raise ConfigError(
                 f"{self.role} has no champion: {self.model} has no version under the alias "
                 f"{self.registry.serve_alias}. Train one with `loraloop registry.name={self.model}`, or promote one "
                 f"with `loraloop stage=promote registry.name={self.model} version=N`"
             )
-        return reigning
+        return champion
 
-    def session(self, number: int) -> str:
-        """What sessions say that this version answered."""
-        return f"{self.short}@{number}"
+    def name_of(self, number: int) -> str:
+        """The name of a version in the sessions that it answered: ``ocr@7``."""
+        return f"{self.short_name}@{number}"
 
-    def mine(self, answered: str) -> bool:
-        """Whether a session was answered by a version of this line."""
-        return answered.partition("@")[0] == self.short
+    def owns(self, answered: str) -> bool:
+        """Whether a session was answered by a version of this model."""
+        return answered.partition("@")[0] == self.short_name
 
-    def since(self, number: int) -> str:
-        """When a version that reigns began to.
+    def active_since(self, number: int) -> str:
+        """When a version last became the champion, ISO 8601, UTC; empty if it never was.
 
         Raises:
             RegistryError: The ledger was altered.
         """
-        return next((entry.time for entry in reversed(self._reigns()) if entry.version == number), "")
+        return next((entry.time for entry in reversed(self._promotions()) if entry.version == number), "")
 
-    def reigning(self) -> int | None:
-        """The number of who reigns, sound or not."""
-        reigns = self._reigns()
-        return reigns[-1].version if reigns else None
+    def active(self) -> int | None:
+        """The champion's number according to the ledger, whether its artefact is intact or not."""
+        found = self._promotions()
+        return found[-1].version if found else None
 
-    def before(self) -> int | None:
-        """The version that reigned before this one: what a rollback takes back does not come again.
+    def previous(self) -> int | None:
+        """The version that a rollback goes back to; versions that were rolled back are skipped.
 
-        Where the alias was taken away and nobody reigns, it is the last that did.
+        Where the alias was removed and there is no champion, it is the last one.
         """
         stack: list[int] = []
-        for entry in self._reigns():
+        for entry in self._promotions():
             if entry.event == "rollback" and entry.version in stack:
                 del stack[stack.index(entry.version) + 1 :]
             elif entry.version is not None and stack[-1:] != [entry.version]:
                 stack.append(entry.version)
-        if self.reigning() is None:
+        if self.active() is None:
             return stack[-1] if stack else None
         return stack[-2] if len(stack) > 1 else None
 
-    def _reigns(self) -> list[Entry]:
-        """The entries with which another version began to reign."""
+    def _promotions(self) -> list[Entry]:
+        """The ledger's entries that changed the champion."""
         found: list[Entry] = []
         for entry in self.registry.history():
             if entry.alias == self.registry.serve_alias and (not found or found[-1].version != entry.version):
@@ -92,11 +92,19 @@ class Deployment:
         return found
 
 
-def line(role: str, roles: Mapping[str, str], names: Mapping[str, str], registry: MlflowRegistry) -> Deployment:
-    """The line of a role.
+def deployment_of(
+    role: str, roles: Mapping[str, str], names: Mapping[str, str], registry: MlflowRegistry
+) -> Deployment:
+    """The deployment of a role.
+
+    Args:
+        role: An agent role.
+        roles: ``server.roles``.
+        names: ``server.names``.
+        registry: Any model's; the deployment gets its own.
 
     Raises:
-        ConfigError: ``server.roles`` has no such role, or it is not answered by the reigning version of a model.
+        ConfigError: ``server.roles`` has no such role, or the role does not follow the alias that the loop moves.
     """
     if role not in roles:
         raise ConfigError(
@@ -108,18 +116,19 @@ def line(role: str, roles: Mapping[str, str], names: Mapping[str, str], registry
         model = "NAME" if name == BASE else name
         raise ConfigError(
             f"server.roles.{role}={roles[role]}: the loop moves the alias {registry.serve_alias}, which this role does "
-            f"not follow; write server.roles.{role}={model}@{registry.serve_alias}, or leave the role to itself"
+            f"not follow; write server.roles.{role}={model}@{registry.serve_alias}, or remove the role from "
+            "policy.roles"
         )
     model = names.get(name, name)
-    short = next((each for each, full in names.items() if full == model), model)
-    return Deployment(role, short, model, registry_of(role, name, names, registry))
+    short_name = next((each for each, full in names.items() if full == model), model)
+    return Deployment(role, short_name, model, registry_of(role, name, names, registry))
 
 
 def registry_of(role: str, name: str, names: Mapping[str, str], registry: MlflowRegistry) -> MlflowRegistry:
-    """The registry of the model that a role's short name leads to.
+    """The registry of the model that a role's short name stands for.
 
     Raises:
-        ConfigError: It is no name of a registered model.
+        ConfigError: No registered model can have that name.
     """
     model = names.get(name, name)
     try:

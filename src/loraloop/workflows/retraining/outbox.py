@@ -1,4 +1,4 @@
-"""Every decision is told to the ledger, the tracker and people: each once, in order, whatever ends the process."""
+"""The outbox: publishes each event of the loop to ledger, tracker and people, in order, also after a crash."""
 
 from __future__ import annotations
 
@@ -6,121 +6,125 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from loraloop.core.transitions import CANARY, ROLLOUT_OVER
 from loraloop.errors import ArtefactError, StoreError, TrackingError, UnknownVersionError
 from loraloop.loop.cycle import Cycle, Event, OutboxEntry
 from loraloop.loop.store import LoopStore
-from loraloop.protocols import Alerts, Registry, Run, Tracker
+from loraloop.protocols import Alerts, Run, Tracker
+
+if TYPE_CHECKING:
+    from loraloop.registry.mlflow import MlflowRegistry
 
 WAIT_SECONDS = 60
 LEDGER, TRACKER, ALERTS = "ledger", "tracker", "alerts"
 REFUSE = "refuse"
-OVER = ("promote", "rollback", "stop")
-"""Decisions that end the rollout of the version that they are about."""
-TRIED = "canary"
-"""The alias of the version that a rollout is about."""
 FROM = "from"
-"""The number that says which version an alias is moved away from."""
+"""The number of an event that says which version its alias is moved away from."""
 
 
 class Outbox:
-    """Takes decisions from the loop's tables to where they are told (a transactional outbox).
+    """Publishes the recorded events of one model (a transactional outbox).
 
-    The ledger takes a decision exactly once: its id stands in the entry, and is looked for before it is written. Tags
-    of a run are the same when they are set twice. An alert may come twice after a crash, and never not at all.
+    The ledger takes an event exactly once: the entry holds the event's id, which is looked up before it is written. The
+    tracker's tags are the same when they are set twice. After a crash an alert may be sent a second time; none is lost.
 
-    A decision that cannot be carried out any more goes into the ledger as ``refuse``, and holds up nothing after it.
+    An event that can no longer be carried out is entered as ``refuse``; later events are published all the same.
 
     Args:
-        store: Where decisions wait.
+        store: Where the events are recorded.
         model: The registered model that they are about.
-        registry: Its registry.
+        registry: The registry of that model.
         tracker: Keeps one run per cycle.
-        alerts: Tells people.
+        alerts: Where people are alerted.
     """
 
-    def __init__(self, store: LoopStore, model: str, registry: Registry, tracker: Tracker, alerts: Alerts) -> None:
+    def __init__(
+        self, store: LoopStore, model: str, registry: MlflowRegistry, tracker: Tracker, alerts: Alerts
+    ) -> None:
         self.store, self.model, self.registry = store, model, registry
         self.tracker, self.alerts = tracker, alerts
 
     def publish(self) -> None:
-        """Tell what has not been told yet.
+        """Publish what is not published yet.
 
         Raises:
-            StoreError: Another process has been telling for too long.
-            RegistryError: The ledger or the registry cannot be written; what is left is told by the next call.
-            TrackingError: The tracker cannot be used, likewise.
+            StoreError: Another process has been publishing for too long.
+            RegistryError: Ledger or registry cannot be written; the next call publishes the rest.
+            TrackingError: The tracker cannot be used; likewise.
         """
-        with self._alone() as waiting:
+        with self._claimed() as waiting:
             self._to_ledger(waiting)
             for each in waiting:
-                if each.decided.alert and ALERTS not in each.told:
-                    event, reason = self.entered(each.id) or (each.decided.event, each.decided.reason)
-                    self.alerts.send(f"loraloop {each.role}: {event}", reason)
-                    self.store.told(each, ALERTS)
+                if each.alert and ALERTS not in each.published:
+                    name, reason = self.entered(each.id) or (each.event.name, each.event.reason)
+                    self.alerts.send(f"loraloop {each.role}: {name}", reason)
+                    self.store.mark_published(each, ALERTS)
             for cycle, group in groupby(waiting, lambda each: each.cycle):
                 self._to_tracker(cycle, list(group))
 
     def enter(self) -> None:
-        """Carry out and write into the ledger what is not there yet.
+        """Carry out and enter into the ledger what is not there yet; alerts and tracker have to wait.
 
         Raises:
-            StoreError: Another process has been telling for too long.
-            RegistryError: The ledger or the registry cannot be written; what is left is entered by the next call.
+            StoreError: Another process has been publishing for too long.
+            RegistryError: Ledger or registry cannot be written; the next call enters the rest.
         """
-        with self._alone() as waiting:
+        with self._claimed() as waiting:
             self._to_ledger(waiting)
 
     def entered(self, id: str) -> tuple[str, str] | None:
-        """Event and reason with which a decision stands in the ledger, if it does."""
+        """Name and reason of an event as the ledger has them; ``None`` if it is not there."""
         found = (each for each in self.registry.history() if each.numbers.get("decision") == id)
         return next(((each.event, each.reason) for each in found), None)
 
     @contextmanager
-    def _alone(self) -> Iterator[list[OutboxEntry]]:
-        """What waits, while nobody else tells it."""
-        if not self.store.untold(self.model):
+    def _claimed(self) -> Iterator[list[OutboxEntry]]:
+        """What waits, while no other process publishes it."""
+        if not self.store.unpublished(self.model):
             yield []
             return
         with self.store.claim(f"tell {self.model}", WAIT_SECONDS) as free:
             if not free:
-                raise StoreError(f"another process has been telling decisions about {self.model} for {WAIT_SECONDS} s")
-            yield self.store.untold(self.model)
+                raise StoreError(
+                    f"another process has been publishing events of {self.model} for {WAIT_SECONDS} s: run this again "
+                    "when it is done"
+                )
+            yield self.store.unpublished(self.model)
 
     def _to_ledger(self, waiting: Sequence[OutboxEntry]) -> None:
-        new = [each for each in waiting if LEDGER not in each.told]
+        new = [each for each in waiting if LEDGER not in each.published]
         known = {entry.numbers.get("decision") for entry in self.registry.history()} if new else set()
         for each in new:
             if each.id not in known:
-                self._enter(each)
-            self.store.told(each, LEDGER)
+                self._enter(each.event)
+            self.store.mark_published(each, LEDGER)
 
-    def _enter(self, pending: OutboxEntry) -> None:
-        """Carry out what the decision asks of the registry, and write it down."""
-        decided = pending.decided
-        if decided.event in OVER and decided.version is not None:
-            self.registry.release(TRIED, decided.version, f"its rollout is over: {decided.event}")
-        if decided.alias is None or decided.version is None:
-            self.registry.record(decided.event, decided.version, decided.reason, decided.numbers)
+    def _enter(self, event: Event) -> None:
+        """Move the event's alias, if it has one, and write the entry."""
+        if event.name in ROLLOUT_OVER and event.version is not None:
+            self.registry.release(CANARY, event.version, f"its rollout is over: {event.name}")
+        if event.alias is None or event.version is None:
+            self.registry.record(event.name, event.version, event.reason, event.numbers)
             return
         try:
-            self.registry.resolve(str(decided.version))  # also enters what was done to aliases without an entry
+            self.registry.resolve(str(event.version))  # also enters moves of aliases that have no entry yet
         except (ArtefactError, UnknownVersionError) as error:
-            self._refuse(decided, str(error))
+            self._refuse(event, str(error))
             return
-        moves = [entry.version for entry in self.registry.history() if entry.alias == decided.alias]
+        moves = [entry.version for entry in self.registry.history() if entry.alias == event.alias]
         at = moves[-1] if moves else None
-        if at == decided.version:  # it was moved, and the process ended before the entry
-            self.registry.record(decided.event, decided.version, decided.reason, decided.numbers)
-        elif at == decided.numbers.get(FROM, at):
-            self.registry.promote(decided.version, decided.alias, decided.reason, decided.event, decided.numbers)
-        else:  # what it was decided on is over, and the next step says so
-            self._refuse(decided, f"the alias {decided.alias} was moved meanwhile, to {at or 'nowhere'}")
+        if at == event.version:  # a process moved it and ended before the entry
+            self.registry.record(event.name, event.version, event.reason, event.numbers)
+        elif at == event.numbers.get(FROM, at):
+            self.registry.promote(event.version, event.alias, event.reason, event.name, event.numbers)
+        else:  # somebody else moved the alias since the decision
+            self._refuse(event, f"the alias {event.alias} was moved meanwhile, to {at or 'no version'}")
 
-    def _refuse(self, decided: Event, why: str) -> None:
-        reason = f"the {decided.event} of version {decided.version} was not carried out: {why}"
-        self.registry.record(REFUSE, decided.version, reason, decided.numbers)
+    def _refuse(self, event: Event, why: str) -> None:
+        reason = f"the {event.name} of version {event.version} was not carried out: {why}"
+        self.registry.record(REFUSE, event.version, reason, event.numbers)
 
     def _to_tracker(self, id: str | None, waiting: Sequence[OutboxEntry]) -> None:
         if id is not None:
@@ -129,24 +133,24 @@ class Outbox:
             with self.tracker.start(name, resume=cycle.run or interrupted(self.tracker, name)) as run:
                 if cycle.run is None and run.id is not None:
                     cycle = self.store.note(cycle, run=run.id)
-                _show(run, cycle, waiting)
+                _log_events(run, cycle, waiting)
         for each in waiting:
-            self.store.told(each, TRACKER, done=True)
+            self.store.mark_published(each, TRACKER, done=True)
 
 
 def interrupted(tracker: Tracker, name: str) -> str | None:
-    """The run of that unique name that a process began before it ended, if there is one."""
+    """Id of the run of that unique name which an earlier process began; ``None`` if there is none."""
     try:
         return str(tracker.read(name)["id"])
     except TrackingError:
         return None
 
 
-def _show(run: Run, cycle: Cycle, waiting: Sequence[OutboxEntry]) -> None:
+def _log_events(run: Run, cycle: Cycle, waiting: Sequence[OutboxEntry]) -> None:
     tags = {"loop.role": cycle.role, "loop.policy": cycle.policy, "loop.state": cycle.state}
     for each in waiting:
-        tags[f"decision.{each.id.rpartition('/')[2]}"] = each.decided.reason
-        run.metrics(dict(_numbers(each.decided.numbers, f"{each.decided.event}/")))
+        tags[f"decision.{each.id.rpartition('/')[2]}"] = each.event.reason
+        run.metrics(dict(_numbers(each.event.numbers, f"{each.event.name}/")))
     run.tags(tags)
 
 

@@ -1,4 +1,4 @@
-"""A cycle's training: from lessons on disk to an adapter with its scores, once, whatever ends the process meanwhile."""
+"""A cycle's training: from the training set on disk to an adapter with its scores, done once, also after a crash."""
 
 from __future__ import annotations
 
@@ -20,52 +20,42 @@ from loraloop.workflows.retraining.training_set import Scorer, TrainingSet
 if TYPE_CHECKING:
     from peft import PeftModel
 
-    from loraloop.dataset.builder import DatasetBuilder
-    from loraloop.evaluation.evaluation import Evaluation
-    from loraloop.gate.gate import Gate
     from loraloop.loop.cycle import Cycle
-    from loraloop.lora import Lora
-    from loraloop.model.causal import CausalLM
-    from loraloop.protocols import Ocr, Registry, Run, Source, Tracker, Trainer
-    from loraloop.records import Dataset, Job, LoadedModel, Manifest, Training, Verdict, Version
+    from loraloop.protocols import Run
+    from loraloop.records import Dataset, LoadedModel, Manifest, Training, Verdict, Version
+    from loraloop.registry.mlflow import MlflowRegistry
+    from loraloop.workflows.parts import ExperimentParts
 
 _log = logging.getLogger(__name__)
 
 RESULT = "trained.json"
 TRAINING = "training"
-REIGNING = "champion"
+CHAMPION = "champion"
 LOGGED = ("policy", "source", "ocr", "dataset", "model", "lora", "trainer", "evaluation", "gate")
-"""Groups that decide a training: others hold passwords and addresses of people."""
+"""Groups that decide a training. Other groups hold passwords and addresses, and are not logged."""
 
 
 @dataclass(kw_only=True)
 class Retraining:
     """Trains and measures; the base stays in memory from one cycle to the next where training leaves it as it was."""
 
-    job: Job
-    source: Source
-    ocr: Ocr
-    dataset: DatasetBuilder
-    model: CausalLM
-    lora: Lora
-    trainer: Trainer
-    evaluation: Evaluation
-    gate: Gate
-    tracker: Tracker
+    parts: ExperimentParts
     max_forgetting: float
     _loaded: LoadedModel | None = field(default=None, init=False)
 
-    def train(self, cycle: Cycle, folder: Path, lessons: TrainingSet, registry: Registry, champion: Version) -> None:
-        """Train, and measure the adapter, its base and the champion on the golden rows; what was done stays done.
+    def train(
+        self, cycle: Cycle, folder: Path, training_set: TrainingSet, registry: MlflowRegistry, champion: Version
+    ) -> None:
+        """Train, and measure the adapter, its base and the champion on the golden rows.
 
-        One process at a time works in the folder; the next finds what that one did.
+        One process at a time works in the folder. A training that another process finished is not repeated.
 
         Args:
-            cycle: Its run is the training's parent.
-            folder: The cycle's.
-            lessons: What it learns from and is measured on.
-            registry: That of the cycle's model.
-            champion: Whom it has to beat.
+            cycle: Its run is the parent of the training's run.
+            folder: The cycle's folder.
+            training_set: What it learns from and is measured on.
+            registry: The registry of the cycle's model.
+            champion: The version that the gate compares with.
 
         Raises:
             ConfigError: Parts do not fit each other.
@@ -76,55 +66,55 @@ class Retraining:
 
         with turn(folder):
             if not (folder / RESULT).exists():
-                self._measured(cycle, folder, lessons, registry, champion)
+                self._measured(cycle, folder, training_set, registry, champion)
 
     def _measured(
-        self, cycle: Cycle, folder: Path, lessons: TrainingSet, registry: Registry, champion: Version
+        self, cycle: Cycle, folder: Path, training_set: TrainingSet, registry: MlflowRegistry, champion: Version
     ) -> None:
         from loraloop.evaluation import store
         from loraloop.workflows.retraining.outbox import interrupted
 
-        course = self._course(folder / TRAINING, registry)
-        data.fits(course.skeleton(), self.lora, self.trainer)
+        experiment = self._experiment(folder / TRAINING, registry)
+        data.fits(experiment.skeleton(), self.parts.lora, self.parts.trainer)
         with self._base() as loaded:
-            rows = lessons.rows(self.dataset, loaded.tokenizer)
+            rows = training_set.rows(self.parts.dataset, loaded.tokenizer)
             name = f"train-{cycle.id}"
-            estimate = self.trainer.estimate(course.skeleton(), self.lora, rows)
-            with course.running(rows, estimate, name, cycle.run, interrupted(self.tracker, name)) as run:
-                base = course.base_score(loaded, rows)
-                trained, training = self._train(loaded, rows, run, course.job.output)
-                course.measure(run, rows, loaded, base, trained, training)
-                reigning = course.rescore(champion, trained, loaded, rows)
-                if reigning is None:
+            estimate = self.parts.trainer.estimate(experiment.skeleton(), self.parts.lora, rows)
+            with experiment.running(rows, estimate, name, cycle.run, interrupted(self.parts.tracker, name)) as run:
+                base = experiment.base_score(loaded, rows)
+                trained, training = _train(experiment, loaded, rows, run)
+                experiment.measure(run, rows, loaded, base, trained, training)
+                champion_score = experiment.rescore(champion, trained, loaded, rows)
+                if champion_score is None:
                     raise DataError(
                         f"the champion, version {champion.number} on {champion.manifest.base.name}, is of another base "
-                        f"than model.name={self.model.name} and cannot be compared: choose its base"
+                        f"than model.name={self.parts.model.name} and cannot be compared: choose its base"
                     )
-                store.write(reigning, course.job.output / SCORES / REIGNING)
+                store.write(champion_score, experiment.job.output / SCORES / CHAMPION)
                 figures = {"steps": training.steps, "seconds": training.seconds, "rows": len(rows.train)}
                 facts = {"champion": champion.number, "run": run.id, "figures": figures}
                 with atomic.write(folder / RESULT) as stream:
                     stream.write(json.dumps(facts).encode())
 
     def abandon(self, cycle: Cycle, reason: str) -> None:
-        """Close the run of a training that was interrupted and is not gone on with."""
+        """Close the run of an interrupted training that nobody will go on with."""
         name = f"train-{cycle.id}"
         with suppress(TrackingError):
-            found = self.tracker.read(name)
+            found = self.parts.tracker.read(name)
             if found["status"] == "RUNNING":
-                with suppress(TrainingError), self.tracker.start(name, resume=str(found["id"])):
+                with suppress(TrainingError), self.parts.tracker.start(name, resume=str(found["id"])):
                     raise TrainingError(reason)
 
     def decide(self, folder: Path) -> Verdict:
-        """Whether the trained adapter may serve: the gate's verdict, and that it does not forget."""
+        """Whether the trained adapter may be served: the gate passes, and it forgets no more than the limit."""
         from loraloop.evaluation import store
         from loraloop.loop.forgetting import forgetting
         from loraloop.records import Verdict
 
         scores = folder / TRAINING / SCORES
-        candidate, base, reigning = (store.read(scores / name) for name in (ADAPTER, "base", REIGNING))
-        verdict = self.gate.decide(candidate, base, reigning)
-        forgot = forgetting(candidate, reigning)
+        candidate, base, champion_score = (store.read(scores / name) for name in (ADAPTER, "base", CHAMPION))
+        verdict = self.parts.gate.decide(candidate, base, champion_score)
+        forgot = forgetting(candidate, champion_score)
         numbers = {**verdict.numbers, "forgetting": forgot.share, "drops": dict(forgot.drops)}
         return Verdict(
             verdict.passed and forgot.worst <= self.max_forgetting,
@@ -133,7 +123,7 @@ class Retraining:
         )
 
     def result(self, folder: Path) -> dict[str, Any]:
-        """``champion`` that it was measured against, ``run``, and ``figures`` of a training that is done."""
+        """Facts of a finished training: ``champion`` that it was measured beside, ``run`` and ``figures``."""
         found: dict[str, Any] = json.loads((folder / RESULT).read_text())
         return found
 
@@ -144,49 +134,44 @@ class Retraining:
         adapter = folder / TRAINING / ADAPTER
         return adapter, manifests.read(adapter)
 
-    def _course(self, output: Path, registry: Registry) -> Experiment:
-        config = {group: self.job.config[group] for group in LOGGED if group in self.job.config}
-        choices = {group: choice for group, choice in self.job.choices.items() if group in LOGGED}
-        return Experiment(
-            job=replace(self.job, output=output, config=config, choices=choices),
-            source=Scorer(self.source),
-            ocr=self.ocr,
-            dataset=self.dataset,
-            model=self.model,
-            lora=self.lora,
-            trainer=self.trainer,
-            evaluation=self.evaluation,
-            gate=self.gate,
-            tracker=self.tracker,
+    def _experiment(self, output: Path, registry: MlflowRegistry) -> Experiment:
+        config = {group: self.parts.job.config[group] for group in LOGGED if group in self.parts.job.config}
+        choices = {group: choice for group, choice in self.parts.job.choices.items() if group in LOGGED}
+        return Experiment.of(
+            self.parts,
+            job=replace(self.parts.job, output=output, config=config, choices=choices),
+            source=Scorer(self.parts.source),
             registry=registry,
         )
-
-    def _train(self, loaded: LoadedModel, rows: Dataset, run: Run, output: Path) -> tuple[PeftModel, Training]:
-        """Go on from the newest checkpoint of a training that was interrupted, or begin."""
-        from loraloop.model import adapters
-        from loraloop.trainer import checkpoints
-
-        # An adapter without scores: its last checkpoint gives the same one again.
-        shutil.rmtree(output / ADAPTER, ignore_errors=True)
-        sound = [each for each in output.glob("checkpoints/checkpoint-*") if checkpoints.verify(each) is None]
-        if sound:
-            try:
-                return self.trainer.train(loaded, self.lora, rows, run, output, output)
-            except TrainingError as error:
-                _log.warning("the interrupted training cannot go on, and begins again: %s", error)
-                adapters.detach(loaded.model)
-        shutil.rmtree(output / "checkpoints", ignore_errors=True)
-        return self.trainer.train(loaded, self.lora, rows, run, output)
 
     @contextmanager
     def _base(self) -> Iterator[LoadedModel]:
         from loraloop.model import adapters
 
-        loaded = self._loaded = self._loaded or self.model.load()
+        loaded = self._loaded = self._loaded or self.parts.model.load()
         try:
             yield loaded
         finally:
-            if self.lora.mutates_base or self.lora.bias != "none":
+            if self.parts.lora.mutates_base or self.parts.lora.bias != "none":
                 self._loaded = None
             else:
                 adapters.detach(loaded.model)
+
+
+def _train(experiment: Experiment, loaded: LoadedModel, rows: Dataset, run: Run) -> tuple[PeftModel, Training]:
+    """Go on from the newest intact checkpoint, or begin."""
+    from loraloop.model import adapters
+    from loraloop.trainer import checkpoints
+
+    output = experiment.job.output
+    # This adapter has no scores yet; the last checkpoint gives the same adapter again.
+    shutil.rmtree(output / ADAPTER, ignore_errors=True)
+    sound = [each for each in output.glob("checkpoints/checkpoint-*") if checkpoints.verify(each) is None]
+    if sound:
+        try:
+            return experiment.train(loaded, rows, run, resume=output)
+        except TrainingError as error:
+            _log.warning("the interrupted training cannot go on, and begins again: %s", error)
+            adapters.detach(loaded.model)
+    shutil.rmtree(output / "checkpoints", ignore_errors=True)
+    return experiment.train(loaded, rows, run)

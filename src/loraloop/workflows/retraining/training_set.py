@@ -1,16 +1,16 @@
-"""What a retraining learns from and is measured on: corrected sessions, earlier examples, golden rows."""
+"""The training set of a retraining: corrected sessions and earlier examples, and golden rows to measure on."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from math import floor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loraloop.core import atomic
+from loraloop.core.hashing import sha256
 from loraloop.errors import ConfigError, DataError
 from loraloop.records import Collection, Dataset
 
@@ -34,7 +34,11 @@ NAMED = 5
 
 @dataclass(frozen=True, slots=True)
 class TrainingSet:
-    """A retraining's examples as they lie on disk, and what they were made of."""
+    """A retraining's examples, read from disk.
+
+    Attributes:
+        facts: Rows per side, sessions that were learned from, and the golden set's path and SHA-256.
+    """
 
     corrective: tuple[Example, ...]
     earlier: tuple[Example, ...]
@@ -42,27 +46,26 @@ class TrainingSet:
     facts: Mapping[str, Any]
 
     def rows(self, dataset: DatasetBuilder, tokenizer: PreTrainedTokenizerBase) -> Dataset:
-        """Corrective and earlier rows to train on, the golden ones held out."""
+        """The dataset: corrective and earlier rows are trained on, golden rows are held out."""
         from loraloop.dataset.builder import fingerprint
 
-        lessons, _ = dataset.render((*self.corrective, *self.earlier), tokenizer)
-        golden, _ = dataset.render(self.golden, tokenizer)
-        train, held_out = tuple(lessons), tuple(golden)
+        train = tuple(dataset.render((*self.corrective, *self.earlier), tokenizer)[0])
+        held_out = tuple(dataset.render(self.golden, tokenizer)[0])
         return Dataset(train=train, validation=held_out, fingerprint=fingerprint(train, held_out))
 
 
 @dataclass(frozen=True, slots=True)
 class Scorer:
-    """A source that is on disk already: what is left of it is how an answer is marked."""
+    """Scores answers in the place of a source whose examples are on disk already."""
 
     source: Source
 
     def collect(self, ocr: Ocr | None) -> Collection:
-        """Nothing more."""
+        """No examples."""
         return Collection(())
 
     def correct(self, example: Example, answer: str) -> bool:
-        """By the rule of the source that the example came from."""
+        """Whether an answer is right, by the rule of the source that the example came from."""
         from loraloop.source.sessions import Sessions
 
         if example.provenance.source == SESSIONS:
@@ -72,13 +75,13 @@ class Scorer:
 
 @dataclass(frozen=True, slots=True)
 class TrainingSetBuilder:
-    """Makes lessons.
+    """Builds the training set of a cycle.
 
     Attributes:
-        folder: Where golden sets lie, ``golden/ROLE.jsonl``.
+        folder: Holds the golden sets, ``golden/ROLE.jsonl``.
         store: The rated sessions.
-        source: Of the earlier examples.
-        seed: Draws them.
+        source: The source of the earlier examples.
+        seed: Of the draws.
     """
 
     policy: Policy
@@ -90,64 +93,64 @@ class TrainingSetBuilder:
     seed: int
 
     def golden(self, role: str) -> Path:
-        """Where the role's golden set is, or will be."""
+        """The path of the role's golden set, which may not exist yet."""
         return self.policy.golden or self.folder / "golden" / f"{role}.jsonl"
 
-    def check(self, line: Deployment) -> None:
-        """Refuse a golden set that is missing or no file of examples, or was altered since a candidate met it.
+    def check(self, deployment: Deployment) -> None:
+        """Check the role's golden set.
 
         Raises:
-            ConfigError: It is; the message says how to go on.
+            ConfigError: It is missing, is no file of examples, or was altered since a version was measured on it; the
+                message says how to go on.
         """
-        path = self.golden(line.role)
+        role = deployment.role
+        path = self.golden(role)
         if self.policy.golden is not None and not path.is_file():
             raise ConfigError(f"policy.golden={path} does not exist: name a .jsonl file, or null to have one drawn")
         known = [
             entry.numbers["golden_sha256"]
-            for entry in line.registry.history()
-            if entry.numbers.get("golden_path") == self._place(line.role)
+            for entry in deployment.registry.history()
+            if entry.numbers.get("golden_path") == self._place(role)
         ]
-        if known and (not path.is_file() or digest(path) != known[-1]):
+        if known and (not path.is_file() or sha256(path) != known[-1]):
             raise ConfigError(
-                f"the golden set {path} is not the one that {line.role}'s versions were measured on (the ledger has "
-                f"SHA-256 {known[-1][:12]}...): restore it, or begin with another one, policy.golden=FILE"
+                f"the golden set {path} is not the one that {role}'s versions were measured on (the ledger has "
+                f"SHA-256 {known[-1][:12]}...): restore it, or name another file with policy.golden=FILE"
             )
         if path.is_file():
             _require_examples(path)
 
     def _place(self, role: str) -> str:
-        """What the ledger calls the golden set, from whatever folder and by whatever path it is named."""
+        """The golden set's path in the ledger, the same from every working folder and for every spelling."""
         path, folder = self.golden(role).resolve(), self.folder.resolve()
         return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
 
-    def prepare(
-        self, cycle: Path, role: str, mine: Callable[[str], bool], tokenizer: PreTrainedTokenizerBase
-    ) -> TrainingSet:
-        """The lessons of a cycle, made whole or read again.
+    def prepare(self, cycle: Path, deployment: Deployment, tokenizer: PreTrainedTokenizerBase) -> TrainingSet:
+        """The training set of a cycle: built as a whole, or read if an earlier process built it.
 
         Args:
             cycle: The cycle's folder.
-            role: Whose sessions.
-            mine: Whether a version that answered a session is of the role's model.
+            deployment: Whose sessions are learned from.
             tokenizer: The base's.
 
         Raises:
-            DataError: Too few sessions to learn from, or golden rows that are too few or also trained on.
+            DataError: Too few corrected sessions, or golden rows that would also be trained on.
         """
+        role = deployment.role
         if not (cycle / SET).exists():
-            corrective = self._corrective(role, mine)
+            corrective = self._corrective(deployment)
             built = self.dataset.build(self.source.collect(self.ocr), tokenizer)
             golden = self._golden(role, built)
             _refuse_overlap(self._rows(golden, tokenizer), self._rows(corrective, tokenizer), self.golden(role))
-            known = {_asked(row) for row in self._rows(golden, tokenizer)}
-            earlier = [row.example for row in built.train if _asked(row) not in known]
+            known = {_question(row) for row in self._rows(golden, tokenizer)}
+            earlier = [row.example for row in built.train if _question(row) not in known]
             self._write(cycle, role, (*mixed(corrective, earlier, self.policy.mix, self.seed), golden), len(corrective))
         return read(cycle)
 
-    def short(self, role: str, mine: Callable[[str], bool]) -> str | None:
-        """Why there is too little to learn from, if so."""
+    def shortage(self, deployment: Deployment) -> str | None:
+        """Why there are too few corrected sessions to learn from; ``None`` if there are enough."""
         try:
-            self._corrective(role, mine)
+            self._corrective(deployment)
         except DataError as error:
             return str(error)
         return None
@@ -155,19 +158,19 @@ class TrainingSetBuilder:
     def _rows(self, examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase) -> list[Row]:
         return self.dataset.render(examples, tokenizer)[0]
 
-    def _corrective(self, role: str, mine: Callable[[str], bool]) -> list[Example]:
-        from loraloop.source.sessions import Sessions, database
+    def _corrective(self, deployment: Deployment) -> list[Example]:
+        from loraloop.source.sessions import Sessions, reading
 
-        sessions, _ = database.read(self.store.database.url)
+        sessions, _ = reading.read(self.store.database.url)
         part = Sessions(below=self.policy.below, min_positive_rating=5, use=("corrective",), min_corrective=0)
-        verdicts = [one for one in part.judge(sessions) if mine(str(sessions[one.id].lora_version))]
+        verdicts = [one for one in part.judge(sessions) if deployment.owns(str(sessions[one.id].answered))]
         found = [example for one in verdicts for example in one.examples]
         if len(found) < self.policy.min_corrective:
             without = sum(one.fate == "quarantined" for one in verdicts)
             raise DataError(
-                f"{len(found)} sessions of {role} rated below {self.policy.below} have an answer to learn from, and at "
-                f"least {self.policy.min_corrective} are needed (policy.min_corrective); {without} more have no "
-                "correction, no well-rated sibling and no rule: accept or write corrections with stage=review"
+                f"{len(found)} sessions of {deployment.role} rated below {self.policy.below} have an answer to learn "
+                f"from, and at least {self.policy.min_corrective} are needed (policy.min_corrective); {without} more "
+                "have no correction, no well-rated sibling and no rule: accept or write corrections with stage=review"
             )
         return found
 
@@ -189,14 +192,14 @@ class TrainingSetBuilder:
                 exports.save(examples, beside / f"{side}.jsonl")
             facts: dict[str, Any] = {side: len(examples) for side, examples in zip(SIDES, sides, strict=True)}
             facts |= {"sessions": distinct, "golden_path": self._place(role)}
-            facts["golden_sha256"] = digest(self.golden(role))
+            facts["golden_sha256"] = sha256(self.golden(role))
             (beside / FACTS).write_text(json.dumps(facts))
 
 
 def mixed(
     corrective: Sequence[Example], earlier: Sequence[Example], mix: Mix, seed: int
 ) -> tuple[list[Example], list[Example]]:
-    """Corrective and earlier examples in the shares of ``mix``: the former repeated, the latter a seeded draw."""
+    """Corrective and earlier examples in the shares of ``mix``: the corrective repeated, the earlier drawn by seed."""
     from loraloop.dataset.split import rank
 
     rows = min(mix.rows, floor(len(earlier) / mix.earlier)) if mix.earlier else mix.rows
@@ -207,17 +210,12 @@ def mixed(
 
 
 def read(cycle: Path) -> TrainingSet:
-    """The lessons of a cycle that were prepared before."""
+    """The training set that was built in a cycle's folder."""
     from loraloop.dataset import exports
 
     facts = json.loads((cycle / SET / FACTS).read_text())
     corrective, earlier, golden = (exports.load(cycle / SET / f"{side}.jsonl") if facts[side] else () for side in SIDES)
     return TrainingSet(corrective, earlier, golden, facts)
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    return sha256(path.read_bytes()).hexdigest()
 
 
 def _require_examples(path: Path) -> None:
@@ -228,23 +226,27 @@ def _require_examples(path: Path) -> None:
     except DataError as error:
         raise ConfigError(f"the golden set {path} cannot be read: {error}") from error
     if not rows:
-        raise ConfigError(f"the golden set {path} holds no examples: nothing could be measured on it")
+        raise ConfigError(
+            f"the golden set {path} holds no examples, and versions are measured on it: name another file with "
+            "policy.golden=FILE"
+        )
 
 
-def _asked(row: Row) -> str:
+def _question(row: Row) -> str:
     from loraloop.dataset.similarity import normalise
 
     return normalise(row.prompt) or row.prompt
 
 
-def _refuse_overlap(golden: Sequence[Row], lessons: Sequence[Row], path: Path) -> None:
-    """A candidate that has seen the question is not measured by it."""
-    places = {_asked(row): number for number, row in enumerate(golden, 1)}
-    both = {places[_asked(row)]: row.example.provenance.session_id or "?" for row in lessons if _asked(row) in places}
+def _refuse_overlap(golden: Sequence[Row], corrective: Sequence[Row], path: Path) -> None:
+    """Refuse a golden set with questions that the candidate would be trained on: they would not measure it."""
+    places = {_question(row): number for number, row in enumerate(golden, 1)}
+    asked = [(_question(row), row.example.provenance.session_id or "?") for row in corrective]
+    both = {places[question]: session for question, session in asked if question in places}
     if both:
         named = [f"row {number} (session {session})" for number, session in sorted(both.items())]
         more = f" and {len(named) - NAMED} more" if len(named) > NAMED else ""
         raise DataError(
-            f"{len(both)} golden rows of {path} would also be trained on: {', '.join(named[:NAMED])}{more}. Take these "
-            "rows out into another file, policy.golden=FILE, or reject the corrections of these sessions (stage=review)"
+            f"{len(both)} golden rows of {path} would also be trained on: {', '.join(named[:NAMED])}{more}. Name a "
+            "file without these rows, policy.golden=FILE, or reject the corrections of these sessions (stage=review)"
         )

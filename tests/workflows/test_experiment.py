@@ -17,6 +17,7 @@ import pytest
 from loraloop.evaluation import store
 from loraloop.records import Manifest
 from loraloop.trainer import checkpoints
+from waiting import PATIENCE, spawn
 
 TINY = Path(checkpoints.__file__).parents[1] / "model" / "assets" / "tiny"
 SMALL = ("source.runs=4", "trainer.max_steps=4", "tracker.system_metrics=false")
@@ -24,13 +25,16 @@ SMALL = ("source.runs=4", "trainer.max_steps=4", "tracker.system_metrics=false")
 
 
 def test_the_default_job_learns_what_its_base_cannot_do(main_job):
-    """`loraloop` without arguments takes exact match on held-out flips from at most 5% to at least 90%."""
+    """`loraloop` without arguments takes exact match on held-out flips from at most 5% to at least 95%.
+
+    It is wide of what rounding moves: benchmarks/main_job.py has the range over seeds, threads and processors.
+    """
     seen = main_job.seen[""]
     base, adapter = map(float, seen.cells("exact_match"))
     metrics = main_job.run().data.metrics
-    assert (round(metrics["base/exact_match"], 4), round(metrics["final/exact_match"], 4)) == (base, adapter)
+    assert (metrics["base/exact_match"], metrics["final/exact_match"]) == pytest.approx((base, adapter), abs=1e-3)
     assert base <= 0.05
-    assert adapter >= 0.90
+    assert adapter >= 0.95
 
 
 def test_the_summary_says_what_the_run_took_and_where_to_look(main_job):
@@ -41,7 +45,7 @@ def test_the_summary_says_what_the_run_took_and_where_to_look(main_job):
     assert re.fullmatch(r"[\d,]+ tokens/s over 480 steps in .+", seen.line("speed"))
     assert re.fullmatch(r"[\d.]+ [MG]iB", seen.line("peak memory"))
     assert seen.line("registry") == "loraloop version 1 (candidate, champion)"
-    assert seen.line("gate").startswith("passed: task_accuracy 0.9")
+    assert re.match(r"passed: task_accuracy 0\.9\d+ beats base 0, ", seen.line("gate"))
     assert seen.line("run").endswith(f"/runs/{run.info.run_id}")
     assert seen.line("open the UI").endswith(
         f"mlflow ui --workers 1 --backend-store-uri sqlite:///{main_job.folder}/mlruns/mlflow.db"
@@ -185,7 +189,7 @@ def test_a_loss_that_is_not_finite_fails_the_run_and_registers_nothing(office):
 def test_two_runs_at_once_on_an_empty_folder_both_succeed(desk):
     """Two processes that start together make one database, two finished runs and two versions."""
     started = [desk.start(*SMALL, f"seed={seed}") for seed in (1, 2)]
-    ended = [(process.communicate(timeout=300), process.returncode) for process in started]
+    ended = [(process.communicate(timeout=PATIENCE), process.returncode) for process in started]
     assert [code for _, code in ended] == [0, 0], ended
     assert [run.info.status for run in desk.runs()] == ["FINISHED", "FINISHED"]
     assert len(desk.versions()) == 2
@@ -193,12 +197,10 @@ def test_two_runs_at_once_on_an_empty_folder_both_succeed(desk):
 
 @pytest.fixture
 def interrupted(desk):
-    """A job of 48 steps that was sent SIGINT as soon as its progress bar showed that steps were being taken."""
+    """A job of 48 steps that was sent SIGINT when its progress bar showed a step: it waits for that in its third."""
     ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "loraloop", *INTERRUPTED],
-        cwd=desk.folder, stdout=subprocess.PIPE, stderr=theirs, text=True,
-    )  # fmt: skip
+    command = [sys.executable, "-c", WAITS_FOR_SIGINT, *INTERRUPTED]
+    process = spawn(command, cwd=desk.folder, stdout=subprocess.PIPE, stderr=theirs)
     os.close(theirs)
     shown = b""
     while not re.search(rb"\b[1-9]\d*/48\b", shown) and (part := _more(ours)):
@@ -206,7 +208,7 @@ def interrupted(desk):
     process.send_signal(signal.SIGINT)
     while part := _more(ours):
         shown += part
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=PATIENCE)
     os.close(ours)
     return process.returncode, out, shown.decode(errors="replace")
 
@@ -218,6 +220,20 @@ def _more(terminal: int) -> bytes:
         return b""
 
 
+WAITS_FOR_SIGINT = """
+import time
+from loraloop.__main__ import main
+from loraloop.trainer.monitor import Monitor
+
+def step(monitor, state, control, plain=Monitor.step):
+    while state.global_step == 3 and not monitor.interrupted:
+        time.sleep(0.01)
+    plain(monitor, state, control)
+
+Monitor.step = step
+main()
+"""
+"""`loraloop`, but that its third step takes until SIGINT has arrived: a machine's speed decides nothing."""
 INTERRUPTED = ("source.runs=10", "evaluation.max_rows=24", "tracker.system_metrics=false")
 
 
@@ -229,7 +245,7 @@ def test_ctrl_c_marks_the_run_killed_and_keeps_what_it_takes_to_go_on(desk, inte
     assert desk.run().info.status == "KILLED"
     assert desk.client.search_registered_models() == []
     (checkpoint,) = desk.folder.glob("mlruns/jobs/*/checkpoints/checkpoint-*")
-    assert checkpoints.fault(checkpoint) is None
+    assert checkpoints.verify(checkpoint) is None
     assert 0 < int(checkpoint.name.removeprefix("checkpoint-")) < 48
     (again,) = re.findall("To go on: loraloop (.*)", out)
     resumed = desk(*shlex.split(again))

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from loraloop.model.tokenizer import byte_tokenizer
 from loraloop.records import GenerationRequest
+from loraloop.serve.engine.decoder import StreamDecoder, overlap
 from loraloop.serve.engine.sampling import Sampler, choose, likeliest
-from loraloop.serve.engine.text import Text, overlap
 
 TOKENIZER = byte_tokenizer()
 tokens = st.one_of(
@@ -27,36 +27,36 @@ def decode(ids: list[int]) -> str:
 
 
 def spoken(ids: list[int], stops: list[str]) -> tuple[list[str], bool]:
-    """The pieces of a text, and whether it was stopped."""
-    text = Text(decode, stops)
-    pieces = []
+    """The chunks of a text, and whether it was stopped."""
+    text = StreamDecoder(decode, stops)
+    chunks = []
     for token in ids:
-        pieces.append(text.add(token))
+        chunks.append(text.add(token))
         if text.stopped:
-            return pieces, True
-    return [*pieces, text.end()], text.stopped
+            return chunks, True
+    return [*chunks, text.end()], text.stopped
 
 
 @given(tokens)
 def test_the_pieces_make_the_whole_text(ids):
-    """Whatever the bytes, whole characters or not, the pieces are the text that decoding at once gives."""
-    pieces, stopped = spoken(ids, [])
-    assert "".join(pieces) == decode(ids)
+    """Whatever the bytes, whole characters or not, the chunks are the text that decoding at once gives."""
+    chunks, stopped = spoken(ids, [])
+    assert "".join(chunks) == decode(ids)
     assert not stopped
 
 
 @given(st.text(alphabet="aé€😀", max_size=40))
 def test_no_character_is_split(text):
-    """Of valid UTF-8 no piece ever holds a replacement character."""
+    """Of valid UTF-8 no chunk ever holds a replacement character."""
     assert "\ufffd" not in "".join(spoken(list(text.encode()), [])[0][:-1])
 
 
 @given(st.text(alphabet="ab€", max_size=60), stops)
 def test_a_stop_string_ends_the_text_and_is_no_part_of_it(text, stops):
     """What is said is the text up to the stop string that is complete first, which never shows, not even in part."""
-    pieces, stopped = spoken(list(text.encode()), stops)
+    chunks, stopped = spoken(list(text.encode()), stops)
     ends = [(text.index(stop) + len(stop), text.index(stop)) for stop in stops if stop in text]
-    said = "".join(pieces)
+    said = "".join(chunks)
     assert stopped == bool(ends)
     if not ends:
         assert said == text
@@ -67,7 +67,7 @@ def test_a_stop_string_ends_the_text_and_is_no_part_of_it(text, stops):
 
 def test_what_may_begin_a_stop_string_is_held_back():
     """A beginning of a stop string is told only once it turned out to be something else."""
-    text = Text(decode, ["END"])
+    text = StreamDecoder(decode, ["END"])
     assert [text.add(byte) for byte in b"aENxEND"] == ["a", "", "", "ENx", "", "", ""]
     assert text.stopped
 

@@ -1,4 +1,4 @@
-"""Token by token to text: no character is split, and what may begin a stop string is held back."""
+"""From tokens to text, one by one: no character is split, and what may begin a stop string is held back."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ WINDOW, CONTEXT = 24, 4
 Decode = Callable[[list[int]], str]
 
 
-class Text:
-    """The text of an answer while its tokens come.
+class StreamDecoder:
+    """Decodes the text of an answer while its tokens come.
 
     Args:
         decode: The tokenizer's, special tokens left out.
@@ -23,7 +23,7 @@ class Text:
         self._decode = decode
         self._stops = tuple(stop for stop in stops if stop)
         self._window: list[int] = []
-        self._told = 0
+        self._sent = 0
         self._held = ""
         self.stopped = False
 
@@ -33,18 +33,18 @@ class Text:
         text = self._decode(self._window)
         # Only the last replacement character may be a character whose bytes are still to come.
         certain = text.removesuffix(REPLACEMENT)
-        new = certain[self._told :]
-        self._told = max(self._told, len(certain))
+        new = certain[self._sent :]
+        self._sent = max(self._sent, len(certain))
         if len(certain) == len(text) and len(self._window) > WINDOW:
             self._window = self._window[-CONTEXT:]
-            self._told = len(self._decode(self._window))
+            self._sent = len(self._decode(self._window))
         return self._release(new)
 
     def end(self) -> str:
         """The rest, when no token follows."""
         if self.stopped:
             return ""
-        return self._release(self._decode(self._window)[self._told :]) + self._held
+        return self._release(self._decode(self._window)[self._sent :]) + self._held
 
     def _release(self, new: str) -> str:
         text = self._held + new

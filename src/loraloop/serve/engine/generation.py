@@ -1,4 +1,4 @@
-"""One answer on its way from the queue to its last token."""
+"""The generation of one answer, from the queue to its last token."""
 
 from __future__ import annotations
 
@@ -7,52 +7,52 @@ import time
 from typing import TYPE_CHECKING
 
 from loraloop.records import Chunk, GenerationRequest
+from loraloop.serve.engine.decoder import REPLACEMENT, StreamDecoder
 from loraloop.serve.engine.sampling import Sampler, likeliest
-from loraloop.serve.engine.text import REPLACEMENT, Text
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
-    from loraloop.serve.engine.lora import Adapter
+    from loraloop.serve.engine.lora import LoraAdapter
 
-Told = tuple[str, float, dict[str, float]]
+TokenLogprobs = tuple[str, float, dict[str, float]]
 
 
-class Answer:
-    """An ask, what has been answered so far, and where the pieces go.
+class Generation:
+    """A request, what has been generated for it so far, and the queue that its chunks go to.
 
     Args:
-        ask: What is asked.
+        request: What is asked.
         prompt: The prompt's tokens.
         room: Most tokens that may follow them.
-        adapter: Whose answer it is; ``None`` is the base.
+        adapter: The adapter that answers; ``None`` is the base.
         tokenizer: Turns tokens into text.
-        deadline: In the time of :func:`time.monotonic`.
+        deadline: When the answer ends as it is, in the time of :func:`time.monotonic`.
     """
 
     def __init__(
         self,
-        ask: GenerationRequest,
+        request: GenerationRequest,
         prompt: list[int],
         room: int,
-        adapter: Adapter | None,
+        adapter: LoraAdapter | None,
         tokenizer: PreTrainedTokenizerBase,
         deadline: float,
     ) -> None:
-        self.ask, self.prompt, self.adapter = ask, prompt, adapter
-        self.sampler = Sampler.of(ask)
+        self.request, self.prompt, self.adapter = request, prompt, adapter
+        self.sampler = Sampler.of(request)
         self.loop = asyncio.get_running_loop()
-        self.pieces: asyncio.Queue[Chunk | Exception] = asyncio.Queue()
-        self.left = False
+        self.chunks: asyncio.Queue[Chunk | Exception] = asyncio.Queue()
+        self.cancelled = False
         self.last = -1
         self.generated = 0
         self._deadline = deadline
-        self._room = min(ask.max_tokens, room)
+        self._room = min(request.max_tokens, room)
         self._tokenizer = tokenizer
-        self._text = Text(self._decode, ask.stop)
-        self._told: list[Told] = []
-        self._untold = 0
+        self._decoder = StreamDecoder(self._decode, request.stop)
+        self._logprobs: list[TokenLogprobs] = []
+        self._unsent = 0
 
     @property
     def cached(self) -> int:
@@ -65,33 +65,33 @@ class Answer:
         return time.monotonic() > self._deadline
 
     def take(self, token: int, logits: Tensor, ends: frozenset[int]) -> Chunk | None:
-        """Add a token; the piece that it makes certain, if any, says with its ``finish`` whether it was the last."""
+        """Add a token, and return the chunk of text that is certain now, if any; the last one has a ``finish``."""
         self.last = token
         self.generated += 1
-        self._untold += 1
+        self._unsent += 1
         if token in ends:
             return self.end("stop")
-        if self.ask.logprobs is not None:
-            self._told.append(self._likely(logits, token))
-        text = self._text.add(token)
-        if self._text.stopped:
-            return self._piece(text, "stop")
+        if self.request.logprobs is not None:
+            self._logprobs.append(self._likely(logits, token))
+        text = self._decoder.add(token)
+        if self._decoder.stopped:
+            return self._chunk(text, "stop")
         if self.generated >= self._room:
             return self.end("length", text)
-        return self._piece(text, None) if text else None
+        return self._chunk(text, None) if text else None
 
     def end(self, finish: str, text: str = "") -> Chunk:
-        """The last piece, with all text that was held back."""
-        rest = self._text.end()
-        return self._piece(text + rest, "stop" if self._text.stopped else finish)
+        """The last chunk, with all text that was held back."""
+        rest = self._decoder.end()
+        return self._chunk(text + rest, "stop" if self._decoder.stopped else finish)
 
-    def _piece(self, text: str, finish: str | None) -> Chunk:
-        piece = Chunk(text=text, tokens=self._untold, logprobs=tuple(self._told), finish=finish)
-        self._untold, self._told = 0, []
-        return piece
+    def _chunk(self, text: str, finish: str | None) -> Chunk:
+        chunk = Chunk(text=text, tokens=self._unsent, logprobs=tuple(self._logprobs), finish=finish)
+        self._unsent, self._logprobs = 0, []
+        return chunk
 
-    def _likely(self, logits: Tensor, token: int) -> Told:
-        own, others = likeliest(logits, token, self.ask.logprobs or 0)
+    def _likely(self, logits: Tensor, token: int) -> TokenLogprobs:
+        own, others = likeliest(logits, token, self.request.logprobs or 0)
         return self._name(token), own, {self._name(other): value for other, value in others}
 
     def _name(self, token: int) -> str:

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loraloop.evaluation.metrics import Measurement, bleu, chrf, exact, perplexity, rouge_l, summarise
-from loraloop.records import Example, Provenance, Row
+from loraloop.core.metrics import (
+    METRICS,
+    OBJECTIVES,
+    Measurement,
+    bleu,
+    chrf,
+    direction,
+    exact,
+    perplexity,
+    rouge_l,
+    summarise,
+)
+from loraloop.records import Example, Provenance, Row, Score
 
 WORDS = st.lists(st.sampled_from("abcd"), max_size=8)
 
@@ -78,8 +90,8 @@ def test_a_score_counts_what_was_measured():
     rows = [row("yes", "a"), row("no", "a"), row("1 2")]
     measured = Measurement((1.0, 5.0, 2.0), (1, 3, 4), (" yes", "yes", "1 3"), (None, None, None))
     score = summarise(rows, measured, lambda example, answer: "1" in answer or answer.strip() == example.output)
-    assert score.loss == 1.0
-    assert (score.exact_match, score.task_accuracy) == (pytest.approx(1 / 3), pytest.approx(2 / 3))
+    assert score["loss"] == 1.0
+    assert (score["exact_match"], score["task_accuracy"]) == (pytest.approx(1 / 3), pytest.approx(2 / 3))
     assert score.slices["a"]["loss"] == 1.5
     assert score.slices["other"]["rouge_l"] == 0.5
     assert [each.correct for each in score.generations] == [True, False, True]
@@ -98,5 +110,56 @@ def test_preference_accuracy_counts_completions_likelier_than_the_rejected():
 def test_rows_without_tokens_have_no_loss():
     """Nothing to predict is not a perfect prediction."""
     score = summarise([row("")], Measurement((0.0,), (0,), ("",), (None,)), lambda *_: True)
-    assert math.isnan(score.loss)
-    assert score.exact_match == 1
+    assert math.isnan(score["loss"])
+    assert score["exact_match"] == 1
+
+
+def test_a_rate_has_the_standard_error_of_a_mean():
+    """For right and wrong answers it is sqrt(p (1 - p) / (n - 1)), and none where there is one row."""
+    rows = [row("a", "t")] * 9 + [row("b", "u")]
+    measured = Measurement((1.0,) * 10, (1,) * 10, ("a",) * 7 + ("x",) * 3, (None,) * 10)
+    score = summarise(rows, measured, lambda example, answer: answer == example.output)
+    assert score.errors["task_accuracy"] == pytest.approx(math.sqrt(0.7 * 0.3 / 9))
+    assert score.slices["u"].errors == {}
+
+
+@given(st.lists(st.tuples(st.floats(0, 9), st.integers(1, 9)), min_size=2, max_size=30))
+@settings(deadline=None)
+def test_the_losss_error_is_that_of_a_ratio(rows):
+    """With equal lengths it is the standard error of a mean over rows; perplexity's is it times the perplexity."""
+    nll, tokens = zip(*rows, strict=True)
+    equal = tuple(each / count for each, count in rows)
+    made = [row("a", "t")] * len(rows)
+    blank, none = ("",) * len(rows), (None,) * len(rows)
+    score = summarise(made, Measurement(equal, (1,) * len(rows), blank, none), lambda *_: True)
+    deviation = math.sqrt(sum((each - score["loss"]) ** 2 for each in equal) / (len(rows) - 1))
+    assert score.errors["loss"] == pytest.approx(deviation / math.sqrt(len(rows)), abs=1e-12)
+    assert score.errors["perplexity"] == pytest.approx(score.errors["loss"] * score["perplexity"])
+    uneven = summarise(made, Measurement(nll, tokens, blank, none), lambda *_: True)
+    assert uneven.errors["loss"] >= 0
+
+
+def test_errors_are_those_of_repeated_draws():
+    """The standard errors of all kinds agree within a third with the spread over 80 fresh samples of rows."""
+    rng = np.random.default_rng(0)
+
+    def sample() -> Score:
+        truth = [" ".join(rng.choice(["heads", "tails", "one", "two"], 6)) for _ in range(60)]
+        found = [each if rng.random() < 0.5 else " ".join(rng.permutation(each.split())) for each in truth]
+        tokens = tuple(rng.integers(1, 12, 60).tolist())
+        nll = tuple(float(count * rng.gamma(2.0, 0.5)) for count in tokens)
+        measured = Measurement(nll, tokens, tuple(found), (None,) * 60)
+        return summarise([row(each) for each in truth], measured, lambda *_: True)
+
+    scores = [sample() for _ in range(80)]
+    for name in ("loss", "bleu", "chrf", "exact_match", "rouge_l"):
+        spread = float(np.std([score[name] for score in scores], ddof=1))
+        stated = float(np.mean([score.errors[name] for score in scores]))
+        assert stated == pytest.approx(spread, rel=1 / 3), name
+
+
+def test_every_objective_has_a_direction():
+    """Losses and what a run takes are minimised, rates and speed maximised."""
+    falling = {"loss", "perplexity", "trainable_parameters", "peak_memory_bytes", "seconds"}
+    assert {name for name in OBJECTIVES if direction(name) == "minimize"} == falling
+    assert {name for name in METRICS if direction(name) == "minimize"} == {"loss", "perplexity"}

@@ -1,0 +1,267 @@
+"""The metrics: what each is called, which way it is better, how it and its standard error are computed.
+
+To add one is to add a row to :data:`METRICS`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Literal
+
+import numpy as np
+
+from loraloop.records import Example, Generation, Row, Score
+
+Rule = Callable[[Example, str], bool]
+"""The source's own rule: whether an answer solves an example."""
+
+
+GROUPS = 20
+"""Of rows that are left out in turn for the standard error of a corpus metric."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """What a model did on each row, in the order of the rows.
+
+    Attributes:
+        nll: Negative log-likelihood of the completion and its end token, in nats.
+        tokens: How many tokens ``nll`` is the sum over.
+        answers: Greedy answers.
+        rejected_nll: The same as ``nll`` for the rejected completion; ``None`` for a row without one.
+    """
+
+    nll: tuple[float, ...]
+    tokens: tuple[int, ...]
+    answers: tuple[str, ...]
+    rejected_nll: tuple[float | None, ...]
+
+
+def perplexity(loss: float) -> float:
+    """``exp(loss)``, infinite where that overflows."""
+    try:
+        return math.exp(loss)
+    except OverflowError:
+        return math.inf
+
+
+def exact(answer: str, expected: str) -> bool:
+    """Equal apart from white space around them."""
+    return answer.strip() == expected.strip()
+
+
+def rouge_l(answer: str, expected: str) -> float:
+    """F1 of the longest common subsequence of white-space tokens, 0..1 (Lin 2004, ROUGE, section 3, beta = 1)."""
+    from rapidfuzz.distance import LCSseq
+
+    found, truth = answer.split(), expected.split()
+    if not found or not truth:
+        return float(found == truth)
+    return float(2 * LCSseq.similarity(found, truth) / (len(found) + len(truth)))
+
+
+def bleu(answers: Sequence[str], expected: Sequence[str]) -> float:
+    """Corpus BLEU by sacrebleu, 0..100 (Papineni et al. 2002; Post 2018).
+
+    With effective order: n-gram orders that no expected answer is long enough for are left out, where plain BLEU
+    would be 0 for a perfect set of one-word answers.
+    """
+    import sacrebleu
+
+    scorer = sacrebleu.BLEU(effective_order=True, force=True)
+    return float(scorer.corpus_score(list(answers), [list(expected)]).score)
+
+
+def chrf(answers: Sequence[str], expected: Sequence[str]) -> float:
+    """Corpus chrF2 by sacrebleu, 0..100 (Popović 2015)."""
+    import sacrebleu
+
+    return float(sacrebleu.CHRF().corpus_score(list(answers), [list(expected)]).score)
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What a metric is computed from, row by row.
+
+    Attributes:
+        found: Answers, without white space around them.
+        truth: Expected ones, likewise.
+        correct: Whether the source's own rule accepts the answer.
+        nll: See :class:`Measurement`; so are ``tokens`` and ``rejected_nll``.
+    """
+
+    found: Sequence[str]
+    truth: Sequence[str]
+    correct: Sequence[bool]
+    nll: Sequence[float]
+    tokens: Sequence[int]
+    rejected_nll: Sequence[float | None]
+
+    def of(self, index: Sequence[int]) -> Answers:
+        """The same for some of the rows."""
+        return Answers(*([getattr(self, each.name)[i] for i in index] for each in fields(self)))
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A metric.
+
+    Attributes:
+        label: In figures.
+        higher: Whether a higher value is better.
+        value: Computes it from one row or more; ``None`` where it does not apply to them.
+        error: Computes its standard error; ``None`` where the rows do not tell.
+        scale: What a value is multiplied with to lie in 0..100; ``None`` for a metric that has no such range.
+    """
+
+    label: str
+    higher: bool
+    value: Callable[[Answers], float | None]
+    error: Callable[[Answers], float | None]
+    scale: float | None = None
+
+
+def _mean(of: Callable[[Answers], Sequence[float]]) -> tuple[Callable[..., float | None], Callable[..., float | None]]:
+    """Value and standard error of a metric that is a mean over rows: ``s / sqrt(n)``."""
+
+    def value(answers: Answers) -> float | None:
+        each = of(answers)
+        return float(np.mean(each)) if each else None
+
+    def error(answers: Answers) -> float | None:
+        each = of(answers)
+        return float(np.std(each, ddof=1)) / math.sqrt(len(each)) if len(each) > 1 else None
+
+    return value, error
+
+
+def _corpus(
+    of: Callable[[Sequence[str], Sequence[str]], float],
+) -> tuple[Callable[..., float | None], Callable[..., float | None]]:
+    """Value and standard error of a metric over all answers together.
+
+    The error is the delete-a-group jackknife's (Kott 2001, J. Official Statistics 17:4), rows dealt to groups in turn.
+    """
+
+    def value(answers: Answers) -> float:
+        return of(answers.found, answers.truth)
+
+    def error(answers: Answers) -> float | None:
+        rows = len(answers.found)
+        groups = min(GROUPS, rows)
+        if groups < 2:
+            return None
+        kept = [answers.of([row for row in range(rows) if row % groups != group]) for group in range(groups)]
+        without = np.array([value(each) for each in kept])
+        return float(math.sqrt((groups - 1) / groups * np.sum((without - without.mean()) ** 2)))
+
+    return value, error
+
+
+def _loss(answers: Answers) -> float:
+    tokens = sum(answers.tokens)
+    return math.fsum(answers.nll) / tokens if tokens else math.nan
+
+
+def _loss_error(answers: Answers) -> float | None:
+    """Standard error of a ratio of sums over rows (Cochran 1977, Sampling Techniques, equation 6.13)."""
+    rows, tokens, loss = len(answers.nll), sum(answers.tokens), _loss(answers)
+    if rows < 2 or not math.isfinite(loss):
+        return None
+    residuals = np.asarray(answers.nll) - loss * np.asarray(answers.tokens)
+    return float(math.sqrt(rows / (rows - 1) * np.sum(residuals**2)) / tokens)
+
+
+def _perplexity_error(answers: Answers) -> float | None:
+    """By the delta method: the loss's error times the derivative of ``exp``, which is the perplexity."""
+    error = _loss_error(answers)
+    return None if error is None else error * perplexity(_loss(answers))
+
+
+def _exact(answers: Answers) -> list[float]:
+    return [float(exact(found, truth)) for found, truth in zip(answers.found, answers.truth, strict=True)]
+
+
+def _correct(answers: Answers) -> list[float]:
+    return [float(each) for each in answers.correct]
+
+
+def _rouge(answers: Answers) -> list[float]:
+    return [rouge_l(found, truth) for found, truth in zip(answers.found, answers.truth, strict=True)]
+
+
+def _preferred(answers: Answers) -> list[float]:
+    pairs = zip(answers.nll, answers.rejected_nll, strict=True)
+    return [float(nll < worse) for nll, worse in pairs if worse is not None]
+
+
+METRICS: Mapping[str, Metric] = {
+    "loss": Metric("loss", False, _loss, _loss_error),
+    "perplexity": Metric("perplexity", False, lambda answers: perplexity(_loss(answers)), _perplexity_error),
+    "exact_match": Metric("exact match", True, *_mean(_exact), 100),
+    "task_accuracy": Metric(
+        "task accuracy", True, *_mean(lambda answers: [float(each) for each in answers.correct]), 100
+    ),
+    "rouge_l": Metric("ROUGE-L", True, *_mean(_rouge), 100),
+    "bleu": Metric("BLEU", True, *_corpus(bleu), 1),
+    "chrf": Metric("chrF", True, *_corpus(chrf), 1),
+    "preference_accuracy": Metric("preference accuracy", True, *_mean(_preferred), 100),
+}
+"""``preference_accuracy``: share of the rows with a rejected answer whose completion the model finds likelier."""
+COSTS: Mapping[str, bool] = {
+    "trainable_parameters": False,
+    "peak_memory_bytes": False,
+    "seconds": False,
+    "tokens_per_second": True,
+}
+"""What a run takes; whether more of it is better."""
+OBJECTIVES = (*METRICS, *COSTS)
+"""What a run can return and a sweep search."""
+
+
+def direction(objective: str) -> Literal["minimize", "maximize"]:
+    """Which way an objective is better.
+
+    Raises:
+        KeyError: It is none of :data:`OBJECTIVES`.
+    """
+    higher = COSTS[objective] if objective in COSTS else METRICS[objective].higher
+    return "maximize" if higher else "minimize"
+
+
+def summarise(rows: Sequence[Row], measured: Measurement, correct: Rule) -> Score:
+    """The score of a measurement, over all rows and per task.
+
+    Rows without a task form the slice ``other``.
+    """
+    right = [correct(row.example, answer) for row, answer in zip(rows, measured.answers, strict=True)]
+    tasks = [row.example.task or "other" for row in rows]
+    answers = Answers(
+        found=[answer.strip() for answer in measured.answers],
+        truth=[row.completion.strip() for row in rows],
+        correct=right,
+        nll=measured.nll,
+        tokens=measured.tokens,
+        rejected_nll=measured.rejected_nll,
+    )
+    overall = _score(answers)
+    slices = {tasks[0]: overall}
+    if len(set(tasks)) > 1:
+        slices = {task: _score(answers.of([i for i, each in enumerate(tasks) if each == task])) for task in set(tasks)}
+    generations = tuple(
+        Generation(task=task, prompt=row.prompt, expected=row.completion, answer=answer, correct=solved)
+        for task, row, answer, solved in zip(tasks, rows, measured.answers, right, strict=True)
+    )
+    return replace(overall, slices=dict(sorted(slices.items())), generations=generations)
+
+
+def _score(answers: Answers) -> Score:
+    values = {name: metric.value(answers) for name, metric in METRICS.items()}
+    errors = {name: metric.error(answers) for name, metric in METRICS.items() if values[name] is not None}
+    return Score(
+        rows=len(answers.found),
+        values={name: value for name, value in values.items() if value is not None},
+        errors={name: error for name, error in errors.items() if error is not None},
+    )

@@ -1,0 +1,32 @@
+"""What sessions say about the versions that answered them."""
+
+from __future__ import annotations
+
+from loraloop.core.durations import stamp
+from loraloop.records import Outcome, Session
+
+
+def outcome(session: Session) -> Outcome | None:
+    """The outcome of a session; ``None`` where it says nothing about a version.
+
+    That is so where nobody knows when it was or what answered it, and where its time, which earlier versions imported
+    as it came, cannot be read.
+    """
+    if session.time is None or session.answered is None:
+        return None
+    try:
+        time = stamp(session.time)
+    except ValueError:
+        return None
+    return Outcome(
+        session=session.id,
+        time=time,
+        conversation=session.conversation or session.id,
+        rater=session.client,
+        answered=session.answered,
+        rollout=session.rollout,
+        success=None if session.status == "cancelled" else session.success,
+        stars=session.stars,
+        rated=session.rated,
+        duration=session.duration,
+    )

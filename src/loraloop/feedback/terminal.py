@@ -1,0 +1,90 @@
+"""Rating sessions on a terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from loraloop.core.session_file import ISSUES
+from loraloop.core.suggest import nearest
+from loraloop.errors import ConfigError
+from loraloop.feedback.ratings import LONGEST_COMMENT, LONGEST_CORRECTION, clean
+from loraloop.feedback.store import Store
+from loraloop.records import Rating, Session
+
+NEWLINE = "\n"
+SUMMED = 74
+"""Characters of what was asked, in a list."""
+LISTED = 20
+"""Sessions in a list."""
+SHOWN = 2_000
+"""Characters of an answer that are shown before it is rated."""
+
+
+def checked(rating: object, comment: str | None, issues: Sequence[str] | None, correction: str | None) -> Rating:
+    """The rating that was given on the command line.
+
+    Raises:
+        ConfigError: With every problem: stars outside 1 to 5, an unknown issue, a text that is too long.
+    """
+    problems = []
+    if isinstance(rating, bool) or not isinstance(rating, int) or not 1 <= rating <= 5:
+        problems.append(f"rating={rating}: give 1, 2, 3, 4 or 5 stars")
+    wanted = [issues] if isinstance(issues, str) else list(issues or ())
+    for issue in wanted:
+        if issue not in ISSUES:
+            problems.append(
+                f"issues={issue}: no such issue{nearest(str(issue), ISSUES)}; there are {', '.join(ISSUES)}"
+            )
+    texts = {"comment": (clean(str(comment or "")), LONGEST_COMMENT)}
+    texts["correction"] = (clean(str(correction or "")), LONGEST_CORRECTION)
+    for name, (text, most) in texts.items():
+        if len(text) > most:
+            problems.append(f"{name} has {len(text)} characters; at most {most} are kept")
+    if problems:
+        raise ConfigError(*problems)
+    return Rating(
+        stars=int(str(rating)),
+        comment=texts["comment"][0],
+        issues=tuple(dict.fromkeys(wanted)),
+        correction=texts["correction"][0],
+    )
+
+
+def ask(session: Session) -> Rating:
+    """Show a session and ask for its rating.
+
+    Raises:
+        ConfigError: Standard input is no terminal.
+    """
+    from rich.prompt import IntPrompt, Prompt
+
+    if not sys.stdin.isatty():
+        raise ConfigError("rating is not given, and this is no terminal to ask on: add rating=1 to rating=5")
+    for role, text in [*session.turns, (session.answered or "answer", session.answer or "(empty)")]:
+        print(f"{role}:\n{printable(text)[:SHOWN]}\n")
+    stars = IntPrompt.ask("stars", choices=["1", "2", "3", "4", "5"])
+    for number, label in enumerate(ISSUES.values(), 1):
+        print(f"  {number} {label}")
+    said = Prompt.ask("what went wrong, such as 1,3", default="nothing")
+    words = list(ISSUES)
+    issues = [words[int(each) - 1] for each in said.replace(",", " ").split() if each in set("12345")]
+    comment = Prompt.ask("comment", default="", show_default=False)
+    correction = Prompt.ask("the right answer", default="", show_default=False)
+    return checked(stars, comment, issues, correction)
+
+
+def printable(text: str) -> str:
+    """``text`` without characters that steer a terminal."""
+    return "".join(char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
+def print_latest(store: Store) -> None:
+    """Print the latest sessions: id and facts on one line, what was asked below it."""
+    print(f"latest sessions in {store.database.name}")
+    for session in store.latest(LISTED):
+        stars = f"{session.rating.stars} stars" if session.rating else "not rated"
+        implied = f"implied {session.implied}" if session.implied else ""
+        facts = [(session.time or "")[:19], session.answered or "", session.status or "", stars, implied]
+        print("  ".join([session.id, *filter(None, facts)]))
+        print(f"    {printable(session.prompt_text).replace(NEWLINE, ' ')[:SUMMED]}")

@@ -1,0 +1,44 @@
+"""Adapters for the demonstration, registered without asking the gate: a weak one, and a broken one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from loraloop.records import Collection
+from loraloop.workflows import rows as data
+
+if TYPE_CHECKING:
+    from loraloop.protocols import Ocr, Source
+    from loraloop.records import Example, Version
+    from loraloop.workflows.experiment import Experiment
+
+
+@dataclass(frozen=True)
+class Mistaught:
+    """A source whose examples carry wrong answers: an adapter that is trained on it is broken."""
+
+    source: Source
+
+    def collect(self, ocr: Ocr | None) -> Collection:
+        """Every example with the answer of the one before it."""
+        found = self.source.collect(ocr).examples
+        return Collection(tuple(replace(each, output=found[at - 1].output) for at, each in enumerate(found)))
+
+    def correct(self, example: Example, answer: str) -> bool:
+        """Whether ``answer`` solves ``example`` by the rule of the source."""
+        return self.source.correct(example, answer)
+
+
+def register_ungated(experiment: Experiment, name: str) -> Version:
+    """Train and evaluate an adapter in a folder and a run called ``name``, and register it without asking the gate."""
+    job = replace(experiment.job, output=experiment.job.output / name)
+    experiment = replace(experiment, job=job)
+    skeleton, loaded = experiment.skeleton(), experiment.model.load()
+    rows = data.prepare(experiment.source, experiment.ocr, experiment.dataset, skeleton.tokenizer)
+    estimate = experiment.trainer.estimate(skeleton, experiment.lora, rows)
+    with experiment.running(rows, estimate, name) as run:
+        base = experiment.base_score(loaded, rows)
+        trained, training = experiment.train(loaded, rows, run)
+        _, manifest = experiment.measure(run, rows, loaded, base, trained, training)
+        return experiment.registry.register(training.adapter, manifest, run.id)

@@ -1,0 +1,1 @@
+"""How accurately and how fast engines read pictures whose text is known."""

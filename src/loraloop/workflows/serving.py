@@ -1,0 +1,121 @@
+"""What the stage ``serve`` puts together."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from loraloop.core import console
+from loraloop.errors import LoraloopError
+
+if TYPE_CHECKING:
+    from loraloop.model.causal import CausalLM
+    from loraloop.serve.engine.engine import Engine
+    from loraloop.serve.local import LocalBackend
+    from loraloop.serve.names import Versions
+    from loraloop.serve.remote import Remote
+    from loraloop.serve.server import Server
+    from loraloop.serve.speech import Recogniser
+    from loraloop.serve.vllm import VllmBackend
+
+_log = logging.getLogger(__name__)
+
+
+def attach(serve: LocalBackend | VllmBackend, model: CausalLM, versions: Versions) -> Engine | Remote:
+    """The backend that answers; the base is loaded only where it answers in this process.
+
+    Raises:
+        ModelError: The base cannot be loaded.
+    """
+    from loraloop.dataset.template import format_renderer
+    from loraloop.serve.local import LocalBackend
+
+    if isinstance(serve, LocalBackend):
+        return serve.attach(model.load(), format_renderer, versions.version)
+    return serve.attach(None, format_renderer, versions.version)
+
+
+def tick_command(overrides: Sequence[str]) -> list[str]:
+    """The command of ``stage=tick`` with the settings that the server was given, without those of the server alone."""
+    own = ("stage=", "schedule.", "hydra.", "hydra/")
+    groups = "hydra.searchpath="
+    given = [each for each in overrides if each.startswith(groups) or not each.lstrip("+~").startswith(own)]
+    return [sys.executable, "-m", "loraloop", "stage=tick", *given]
+
+
+def recogniser(server: Server) -> Recogniser | None:
+    """The loaded speech model, where one is set.
+
+    Raises:
+        ModelError: It cannot be loaded.
+    """
+    from loraloop.serve.speech import Recogniser
+
+    if server.speech is None:
+        return None
+    made = Recogniser(server.speech, server.speech_revision)
+    made.load()
+    return made
+
+
+def announce(server: Server, address: str, versions: Versions, every: str | None) -> None:
+    """Print where the server is, what answers and who may ask."""
+    from loraloop.serve.keys import Keys
+    from loraloop.serve.names import BASE
+
+    names = [key.name for key in Keys(server.keys).all()]
+    make = "loraloop stage=keys name=NAME scopes=[infer]"
+    listed = _listed(versions)
+    console.facts(
+        "serving",
+        {
+            "address": f"{address}/v1",
+            "pages": f"{address}/docs, {address}/metrics",
+            "models": "; ".join([BASE, *(f"{name}: {version}" for name, version in listed.items())]),
+            "agents": "; ".join(f"{role}: {_target(name, versions)}" for role, name in server.roles.items()) or "none",
+            "keys": ", ".join(names) or f"none: this machine alone is answered; to make one: {make}",
+            **({"loop": f"a tick every {every}"} if every else {}),
+            "try": _curl(address, next((name for name in listed if name.endswith(f"@{versions.active}")), BASE), names),
+            "stop": "Ctrl+C",
+        },
+    )
+
+
+def _listed(versions: Versions) -> dict[str, str]:
+    try:
+        return versions.listed()
+    except LoraloopError as error:
+        _log.error("the registry's aliases are not known: %s", error)
+        return {}
+
+
+def _curl(address: str, model: str, keys: Sequence[str]) -> str:
+    """A shell command that asks ``model``; where keys are needed, one is in the variable ``KEY``."""
+    key = ' -H "authorization: Bearer $KEY"' if keys else ""
+    body = json.dumps({"model": model, "messages": [{"role": "user", "content": "Hello"}]})
+    return f"curl {address}/v1/chat/completions -H 'content-type: application/json'{key} -d '{body}'"
+
+
+def _target(name: str, versions: Versions) -> str:
+    from loraloop.serve.names import BASE
+
+    try:
+        return BASE if name == BASE else versions.find(name)[0]
+    except LoraloopError:
+        return f"{name}, which has no version yet"
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Ignore SIGINT and SIGTERM: uvicorn ends on them, and raises them once more when it has ended."""
+    before = {each: signal.signal(each, lambda *_: None) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
