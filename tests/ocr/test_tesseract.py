@@ -97,9 +97,8 @@ def test_a_page_in_the_cache_is_not_read_again(folder, tmp_path):
     ocr = Tesseract(cache=tmp_path / "cache")
     [first] = ocr.read([folder / "a.png"])
     assert list(ocr.read([folder / "a.png"])) == [first]
-    [other] = replace(ocr, psm=4).read([folder / "a.png"])
+    list(replace(ocr, psm=4).read([folder / "a.png"]))
     assert len(list((tmp_path / "cache").rglob("*.json"))) == 2
-    assert other.seconds != first.seconds
 
 
 def test_an_unreadable_image_is_not_kept_in_the_cache(folder, tmp_path):
