@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -50,7 +51,9 @@ def traces(desk):
         ("trainer.schedule=sine", "trainer.schedule='sine': input should be 'linear', 'cosine' or 'constant'"),
         ("model=hub", "model.name is not set, and stage=experiment needs it: add model.name=..."),
         ("stage=evaluate", "adapter is not set, and stage=evaluate needs it: add adapter=..."),
-        ("lora.r=[", "lora.r=[: "),
+        ("lora.r=[", "lora.r=[: the value holds a character with a meaning of its own in Hydra's grammar; quote it "),
+        ("lora.targets=q_proj", "lora.targets='q_proj': input should be 'all-linear', or a list, such as [a,b]"),
+        ("trainer.seed=${oc.env:NOWHERE}", "trainer.seed: KeyError raised while resolving interpolation"),
         ("model.name=bundled:big", "model.name=bundled:big is not in the package; it holds bundled:tiny"),
         ("source._target_=os.system", "source._target_=os.system is outside loraloop.: only these prefixes are built"),
         ("lora.targets=[nowhere]", "lora.targets holds 'nowhere', which is no linear layer of the model; there are "),
@@ -262,3 +265,22 @@ def test_a_second_run_in_the_same_folder_is_refused(desk):
     assert seen.err.count("\n") == 1
     after = {name: (desk.folder / name).read_bytes() for name in traces(desk) if not name.endswith(".log")}
     assert after == kept
+
+
+def test_a_file_whose_name_is_no_text_is_named_escaped(tmp_path):
+    """A bad row of a file with a name that is not UTF-8 costs itself alone and is printed with these bytes escaped."""
+    rows = "".join(f'{{"input": "q{index}", "output": "a"}}\n' for index in range(10)) + "no json\n"
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.jsonl")).write_text(rows)
+    command = [Path(sys.executable).with_name("loraloop"), "stage=collect", "source=files", "source.path=."]
+    done = subprocess.run(
+        [*command, "dataset.export=out/rows.jsonl"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONIOENCODING": "utf-8:strict"},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "caf\\xe9.jsonl:11" in done.stdout
+    assert "quarantined: 1\n" in done.stdout

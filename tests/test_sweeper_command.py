@@ -43,6 +43,7 @@ def test_the_shipped_sweep_runs_without_m_and_goes_on(desk):
          "hydra.sweeper.direction=minimize, and objective=task_accuracy is better the higher it is: leave "),
         (["lora.r=4,8", "objective=[loss,chrf]", "hydra.sweeper.direction=[minimize,minimize]"],
          "hydra.sweeper.direction=minimize,minimize, and objective=loss,chrf is better the lower it is (loss), "),
+        (["lora.r=4,8", "objective=[]"], "objective=[] is empty; a run can return loss, "),
         (["lora.r=4,8", "hydra.sweeper.n_trial=3"], "hydra.sweeper.n_trial=3: there is no key hydra.sweeper.n_trial "),
     ],
 )  # fmt: skip

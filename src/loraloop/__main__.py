@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
@@ -30,8 +31,13 @@ def main() -> None:
         except BrokenPipeError:
             _hang_up()
         return
+    from loraloop.core.overrides import expand_home
     from loraloop.errors import LoraloopError
 
+    sys.argv[1:] = arguments = [expand_home(argument) for argument in arguments]
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a file's name may hold bytes that are no text
     verbose = "hydra.verbose=true" in [argument.lower() for argument in arguments]
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     # OpenMP's threads otherwise spin while they wait: 15 times slower as soon as something else wants a core.
@@ -134,16 +140,24 @@ def prepare(config: DictConfig, cache: Cache | None = None) -> Call:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
     from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
 
     from loraloop.cli import prepare as build
     from loraloop.errors import ConfigError
 
     runtime = HydraConfig.get()
     logging.captureWarnings(capture=True)
-    if missing := sorted(OmegaConf.missing_keys(config)):
+    try:
+        missing = sorted(OmegaConf.missing_keys(config))
+        values = cast("dict[str, Any]", OmegaConf.to_container(config, resolve=True))
+    except OmegaConfBaseException as error:
+        from loraloop.cli.explain import unresolved
+
+        raise unresolved(error) from error
+    if missing:
         raise ConfigError(*(f"{key} is not set, and stage={config.stage} needs it: add {key}=..." for key in missing))
     return build.prepare(
-        cast("dict[str, Any]", OmegaConf.to_container(config, resolve=True)),
+        values,
         Path(runtime.runtime.output_dir),
         {str(group): str(choice) for group, choice in runtime.runtime.choices.items() if "/" not in str(group)},
         (*_own_groups(), *(str(override) for override in runtime.overrides.task)),

@@ -104,7 +104,7 @@ class Lora:
         )
 
     def check_model(self, model: PreTrainedModel) -> None:
-        """Hold this adapter against a base model; the meta device suffices.
+        """Check the adapter against a base model, which may be on the meta device.
 
         Raises:
             ConfigError: A target or pattern that names no linear layer, or a rank above a layer's smaller dimension.

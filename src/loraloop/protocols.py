@@ -15,11 +15,13 @@ from loraloop.records import (
     Dataset,
     Estimate,
     Example,
+    Fitting,
     GenerationRequest,
     LoadedModel,
     Outcome,
     Page,
     Rollout,
+    Row,
     Session,
     Training,
     Verdict,
@@ -29,7 +31,7 @@ from loraloop.records import (
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
     from sqlalchemy.engine import Connection
-    from transformers import PretrainedConfig, PreTrainedModel
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 EvaluationCallback = Callable[[int, float], None]
 """Called with the step and the validation loss after every validation; raises PrunedError to end the training."""
@@ -85,7 +87,7 @@ class Lora(Protocol):
         ...
 
     def check_model(self, model: PreTrainedModel) -> None:
-        """Hold this adapter against a base model; the meta device suffices.
+        """Check the adapter against a base model, which may be on the meta device.
 
         Raises:
             ConfigError: It does not fit the model.
@@ -241,6 +243,19 @@ class Trainer(Protocol):
 
         Raises:
             ConfigError: Such as a ``max_length`` above the model's positions.
+        """
+        ...
+
+    def fitting(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, name: str) -> Fitting:
+        """The rows that training would take, as the model sees them, and those that it leaves out.
+
+        Args:
+            rows: To train on or to validate with.
+            tokenizer: With an end token.
+            name: What the rows are for, for messages.
+
+        Raises:
+            TrainingError: Most of the rows are too long.
         """
         ...
 

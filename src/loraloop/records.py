@@ -231,6 +231,37 @@ class LoadedModel:
     base: Base
 
 
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A row as tokens, never cut.
+
+    Attributes:
+        labels: The tokens that the loss falls on, -100 elsewhere.
+    """
+
+    input_ids: list[int]
+    labels: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Fitting:
+    """The rows that a trainer takes.
+
+    Attributes:
+        rows: In their order.
+        sides: The rows' tokens; preference training has a second list, those with the rejected answers.
+        left_out: The other rows, and why.
+    """
+
+    rows: list[Row]
+    sides: tuple[list[Encoded], ...]
+    left_out: tuple[Quarantined, ...]
+
+    def lengths(self) -> list[int]:
+        """Tokens that the model sees of each row, of all its sides."""
+        return [sum(len(side.input_ids) for side in sides) for sides in zip(*self.sides, strict=True)]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
     """What a run is expected to take, before it starts. Memory in bytes, time in seconds."""

@@ -241,3 +241,10 @@ def test_a_stage_says_which_parts_must_be_there(monkeypatch, tmp_path):
     monkeypatch.delattr(Careless, "CHECKED")
     with pytest.raises(ConfigError, match=r"nothing\.csv"):
         prepare.prepare(config, tmp_path, {}, ())
+
+
+@pytest.mark.parametrize("key", ["_recursive_", "_convert_"])
+def test_a_key_that_steers_hydra_is_no_key_of_a_part(execute, key):
+    """Parts are not built by Hydra: its own keys are refused like any other that a part does not have."""
+    (problem,) = problems(execute, lora=LORA | {key: "all"})
+    assert problem.startswith(f"lora.{key} is not a key of lora")

@@ -32,8 +32,3 @@ def test_every_problem_is_found():
     _, problems = built({"one": foreign, "other": wrong})
     assert problems[0].startswith("group.one._target_=os.system is outside")
     assert problems[1] == ("group.other.frist is not a key of group.other (did you mean first?); it has first, second")
-
-
-def test_hydras_own_keys_are_no_arguments():
-    """Keys that tell Hydra how to build are passed to nobody."""
-    assert built({"_target_": HERE, "_recursive_": False, "_convert_": "all", "first": "a"}) == ("a", [])

@@ -129,3 +129,16 @@ def test_a_job_in_the_background_says_where_it_is(job):
     assert [line for line in job if re.fullmatch(step, line)], job
     assert [line for line in job if re.match(r"evaluate base  pass \d+ of 32", line)]
     assert [line for line in job if re.match(r"evaluate adapter  pass 32 of 32", line)]
+
+
+def test_work_that_follows_other_work_waits_for_its_time(capsys):
+    """Several pieces of work, one after the other, together print a line every half minute at most."""
+    clock = Clock()
+    times = []
+    for name in ("read", "train", "evaluate", "report"):
+        with Progress(name, "step", 10, clock=clock) as progress:
+            for _ in range(10):
+                clock.now += 1
+                progress.advance()
+                times += [clock.now] * len(lines(capsys))
+    assert times == [1005.0, 1035.0]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loraloop.core.session_file import ISSUES, SessionFile, issue_word, parse
+from loraloop.core.session_file import ISSUES, UNLEARNED, SessionFile, issue_word, parse
 from loraloop.core.session_rows import FIELDS
 from loraloop.records import AGENTS, Rating, Session
 
@@ -97,3 +97,22 @@ def test_a_row_of_the_database_fills_every_field():
     from loraloop.feedback.schema import sessions as table
 
     assert FIELDS | {"prompt", "rating"} == set(table.c.keys()) | {"rating", "rated", "implied", "correction"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("client", 123), ("client", ""), ("conversation", 7), ("rollout", "r" * 300), ("rated", "yesterday")],
+)
+def test_what_training_does_not_look_at_costs_no_session(name, value):
+    """An invalid label or time of rating is left out where it is not used, and refused where it would be kept."""
+    content = json.dumps({"task": "count", "user_rating": 1, "correction": "three", name: value}).encode()
+    read = parse(content, UNLEARNED)
+    assert (getattr(read, name), read.user_rating, read.correction) == (None, 1, "three")
+    with pytest.raises(ValueError, match=name):
+        parse(content)
+
+
+def test_an_invalid_field_that_is_learned_from_is_refused_all_the_same():
+    """A bad label beside a bad duration does not hide the latter."""
+    with pytest.raises(ValueError, match="duration"):
+        parse(b'{"task": "count", "client": 1, "duration": -1}', UNLEARNED)

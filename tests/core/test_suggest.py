@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -108,7 +111,8 @@ def test_several_values_are_a_multirun_or_a_list():
     """Comma-separated values without ``-m`` are told both things that they may mean."""
     cause = Exception("Ambiguous value for argument 'lora.targets=a,b'\n1. To use it as a list ...")
     assert suggest.sentence("lora.targets=a,b", cause, [CONF], KEYS) == (
-        "lora.targets=a,b: several values are a run each with -m (--multirun); one list of them is lora.targets=[a,b]"
+        "lora.targets=a,b: several values are a run each with -m (--multirun); one list of them is lora.targets=[a,b], "
+        "one text 'lora.targets=\"a,b\"'"
     )
 
 
@@ -147,3 +151,47 @@ def test_options_are_the_files_of_a_group():
     """A group's choices are its YAML files, sorted, without their suffix."""
     assert suggest.options(CONF, "tracker") == ["mlflow", "none"]
     assert suggest.options(CONF, "no_such_group") == []
+
+
+def refused(override):
+    """What is said of an override that Hydra's parser refuses, or nothing where it reads it."""
+    try:
+        OverridesParser.create().parse_override(override)
+    except HydraException as cause:
+        return suggest.sentence(override, cause, [CONF], KEYS)
+    return None
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "a=b.jsonl",
+        "a#b.jsonl",
+        "a (1).jsonl",
+        "it's.jsonl",
+        "[1].jsonl",
+        "Jos\u00e9.jsonl",
+        "{a}.jsonl",
+        'a"b.jsonl',
+        "a;b",
+    ],
+)
+def test_a_value_with_a_character_of_the_grammar_is_shown_quoted(path):
+    """The line to type instead is in the answer, and means the path that was meant."""
+    said = refused(f"source.path={path}")
+    (line,) = shlex.split(re.search(r"quote it like this: (.*?)(; or close the .*)?$", said)[1])
+    assert OverridesParser.create().parse_override(line).value() == path
+
+
+@given(st.text(st.sampled_from("ab/.~=#'\"()[]{}\u00e9&;!\\ "), min_size=1, max_size=12))
+def test_no_raw_text_of_the_parser_reaches_a_person(value):
+    """Whatever a value is made of, the answer holds no word of the grammar's parser."""
+    override = f"source.path={value}"
+    said = refused(override) or ""
+    assert not re.search("Lexer|mismatched|viable|extraneous|recognition|expecting|EOF", said.removeprefix(override))
+
+
+def test_a_value_that_is_not_closed_is_told_so():
+    """A value that begins a list or a call without its end may also be closed."""
+    assert refused("lora.targets=[q_proj,v_proj").endswith("; or close the [ that it begins with")
+    assert refused("lora.r=choice(8,16").endswith("; or close the ( that it begins with")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -39,3 +41,23 @@ def test_preview_finds_a_bad_rank_pattern_before_any_row_is_made(desk):
     assert seen.code == 2
     assert "q_proj" in seen.err
     assert seen.out == ""
+
+
+def test_preview_shows_what_the_trainer_takes(desk, tmp_path):
+    """Rows too long for max_length are counted and named, and the steps and tokens are those of the others."""
+    rows = [{"input": f"q{index}", "output": "yes"} for index in range(30)] + [{"input": "long " * 30, "output": "no"}]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = ("source=files", f"source.path={tmp_path}/rows.jsonl", "dataset.validation_share=0.1")
+    seen = desk("stage=preview", *data, "trainer.max_length=40")
+    assert "left out of the training: 1\n  1 x more tokens than trainer.max_length=40: row 30 ('long long" in seen.out
+    kept = desk("stage=preview", *data).line("steps")
+    assert int(kept.split()[2].replace(",", "")) - int(seen.line("steps").split()[2].replace(",", "")) > 3 * 150
+
+
+def test_preview_shows_both_answers_of_a_pair(desk, tmp_path):
+    """With trainer=dpo the preview shows each pair's two answers, and counts the rows that are no pairs."""
+    rows = [{"input": f"q{index}", "output": "yes", "rejected": "no" if index % 3 else None} for index in range(30)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    seen = desk("stage=preview", "source=files", f"source.path={tmp_path}/rows.jsonl", "trainer=dpo")
+    assert re.search(r"left out of the training: \d+\n  \d+ x no rejected answer: row \d+ \('q\d+'\), ", seen.out)
+    assert len(re.findall(r"^row \(rejected\): .*\n.* \| no", seen.out, re.MULTILINE)) == 3

@@ -27,6 +27,16 @@ def test_what_is_nested_is_built():
         sampling.build(spec, "hydra.sweeper.sampler")
 
 
+def test_keys_that_steer_hydra_are_no_arguments():
+    """A sampler that was written for Hydra keeps its ``_recursive_`` and ``_convert_``, nested ones too."""
+    spec = {
+        "_target_": "optuna.samplers.NSGAIISampler",
+        "_recursive_": False,
+        "crossover": {"_target_": "optuna.samplers.nsgaii.SPXCrossover", "_convert_": "all"},
+    }
+    assert isinstance(sampling.build(spec, "hydra.sweeper.sampler"), optuna.samplers.NSGAIISampler)
+
+
 @pytest.mark.parametrize("target", ["os.system", "joblib.load", "optuna.create_study", "optuna.samplers"])
 def test_a_foreign_target_is_refused(target):
     """Only samplers, pruners, loraloop's own and the allowed prefixes are looked up."""

@@ -2,6 +2,7 @@
 
 import math
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -52,9 +53,21 @@ def test_rows_without_a_rejected_answer_are_refused(kit, tmp_path):
         train(kit, tmp_path, data=kit.dataset(8, 2))
 
 
+def test_rows_that_teach_no_preference_are_left_out_and_named(kit, tmp_path, caplog):
+    """Rows without a rejected answer and with an equal one are counted by reason, and only pairs are trained on."""
+    pairs = kit.dataset(8, 2, rejected=True)
+    equal = [replace(row, rejected=row.completion) for row in pairs.train[:2]]
+    alone = [replace(row, rejected=None) for row in pairs.train[2:5]]
+    training = train(kit, tmp_path, data=replace(pairs, train=(*equal, *alone, *pairs.train)))[1]
+    assert training.tokens == settings().estimate(kit.loaded(), Lora(r=4), pairs).tokens
+    assert "2 training rows are left out, the first is" in caplog.text
+    assert "its rejected answer equals its answer" in caplog.text
+    assert "3 training rows are left out" in caplog.text
+
+
 def test_a_rejected_answer_must_fit_as_well(kit, tmp_path):
     """A prompt that fills max_length is refused as in supervised training."""
-    with pytest.raises(TrainingError, match="no token to train on"):
+    with pytest.raises(TrainingError, match="rows have more tokens than"):
         train(kit, tmp_path, part=settings(max_length=8))
 
 

@@ -15,7 +15,7 @@ def curves(kit, tmp_path_factory):
     from trl.trainer.sft_config import SFTConfig
     from trl.trainer.sft_trainer import SFTTrainer
 
-    encoded = encode(kit.rows(28), kit.tokenizer(), 64)
+    encoded = encode(kit.rows(28), kit.tokenizer())
     rows = Dataset.from_list([{"input_ids": row.input_ids, "labels": row.labels} for row in encoded])
 
     def train(cls, micro):

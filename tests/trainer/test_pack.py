@@ -128,7 +128,7 @@ def test_a_saved_adapter_answers_as_in_the_pack(kit, tmp_path):
     from loraloop.trainer.encode import encode
 
     data = kit.dataset(26, 12)
-    rows = encode(data.validation, kit.tokenizer(), 64)
+    rows = encode(data.validation, kit.tokenizer())
     for training, run in together(kit, jobs(kit, "plain"), kit.loaded(), data, tmp_path):
         model = PeftModel.from_pretrained(kit.llama(), training.adapter).eval()
         total = count = 0

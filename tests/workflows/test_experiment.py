@@ -247,7 +247,7 @@ def test_ctrl_c_marks_the_run_killed_and_keeps_what_it_takes_to_go_on(desk, inte
     (checkpoint,) = desk.folder.glob("mlruns/jobs/*/checkpoints/checkpoint-*")
     assert checkpoints.verify(checkpoint) is None
     assert 0 < int(checkpoint.name.removeprefix("checkpoint-")) < 48
-    (again,) = re.findall("To go on: loraloop (.*)", out)
+    (again,) = re.findall("To go on: cd .* && loraloop (.*)", out)
     resumed = desk(*shlex.split(again))
     assert "over 48 steps" in resumed.line("speed")
     assert resumed.line("registry").startswith("loraloop version 1 ")

@@ -47,3 +47,12 @@ def test_a_trainer_is_given_the_rule_of_its_source(desk, judging):
         "right": {True}, "spaced": {True}, "longer": {False}, "none": {False}
     }  # fmt: skip
     assert len(rewards["right"]) > 10
+
+
+@pytest.mark.parametrize("chosen", ["objective=preference_accuracy", "gate.metric=preference_accuracy"])
+def test_a_metric_that_the_rows_do_not_have_is_refused_before_training(desk, chosen):
+    """Preference accuracy on rows without rejected answers is refused before a step is trained."""
+    seen = desk.attempt(*SMALL, chosen)
+    assert seen.code == 2
+    assert "no held-out row has a rejected answer: choose another metric" in seen.err
+    assert not (desk.folder / "job" / "adapter").exists()

@@ -64,10 +64,12 @@ def _direction(objective: Any, given: Any) -> Any:
     """The direction that an objective of loraloop's has; another application's is as it is given.
 
     Raises:
-        ConfigError: ``hydra.sweeper.direction`` says otherwise.
+        ConfigError: ``hydra.sweeper.direction`` says otherwise, or there is no objective.
     """
     plain: Any = OmegaConf.to_container(objective) if OmegaConf.is_config(objective) else objective
     names: list[str] = plain if isinstance(plain, list) else [plain]
+    if not names:
+        raise ConfigError(f"objective=[] is empty; a run can return {', '.join(OBJECTIVES)}")
     if not set(names) <= set(OBJECTIVES):
         return given
     meant: list[str] = [direction(name) for name in names]

@@ -6,9 +6,13 @@ import argparse
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from loraloop.core import suggest
 from loraloop.errors import ConfigError
+
+if TYPE_CHECKING:
+    from omegaconf.errors import OmegaConfBaseException
 
 
 def explain(arguments: Sequence[str], error: Exception, conf: Path) -> ConfigError:
@@ -24,8 +28,10 @@ def explain(arguments: Sequence[str], error: Exception, conf: Path) -> ConfigErr
     asked = argparse.ArgumentParser(add_help=False)
     asked.add_argument("--config-dir", "-cd", type=Path)
     asked.add_argument("--multirun", "-m", action="store_true")
+    for flag in ("--cfg -c", "--package -p", "--config-path -cp", "--config-name -cn", "--info -i"):
+        asked.add_argument(*flag.split())  # Hydra's own flags that take a value, which is no override
     flags, others = asked.parse_known_args(arguments)
-    overrides = [argument for argument in others if "=" in argument and not argument.startswith("-")]
+    overrides = [argument for argument in others if not argument.startswith("-")]
     if flags.config_dir:
         overrides.insert(0, f"hydra.searchpath=[file://{flags.config_dir.resolve()}]")
     faults: list[tuple[str, Exception]] = []
@@ -38,6 +44,14 @@ def explain(arguments: Sequence[str], error: Exception, conf: Path) -> ConfigErr
     keys = _keys([_values(override, flags.multirun)[0] for override in overrides], conf)
     own = [Path(found) for override in overrides for found in re.findall(r"file://([^,'\]\s]+)", override)]
     return ConfigError(*(suggest.sentence(written, cause, [conf, *own], keys) for written, cause in faults))
+
+
+def unresolved(error: OmegaConfBaseException) -> ConfigError:
+    """Why an interpolation has no value, and how the other kinds of ``${...}`` are written."""
+    return ConfigError(
+        f"{error.full_key}: {suggest.first_line(error).rstrip('.')}; ${{KEY}} is another key's value, "
+        "${oc.env:NAME} a variable of the environment, and \\${ in quotes the characters themselves"
+    )
 
 
 def _first_fault(overrides: Sequence[str], multirun: bool, conf: Path) -> tuple[str, str, Exception] | None:

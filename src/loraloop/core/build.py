@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from loraloop.core.suggest import nearest
 from loraloop.errors import ConfigError
 
 ALLOWED = ("loraloop.",)
-HYDRA = frozenset({"_target_", "_recursive_", "_convert_"})
-"""Keys of a node that are Hydra's, no arguments."""
 
 
 def construct(target: Callable[..., Any], values: dict[str, Any], path: str) -> Any:
@@ -42,7 +40,7 @@ def build(node: Any, path: str, allowed: tuple[str, ...], problems: list[str]) -
     if not isinstance(node, Mapping):
         return node
     count = len(problems)
-    values = {key: build(value, f"{path}.{key}", allowed, problems) for key, value in node.items() if key not in HYDRA}
+    values = {key: build(value, f"{path}.{key}", allowed, problems) for key, value in node.items() if key != "_target_"}
     if "_target_" not in node:
         return values
     try:
@@ -83,7 +81,7 @@ def _construct(target: Callable[..., Any], values: dict[str, Any], path: str, pr
     try:
         return target(**values)
     except ValidationError as error:
-        problems += [_sentence(path, dict(detail), target) for detail in error.errors()]
+        problems += [_sentence(path, detail, target) for detail in _one_a_value(error.errors(), values)]
     except ConfigError as error:
         problems += error.problems
     except TypeError as error:
@@ -91,6 +89,21 @@ def _construct(target: Callable[..., Any], values: dict[str, Any], path: str, pr
     except ValueError as error:
         problems.append(f"{path}: {error}")
     return None
+
+
+def _one_a_value(details: Sequence[Mapping[str, Any]], values: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """One problem for a value that fits none of several types, where pydantic has one for each type."""
+    found: dict[Any, dict[str, Any]] = {}
+    for detail in details:
+        name = detail["loc"][0] if detail["loc"] else None
+        whole = len(detail["loc"]) > 1 and detail["input"] is values.get(str(name))
+        key = name if whole else detail["loc"]
+        message = "Input should be a list, such as [a,b]" if detail["type"] == "tuple_type" else str(detail["msg"])
+        if key in found:
+            found[key]["msg"] += f", or {message.lower().removeprefix('input should be ')}"
+        else:
+            found[key] = {**detail, "msg": message, "loc": (name,) if whole else detail["loc"]}
+    return list(found.values())
 
 
 def _unknown(path: str, values: Mapping[str, Any], target: Callable[..., Any]) -> list[str]:

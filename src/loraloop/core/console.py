@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import TYPE_CHECKING, Any
 
+from loraloop.core import tables
 from loraloop.records import Quarantined
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from loraloop.records import Job
+
+NAMES = 3
+REASONS = 10
 
 
 @contextmanager
@@ -58,17 +63,37 @@ def facts(title: str, values: Mapping[str, str]) -> None:
         print(f"  {name:<{width}}  {value}")
 
 
-def quarantine(items: Sequence[Quarantined], shown: int = 3) -> None:
-    """Print how many items were set aside, by reason, with the first few names."""
+def quarantine(items: Sequence[Quarantined], title: str = "quarantined", every: Path | None = None) -> None:
+    """Print how many items were set aside, by reason, with the first few names.
+
+    Args:
+        items: What was set aside.
+        title: What became of it.
+        every: Where all items are written, one JSON object a line, if not all are printed.
+
+    Raises:
+        DataError: ``every`` cannot be written.
+    """
     if not items:
         return
-    print(f"quarantined: {len(items)}")
+    print(f"{title}: {len(items)}")
     names: dict[str, list[str]] = {}
     for item in items:
         names.setdefault(item.reason, []).append(item.item)
-    for reason, count in Counter(item.reason for item in items).most_common(10):
-        more = ", ..." if count > shown else ""
-        print(f"  {count} x {reason}: {', '.join(names[reason][:shown])}{more}")
+    common = sorted(names.items(), key=lambda each: -len(each[1]))
+    for reason, having in common[:REASONS]:
+        more = f" and {len(having) - NAMES} more" if len(having) > NAMES else ""
+        print(f"  {len(having)} x {reason}: {', '.join(map(printable, having[:NAMES]))}{more}")
+    if others := common[REASONS:]:
+        print(f"  {sum(len(having) for _, having in others)} for {len(others)} other reasons")
+    if every and (others or any(len(having) > NAMES for _, having in common)):
+        tables.write(every, [{"item": printable(each.item), "reason": printable(each.reason)} for each in items])
+        print(f"  all of them: {every}")
+
+
+def printable(text: str) -> str:
+    r"""The text with ``\x`` in place of each byte of a file's name that is not UTF-8."""
+    return text.encode("utf8", "surrogateescape").decode("utf8", "backslashreplace")
 
 
 def flatten(node: Any, path: str = "") -> dict[str, str]:

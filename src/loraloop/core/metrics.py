@@ -201,9 +201,7 @@ METRICS: Mapping[str, Metric] = {
     "loss": Metric("loss", False, _loss, _loss_error),
     "perplexity": Metric("perplexity", False, lambda answers: perplexity(_loss(answers)), _perplexity_error),
     "exact_match": Metric("exact match", True, *_mean(_exact), 100),
-    "task_accuracy": Metric(
-        "task accuracy", True, *_mean(lambda answers: [float(each) for each in answers.correct]), 100
-    ),
+    "task_accuracy": Metric("task accuracy", True, *_mean(_correct), 100),
     "rouge_l": Metric("ROUGE-L", True, *_mean(_rouge), 100),
     "bleu": Metric("BLEU", True, *_corpus(bleu), 1),
     "chrf": Metric("chrF", True, *_corpus(chrf), 1),

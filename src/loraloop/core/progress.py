@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 T = TypeVar("T")
 
@@ -26,6 +26,9 @@ class Progress:
         keep: Whether a bar stays on the terminal when the work is done.
         clock: Seconds that pass evenly.
     """
+
+    _last: ClassVar[tuple[Callable[[], float], float] | None] = None
+    """The clock and the time of the last line: one piece of work that follows another adds none before its time."""
 
     def __init__(
         self,
@@ -73,13 +76,17 @@ class Progress:
         if self._bar is not None:
             self._bar.update(self._task, total=self.total, completed=done, facts=self.facts)
         elif self._clock() >= self._due:
-            self._due = self._clock() + INTERVAL
+            now = self._clock()
+            self._due = now + INTERVAL
+            Progress._last = (self._clock, now)
             print(self._line(), file=sys.stderr, flush=True)
 
     def _begin(self, done: int) -> None:
         self.done = self._first_done = done
         self._started = self._clock()
         self._due = self._started + min(FIRST, INTERVAL)
+        if Progress._last is not None and Progress._last[0] is self._clock:
+            self._due = max(self._due, Progress._last[1] + INTERVAL)
 
     def _line(self) -> str:
         count = f"{self.unit} {self.done:,}" + (f" of {self.total:,}" if self.total else "")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,6 +25,8 @@ ISSUES: Mapping[str, str] = {
 """What can go wrong: the word for programs, and the label that people read and ``session.json`` holds."""
 SAME = ("iterations", "answer", "rated", "correction", "duration", "conversation", "client", "rollout")
 """Fields that the file and the record know by one name."""
+UNLEARNED = frozenset({"rated", "conversation", "client", "rollout"})
+"""Fields that training does not look at: what they hold costs no session."""
 MAX_BYTES = 16 * 2**20
 SHOWN_ERRORS = 3
 
@@ -133,24 +136,41 @@ def _letters(issue: str) -> str:
 _WORDS = {_letters(label): word for word, label in ISSUES.items()}
 
 
-def parse(content: bytes) -> SessionFile:
+def parse(content: bytes, ignored: Set[str] = frozenset()) -> SessionFile:
     """The file with this content.
+
+    Args:
+        content: Of ``session.json``.
+        ignored: Fields whose invalid values are left out.
 
     Raises:
         ValueError: It is no session; :func:`problem` says why.
     """
-    return SessionFile.model_validate_json(content.decode("utf-8-sig"))
+    text = content.decode("utf-8-sig")
+    try:
+        return SessionFile.model_validate_json(text)
+    except ValidationError as error:
+        wrong = {str(detail["loc"][0]) for detail in error.errors() if detail["loc"]}
+        if not wrong or not wrong <= ignored:
+            raise
+        values = {name: value for name, value in json.loads(text).items() if name not in wrong}
+        return SessionFile.model_validate_json(json.dumps(values))
 
 
-def read(folder: Path) -> Iterator[Session | Quarantined]:
-    """Every session under ``folder``, in the order of their ids; a broken one is set aside, never fatal."""
+def read(folder: Path, ignored: Set[str] = frozenset()) -> Iterator[Session | Quarantined]:
+    """Every session under ``folder``, in the order of their ids; a broken one is set aside, never fatal.
+
+    Args:
+        folder: Holds ``<id>/session.json``.
+        ignored: See :func:`parse`.
+    """
     for place in sorted(folder.iterdir()):
         if place.name.startswith(".") or not place.is_dir():
             continue
         # A folder name need not be UTF-8, the id of a session must.
         name = os.fsencode(place.name).decode("utf-8", "backslashreplace")
         try:
-            yield parse(_content(place / "session.json")).session(name)
+            yield parse(_content(place / "session.json"), ignored).session(name)
         except (OSError, ValueError) as error:
             yield Quarantined(name, problem(error))
 

@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from loraloop.core.overrides import assign, shell
+
 OTHER_NAMES = {
     "rank": "r", "lora_rank": "r", "lora_alpha": "alpha", "lora_dropout": "dropout", "target_modules": "targets",
     "bs": "batch_size", "per_device_train_batch_size": "batch_size",
@@ -83,12 +85,29 @@ def sentence(override: str, cause: Exception, folders: Sequence[Path], keys: Seq
     if there and "Could not find" in str(cause):
         return f"{override}: there is no {name} named {value!r}{nearest(value, there)}; there are {', '.join(there)}"
     if "Ambiguous value" in str(cause):
-        return f"{override}: several values are a run each with -m (--multirun); one list of them is {key}=[{value}]"
-    if key.startswith("+") or re.search(r"mismatched|extraneous|no viable|LexerNoViable|token recognition", str(cause)):
+        return (
+            f"{override}: several values are a run each with -m (--multirun); one list of them is {key}=[{value}], "
+            f"one text {shell(assign(key, value))}"
+        )
+    if re.search(r"mismatched|extraneous|no viable|LexerNoViable|token recognition|missing", str(cause)):
+        return _unreadable(override, key, value)
+    if key.startswith("+"):
         return f"{override}: {first_line(cause)}"
     if name not in keys:
         return f"{override}: there is no key {name}{_known(name, keys)}"
     return f"{override}: {first_line(cause)}"
+
+
+def _unreadable(override: str, key: str, value: str) -> str:
+    """What to write in place of an override that Hydra's grammar does not read."""
+    if "=" not in override or not re.fullmatch(r"[+~]*[\w./@-]+", key):
+        return f"{override}: write KEY=VALUE, such as trainer.epochs=1"
+    begun = re.match(r"[\[{]|\w+\(", value)
+    close = f"; or close the {begun[0][-1]} that it begins with" if begun else ""
+    return (
+        f"{override}: the value holds a character with a meaning of its own in Hydra's grammar; "
+        f"quote it like this: {shell(assign(key, value))}{close}"
+    )
 
 
 def _known(name: str, keys: Sequence[str]) -> str:

@@ -12,6 +12,7 @@ from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
 
 from loraloop.core.extras import require
+from loraloop.core.locks import required_lock
 from loraloop.errors import ConfigError, LoraloopError, StoreError
 from loraloop.feedback import schema
 
@@ -53,7 +54,7 @@ class Database:
     def __init__(self, url: URL, busy_seconds: float = 5.0) -> None:
         self.url = url
         self.engine = _sqlite(url, busy_seconds) if url.get_backend_name() == "sqlite" else _postgres(url, busy_seconds)
-        with self.explained(ConfigError):
+        with self.explained(ConfigError), self._alone(busy_seconds):
             self._make()
 
     @contextlib.contextmanager
@@ -90,6 +91,15 @@ class Database:
             raise
         except SQLAlchemyError as error:
             raise kind(self._sentence(getattr(error, "orig", None) or error)) from error
+
+    @contextlib.contextmanager
+    def _alone(self, busy_seconds: float) -> Iterator[None]:
+        # SQLite does not wait for its turn to switch a new file to WAL: it refuses at once ("database is locked").
+        if self.url.get_backend_name() == "sqlite":
+            with required_lock(Path(f"{self.url.database}.lock"), busy_seconds, ConfigError):
+                yield
+        else:
+            yield
 
     def _make(self) -> None:
         with self.engine.begin() as connection:

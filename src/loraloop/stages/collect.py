@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from loraloop.core import console
 from loraloop.errors import ConfigError
+from loraloop.workflows.rows import QUARANTINED
 
 if TYPE_CHECKING:
     from loraloop.dataset.builder import DatasetBuilder
@@ -22,7 +23,7 @@ def collect(job: Job, source: Source, ocr: Ocr, dataset: DatasetBuilder) -> None
         )
     built = dataset.build(source.collect(ocr))
     path = dataset.save(built)
-    console.quarantine(built.quarantined)
+    console.quarantine(built.quarantined, every=job.output / QUARANTINED)
     tasks = Counter(row.example.task or "(none)" for row in (*built.train, *built.validation))
     console.facts(
         "collected",

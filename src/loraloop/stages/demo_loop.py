@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from loraloop.feedback.settings import Feedback
     from loraloop.policy import Policy
     from loraloop.protocols import Alerts, Source
-    from loraloop.registry.mlflow import MlflowRegistry
     from loraloop.serve.local import LocalBackend
     from loraloop.serve.server import Server
     from loraloop.trainer.sft import Sft
@@ -39,7 +38,6 @@ class DemoLoop(ExperimentParts):
     """
 
     trainer: Sft
-    registry: MlflowRegistry
     policy: Policy
     questions: Source
     weak_steps: int

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from loraloop.core import console
+from loraloop.core.tokens import IGNORED
 from loraloop.workflows import report
 from loraloop.workflows import rows as data
 
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
     from loraloop.lora import Lora
     from loraloop.model.causal import CausalLM
     from loraloop.protocols import Ocr, Source, Trainer
-    from loraloop.records import Job, Row
+    from loraloop.records import Encoded, Job
 
 
 def preview(
@@ -27,27 +29,29 @@ def preview(
     lora: Lora,
     trainer: Trainer,
 ) -> None:
-    """Compose, validate, collect, and show tokenised rows with their loss mask, steps and the estimate."""
+    """Compose, validate, collect, and show the trainer's own tokens with their loss mask, steps and the estimate."""
     skeleton = model.skeleton()
     data.fits(skeleton, lora, trainer)
     built = data.prepare(source, ocr, dataset, skeleton.tokenizer)
     report.data(built)
-    for row in built.train[: int(rows)]:
-        _show(row, skeleton.tokenizer)
+    fitting = trainer.fitting(built.train, skeleton.tokenizer, "training")
+    console.quarantine(fitting.left_out, "left out of the training")
+    for row, *sides in list(zip(fitting.rows, *fitting.sides, strict=True))[: int(rows)]:
+        for side, encoded in zip(("", " (rejected)"), sides, strict=False):
+            _show(f"{row.example.task or 'row'}{side}", encoded, skeleton.tokenizer)
     report.estimate(trainer.estimate(skeleton, lora, built))
 
 
-def _show(row: Row, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Print a row's tokens: those that the loss falls on are marked, the prompt is dim."""
+def _show(name: str, row: Encoded, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Print a row's tokens: those that the loss falls on are marked, the others are dim."""
     from rich.console import Console
     from rich.text import Text
 
-    from loraloop.core.tokens import encode_rows
-
-    ((ids, prompt),) = encode_rows(tokenizer, [(row.prompt, row.completion)])
-    text = Text(str(tokenizer.decode(ids[:prompt])).replace("\n", "\\n"), style="dim")
+    learned = sum(label != IGNORED for label in row.labels)
+    prompt = len(row.input_ids) - learned
+    text = Text(str(tokenizer.decode(row.input_ids[:prompt])).replace("\n", "\\n"), style="dim")
     text.append(" | ", style="dim")
-    text.append(str(tokenizer.decode(ids[prompt:])).replace("\n", "\\n"), style="bold green")
+    text.append(str(tokenizer.decode(row.input_ids[prompt:])).replace("\n", "\\n"), style="bold green")
     out = Console(highlight=False)
-    out.print(f"{row.example.task or 'row'}: {len(ids)} tokens, loss on the last {len(ids) - prompt} (after the bar)")
+    out.print(f"{name}: {len(row.input_ids)} tokens, loss on the last {learned} (after the bar)")
     out.print(text)

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from loraloop.feedback.settings import Feedback
     from loraloop.policy import Policy
     from loraloop.protocols import Alerts
-    from loraloop.registry.mlflow import MlflowRegistry
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +25,6 @@ class Tick(ExperimentParts):
         names: Short names of registered models.
     """
 
-    registry: MlflowRegistry
     policy: Policy
     roles: dict[str, str]
     names: dict[str, str]

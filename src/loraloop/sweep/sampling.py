@@ -72,12 +72,21 @@ def build(spec: Spec, path: str, allowed: tuple[str, ...] = ()) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         try:
-            built = core_build(spec, path, (*ALLOWED, *allowed), problems)
+            built = core_build(_arguments(spec), path, (*ALLOWED, *allowed), problems)
         except ImportError as error:
             raise _missing(str(spec["_target_"]), path, error.name or str(error)) from error
     if problems:
         raise ConfigError(*problems)
     return built
+
+
+def _arguments(node: Any) -> Any:
+    """``node`` without the keys that steer Hydra, such as ``_convert_``."""
+    if isinstance(node, list):
+        return [_arguments(each) for each in node]
+    if not isinstance(node, Mapping):
+        return node
+    return {key: _arguments(value) for key, value in node.items() if key == "_target_" or key[0] != "_"}
 
 
 def _require_packages(node: Any, path: str) -> None:

@@ -10,10 +10,10 @@ from pydantic import Field, model_validator
 
 from loraloop.core.part import part
 from loraloop.errors import DataError
-from loraloop.records import Dataset, Estimate, LoadedModel, Row, Training
+from loraloop.records import Dataset, Estimate, Fitting, LoadedModel, Quarantined, Row, Training
 from loraloop.trainer import estimate, fit
 from loraloop.trainer.choices import choose
-from loraloop.trainer.encode import Encoded, encode, trainable
+from loraloop.trainer.encode import encode, fit_rows, row_name, warn
 from loraloop.trainer.loop import guarded
 from loraloop.trainer.settings import Settings
 
@@ -40,14 +40,25 @@ class Dpo(Settings):
             raise ValueError("packing=true is not available for preference pairs: use packing=auto")
         return self
 
-    def encode(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> list[Encoded]:
-        """The preferred answers as the model will see them, with their labels."""
-        return encode(rows, tokenizer, self.max_length)
+    def fitting(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, name: str) -> Fitting:
+        """Pairs with their better and their worse answer as the model will see them.
+
+        Left out are rows without a rejected answer, with one that equals the answer, or with one that is too long.
+        """
+        unpaired = [(row, _no_pair(row)) for row in rows]
+        pairs = [row for row, reason in unpaired if not reason]
+        sides = [
+            encode(pairs, tokenizer),
+            encode([replace(row, completion=row.rejected or "") for row in pairs], tokenizer),
+        ]
+        fitting = fit_rows(pairs, sides, self.max_length, name)
+        left_out = tuple(Quarantined(row_name(row), reason) for row, reason in unpaired if reason)
+        return replace(fitting, left_out=left_out + fitting.left_out)
 
     def estimate(self, loaded: LoadedModel, lora: Lora, data: Dataset) -> Estimate:
         """What :meth:`train` would take, from the shapes of ``loaded.model``, which may be on the meta device."""
         model, base = loaded.model, loaded.base
-        lengths = self._lengths(_pairs(data.train, "training"), loaded.tokenizer)
+        lengths = self._pairs(data.train, loaded.tokenizer).lengths()
         choices = choose(self, model, lengths)
         count = lora.trainable_parameters(model)
         return estimate.estimate(self, choices, model, count, lengths, quantization=base.quantization, dtype=base.dtype)
@@ -63,23 +74,23 @@ class Dpo(Settings):
         loaded, lora, data = job.loaded, job.lora, job.data
         lora.check_model(loaded.model)
         self.check_model(loaded.model.config)
-        train = self._usable(_pairs(data.train, "training"), loaded.tokenizer, "training")
-        validation = self._usable(
-            [row for row in data.validation if row.rejected is not None], loaded.tokenizer, "validation"
-        )
-        lengths = self._lengths(train, loaded.tokenizer)
+        train = self._pairs(data.train, loaded.tokenizer)
+        validation = self.fitting(data.validation, loaded.tokenizer, "validation")
+        warn(train, "training")
+        warn(validation, "validation")
+        lengths = train.lengths()
         start = fit.begin(self, job, lengths)
 
         def build(callback: Any) -> Any:
             from trl.trainer.dpo_config import DPOConfig
             from trl.trainer.dpo_trainer import DPOTrainer
 
-            arguments = fit.arguments(self, start.choices, loaded.model, job.output, validates=bool(validation))
+            arguments = fit.arguments(self, start.choices, loaded.model, job.output, validates=bool(validation.rows))
             trainer = guarded(DPOTrainer)(
                 model=loaded.model,
                 args=DPOConfig(beta=self.beta, **arguments),
-                train_dataset=_columns(train),
-                eval_dataset=_columns(validation) if validation else None,
+                train_dataset=_columns(train.rows),
+                eval_dataset=_columns(validation.rows) if validation.rows else None,
                 processing_class=loaded.tokenizer,
                 peft_config=lora.peft_config(),
                 callbacks=[callback],
@@ -89,30 +100,21 @@ class Dpo(Settings):
 
         return fit.fit(build, self, job, start)
 
-    def _usable(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, name: str) -> list[Row]:
-        """Rows whose better and worse answers both keep a token within ``max_length``."""
-        sides = (self.encode(side, tokenizer) for side in (list(rows), _worse(rows)))
-        kept = set.intersection(*(set(trainable(side, self.max_length, name)) for side in sides))
-        return [rows[index] for index in sorted(kept)]
-
-    def _lengths(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> list[int]:
-        """Tokens that the model sees of each pair."""
-        sides = (self.encode(side, tokenizer) for side in (list(rows), _worse(rows)))
-        return [len(better.input_ids) + len(worse.input_ids) for better, worse in zip(*sides, strict=True)]
+    def _pairs(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> Fitting:
+        fitting = self.fitting(rows, tokenizer, "training")
+        if not fitting.rows:
+            raise DataError(
+                f"trainer=dpo needs rows with another, rejected answer; 0 of {len(rows)} training rows have one: "
+                "take a source that yields pairs, such as source=sessions, or trainer=sft"
+            )
+        return fitting
 
 
-def _pairs(rows: Sequence[Row], name: str) -> list[Row]:
-    pairs = [row for row in rows if row.rejected is not None]
-    if not pairs:
-        raise DataError(
-            f"trainer=dpo needs rows with a rejected answer; 0 of {len(rows)} {name} rows have one: "
-            "take a source that yields pairs, such as source=sessions, or trainer=sft"
-        )
-    return pairs
-
-
-def _worse(rows: Sequence[Row]) -> list[Row]:
-    return [replace(row, completion=row.rejected or "") for row in rows]
+def _no_pair(row: Row) -> str:
+    """Why a row teaches no preference, or nothing."""
+    if row.rejected is None:
+        return "no rejected answer"
+    return "its rejected answer equals its answer" if row.rejected == row.completion else ""
 
 
 def _columns(rows: Sequence[Row]) -> Any:

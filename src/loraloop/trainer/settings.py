@@ -30,7 +30,7 @@ class Settings:
         schedule: How the learning rate falls after the warm-up.
         weight_decay: AdamW's decoupled weight decay.
         max_grad_norm: Gradients are scaled down to this norm; 0 leaves them.
-        max_length: Tokens per row; longer rows lose their end.
+        max_length: Tokens per row; longer rows are left out, because an answer is never cut.
         packing: Several rows in one sequence; ``auto``: only where attention keeps them apart.
         bf16: Autocast to bfloat16; ``auto`` where it is faster.
         gradient_checkpointing: Recompute activations in the backward pass; ``auto``: on a GPU.

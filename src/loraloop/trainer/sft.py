@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from loraloop.core.part import part
 from loraloop.errors import ConfigError
-from loraloop.records import Dataset, Estimate, LoadedModel, Row, Training
+from loraloop.records import Dataset, Encoded, Estimate, Fitting, LoadedModel, Row, Training
 from loraloop.trainer import estimate, fit
 from loraloop.trainer.choices import choose, isolating_attention
-from loraloop.trainer.encode import Encoded, encode, trainable
+from loraloop.trainer.encode import by_length, encode, fit_rows, warn
 from loraloop.trainer.loop import sft_trainer
 from loraloop.trainer.settings import Settings
 
@@ -39,14 +39,14 @@ class Sft(Settings):
                 "cost more than padding. Use trainer.packing=auto: rows of similar length share a batch"
             )
 
-    def encode(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> list[Encoded]:
-        """The rows as the model will see them, with their labels."""
-        return encode(rows, tokenizer, self.max_length)
+    def fitting(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, name: str) -> Fitting:
+        """The rows as the model will see them, with their labels; those that are too long are left out."""
+        return fit_rows(rows, [encode(rows, tokenizer)], self.max_length, name)
 
     def estimate(self, loaded: LoadedModel, lora: Lora, data: Dataset) -> Estimate:
         """What :meth:`train` would take, from the shapes of ``loaded.model``, which may be on the meta device."""
         model, base = loaded.model, loaded.base
-        lengths = [len(row.input_ids) for row in self.encode(data.train, loaded.tokenizer) if row.trainable]
+        lengths = self.fitting(data.train, loaded.tokenizer, "training").lengths()
         choices = choose(self, model, lengths)
         count = lora.trainable_parameters(model)
         return estimate.estimate(self, choices, model, count, lengths, quantization=base.quantization, dtype=base.dtype)
@@ -72,9 +72,11 @@ class Sft(Settings):
             raise ConfigError(
                 "trainer.packing=true needs model.attention=flash_attention_2, or rows see their neighbours"
             )
-        train = self._usable(data.train, loaded.tokenizer, "training")
-        validation = self._usable(data.validation, loaded.tokenizer, "validation")
-        lengths = [len(row.input_ids) for row in train]
+        train = self.fitting(data.train, loaded.tokenizer, "training")
+        validation = self.fitting(data.validation, loaded.tokenizer, "validation")
+        warn(train, "training")
+        warn(validation, "validation")
+        lengths = train.lengths()
         start = fit.begin(self, job, lengths)
 
         def build(callback: Any) -> Any:
@@ -85,10 +87,10 @@ class Sft(Settings):
                 args=SFTConfig(
                     packing=start.choices.packing,
                     dataset_kwargs={"skip_prepare_dataset": not start.choices.packing},
-                    **fit.arguments(self, start.choices, loaded.model, job.output, validates=bool(validation)),
+                    **fit.arguments(self, start.choices, loaded.model, job.output, validates=bool(validation.rows)),
                 ),
-                train_dataset=_columns(train),
-                eval_dataset=_columns(sorted(validation, key=lambda row: len(row.input_ids))) if validation else None,
+                train_dataset=_columns(train.sides[0]),
+                eval_dataset=_columns(by_length(validation.sides[0])) if validation.rows else None,
                 processing_class=loaded.tokenizer,
                 peft_config=lora.peft_config(),
                 callbacks=[callback],
@@ -97,10 +99,6 @@ class Sft(Settings):
             return trainer
 
         return fit.fit(build, self, job, start)
-
-    def _usable(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, name: str) -> list[Encoded]:
-        encoded = self.encode(rows, tokenizer)
-        return [encoded[index] for index in trainable(encoded, self.max_length, name)]
 
 
 def _columns(rows: Sequence[Encoded]) -> Any:

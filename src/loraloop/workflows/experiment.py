@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -16,6 +15,7 @@ from loraloop.core import console
 from loraloop.core.adapter_files import CONFIG, WEIGHTS
 from loraloop.core.hashing import sha256
 from loraloop.core.metrics import OBJECTIVES
+from loraloop.core.overrides import resume_command
 from loraloop.core.suggest import nearest
 from loraloop.errors import ConfigError, DataError
 from loraloop.protocols import TrainingJob
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from loraloop.dataset.builder import DatasetBuilder
     from loraloop.evaluation.evaluation import Evaluation
-    from loraloop.protocols import Run
+    from loraloop.protocols import EvaluationCallback, Run
     from loraloop.records import Dataset, Estimate, Job, LoadedModel, Manifest, Score, Training, Version
 
 SCORES = "evaluation"
@@ -74,14 +74,16 @@ class Experiment(ExperimentParts):
         with self.running(rows, estimate) as run, self.loaded() as loaded:
             base = self.base_score(loaded, rows)
             with _interruptible(self.job):
-                trained, training = self.train(loaded, rows, run, Path(self.resume) if self.resume else None)
+                report_to_study = self.job.trial.report if self.job.trial else None
+                before = Path(self.resume) if self.resume else None
+                trained, training = self.train(loaded, rows, run, before, report_to_study)
             return self.conclude(run, rows, loaded, base, trained, training)
 
     def prepare(self) -> tuple[Dataset, Estimate]:
         """First phase: check everything, make the rows, print what to expect.
 
         Raises:
-            ConfigError: Parts do not fit each other, or ``objective`` names no result.
+            ConfigError: Parts do not fit each other, or ``objective`` or ``gate.metric`` is no result of these rows.
             DataError: The job's folder holds an earlier run.
         """
         _require_known(self._objectives)
@@ -89,6 +91,7 @@ class Experiment(ExperimentParts):
         skeleton = self.skeleton()
         data.fits(skeleton, self.lora, self.trainer)
         rows = self._cached("rows", DATA_GROUPS, lambda: self._rows(skeleton))
+        _require_measurable({*self._objectives, self.gate.metric}, rows)
         estimate = self.trainer.estimate(skeleton, self.lora, rows)
         report.data(rows)
         report.estimate(estimate)
@@ -154,7 +157,12 @@ class Experiment(ExperimentParts):
         )
 
     def train(
-        self, loaded: LoadedModel, rows: Dataset, run: Run, resume: Path | None = None
+        self,
+        loaded: LoadedModel,
+        rows: Dataset,
+        run: Run,
+        resume: Path | None = None,
+        on_evaluation: EvaluationCallback | None = None,
     ) -> tuple[PeftModel, Training]:
         """Train an adapter into the job's folder; the source's own rule is the trainer's reward.
 
@@ -163,6 +171,7 @@ class Experiment(ExperimentParts):
             rows: The split dataset.
             run: Where metrics go.
             resume: Folder of an interrupted training to continue.
+            on_evaluation: Called with step and loss after each validation; may end the training.
         """
         job = TrainingJob(
             loaded=loaded,
@@ -172,7 +181,7 @@ class Experiment(ExperimentParts):
             output=self.job.output,
             reward=self.source.correct,
             resume=resume,
-            on_evaluation=self.job.trial.report if self.job.trial else None,
+            on_evaluation=on_evaluation,
         )
         return self.trainer.train(job)
 
@@ -243,7 +252,7 @@ class Experiment(ExperimentParts):
         return values[0] if isinstance(self.objective, str) else values
 
     def _rows(self, skeleton: LoadedModel) -> Dataset:
-        return data.prepare(self.source, self.ocr, self.dataset, skeleton.tokenizer)
+        return data.prepare(self.source, self.ocr, self.dataset, skeleton.tokenizer, self.job.output)
 
     def _manifest(self, run: Run, loaded: LoadedModel, rows: Dataset, trained: PeftModel, adapter: Path) -> Manifest:
         from loraloop.model import adapters
@@ -272,8 +281,7 @@ def _interruptible(job: Job) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        again = shlex.join(["loraloop", *job.overrides, f"resume={job.output}"])
-        print(f"interrupted; the step in progress was kept. To go on: {again}")
+        print(f"interrupted; the step in progress was kept. To go on: {resume_command(job.overrides, job.output)}")
         raise
 
 
@@ -282,6 +290,14 @@ def _require_known(objectives: list[str]) -> None:
     if unknown or not objectives:
         problems = [f"objective={name}: no such result{nearest(name, OBJECTIVES)}" for name in unknown]
         raise ConfigError(f"{'; '.join(problems) or 'objective=[] is empty'}; a run can return {', '.join(OBJECTIVES)}")
+
+
+def _require_measurable(metrics: Set[str], rows: Dataset) -> None:
+    if "preference_accuracy" in metrics and all(row.rejected is None for row in rows.validation):
+        raise ConfigError(
+            "preference_accuracy is chosen by objective or gate.metric, and no held-out row has a rejected answer: "
+            "choose another metric, or data with rejected answers"
+        )
 
 
 def _own_folder(job: Job, resume: str | None) -> None:

@@ -8,12 +8,16 @@ from loraloop.core import console
 from loraloop.errors import ConfigError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from transformers import PreTrainedTokenizerBase
 
     from loraloop.dataset.builder import DatasetBuilder
     from loraloop.lora import Lora
     from loraloop.protocols import Ocr, Source, Trainer
     from loraloop.records import Dataset, LoadedModel
+
+QUARANTINED = "quarantined.jsonl"
 
 
 def fits(skeleton: LoadedModel, lora: Lora, trainer: Trainer) -> None:
@@ -35,8 +39,10 @@ def fits(skeleton: LoadedModel, lora: Lora, trainer: Trainer) -> None:
         raise ConfigError(*problems)
 
 
-def prepare(source: Source, ocr: Ocr, dataset: DatasetBuilder, tokenizer: PreTrainedTokenizerBase) -> Dataset:
-    """Collect from ``source``, render and split, and say what was set aside."""
+def prepare(
+    source: Source, ocr: Ocr, dataset: DatasetBuilder, tokenizer: PreTrainedTokenizerBase, output: Path | None = None
+) -> Dataset:
+    """Collect from ``source``, render and split, and say what was set aside; ``output`` takes a list that is long."""
     built = dataset.build(source.collect(ocr), tokenizer)
-    console.quarantine(built.quarantined)
+    console.quarantine(built.quarantined, every=output and output / QUARANTINED)
     return built

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from loraloop.core.session_file import SessionFile, parse, problem
+from loraloop.core.session_file import UNLEARNED, SessionFile, parse, problem
 from loraloop.core.session_rows import select
 from loraloop.errors import ConfigError, DataError
 from loraloop.records import Quarantined, Session
@@ -65,6 +65,6 @@ def read(url: URL) -> Iterator[Session | Quarantined]:
         engine.dispose()
     for session in sessions:
         try:
-            yield parse(SessionFile.of(session).encode()).session(session.id)
+            yield parse(SessionFile.of(session).encode(), UNLEARNED).session(session.id)
         except (TypeError, ValueError) as error:
             yield Quarantined(session.id, problem(error))

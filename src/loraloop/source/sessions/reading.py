@@ -22,7 +22,7 @@ def read(place: Path | URL) -> tuple[dict[str, Session], list[Quarantined]]:
     Raises:
         DataError: The database cannot be read.
     """
-    found = session_file.read(place) if isinstance(place, Path) else database.read(place)
+    found = session_file.read(place, session_file.UNLEARNED) if isinstance(place, Path) else database.read(place)
     sessions: dict[str, Session] = {}
     quarantined: list[Quarantined] = []
     for each in found:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from loraloop.core.tokens import IGNORED
-from loraloop.trainer.encode import Encoded
+from loraloop.records import Encoded
 
 if TYPE_CHECKING:
     from torch import Tensor

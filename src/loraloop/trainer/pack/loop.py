@@ -11,10 +11,10 @@ from dataclasses import asdict, replace
 
 from loraloop.core.progress import Progress
 from loraloop.errors import ConfigError
-from loraloop.records import Dataset, LoadedModel, Row, Training
+from loraloop.records import Dataset, Encoded, LoadedModel, Row, Training
 from loraloop.trainer import estimate, fit, memory
 from loraloop.trainer.choices import choose
-from loraloop.trainer.encode import Encoded, trainable
+from loraloop.trainer.encode import by_length, warn
 from loraloop.trainer.pack import adapter
 from loraloop.trainer.pack.base import frozen
 from loraloop.trainer.pack.batch import scoring
@@ -68,7 +68,7 @@ class _Pack:
         self.loaded, self.model, self.packed_trials, self.data = loaded, loaded.model, packed_trials, data
         self.settings = packed_trials[0].settings
         self.rows = self._usable(data.train, "training")
-        self.validation = sorted(self._usable(data.validation, "validation"), key=lambda row: len(row.input_ids))
+        self.validation = by_length(self._usable(data.validation, "validation"))
         lengths = [len(row.input_ids) for row in self.rows]
         self.choices = replace(choose(self.settings, self.model, lengths), gradient_checkpointing=False)
         self.steps_per_epoch = math.ceil(len(self.rows) / self.settings.rows_per_step)
@@ -79,8 +79,9 @@ class _Pack:
         self.ended: dict[int, Exception] = {}
 
     def _usable(self, rows: Sequence[Row], name: str) -> list[Encoded]:
-        encoded = self.settings.encode(rows, self.loaded.tokenizer)
-        return [encoded[index] for index in trainable(encoded, self.settings.max_length, name)]
+        fitting = self.settings.fitting(rows, self.loaded.tokenizer, name)
+        warn(fitting, name)
+        return fitting.sides[0]
 
     def train(self) -> list[Training | Exception]:
         """Train to the end, and keep what came of it."""

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
+from loraloop.records import Encoded
 from loraloop.trainer.choices import Choices
-from loraloop.trainer.encode import Encoded
 from loraloop.trainer.fit import EVAL_BATCH
 from loraloop.trainer.pack.batch import Batch, Sums
 from loraloop.trainer.pack.stack import AdapterStack

@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from loraloop.errors import TrainingError
-from loraloop.records import FrozenMap
-from loraloop.trainer.encode import Encoded
+from loraloop.records import Encoded, FrozenMap
 from loraloop.trainer.pack.adapter import Adapter
 from loraloop.trainer.pack.packed_trial import PackedTrial
 from loraloop.trainer.sampler import LengthGrouped

@@ -1,0 +1,64 @@
+"""Overrides as text: what Hydra's grammar and the shell both read back as it was meant."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterable
+from pathlib import Path
+
+PLAIN = re.compile(r"[A-Za-z0-9_./:@%+-]+")
+"""Values that neither Hydra's grammar nor a shell reads in another way."""
+
+
+def assign(key: str, text: str) -> str:
+    r"""``KEY=VALUE`` whose value Hydra reads as exactly this text, in quotes where its grammar asks for them.
+
+    Between quotes Hydra takes every character as it is, but for a quote, a ``\`` before a quote, and the ``${`` of an
+    interpolation (Hydra, "Basic Override syntax", Quoted values; OmegaConf, "Escaping in interpolated strings").
+
+    Args:
+        key: With its ``+`` or ``++``, where it has one.
+        text: The value; one that looks like a number or a list stays text only in quotes.
+    """
+    if PLAIN.fullmatch(text) and not _typed(text):
+        return f"{key}={text}"
+    escaped = re.sub(r"(\\*)\$\{", lambda found: 2 * found[1] + r"\${", text)
+    escaped = re.sub(r'(\\*)("|$)', lambda found: 2 * found[1] + ('\\"' if found[2] else ""), escaped)
+    return f'{key}="{escaped}"'
+
+
+def _typed(text: str) -> bool:
+    """Whether Hydra reads the bare word as a number, a truth value or null."""
+    try:
+        float(text)
+    except ValueError:
+        return text.lower() in {"true", "false", "null"}
+    return True
+
+
+def shell(override: str) -> str:
+    """An override as a shell takes it: in quotes where it has other than plain characters."""
+    return override if re.fullmatch(rf"[+~]*{PLAIN.pattern}(={PLAIN.pattern})?", override) else shlex.quote(override)
+
+
+def command(overrides: Iterable[str]) -> str:
+    """The command line that gives these overrides to ``loraloop``."""
+    return " ".join(["loraloop", *map(shell, overrides)])
+
+
+def expand_home(argument: str) -> str:
+    """An override whose value begins with ``~/`` with the home folder in its place; shells leave it after a ``=``."""
+    found = re.fullmatch(r"([+\w./@-]+)=(~[\w.-]*/.*)", argument)
+    return assign(found[1], str(Path(found[2]).expanduser())) if found else argument
+
+
+def resume_command(overrides: Iterable[str], output: Path) -> str:
+    """The command line that goes on with a run, from any folder: relative paths mean what they meant to the run.
+
+    Args:
+        overrides: Those of the run.
+        output: The run's own folder.
+    """
+    kept = [each for each in overrides if not each.startswith("resume=")]
+    return f"cd {shlex.quote(str(Path.cwd()))} && {command([*kept, assign('resume', str(output))])}"

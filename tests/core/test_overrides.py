@@ -1,0 +1,73 @@
+"""Overrides as text that Hydra's grammar and a shell read back."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hypothesis import given
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from loraloop.core import overrides
+
+TEXT = st.text(
+    st.one_of(st.sampled_from(" '\"\\${}[](),=#~&;:!?*|<>éЖ1.-+"), st.characters(exclude_categories=["Cs", "Cc"]))
+)
+
+
+def read(override):
+    """The value that Hydra and OmegaConf make of an override."""
+    (parsed,) = OverridesParser.create().parse_overrides([override])
+    return OmegaConf.to_container(OmegaConf.create({"value": parsed.value()}), resolve=True)["value"]
+
+
+@given(TEXT)
+def test_a_quoted_value_is_read_as_it_was_written(text):
+    """Whatever characters a value holds, Hydra reads the override that `assign` writes as that text."""
+    assert read(overrides.assign("source.path", text)) == text
+
+
+@given(TEXT)
+def test_a_shell_gives_an_override_back(text):
+    """A shell splits the printed command into the very overrides that it was made of."""
+    given = [overrides.assign("source.path", text), "+experiment=ocr_specialist", "~tracker"]
+    assert shlex.split(overrides.command(given)) == ["loraloop", *given]
+
+
+@pytest.mark.parametrize("text", ["1", "-0.5", "1e3", "nan", "true", "Null"])
+def test_a_text_that_looks_like_another_type_stays_text(text):
+    """Digits, truth values and null are read as text where text was meant."""
+    assert read(overrides.assign("key", text)) == text
+
+
+def test_a_plain_path_needs_no_quotes():
+    """A path of letters, digits and plain signs is written as it is."""
+    assert overrides.shell(overrides.assign("source.path", "my/data-2.jsonl")) == "source.path=my/data-2.jsonl"
+
+
+@pytest.mark.parametrize(
+    ("argument", "expanded"),
+    [
+        ("source.path=~/my data.csv", 'source.path="/home/of a user/my data.csv"'),
+        ("+hydra.run.dir=~/runs", '+hydra.run.dir="/home/of a user/runs"'),
+        ("~source", "~source"),
+        ("source.path=a~/b", "source.path=a~/b"),
+        ("--config-dir", "--config-dir"),
+    ],
+)
+def test_a_home_folder_is_expanded_at_the_beginning_of_a_value(argument, expanded, monkeypatch):
+    """`~/` stands for the home folder where a value begins with it, and nowhere else."""
+    monkeypatch.setenv("HOME", "/home/of a user")
+    assert overrides.expand_home(argument) == expanded
+
+
+def test_a_resumed_run_is_found_from_any_folder(tmp_path, monkeypatch):
+    """The printed command begins in the run's working folder and names one run, whatever these are called."""
+    folder = tmp_path / "José's runs (1)"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    line = overrides.resume_command(["lora=r8", "resume=/old"], Path("/new's"))
+    assert shlex.split(line) == ["cd", str(folder), "&&", "loraloop", "lora=r8", 'resume="/new\'s"']
