@@ -90,32 +90,54 @@ def test_a_good_reading_is_the_only_one():
 
 def test_torn_cells_are_read_row_by_row():
     """Sure words in short lines side by side are read in the next mode, unsmoothed, and its whole rows are taken."""
-    engine = Told(SURE_CELLS, SURE_ROWS)
+    engine = Told(SURE_CELLS, SURE_CELLS, SURE_ROWS)
     reading = read(engine, page(CELLS))
     assert (reading.mode, reading.words) == (4, SURE_ROWS)
-    assert engine.modes == [3, 4]
+    assert engine.modes == [3, 3, 4]
     assert not {"soften", "despeckle"} & set(reading.prepared.steps)
 
 
+def test_an_unsure_page_is_read_plain():
+    """Where the prepared page's reading is unsure and that of the plain grey page is sure, the latter is the last."""
+    engine = Told(UNSURE, SURE)
+    reading = read(engine, page(PROSE))
+    assert (reading.words, reading.prepared.steps) == (SURE, ("gray",))
+    assert engine.modes == [3, 3]
+
+
+def test_words_that_preparing_erased_are_read_on_the_plain_page():
+    """A sure reading that leaves letters unread is followed by that of the plain page, which has them."""
+    engine = Told(SURE[:84], SURE)
+    assert read(engine, page(PROSE)).words == SURE
+    assert engine.modes == [3, 3]
+
+
 def test_an_unsure_page_is_smoothed():
-    """Where the first reading is unsure and that of the smoothed page is sure, the latter is taken."""
-    engine = Told(UNSURE, SURE, UNSURE)
+    """Where the prepared and the plain page are unsure and the smoothed one is sure, that is taken."""
+    engine = Told(UNSURE, UNSURE, SURE, UNSURE)
     reading = read(engine, page(PROSE))
     assert (reading.words, reading.prepared.steps[-1]) == (SURE, "soften")
-    assert engine.modes == [3, 3, 3]
+    assert engine.modes == [3, 3, 3, 3]
+
+
+def test_a_smoothed_page_must_be_clearly_better():
+    """A smoothed page that is read a little more surely than the prepared one does not count."""
+    little = [Found("word", 80.0, word.box, word.line) for word in PROSE]
+    more = [Found("ward", 80.5, word.box, word.line) for word in PROSE]
+    assert read(Told(little, UNSURE, more, more), page(PROSE)).words == little
 
 
 def test_the_way_with_the_most_likely_words_is_read_in_other_modes():
     """Half a page in every preparation is followed by the other modes, and the mode that reads all of it is taken."""
     half = SURE[:48]
-    engine = Told(half, half, half, half, half, SURE)
+    engine = Told(half, half, half, half, half, half, SURE)
     assert read(engine, page(SURE)).mode == 11
-    assert engine.modes == [3, 3, 3, 4, 6, 11]
+    assert engine.modes == [3, 3, 3, 3, 4, 6, 11]
 
 
 def test_the_best_reading_so_far_counts_when_time_is_up():
     """A later reading that takes too long, or for which no time is left, does not cost the page."""
-    assert read(Told(SURE[:48], None, None, None, None, None), page(SURE)).words == SURE[:48]
+    assert read(Told(SURE[:48], None, None, None, None, None, None), page(SURE)).words == SURE[:48]
     assert read(Told(SURE[:48]), page(SURE), seconds=0.0).words == SURE[:48]
 
 

@@ -60,20 +60,46 @@ def test_short_lines_side_by_side_are_cells():
     assert layout.cells(PROSE) == layout.cells(ROWS) == layout.cells([]) == 0
 
 
+def boxes(words: list[Found]) -> np.ndarray:
+    return np.array([word.box for word in words]).reshape(-1, 4) @ [
+        [1, 0, 1, 0],
+        [0, 1, 0, 1],
+        [0, 0, 1, 0],
+        [0, 0, 0, 1],
+    ]
+
+
+def unread(pixels: np.ndarray, words: list[Found], ink: np.ndarray | None = None) -> float:
+    """Share of the page's letters that lie in no word."""
+    ink = (pixels < 128).astype(np.uint8) if ink is None else ink
+    places = layout.letters(pixels, ink, boxes(words))
+    return float(1 - layout.covered(places, boxes(words), pixels.shape).mean())
+
+
 @pytest.mark.parametrize(("share", "expected"), [(1.0, 0.0), (0.75, 0.25), (0.0, 1.0)])
 def test_unread_letters_are_counted(share, expected):
-    """The share of letters outside all words is what is missing of the words."""
-    assert layout.unread(page(PROSE), PROSE[: round(share * len(PROSE))]) == pytest.approx(expected)
+    """The letters outside all words are those that were not read."""
+    assert unread(page(PROSE), PROSE[: round(share * len(PROSE))]) == pytest.approx(expected)
 
 
-def test_texture_much_smaller_than_the_letters_is_not_unread():
-    """Specks a quarter as high as the words, such as a photograph's, are no letters that were missed."""
-    pixels = page(PROSE)
-    pixels[300:390:10, 20:1100:10] = 0
-    pixels[300:394:10, 21:1100:10] = 0
-    assert layout.unread(pixels, PROSE) == 0
+def test_a_page_without_ink_has_no_letters():
+    """Nothing is unread where nothing is written."""
+    assert len(layout.letters(np.full((50, 50), 255, np.uint8), np.zeros((50, 50), np.uint8), boxes([]))) == 0
 
 
-def test_letters_are_told_from_the_ground_on_a_dark_page_too():
-    """On a dark page, light letters outside all words are unread, and the ground between them is no letter."""
-    assert layout.unread(255 - page(PROSE), PROSE[:48]) == pytest.approx(0.5)
+def test_texture_is_not_unread():
+    """Specks a quarter as high as the words, and faint shapes as high as they are, are no letters that were missed."""
+    specks = page(PROSE)
+    specks[300:390:10, 20:1100:10] = 0
+    specks[300:394:10, 21:1100:10] = 0
+    assert unread(specks, PROSE) == 0
+    photograph = page(PROSE)
+    for left in range(20, 1100, 20):
+        photograph[300:316, left : left + 8] = 150
+    assert unread(photograph, PROSE, ink=(photograph < 200).astype(np.uint8)) == 0
+
+
+def test_light_letters_on_a_dark_page_are_letters():
+    """Where the ink is light, letters outside all words are unread as well."""
+    ink = (page(PROSE) < 128).astype(np.uint8)
+    assert unread(255 - page(PROSE), PROSE[:48], ink=ink) == pytest.approx(0.5)

@@ -1,19 +1,25 @@
-"""What a reading tells of itself: how many words are likely right, how much is unread, and whether cells fell apart."""
+"""What a reading tells of itself: how many words are likely right, which letters it has, whether cells fell apart."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from loraloop.ocr.engines import Found
 from loraloop.ocr.image import Pixels
 
+Boxes = NDArray[np.int64]
+"""Left, top, right and bottom of words, a row each."""
+Places = NDArray[np.int64]
+"""Columns and rows of pixels, a row (x, y) each."""
+
 SURE = 97.0  # Tesseract's confidence in words that are right
 CELL_WORDS = 3.5  # lines side by side that have fewer words on average are cells, not columns
 LETTER = (0.35, 2.0)  # heights of letters, in heights of a median word
-DARK = 110  # median grey below which a page is light on dark
-MOST_UNREAD = 0.8  # more would make an estimate of what is missing meaningless
+CONTRAST = 0.6  # least contrast of a letter, in that of a median one; a photograph's texture has less
+MOST_MISSED = 0.8  # more would make an estimate of what is missing meaningless
 
 
 def likely(words: Sequence[Found]) -> float:
@@ -25,17 +31,17 @@ def likely(words: Sequence[Found]) -> float:
     return sum(min(1.0, word.confidence / SURE) ** 3 for word in words if any(letter.isalnum() for letter in word.text))
 
 
-def estimate(words: Sequence[Found], unread_share: float, most: float) -> float:
+def estimate(words: Sequence[Found], missed: float, most: float) -> float:
     """The word F1 to expect: likely words against the words found and those that the page is likely to have.
 
     Args:
         words: A reading.
-        unread_share: What :func:`unread` gives for it.
+        missed: Share of the page's letters that lie in none of its words.
         most: The most likely words of any reading of the page.
     """
     if not words:
-        return float(most == 0 and unread_share == 0)  # a blank page has been read
-    there = max(most, len(words) / (1 - min(unread_share, MOST_UNREAD)))
+        return float(most == 0 and missed == 0)  # a blank page has been read
+    there = max(most, len(words) / (1 - min(missed, MOST_MISSED)))
     return 2 * likely(words) / (len(words) + there)
 
 
@@ -56,24 +62,35 @@ def cells(words: Sequence[Found]) -> float:
     return float(counts[beside].sum() / len(words))
 
 
-def unread(pixels: Pixels, words: Sequence[Found]) -> float:
-    """Share of the letters on a page that lie in no word; letters are about as high as the words that were read."""
+def letters(page: Pixels, ink: Pixels, boxes: Boxes) -> Places:
+    """Where the letters of a page lie, one row (x, y) each.
+
+    Args:
+        page: In grey, as decoded.
+        ink: Not zero where the page has ink; dark letters or light ones.
+        boxes: Left, top, right and bottom of the words of a reading: letters are about as high as these.
+    """
     import cv2
 
-    dark = cv2.THRESH_BINARY if np.median(pixels) < DARK else cv2.THRESH_BINARY_INV
-    ink = cv2.threshold(pixels, 0, 255, dark | cv2.THRESH_OTSU)[1]
     _, _, stats, centres = cv2.connectedComponentsWithStats(ink)
     heights, widths = stats[1:, cv2.CC_STAT_HEIGHT], stats[1:, cv2.CC_STAT_WIDTH]
-    usual = float(np.median([word.box[3] for word in words])) if words else 24.0
+    usual = float(np.median(boxes[:, 3] - boxes[:, 1])) if len(boxes) else 24.0
     low, high = LETTER[0] * usual, LETTER[1] * usual
-    letters = (heights >= low) & (heights <= high) & (widths <= 4 * heights) & (heights <= 8 * widths)
-    if not letters.any():
-        return 0.0
-    covered = np.zeros(pixels.shape, bool)
-    for left, top, width, height in (word.box for word in words):
-        covered[top : top + height, left : left + width] = True
-    columns, rows = centres[1:][letters].astype(int).T
-    return float(1 - covered[rows, columns].mean())
+    like = (heights >= max(4, low)) & (heights <= high) & (widths <= 4 * heights) & (heights <= 8 * widths)
+    places = centres[1:][like].astype(np.int64)
+    window = np.ones((max(3, round(usual / 2)),) * 2, np.uint8)
+    spans = cv2.morphologyEx(page, cv2.MORPH_DILATE, window).astype(int) - cv2.erode(page, window)
+    contrasts = spans[places[:, 1], places[:, 0]]
+    read = contrasts[covered(places, boxes, page.shape)]
+    return places[contrasts >= CONTRAST * np.median(read if len(read) else contrasts)] if len(places) else places
+
+
+def covered(places: Places, boxes: Boxes, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Which of the places lie in a box."""
+    inside = np.zeros(shape, bool)
+    for left, top, right, bottom in boxes:
+        inside[top:bottom, left:right] = True
+    return inside[places[:, 1], places[:, 0]]
 
 
 def _bounds(words: Sequence[Found]) -> tuple[int, int, int, int]:

@@ -7,6 +7,7 @@ need it: an ungated blur ruins thin letters, and scaling up a noisy page makes l
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -54,12 +55,26 @@ class Prepared:
         steps: Names of the steps that were applied.
         matrix: 2x3 affine map from the original's pixel coordinates to those of ``pixels``.
         letter: Median height of the original's letters in pixels; 0.0 for hardly any.
+        ink: Not zero where the original has ink, ruled lines included.
     """
 
     pixels: Pixels
     steps: tuple[str, ...]
     matrix: NDArray[np.float64]
     letter: float
+    ink: Pixels
+
+    def original(self, boxes: Iterable[Box]) -> NDArray[np.int64]:
+        """Left, top, right and bottom, on the original, of the upright boxes around boxes on ``pixels``."""
+        sides = np.array(list(boxes), np.float64).reshape(-1, 4)
+        near, far = sides[:, :2], sides[:, :2] + sides[:, 2:]
+        across, down = np.stack([far[:, 0], near[:, 1]], axis=1), np.stack([near[:, 0], far[:, 1]], axis=1)
+        corners = np.stack([near, far, across, down])
+        points = (corners - self.matrix[:, 2]) @ np.linalg.inv(self.matrix[:, :2]).T
+        bounds = self.ink.shape[::-1]
+        low = np.clip(np.floor(points.min(axis=0)), 0, bounds)
+        high = np.clip(np.ceil(points.max(axis=0)), 0, bounds)
+        return np.hstack([low, high]).astype(np.int64)
 
 
 def prepare(page: Pixels, steps: Steps) -> Prepared:
@@ -82,7 +97,7 @@ def prepare(page: Pixels, steps: Steps) -> Prepared:
     if steps.threshold != "none":
         page = _threshold(page, steps.threshold)
         done.append(steps.threshold)
-    return Prepared(page, tuple(done), matrix, letter)
+    return Prepared(page, tuple(done), matrix, letter, ink)
 
 
 def _evened(page: Pixels, steps: Steps, done: list[str]) -> tuple[Pixels, Pixels, float]:

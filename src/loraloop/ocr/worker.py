@@ -21,7 +21,7 @@ import numpy as np
 from loraloop.ocr.attempts import AUTO, Attempts, Clock
 from loraloop.ocr.engines import Engine, Found, LateError, Rapid, TesseractLibrary, TesseractProgram
 from loraloop.ocr.image import Pixels, UnreadableError, load
-from loraloop.ocr.preprocess import Prepared, Steps
+from loraloop.ocr.preprocess import Steps
 
 GRACE_SECONDS = 10.0  # processor time to load an engine and to prepare a page
 
@@ -87,10 +87,14 @@ class Reader:
             again = self._rapid.words(prepared.pixels, 0, clock.left())
             if again:
                 words, engine, confidence = again, self._settings["fallback_name"], mean_confidence(again)
+        boxes = prepared.original(word.box for word in words)
         return {
             "text": text_of(words),
             "confidence": confidence,
-            "words": [[word.text, word.confidence, _original(word.box, prepared, page)] for word in words],
+            "words": [
+                [word.text, word.confidence, [int(left), int(top), int(right - left), int(bottom - top)]]
+                for word, (left, top, right, bottom) in zip(words, boxes, strict=True)
+            ],
             "engine": engine,
             "steps": (*prepared.steps, f"psm {reading.mode}") if len(self._modes) > 1 else prepared.steps,
         }
@@ -126,17 +130,6 @@ def text_of(words: list[Found]) -> str:
     for word in words:
         lines.setdefault(word.line, []).append(word.text)
     return "\n".join(" ".join(line) for line in lines.values())
-
-
-def _original(box: tuple[int, int, int, int], prepared: Prepared, page: Pixels) -> list[int]:
-    """The upright box, in pixels of the image as decoded, around a box on the prepared page."""
-    left, top, width, height = box
-    corners = np.array([[left, top], [left + width, top], [left, top + height], [left + width, top + height]])
-    points = (corners - prepared.matrix[:, 2]) @ np.linalg.inv(prepared.matrix[:, :2]).T
-    bounds = np.array([page.shape[1], page.shape[0]])
-    low = np.clip(np.floor(points.min(axis=0)), 0, bounds).astype(int)
-    high = np.clip(np.ceil(points.max(axis=0)), 0, bounds).astype(int)
-    return [int(low[0]), int(low[1]), int(high[0] - low[0]), int(high[1] - low[1])]
 
 
 if __name__ == "__main__":
