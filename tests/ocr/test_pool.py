@@ -5,6 +5,7 @@ import os
 import sys
 import threading
 
+import psutil
 import pytest
 
 from loraloop.ocr.pool import LostError, Pool, Worker
@@ -41,6 +42,15 @@ def test_answers_come_in_the_order_of_the_questions():
     pool = Pool(COMMAND, {}, 2)
     words = [f"w{i}" for i in range(40)]
     assert list(pool.map(lambda word: ask(pool, word), words)) == [word.upper() for word in words]
+
+
+def test_workers_that_stay_answer_the_next_map_too():
+    """One item at a time is answered by the same process, until the pool is closed."""
+    pool = Pool(COMMAND, {}, 2, stay=True)
+    [[first], [second]] = [list(pool.map(lambda word: ask(pool, word), ["pid"])) for _ in range(2)]
+    assert first == second
+    pool.close()
+    assert not psutil.pid_exists(int(first))
 
 
 def test_a_hung_worker_is_replaced_and_only_its_item_is_lost():

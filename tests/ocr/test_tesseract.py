@@ -7,6 +7,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import psutil
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
@@ -169,3 +170,17 @@ def test_reading_leaves_this_process_environment_alone(pages):
     """OMP_THREAD_LIMIT=1 is set for Tesseract only: torch in this process keeps its threads."""
     assert len(pages) == 6
     assert "OMP_THREAD_LIMIT" not in os.environ
+
+
+def test_a_warm_engine_keeps_its_worker_until_the_end(folder):
+    """Images that are read one at a time while the engine is warm are read by one process, which ends with it."""
+
+    def workers() -> list[int]:
+        return [one.pid for one in psutil.Process().children() if "loraloop.ocr.worker" in one.cmdline()]
+
+    engine, before = Tesseract(cache=None, workers=2), workers()
+    with engine.warm():
+        seen = [(next(engine.read([folder / name])).text != "", workers()) for name in ("a.png", "c.png")]
+    assert seen == [(True, seen[0][1]), (True, seen[0][1])]
+    assert len(seen[0][1]) == len(before) + 1
+    assert workers() == before

@@ -117,11 +117,18 @@ class Worker:
 
 
 class Pool:
-    """Several workers behind one streaming map."""
+    """Several workers behind one streaming map.
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str], workers: int) -> None:
+    Args:
+        stay: Whether the workers outlive a :meth:`map`, until :meth:`close`.
+    """
+
+    def __init__(
+        self, command: Sequence[str], environment: Mapping[str, str], workers: int, *, stay: bool = False
+    ) -> None:
+        self._stay = stay
         self._workers = [Worker(command, environment) for _ in range(workers)]
-        self._idle: queue.SimpleQueue[Worker] = queue.SimpleQueue()
+        self._idle: queue.LifoQueue[Worker] = queue.LifoQueue()  # the last one is warm: one at a time needs no other
         self._gathering = threading.Lock()
         for worker in reversed(self._workers):
             self._idle.put(worker)
@@ -147,7 +154,7 @@ class Pool:
     def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
         """``function(item)`` for each item, in order, computed ahead in threads by a few items per worker only.
 
-        Ends the workers when the last result is taken, when the iterator is closed, and on Ctrl+C.
+        Ends the workers, unless they stay, when the last result is taken, when the iterator is closed, and on Ctrl+C.
         """
         ahead: deque[Future[R]] = deque()
         with ThreadPoolExecutor(len(self._workers)) as threads:
@@ -161,8 +168,13 @@ class Pool:
             finally:
                 for future in ahead:
                     future.cancel()
-                for worker in self._workers:
-                    worker.close()
+                if not self._stay:
+                    self.close()
+
+    def close(self) -> None:
+        """End the workers."""
+        for worker in self._workers:
+            worker.close()
 
 
 def _exchange(process: subprocess.Popen[str], question: str) -> str:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
+from threading import Lock
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from loraloop.core.console import printable
 from loraloop.core.hashing import sha256
 from loraloop.core.part import part
 from loraloop.ocr.cache import Cache
@@ -23,6 +26,10 @@ GRACE_SECONDS = 30.0  # for a worker to start, to load its engine and to prepare
 RECIPE = tuple(
     f"{name}.py" for name in ("image", "colour", "preprocess", "layout", "gaps", "attempts", "engines", "worker")
 )
+
+
+_WARM: dict[Reading, Callable[[Sequence[str], Mapping[str, str], int], Pool]] = {}
+"""Engines whose workers stay, each with what gives its pool."""
 
 
 @part
@@ -66,11 +73,33 @@ class Reading:
         limited = {**settings, "timeout_seconds": self.timeout_seconds}
         command = [sys.executable, "-m", "loraloop.ocr.worker", json.dumps(limited)]
         quiet = {"OMP_THREAD_LIMIT": str(self.threads), "OPENCV_LOG_LEVEL": "ERROR"}
-        pool = Pool(command, quiet, self.workers or _cpus())
+        workers, warm = self.workers or _cpus(), _WARM.get(self)
+        pool = warm(command, quiet, workers) if warm else Pool(command, quiet, workers)
         return pool.map(partial(self._page, pool=pool, settings=settings), images)
+
+    @contextmanager
+    def warm(self) -> Iterator[None]:
+        """Keep the workers from one :meth:`read` to the next, for who reads an image now and then."""
+        made: list[Pool] = []
+        lock = Lock()
+
+        def pool(command: Sequence[str], environment: Mapping[str, str], workers: int) -> Pool:
+            with lock:
+                made[:] = made or [Pool(command, environment, workers, stay=True)]
+            return made[0]
+
+        _WARM[self] = pool
+        try:
+            yield
+        finally:
+            del _WARM[self]
+            for one in made:
+                one.close()
 
     def _page(self, image: Path, pool: Pool, settings: Mapping[str, Any]) -> Page:
         engine = settings["name"]
+        if (name := printable(str(image))) != str(image):
+            return _quarantined(Path(name), "", engine, "its name is not UTF-8: rename it")
         try:
             # A pipe, which would never end, is left to the worker, which refuses it.
             digest = "" if image.exists() and not image.is_file() else sha256(image)
