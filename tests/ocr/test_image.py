@@ -3,6 +3,7 @@
 import io
 import os
 import struct
+import sys
 import zlib
 
 import numpy as np
@@ -133,20 +134,47 @@ def test_a_huge_image_is_refused_by_its_header(tmp_path):
     assert reason(tmp_path / "huge.png") == "has 50000 x 40000 = 2000.0 megapixels, more than ocr.max_pixels=10000000"
 
 
-@pytest.mark.parametrize("format_", ["TIFF", "WEBP", "PNG", "GIF"])
+@pytest.mark.parametrize("format_", ["TIFF", "WEBP", "PNG"])
 def test_several_frames_are_not_read_as_one(format_, tmp_path):
-    """A multi-page TIFF, an animated WebP, PNG or GIF is refused, because all but one of its pages would be lost."""
+    """A multi-page TIFF, an animated WebP or PNG is refused as a whole: all but one of its pages would be lost."""
     other = Image.fromarray(255 - GREY)
     Image.fromarray(GREY).save(tmp_path / "two", format_, save_all=True, append_images=[other])
     assert reason(tmp_path / "two") == "has 2 frames, of which one would be read: save one image per page"
 
 
+def test_of_an_animation_the_first_frame_is_read(tmp_path):
+    """An animated GIF is read by its first picture."""
+    Image.fromarray(GREY).save(tmp_path / "a.gif", save_all=True, append_images=[Image.fromarray(255 - GREY)])
+    assert np.array_equal(load(tmp_path / "a.gif", 10_000), GREY)
+
+
+def test_each_page_of_a_tiff_is_read(tmp_path):
+    """``scan.tif#2`` is the second page; one beyond the last, and one that is too large, are refused."""
+    Image.fromarray(GREY).save(tmp_path / "scan.tif", save_all=True, append_images=[Image.fromarray(255 - GREY)])
+    assert np.array_equal(load(tmp_path / "scan.tif#1", 10_000), GREY)
+    assert np.array_equal(load(tmp_path / "scan.tif#2", 10_000), 255 - GREY)
+    assert reason(tmp_path / "scan.tif#3").startswith("is damaged or truncated")
+    assert "megapixels" in reason(tmp_path / "scan.tif#2", max_pixels=100)
+
+
+def test_each_page_of_a_pdf_is_read(tmp_path, monkeypatch):
+    """``pages.pdf#2`` is the second page; a damaged PDF, a large page and the missing extra are told."""
+    Image.fromarray(GREY).save(
+        tmp_path / "pages.pdf", save_all=True, append_images=[Image.new("L", (80, 60), 9)], resolution=300
+    )
+    assert load(tmp_path / "pages.pdf#2", 10_000).shape == pytest.approx((60, 80), abs=1)
+    assert load(tmp_path / "pages.pdf#2", 10_000).max() < 20 < load(tmp_path / "pages.pdf#1", 10_000).max()
+    assert "megapixels" in reason(tmp_path / "pages.pdf#2", max_pixels=100)
+    (tmp_path / "torn.pdf").write_bytes((tmp_path / "pages.pdf").read_bytes()[:200])
+    assert reason(tmp_path / "torn.pdf").startswith("is a PDF that cannot be read")
+    monkeypatch.setitem(sys.modules, "pypdfium2", None)
+    assert reason(tmp_path / "pages.pdf#1") == "is a PDF: pypdfium2 is not installed: pip install 'loraloop[pdf]'"
+
+
 def test_a_format_that_is_not_read_is_named_so(tmp_path):
-    """Any other format is told apart from a damaged file, whatever its name, and a PDF is told the way out."""
+    """Any other format is told apart from a damaged file, whatever its name."""
     Image.fromarray(GREY).save(tmp_path / "icon.png", "ICO")
-    Image.fromarray(GREY).save(tmp_path / "pages.pdf")
     assert reason(tmp_path / "icon.png") == OTHER
-    assert reason(tmp_path / "pages.pdf").startswith("is a PDF: `pdftoppm -r 300 -png FILE.pdf page`")
 
 
 def test_a_small_file_of_many_pixels_is_not_decoded(tmp_path):

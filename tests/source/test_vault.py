@@ -1,5 +1,6 @@
 """The vault source, with real images and the real engine."""
 
+import os
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -215,11 +216,29 @@ def test_uncommon_images_in_a_folder_are_read(name, tmp_path, ocr):
     assert [page.text for page in ocr.read([found])] == ["The quick brown fox"]
 
 
-def test_a_pdf_in_a_folder_is_counted_with_the_way_out(scans, ocr):
-    """A folder's PDF is not passed over in silence: it is set aside with the command that makes images of it."""
-    Image.new("L", (90, 90), 255).save(scans / "book.pdf")
+@pytest.mark.parametrize("name", ["book.tiff", "book.pdf"])
+def test_each_page_of_a_file_is_a_picture(name, scans, tmp_path, ocr):
+    """A TIFF or PDF of two pages gives a row a page, each with its own true text, and copies of each."""
+    first, second = (Image.open(scans / f"scan{number}.png").convert("L") for number in (0, 1))
+    (tmp_path / "book").mkdir()
+    first.save(tmp_path / "book" / name, save_all=True, append_images=[second])
+    (tmp_path / "book" / "book#2.txt").write_text("The second page\n", "utf-8")
+    book = Vault(path=str(tmp_path / "book"), synthetic=0, pairing=("flips",), augment={"copies": 1}, cache=tmp_path)
+    collected = book.collect(ocr)
+    assert collected.quarantined == ()
+    rows = [(Path(row.provenance.image_path or "").name, "second" in row.output) for row in collected.examples]
+    assert rows[:2] == [(f"{name}#1", False), (f"{name}#2", True)]
+    assert [second for _, second in rows[2:]] == [False, True]
+
+
+def test_a_name_that_is_not_utf8_costs_one_picture(scans, ocr):
+    """An image whose name is stray bytes is set aside with the way out, and the others give their rows."""
+    shutil.copy(scans / "scan0.png", scans / os.fsdecode(b"caf\xe9.png"))
     collected = Vault(path=str(scans), synthetic=0, pairing=("flips",)).collect(ocr)
-    assert [(Path(one.item).name, "pdftoppm" in one.reason) for one in collected.quarantined] == [("book.pdf", True)]
+    assert len(collected.examples) == 3
+    assert [(Path(one.item).name, one.reason) for one in collected.quarantined] == [
+        (r"caf\xe9.png", "its name is not UTF-8: rename it")
+    ]
 
 
 def test_black_text_on_transparency_stays_readable_in_copies(tmp_path, ocr):

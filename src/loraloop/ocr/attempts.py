@@ -27,7 +27,7 @@ AUTO = (COLUMNS, ROWS, BLOCK, SCATTERED)
 SOUND = 0.85  # expected word F1 from which a page that was read whole is not read again
 MISSED = 0.03  # share of unread letters up to which another way could not find more words
 CELLS = 0.2  # share of words in cells up to which the lines of a page are whole
-TURNED = 0.5  # word F1 to expect of the words found alone, below which a page may lie on its side or head
+POOR = 0.5  # expected word F1 below which nothing is left untried: the page may lie on its side or head
 CLEARLY = 0.25  # expected word F1 by which a turned page is read better than the page as it is
 SMOOTHED = 0.97  # what a smoothed page's readings are worth: letters without edges are taken for others, surely
 TORN = 0.97  # what a reading with torn cells, or with columns torn into scattered lines, is worth
@@ -115,11 +115,11 @@ class Attempts:
             self._try(replace(seen, pixels=self._page, steps=("gray",), matrix=np.eye(3)[:2]), first)
             for view in _smoothed(self._page, seen) if self._expected() < SOUND else ():
                 self._try(view, first, SMOOTHED)
-        if all(layout.estimate(one.words, 0.0, one.likely) < TURNED for one in self._readings):
+        if all(layout.estimate(one.words, 0.0, one.likely) < POOR for one in self._readings):
             self._turn(first)
         best = self._best()
         for mode in others:
-            if self._best().whole:
+            if self._best().whole and self._expected() >= POOR:
                 break
             self._try(best.prepared, mode, best.worth)
         return self._best()

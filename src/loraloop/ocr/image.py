@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from loraloop.core import leaves
 from loraloop.core.hashing import sha256
+from loraloop.core.leaves import located
+from loraloop.errors import MissingDependencyError
 from loraloop.ocr.colour import grey
 
 if TYPE_CHECKING:
@@ -28,8 +31,9 @@ class UnreadableError(Exception):
 
 def digest(path: Path) -> str:
     """SHA-256 of a file in hexadecimal; empty for what cannot be opened or is no file, such as an endless pipe."""
+    file = located(path)[0]
     try:
-        return sha256(path) if path.is_file() else ""
+        return sha256(file) if file.is_file() else ""
     except OSError:
         return ""
 
@@ -38,7 +42,7 @@ def load(path: Path, max_pixels: int) -> Pixels:
     """Decode an image to grey, upright by its EXIF orientation, transparency laid on white.
 
     Args:
-        path: A file in one of :data:`FORMATS`.
+        path: A file in one of :data:`FORMATS`, a PDF, or a page of one: ``scan.tiff#2``.
         max_pixels: Larger images are refused by their header, before a pixel is decoded.
 
     Raises:
@@ -46,40 +50,56 @@ def load(path: Path, max_pixels: int) -> Pixels:
     """
     from PIL import Image, UnidentifiedImageError
 
-    if not path.is_file():
-        raise UnreadableError("does not exist" if not path.exists() else "is not a file")
-    if path.stat().st_size == 0:
+    file, number = located(path)
+    if not file.is_file():
+        raise UnreadableError("does not exist" if not file.exists() else "is not a file")
+    if file.stat().st_size == 0:
         raise UnreadableError("is empty (0 bytes)")
+    if _is_pdf(file):
+        return _pdf(file, number or 1, max_pixels)
     # loraloop's own limit is a key that a person can set; Pillow's would warn or raise beside it.
     Image.MAX_IMAGE_PIXELS = None
     try:
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
-            with Image.open(path, formats=FORMATS) as image:
-                _judge(image, max_pixels)
-                _whole(path, image, " ".join(str(one.message) for one in said))
+            with Image.open(file, formats=FORMATS) as image:
+                _judge(image, max_pixels, number)
+                _whole(file, image, " ".join(str(one.message) for one in said))
                 return _grey(image)
     except UnidentifiedImageError as error:
-        raise UnreadableError(_otherwise(path)) from error
+        raise UnreadableError(f"is not a {NAMES}") from error
     except (OSError, SyntaxError, ValueError, EOFError, MemoryError, OverflowError) as error:
         raise UnreadableError(f"is damaged or truncated: {error}") from error
 
 
-def _otherwise(path: Path) -> str:
-    with path.open("rb") as stream:
-        if b"%PDF-" in stream.read(1024):
-            return "is a PDF: `pdftoppm -r 300 -png FILE.pdf page` (poppler-utils) saves one image per page"
-    return f"is not a {NAMES}"
+def _is_pdf(file: Path) -> bool:
+    with file.open("rb") as stream:
+        return b"%PDF-" in stream.read(1024)
 
 
-def _judge(image: Image, max_pixels: int) -> None:
-    pixels = image.width * image.height
-    if pixels > max_pixels:
-        size = f"{image.width} x {image.height} = {pixels / 1e6:.1f} megapixels"
-        raise UnreadableError(f"has {size}, more than ocr.max_pixels={max_pixels}")
+def _pdf(file: Path, number: int, max_pixels: int) -> Pixels:
+    try:
+        _limited(*leaves.pdf_size(file, number), max_pixels)
+        return _grey(leaves.pdf_image(file, number))
+    except MissingDependencyError as error:
+        raise UnreadableError(f"is a PDF: {error}") from error
+    except ValueError as error:
+        raise UnreadableError(f"is a PDF that cannot be read: {error}") from error
+
+
+def _judge(image: Image, max_pixels: int, number: int | None) -> None:
     frames = getattr(image, "n_frames", 1)
-    if frames > 1 and image.format != "MPO":
+    if number is not None:
+        image.seek(number - 1)
+    elif frames > 1 and image.format not in {"MPO", "GIF"}:  # a second view, and an animation
         raise UnreadableError(f"has {frames} frames, of which one would be read: save one image per page")
+    _limited(image.width, image.height, max_pixels)
+
+
+def _limited(width: int, height: int, most: int) -> None:
+    if width * height > most:
+        size = f"{width} x {height} = {width * height / 1e6:.1f} megapixels"
+        raise UnreadableError(f"has {size}, more than ocr.max_pixels={most}")
 
 
 def _whole(path: Path, image: Image, said: str) -> None:

@@ -15,6 +15,7 @@ from pydantic import Field
 
 from loraloop.core.console import printable
 from loraloop.core.extras import require
+from loraloop.core.leaves import located
 from loraloop.core.part import part
 from loraloop.errors import ConfigError
 from loraloop.ocr.image import digest
@@ -91,7 +92,9 @@ class OnRay:
     def _shard(self, images: list[Path], actors: int) -> Iterator[Page]:
         """The pages of one shard, in order; what cannot be opened is quarantined by the engine itself."""
         files = {str(image.absolute()): image for image in images}
-        present = [name for name, image in files.items() if digest(image) and printable(name) == name]
+        # Ray takes whole files whose names are UTF-8.
+        whole = [name for name, image in files.items() if printable(name) == name and located(image)[1] is None]
+        present = [name for name in whole if digest(files[name])]
         pages = dict(self._pages(present, actors)) if present else {}
         missing = self.reader.read(image for name, image in files.items() if name not in pages)
         for name, image in files.items():

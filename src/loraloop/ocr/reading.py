@@ -16,6 +16,7 @@ from pydantic import Field
 
 from loraloop.core.console import printable
 from loraloop.core.hashing import sha256
+from loraloop.core.leaves import located
 from loraloop.core.part import part
 from loraloop.ocr.cache import Cache
 from loraloop.ocr.engines import BUSY
@@ -100,12 +101,13 @@ class Reading:
         engine = settings["name"]
         if (name := printable(str(image))) != str(image):
             return _quarantined(Path(name), "", engine, "its name is not UTF-8: rename it")
+        file, number = located(image)
         try:
             # A pipe, which would never end, is left to the worker, which refuses it.
-            digest = "" if image.exists() and not image.is_file() else sha256(image)
+            digest = "" if file.exists() and not file.is_file() else sha256(file)
         except OSError as error:
             return _quarantined(image, "", engine, f"cannot be opened: {error.strerror}")
-        key = sha256(json.dumps([digest, settings, _recipe()]).encode())
+        key = sha256(json.dumps([digest, number, settings, _recipe()]).encode())
         pages = Cache(self.cache)
         if (kept := pages.get(key, str(image))) is not None:
             return kept

@@ -213,7 +213,7 @@ class Vault:
                     provenance=provenance,
                 )
                 made.append(example)
-        sidecar = picture.path.with_suffix(".txt").name
+        sidecar = pictures.beside(picture.path).name
         return made, "" if made else f"source.pairing={','.join(self.pairing)} needs its true text in {sidecar}"
 
     def _safe(self, picture: Picture, read: str) -> tuple[Picture, str, str]:
