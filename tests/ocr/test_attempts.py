@@ -122,8 +122,8 @@ def test_an_unsure_page_is_smoothed():
 
 def test_a_smoothed_page_must_be_clearly_better():
     """A smoothed page that is read a little more surely than the prepared one does not count."""
-    little = [Found("word", 80.0, word.box, word.line) for word in PROSE]
-    more = [Found("ward", 80.5, word.box, word.line) for word in PROSE]
+    little = [Found("word", 90.0, word.box, word.line) for word in PROSE]
+    more = [Found("ward", 90.5, word.box, word.line) for word in PROSE]
     assert read(Told(little, UNSURE, more, more), page(PROSE)).words == little
 
 
@@ -135,9 +135,17 @@ def test_the_way_with_the_most_likely_words_is_read_in_other_modes():
     assert engine.modes == [3, 3, 3, 3, 4, 6, 11]
 
 
+def test_nothing_is_left_untried_on_a_poor_page():
+    """Where no way gives likely words, the plain page is read as one block of text too, and that may count."""
+    engine = Told(*[UNSURE] * 4, *[[]] * 3, *[UNSURE] * 3, SURE)
+    reading = read(engine, page(PROSE))
+    assert (reading.words, reading.mode, reading.prepared.steps) == (SURE, 6, ("gray",))
+    assert engine.modes == [*[3] * 7, 4, 6, 11, 6]
+
+
 def test_the_best_reading_so_far_counts_when_time_is_up():
     """A later reading that takes too long, or for which no time is left, does not cost the page."""
-    assert read(Told(SURE[:48], None, None, None, None, None, None), page(SURE)).words == SURE[:48]
+    assert read(Told(SURE[:48], *[None] * 7), page(SURE)).words == SURE[:48]
     assert read(Told(SURE[:48]), page(SURE), seconds=0.0).words == SURE[:48]
 
 

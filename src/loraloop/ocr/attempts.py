@@ -27,7 +27,8 @@ AUTO = (COLUMNS, ROWS, BLOCK, SCATTERED)
 SOUND = 0.85  # expected word F1 from which a page that was read whole is not read again
 MISSED = 0.03  # share of unread letters up to which another way could not find more words
 CELLS = 0.2  # share of words in cells up to which the lines of a page are whole
-POOR = 0.5  # expected word F1 below which nothing is left untried: the page may lie on its side or head
+POOR = 0.7  # expected word F1 below which other modes are tried though all letters are read
+TURNED = 0.5  # word F1 to expect of the words found alone, below which a page may lie on its side or head
 CLEARLY = 0.25  # expected word F1 by which a turned page is read better than the page as it is
 SMOOTHED = 0.97  # what a smoothed page's readings are worth: letters without edges are taken for others, surely
 TORN = 0.97  # what a reading with torn cells, or with columns torn into scattered lines, is worth
@@ -112,16 +113,18 @@ class Attempts:
         self._try(prepare(self._page, self._steps), first)
         if others and not self._sound():
             seen = self._readings[0].prepared
-            self._try(replace(seen, pixels=self._page, steps=("gray",), matrix=np.eye(3)[:2]), first)
+            self._try(_plain(self._page, seen), first)
             for view in _smoothed(self._page, seen) if self._expected() < SOUND else ():
                 self._try(view, first, SMOOTHED)
-        if all(layout.estimate(one.words, 0.0, one.likely) < POOR for one in self._readings):
+        if all(layout.estimate(one.words, 0.0, one.likely) < TURNED for one in self._readings):
             self._turn(first)
         best = self._best()
         for mode in others:
             if self._best().whole and self._expected() >= POOR:
                 break
             self._try(best.prepared, mode, best.worth)
+        if others and self._expected() < POOR:
+            self._try(_plain(self._page, self._readings[0].prepared), BLOCK)
         return self._best()
 
     @cached_property
@@ -166,6 +169,10 @@ class Attempts:
         return [layout.estimate(one.words, one.unread, most) for one in self._readings]
 
 
+def _plain(page: Pixels, seen: Prepared) -> Prepared:
+    return replace(seen, pixels=page, steps=("gray",), matrix=np.eye(3)[:2])
+
+
 def _smoothed(page: Pixels, seen: Prepared) -> Iterator[Prepared]:
     """The page in grey without jags, then without specks too, and otherwise as it is."""
     import cv2
@@ -173,7 +180,7 @@ def _smoothed(page: Pixels, seen: Prepared) -> Iterator[Prepared]:
     deviation = max(0.5, SOFT * seen.letter)
     for name, source in (("soften", page), ("despeckle", cv2.medianBlur(page, 3))):
         pixels = cast("Pixels", cv2.GaussianBlur(source, (0, 0), deviation))
-        yield replace(seen, pixels=pixels, steps=("gray", name), matrix=np.eye(3)[:2])
+        yield replace(_plain(pixels, seen), steps=("gray", name))
 
 
 def _turned(page: Pixels, steps: Steps) -> Iterator[Prepared]:
