@@ -14,7 +14,7 @@ from machine import describe
 from loraloop.ocr import installed
 
 RESULT = Path(__file__).parent / "results" / "ocr.json"
-SIZES = {"held_out": ("pictures=100", "documents=21", "timed=10"), "tune": ("pictures=50", "documents=14", "timed=0")}
+SIZES = {"held_out": ("pictures=100", "documents=20", "timed=10"), "tune": ("pictures=50", "documents=20", "timed=0")}
 
 
 def measure(half: str, *sizes: str) -> dict[str, object]:

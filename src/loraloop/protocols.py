@@ -111,6 +111,10 @@ class Ocr(Protocol):
         """
         ...
 
+    def warm(self) -> AbstractContextManager[None]:
+        """Within it, what reads images stays from one call of :meth:`read` to the next."""
+        ...
+
 
 class Source(Protocol):
     """Anything that yields examples and can tell a right answer from a wrong one."""

@@ -3,6 +3,7 @@
 import io
 import os
 import struct
+import sys
 import zlib
 
 import numpy as np
@@ -14,7 +15,17 @@ from PIL import Image
 from loraloop.ocr.image import UnreadableError, load
 
 GREY = np.linspace(0, 255, 60 * 80).reshape(60, 80).astype(np.uint8)
-SUFFIX = {"PNG": ".png", "JPEG": ".jpg", "TIFF": ".tif", "WEBP": ".webp"}
+SUFFIX = {
+    "PNG": ".png",
+    "JPEG": ".jpg",
+    "TIFF": ".tif",
+    "WEBP": ".webp",
+    "BMP": ".bmp",
+    "GIF": ".gif",
+    "JPEG2000": ".jp2",
+}
+EXACT = {"PNG", "TIFF", "BMP", "GIF", "JPEG2000"}
+OTHER = "is not a PNG, JPEG, TIFF, WebP, BMP, GIF or JPEG 2000 image"
 
 
 def packed(format_: str) -> bytes:
@@ -34,11 +45,9 @@ def reason(path, max_pixels=10_000_000) -> str:
 
 @pytest.mark.parametrize("format_", SUFFIX)
 def test_every_format_decodes_to_its_grey_pixels(format_, tmp_path):
-    """PNG, JPEG, TIFF and WebP give the picture that was saved, whatever the file is called."""
+    """Every format gives the picture that was saved, whatever the file is called."""
     (tmp_path / "picture").write_bytes(PACKED[format_])
-    assert np.abs(load(tmp_path / "picture", 10_000).astype(int) - GREY).max() <= (
-        0 if format_ in {"PNG", "TIFF"} else 12
-    )
+    assert np.abs(load(tmp_path / "picture", 10_000).astype(int) - GREY).max() <= (0 if format_ in EXACT else 12)
 
 
 @settings(max_examples=60, deadline=None)
@@ -50,7 +59,7 @@ def test_no_truncated_file_is_read(tmp_path_factory, format_, share):
     assert reason(path)
 
 
-@pytest.mark.parametrize("format_", ["PNG", "JPEG", "WEBP"])
+@pytest.mark.parametrize("format_", ["PNG", "JPEG", "WEBP", "GIF", "JPEG2000"])
 @pytest.mark.parametrize("missing", [1, 2, 3])
 def test_a_missing_last_byte_is_noticed(format_, missing, tmp_path):
     """Decoders forgive a missing tail; the end mark does not."""
@@ -102,7 +111,7 @@ def test_bytes_after_the_end_are_harmless(tmp_path):
     """Cameras and scanners append bytes of their own; the picture before them is whole."""
     for format_, suffix in SUFFIX.items():
         path = tmp_path / f"more{suffix}"
-        path.write_bytes(PACKED[format_] + b"\0" * 100)
+        path.write_bytes(PACKED[format_] + b"\0" * 100_000)
         assert load(path, 10_000).shape == GREY.shape
 
 
@@ -113,7 +122,7 @@ def test_unusable_files_say_what_they_are(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
     assert reason(tmp_path / "missing.png") == "does not exist"
     assert reason(tmp_path / "empty.png") == "is empty (0 bytes)"
-    assert reason(tmp_path / "text.png") == "is not a PNG, JPEG, TIFF or WebP image"
+    assert reason(tmp_path / "text.png") == OTHER
     assert reason(tmp_path) == reason(tmp_path / "pipe.png") == "is not a file"
 
 
@@ -127,17 +136,45 @@ def test_a_huge_image_is_refused_by_its_header(tmp_path):
 
 @pytest.mark.parametrize("format_", ["TIFF", "WEBP", "PNG"])
 def test_several_frames_are_not_read_as_one(format_, tmp_path):
-    """A multi-page TIFF, an animated WebP or PNG is refused, because all but one of its pages would be lost."""
+    """A multi-page TIFF, an animated WebP or PNG is refused as a whole: all but one of its pages would be lost."""
     other = Image.fromarray(255 - GREY)
     Image.fromarray(GREY).save(tmp_path / "two", format_, save_all=True, append_images=[other])
     assert reason(tmp_path / "two") == "has 2 frames, of which one would be read: save one image per page"
 
 
+def test_of_an_animation_the_first_frame_is_read(tmp_path):
+    """An animated GIF is read by its first picture."""
+    Image.fromarray(GREY).save(tmp_path / "a.gif", save_all=True, append_images=[Image.fromarray(255 - GREY)])
+    assert np.array_equal(load(tmp_path / "a.gif", 10_000), GREY)
+
+
+def test_each_page_of_a_tiff_is_read(tmp_path):
+    """``scan.tif#2`` is the second page; one beyond the last, and one that is too large, are refused."""
+    Image.fromarray(GREY).save(tmp_path / "scan.tif", save_all=True, append_images=[Image.fromarray(255 - GREY)])
+    assert np.array_equal(load(tmp_path / "scan.tif#1", 10_000), GREY)
+    assert np.array_equal(load(tmp_path / "scan.tif#2", 10_000), 255 - GREY)
+    assert reason(tmp_path / "scan.tif#3").startswith("is damaged or truncated")
+    assert "megapixels" in reason(tmp_path / "scan.tif#2", max_pixels=100)
+
+
+def test_each_page_of_a_pdf_is_read(tmp_path, monkeypatch):
+    """``pages.pdf#2`` is the second page; a damaged PDF, a large page and the missing extra are told."""
+    Image.fromarray(GREY).save(
+        tmp_path / "pages.pdf", save_all=True, append_images=[Image.new("L", (80, 60), 9)], resolution=300
+    )
+    assert load(tmp_path / "pages.pdf#2", 10_000).shape == pytest.approx((60, 80), abs=1)
+    assert load(tmp_path / "pages.pdf#2", 10_000).max() < 20 < load(tmp_path / "pages.pdf#1", 10_000).max()
+    assert "megapixels" in reason(tmp_path / "pages.pdf#2", max_pixels=100)
+    (tmp_path / "torn.pdf").write_bytes((tmp_path / "pages.pdf").read_bytes()[:200])
+    assert reason(tmp_path / "torn.pdf").startswith("is a PDF that cannot be read")
+    monkeypatch.setitem(sys.modules, "pypdfium2", None)
+    assert reason(tmp_path / "pages.pdf#1") == "is a PDF: pypdfium2 is not installed: pip install 'loraloop[pdf]'"
+
+
 def test_a_format_that_is_not_read_is_named_so(tmp_path):
-    """An animated GIF (and any other format) is told apart from a damaged file, whatever its name."""
-    other = Image.fromarray(255 - GREY)
-    Image.fromarray(GREY).save(tmp_path / "moving.png", "GIF", save_all=True, append_images=[other])
-    assert reason(tmp_path / "moving.png") == "is not a PNG, JPEG, TIFF or WebP image"
+    """Any other format is told apart from a damaged file, whatever its name."""
+    Image.fromarray(GREY).save(tmp_path / "icon.png", "ICO")
+    assert reason(tmp_path / "icon.png") == OTHER
 
 
 def test_a_small_file_of_many_pixels_is_not_decoded(tmp_path):

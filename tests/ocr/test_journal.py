@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import orjson
 import pytest
 
 from loraloop.errors import ConfigError
 from loraloop.ocr.image import digest
 from loraloop.ocr.journal import Journal
 from loraloop.ocr.pool import Pool
+from loraloop.ocr.tesseract import Tesseract
 from loraloop.records import Page, Word
 
 SETTINGS = {"psm": "6"}
@@ -143,14 +146,16 @@ def test_two_runs_do_not_write_one_file(tmp_path):
     Journal(tmp_path / "pages.jsonl", SETTINGS).__exit__(None, None, None)
 
 
-def test_a_file_name_that_is_no_utf8_is_kept_too(tmp_path):
-    """One image with a name of stray bytes does not end the reading of the others."""
-    image = tmp_path / "caf\udce9.png"
+def test_a_file_name_that_is_no_utf8_costs_one_row(tmp_path, images):
+    """An image with a name of stray bytes is set aside, its row is UTF-8, and the others are kept."""
+    image = tmp_path / os.fsdecode(b"caf\xe9.png")
     image.write_bytes(b"x")
     with Journal(tmp_path / "pages.jsonl", SETTINGS) as journal:
-        journal.fill([image], read, ignore)
-        journal.finish([image])
-    assert json.loads((tmp_path / "pages.jsonl").read_bytes())["image"] == str(image)
+        journal.fill([image, *images[:1]], Tesseract(cache=None, workers=1).read, ignore)
+        journal.finish([image, *images[:1]])
+    first, _ = map(orjson.loads, (tmp_path / "pages.jsonl").read_bytes().splitlines())
+    assert Path(first["image"]).name == r"caf\xe9.png"
+    assert (first["status"], first["reason"]) == ("quarantined", "its name is not UTF-8: rename it")
 
 
 def test_an_earlier_file_stays_when_the_rows_cannot_be_finished(tmp_path, images):

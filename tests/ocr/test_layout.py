@@ -1,16 +1,10 @@
-"""The choice of a page segmentation mode, on words and pictures of words."""
+"""What a reading tells of itself, on words and pictures of words."""
 
 import numpy as np
 import pytest
 
 from loraloop.ocr import layout
-from loraloop.ocr.engines import Found, TesseractLibrary
-from loraloop.ocr.image import UnreadableError
-from loraloop.ocr.installed import data
-from loraloop.ocr.preprocess import Steps, prepare
-from loraloop.ocr.score import ordered_word_f1
-from loraloop.ocr.worker import text_of
-from loraloop.source.vault import benchmark_data
+from loraloop.ocr.engines import Found
 
 
 def line(number: int, left: int, top: int, words: int) -> list[Found]:
@@ -28,67 +22,84 @@ def page(words: list[Found]) -> np.ndarray:
     return pixels
 
 
-class Told:
-    """An engine that gives what it was told for each mode."""
-
-    def __init__(self, **readings: list[Found]) -> None:
-        self.readings, self.asked = readings, []
-
-    def words(self, pixels, psm, seconds):
-        """The words of the mode."""
-        self.asked.append(psm)
-        return self.readings[f"psm{psm}"]
-
-
 PROSE = [word for row in range(6) for column in (0, 1) for word in line(6 * column + row, 600 * column, 40 * row, 8)]
 CELLS = [word for row in range(6) for column in (0, 1) for word in line(6 * column + row, 600 * column, 40 * row, 2)]
 ROWS = [word for row in range(6) for word in (*line(row, 0, 40 * row, 2), *line(row, 600, 40 * row, 2))]
 
 
-def test_columns_of_prose_are_read_once():
-    """Long lines side by side are columns: the first mode's reading is taken, and no other is tried."""
-    engine = Told(psm3=PROSE)
-    assert layout.read(engine, page(PROSE), 10) == (3, PROSE)
-    assert engine.asked == [3]
+def words(*confidences: float, text: str = "word") -> list[Found]:
+    return [Found(text, confidence, (0, 0, 40, 20), 0) for confidence in confidences]
 
 
-def test_short_lines_side_by_side_are_read_row_by_row():
-    """Two columns of two words each are cells, and the mode that joins their rows is taken."""
-    engine = Told(psm3=CELLS, psm4=ROWS)
-    assert layout.read(engine, page(CELLS), 10) == (4, ROWS)
-    assert engine.asked == [3, 4]
+def test_confident_words_are_likely_right_and_marks_are_not():
+    """A sure word counts as one, an unsure one as little, and a lone ``|`` as nothing, however sure."""
+    assert layout.likely(words(97, 97)) == 2
+    assert layout.likely(words(50)) == pytest.approx(0.14, abs=0.01)
+    assert layout.likely(words(97, text="|")) == 0
 
 
-def test_letters_left_unread_are_sought_in_other_modes():
-    """When the first modes miss half of the page, the one that reads most is taken, however it orders it."""
-    engine = Told(psm3=PROSE[:48], psm4=PROSE[:40], psm6=[], psm11=PROSE)
-    assert layout.read(engine, page(PROSE), 10) == (11, PROSE)
-    assert engine.asked == [3, 4, 6, 11]
+def test_the_estimate_falls_with_doubt_with_marks_and_with_what_is_missing():
+    """A sure and whole reading is expected to be right; unread letters, marks and another reading's words lower it."""
+    sure = words(*[97] * 10)
+    assert layout.estimate(sure, 0.0, 10) == 1
+    assert layout.estimate(sure, 0.5, 10) == pytest.approx(2 / 3)
+    assert layout.estimate(sure, 0.0, 30) == 0.5
+    assert layout.estimate(sure + words(*[90] * 10, text="—"), 0.0, 10) < 0.7
+    assert layout.estimate(words(*[50] * 10), 0.0, 10) < 0.2
 
 
-def test_an_empty_page_is_settled_at_once():
-    """A page without ink has no letters unread and no cells."""
-    assert layout.read(Told(psm3=[]), np.full((50, 50), 255, np.uint8), 10) == (3, [])
+def test_nothing_read_is_right_for_a_blank_page_alone():
+    """No words are expected to be right where no letters are, unless another reading of the page found some."""
+    assert layout.estimate([], 0.0, 0) == 1
+    assert layout.estimate([], 0.4, 0) == layout.estimate([], 0.0, 5) == 0
 
 
-def test_time_is_shared_by_the_modes():
-    """When the first mode has used up the time, the page is late and no other mode is begun."""
-    engine = Told(psm3=CELLS)
-    with pytest.raises(UnreadableError, match=r"took longer than 0 s"):
-        layout.read(engine, page(CELLS), 0.0)
+def test_short_lines_side_by_side_are_cells():
+    """Two columns of two words each are cells; columns of prose and whole rows are not."""
+    assert layout.cells(CELLS) == 1
+    assert layout.cells(PROSE) == layout.cells(ROWS) == layout.cells([]) == 0
+
+
+def boxes(words: list[Found]) -> np.ndarray:
+    return np.array([word.box for word in words]).reshape(-1, 4) @ [
+        [1, 0, 1, 0],
+        [0, 1, 0, 1],
+        [0, 0, 1, 0],
+        [0, 0, 0, 1],
+    ]
+
+
+def unread(pixels: np.ndarray, words: list[Found], ink: np.ndarray | None = None) -> float:
+    """Share of the page's letters that lie in no word."""
+    ink = (pixels < 128).astype(np.uint8) if ink is None else ink
+    places = layout.letters(pixels, ink, boxes(words))
+    return float(1 - layout.covered(places, boxes(words), pixels.shape).mean())
 
 
 @pytest.mark.parametrize(("share", "expected"), [(1.0, 0.0), (0.75, 0.25), (0.0, 1.0)])
 def test_unread_letters_are_counted(share, expected):
-    """The share of letters outside all words is what is missing of the words."""
-    assert layout.unread(page(PROSE), PROSE[: round(share * len(PROSE))]) == pytest.approx(expected)
+    """The letters outside all words are those that were not read."""
+    assert unread(page(PROSE), PROSE[: round(share * len(PROSE))]) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize(("index", "mode"), [(5, 4), (17, 3)])
-def test_real_pages_get_the_mode_of_their_kind(index, mode):
-    """A receipt is read by rows and an article by columns, each with its words in order."""
-    case = benchmark_data.document(benchmark_data.TUNE, index)
-    pixels = prepare(case.pixels, Steps()).pixels
-    chosen, words = layout.read(TesseractLibrary("eng", data()), pixels, 100)
-    assert chosen == mode
-    assert ordered_word_f1(case.text, text_of(words)) > 0.95
+def test_a_page_without_ink_has_no_letters():
+    """Nothing is unread where nothing is written."""
+    assert len(layout.letters(np.full((50, 50), 255, np.uint8), np.zeros((50, 50), np.uint8), boxes([]))) == 0
+
+
+def test_texture_is_not_unread():
+    """Specks a quarter as high as the words, and faint shapes as high as they are, are no letters that were missed."""
+    specks = page(PROSE)
+    specks[300:390:10, 20:1100:10] = 0
+    specks[300:394:10, 21:1100:10] = 0
+    assert unread(specks, PROSE) == 0
+    photograph = page(PROSE)
+    for left in range(20, 1100, 20):
+        photograph[300:316, left : left + 8] = 150
+    assert unread(photograph, PROSE, ink=(photograph < 200).astype(np.uint8)) == 0
+
+
+def test_light_letters_on_a_dark_page_are_letters():
+    """Where the ink is light, letters outside all words are unread as well."""
+    ink = (page(PROSE) < 128).astype(np.uint8)
+    assert unread(255 - page(PROSE), PROSE[:48], ink=ink) == pytest.approx(0.5)

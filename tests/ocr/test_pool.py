@@ -5,16 +5,21 @@ import os
 import sys
 import threading
 
+import psutil
 import pytest
 
 from loraloop.ocr.pool import LostError, Pool, Worker
 
 CHILD = """
-import os, signal, sys
+import os, resource, signal, sys
 for line in sys.stdin:
     word = line.strip()
     if word == "hang":
         signal.pause()
+    if word == "work":
+        resource.setrlimit(resource.RLIMIT_CPU, (1, resource.RLIM_INFINITY))
+        while True:
+            pass
     if word == "die":
         sys.stderr.write("noise first\\nno such library")
         sys.stderr.flush()
@@ -39,6 +44,15 @@ def test_answers_come_in_the_order_of_the_questions():
     assert list(pool.map(lambda word: ask(pool, word), words)) == [word.upper() for word in words]
 
 
+def test_workers_that_stay_answer_the_next_map_too():
+    """One item at a time is answered by the same process, until the pool is closed."""
+    pool = Pool(COMMAND, {}, 2, stay=True)
+    [[first], [second]] = [list(pool.map(lambda word: ask(pool, word), ["pid"])) for _ in range(2)]
+    assert first == second
+    pool.close()
+    assert not psutil.pid_exists(int(first))
+
+
 def test_a_hung_worker_is_replaced_and_only_its_item_is_lost():
     """An item that hangs is reported with its time limit; the items around it are answered."""
     pool = Pool(COMMAND, {}, 1)
@@ -53,6 +67,33 @@ def test_a_dead_worker_is_replaced_and_says_why_it_died():
     pool = Pool(COMMAND, {}, 1)
     answers = list(pool.map(lambda word: ask(pool, word), ["a", "die", "b"]))
     assert answers == ["A", "lost: the worker died (exit status 3): no such library", "B"]
+
+
+@pytest.mark.parametrize(("word", "seconds", "late"), [("hang", 0.5, True), ("work", 30.0, True), ("die", 30.0, False)])
+def test_a_lost_worker_says_whether_it_was_late(word, seconds, late):
+    """A worker ended by the clock, or by the system for its processor time, was late; one that died was not."""
+    worker = Worker(COMMAND, {})
+    with pytest.raises(LostError) as lost:
+        worker.ask(word, seconds)
+    assert lost.value.late is late
+
+
+def test_a_question_asked_alone_waits_until_the_others_are_answered():
+    """While one worker answers alone no other is at work, and two such questions do not wait for each other."""
+    pool = Pool(COMMAND, {}, 2)
+    at_work: list[str] = []
+
+    def answer(word):
+        alone = word.startswith("alone")
+        if not alone:
+            return ask(pool, word)
+        read = pool.ask_alone(word, 30.0).strip()
+        at_work.append(read)
+        return read
+
+    words = ["a", "alone1", "b", "alone2", "c"]
+    assert list(pool.map(answer, words)) == [word.upper() for word in words]
+    assert sorted(at_work) == ["ALONE1", "ALONE2"]
 
 
 def test_items_are_taken_as_they_are_needed():

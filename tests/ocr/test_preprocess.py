@@ -117,6 +117,16 @@ def test_ruled_lines_are_erased_and_letters_kept():
     assert np.count_nonzero(prepared.pixels < 128) == pytest.approx(np.count_nonzero(without < 128), rel=0.03)
 
 
+def test_thin_dark_stretches_beside_the_solid_part_of_a_dark_bar_are_no_lines():
+    """Around the last letters on a bar, next to its solid part, the dark ground is kept: it gives the letters shape."""
+    pixels = page()
+    pixels[490:] = 0
+    cv2.putText(pixels, "Light letters in a bar", (30, 545), cv2.FONT_HERSHEY_SIMPLEX, 1.6, 255, 2)
+    alone = Steps(invert=False, denoise=False, normalize=False, deskew=False, upscale=False)
+    with_lines, without = (prepare(pixels, replace(alone, unrule=unrule)).pixels for unrule in (False, True))
+    assert np.array_equal(with_lines[:, 480:], without[:, 480:])
+
+
 def test_the_matrix_leads_from_the_original_to_the_prepared_page():
     """A mark lands where the matrix says, through turning, scaling and the border."""
     pixels = turned(page(0.5), 4)

@@ -1,15 +1,18 @@
 """Tesseract as an implementation of the Ocr protocol, with the real program."""
 
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
+import psutil
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from loraloop.errors import MissingDependencyError
+from loraloop.ocr.pool import LostError, Pool
 from loraloop.ocr.tesseract import Tesseract
 
 TEXT = "The quick brown fox\njumps over 13 dogs"
@@ -56,7 +59,7 @@ def test_a_quarantined_page_says_why(pages):
         "",
         "is empty (0 bytes)",
         "",
-        "is not a PNG, JPEG, TIFF or WebP image",
+        "is not a PNG, JPEG, TIFF, WebP, BMP, GIF or JPEG 2000 image",
         "is truncated: a PNG ends with IEND",
         "cannot be opened: No such file or directory",
     ]
@@ -107,9 +110,32 @@ def test_an_unreadable_image_is_not_kept_in_the_cache(folder, tmp_path):
 
 @pytest.mark.fault("OCR engine hung", "collect", "the page is quarantined after its time limit, the others are read")
 def test_a_slow_page_is_quarantined(folder):
-    """A page that Tesseract does not finish in time is set aside with the limit."""
+    """A page that Tesseract does not finish in time, read alone neither, is set aside with the setting's name."""
     [page] = Tesseract(cache=None, timeout_seconds=0.001).read([folder / "a.png"])
-    assert (page.status, page.reason) == ("quarantined", "took longer than 0.001 s")
+    assert page.status == "quarantined"
+    assert page.reason == "took longer than ocr.timeout_seconds=0.001 of processor time"
+
+
+def test_a_late_page_is_asked_for_again_alone_and_simply(folder, monkeypatch):
+    """A page that is late is read a second time, alone and in one way, and that reading counts."""
+    asked = []
+    late = LostError("took longer than 1 s", late=True)
+
+    def ask(pool, question, seconds):
+        asked.append(json.loads(question)[1])
+        raise late
+
+    alone = Pool.ask_alone
+
+    def ask_alone(pool, question, seconds):
+        asked.append(json.loads(question)[1])
+        return alone(pool, question, seconds)
+
+    monkeypatch.setattr(Pool, "ask", ask)
+    monkeypatch.setattr(Pool, "ask_alone", ask_alone)
+    [page] = Tesseract(cache=None, workers=2, psm="auto").read([folder / "a.png"])
+    assert (page.status, page.text) == ("ok", TEXT)
+    assert asked == [False, True]
 
 
 def test_a_huge_image_is_quarantined(folder):
@@ -145,3 +171,17 @@ def test_reading_leaves_this_process_environment_alone(pages):
     """OMP_THREAD_LIMIT=1 is set for Tesseract only: torch in this process keeps its threads."""
     assert len(pages) == 6
     assert "OMP_THREAD_LIMIT" not in os.environ
+
+
+def test_a_warm_engine_keeps_its_worker_until_the_end(folder):
+    """Images that are read one at a time while the engine is warm are read by one process, which ends with it."""
+
+    def workers() -> list[int]:
+        return [one.pid for one in psutil.Process().children() if "loraloop.ocr.worker" in one.cmdline()]
+
+    engine, before = Tesseract(cache=None, workers=2), workers()
+    with engine.warm():
+        seen = [(next(engine.read([folder / name])).text != "", workers()) for name in ("a.png", "c.png")]
+    assert seen == [(True, seen[0][1]), (True, seen[0][1])]
+    assert len(seen[0][1]) == len(before) + 1
+    assert workers() == before

@@ -1,5 +1,6 @@
 """The vault source, with real images and the real engine."""
 
+import os
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from pydantic import ValidationError
 from rapidfuzz.distance import Levenshtein
 
@@ -203,6 +204,52 @@ def test_a_file_a_folder_and_a_glob_are_found(tmp_path):
     assert [file.name for file in pictures.find(str(tmp_path))] == ["a.jpg", "b.PNG", "e.webp"]
     assert [file.name for file in pictures.find(f"{tmp_path}/*")] == ["a.jpg", "b.PNG"]
     assert pictures.find(str(tmp_path / "c.txt")) == [tmp_path / "c.txt"]
+
+
+@pytest.mark.parametrize("name", ["a.bmp", "a.gif", "a.jfif", "a.jp2"])
+def test_uncommon_images_in_a_folder_are_read(name, tmp_path, ocr):
+    """A folder's BMP, GIF, JFIF and JPEG 2000 pictures are found and read like any other."""
+    picture = Image.new("L", (500, 90), 255)
+    ImageDraw.Draw(picture).text((20, 25), "The quick brown fox", fill=0, font=ImageFont.load_default(36))
+    picture.save(tmp_path / name)
+    [found] = pictures.find(str(tmp_path))
+    assert [page.text for page in ocr.read([found])] == ["The quick brown fox"]
+
+
+@pytest.mark.parametrize("name", ["book.tiff", "book.pdf"])
+def test_each_page_of_a_file_is_a_picture(name, scans, tmp_path, ocr):
+    """A TIFF or PDF of two pages gives a row a page, each with its own true text, and copies of each."""
+    first, second = (Image.open(scans / f"scan{number}.png").convert("L") for number in (0, 1))
+    (tmp_path / "book").mkdir()
+    first.save(tmp_path / "book" / name, save_all=True, append_images=[second])
+    (tmp_path / "book" / "book#2.txt").write_text("The second page\n", "utf-8")
+    book = Vault(path=str(tmp_path / "book"), synthetic=0, pairing=("flips",), augment={"copies": 1}, cache=tmp_path)
+    collected = book.collect(ocr)
+    assert collected.quarantined == ()
+    rows = [(Path(row.provenance.image_path or "").name, "second" in row.output) for row in collected.examples]
+    assert rows[:2] == [(f"{name}#1", False), (f"{name}#2", True)]
+    assert [second for _, second in rows[2:]] == [False, True]
+
+
+def test_a_name_that_is_not_utf8_costs_one_picture(scans, ocr):
+    """An image whose name is stray bytes is set aside with the way out, and the others give their rows."""
+    shutil.copy(scans / "scan0.png", scans / os.fsdecode(b"caf\xe9.png"))
+    collected = Vault(path=str(scans), synthetic=0, pairing=("flips",)).collect(ocr)
+    assert len(collected.examples) == 3
+    assert [(Path(one.item).name, one.reason) for one in collected.quarantined] == [
+        (r"caf\xe9.png", "its name is not UTF-8: rename it")
+    ]
+
+
+def test_black_text_on_transparency_stays_readable_in_copies(tmp_path, ocr):
+    """The damaged copy of a transparent picture with black text lies on white, as the picture itself is read."""
+    letters = Image.new("L", (500, 90), 0)
+    ImageDraw.Draw(letters).text((20, 25), "The quick brown fox", fill=255, font=ImageFont.load_default(36))
+    picture = Image.new("RGBA", letters.size, (0, 0, 0, 0))
+    picture.putalpha(letters)
+    picture.save(tmp_path / "a.png")
+    copy = pictures.copied(pictures.Picture(tmp_path / "a.png", 0, None), 1, tmp_path / "copies", 0, 1.0, 4.0)
+    assert [page.text for page in ocr.read([tmp_path / "a.png", copy.path])] == ["The quick brown fox"] * 2
 
 
 def test_a_path_without_images_is_refused_before_any_work(tmp_path):

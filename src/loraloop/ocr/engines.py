@@ -14,6 +14,12 @@ from numpy.typing import NDArray
 
 from loraloop.ocr.image import Pixels, UnreadableError
 
+BUSY = 10.0  # a page may take this many times its processor time on a busy machine
+
+
+class LateError(UnreadableError):
+    """A page took longer than it may."""
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -40,10 +46,11 @@ class Engine(Protocol):
         Args:
             pixels: Dark letters on light ground.
             psm: Tesseract's page segmentation mode; other engines ignore it.
-            seconds: Time after which to give up.
+            seconds: Processor time that is left; engines give up after :data:`BUSY` times as much by the clock.
 
         Raises:
-            UnreadableError: There was not enough time, or the engine failed.
+            LateError: There was not enough time.
+            UnreadableError: The engine failed.
         """
         ...
 
@@ -67,8 +74,8 @@ class TesseractLibrary:
         self._api.SetPageSegMode(psm)
         self._api.SetImageBytes(np.ascontiguousarray(pixels).tobytes(), width, height, 1, width)
         try:
-            if not self._api.Recognize(max(1, round(1000 * seconds))):
-                raise late(seconds)
+            if not self._api.Recognize(max(1, round(1000 * BUSY * seconds))):
+                raise LateError
             return _from_table(self._api.GetTSVText(0))
         finally:
             # A page's words would otherwise enter the document dictionary and change how later pages are read.
@@ -87,9 +94,11 @@ class TesseractProgram:
         import pytesseract
 
         try:
-            table = pytesseract.image_to_data(pixels, self._language, f"--psm {psm}", timeout=seconds)
+            table = pytesseract.image_to_data(
+                pixels, self._language, f"--psm {psm}", timeout=max(0.001, BUSY * seconds)
+            )
         except RuntimeError as error:  # pytesseract's only sign of a timeout is its text
-            raise late(seconds) if "timeout" in str(error) else UnreadableError(f"Tesseract failed: {error}") from error
+            raise LateError if "timeout" in str(error) else UnreadableError(f"Tesseract failed: {error}") from error
         return _from_table(str(table))
 
 
@@ -108,11 +117,6 @@ class Rapid:
         """See :class:`Engine`."""
         seen = self._read(np.repeat(pixels[..., None], 3, axis=2))
         return _from_lines(seen.word_results or ())
-
-
-def late(seconds: float) -> UnreadableError:
-    """A page took longer than it may."""
-    return UnreadableError(f"took longer than {seconds:g} s")
 
 
 def _from_table(table: str) -> list[Found]:

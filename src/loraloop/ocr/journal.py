@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +12,7 @@ from typing import Any
 import orjson
 
 from loraloop.core import atomic
+from loraloop.core.console import printable
 from loraloop.errors import ConfigError
 from loraloop.ocr.image import digest
 from loraloop.records import Page
@@ -83,7 +83,7 @@ class Journal:
         """Write the rows of ``images``, in their order, as one whole file, and remove what was beside it."""
         with atomic.write(self.output) as whole:
             for image in images:
-                whole.write(self._line(self._places[str(image)]))
+                whole.write(self._line(self._places[printable(str(image))]))
         self.file.unlink()
 
     def _lock(self) -> None:
@@ -125,7 +125,7 @@ class Journal:
 
     def _kept(self, image: Path) -> Row | None:
         """The kept row of an image that has not changed since."""
-        place = self._places.get(str(image))
+        place = self._places.get(printable(str(image)))
         if place is None:
             return None
         row = _parsed(self._line(place))
@@ -136,12 +136,8 @@ class Journal:
         return self._stream.readline()
 
     def _append(self, row: Row) -> int:
-        try:
-            line = orjson.dumps(row)
-        except TypeError:  # a file name that is not UTF-8
-            line = json.dumps(row).encode()
         place = self._stream.seek(0, 2)
-        self._stream.write(line + b"\n")
+        self._stream.write(orjson.dumps(row) + b"\n")
         self._stream.flush()
         return place
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -12,7 +13,9 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from loraloop.core.console import printable
 from loraloop.core.extras import require
+from loraloop.core.leaves import located
 from loraloop.core.part import part
 from loraloop.errors import ConfigError
 from loraloop.ocr.image import digest
@@ -51,6 +54,10 @@ class OnRay:
         require("ray.data", "ray")
         self.reader.check()
 
+    def warm(self) -> AbstractContextManager[None]:
+        """Nothing: the actors end with what they read."""
+        return nullcontext()
+
     def read(self, images: Iterable[Path]) -> Iterator[Page]:
         """Read images in the order given; see :class:`loraloop.protocols.Ocr`."""
         self.check()
@@ -85,7 +92,9 @@ class OnRay:
     def _shard(self, images: list[Path], actors: int) -> Iterator[Page]:
         """The pages of one shard, in order; what cannot be opened is quarantined by the engine itself."""
         files = {str(image.absolute()): image for image in images}
-        present = [name for name, image in files.items() if digest(image)]
+        # Ray takes whole files whose names are UTF-8.
+        whole = [name for name, image in files.items() if printable(name) == name and located(image)[1] is None]
+        present = [name for name in whole if digest(files[name])]
         pages = dict(self._pages(present, actors)) if present else {}
         missing = self.reader.read(image for name, image in files.items() if name not in pages)
         for name, image in files.items():

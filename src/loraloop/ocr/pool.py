@@ -23,7 +23,15 @@ R = TypeVar("R")
 
 
 class LostError(Exception):
-    """The worker gave no answer; the message is the reason, fit for a person."""
+    """The worker gave no answer; the message is the reason, fit for a person.
+
+    Attributes:
+        late: Whether the worker was ended because it had taken too long.
+    """
+
+    def __init__(self, reason: str, *, late: bool = False) -> None:
+        super().__init__(reason)
+        self.late = late
 
 
 class Worker:
@@ -63,10 +71,11 @@ class Worker:
             timer.cancel()
         lost = not answer.endswith("\n")
         if lost or expired.is_set():
+            late = expired.is_set() or process.wait() == -signal.SIGXCPU
             reason = f"took longer than {seconds:g} s" if expired.is_set() else self._cause()
             self.close()
             if lost:
-                raise LostError(reason)
+                raise LostError(reason, late=late)
         return answer
 
     def close(self) -> None:
@@ -108,11 +117,19 @@ class Worker:
 
 
 class Pool:
-    """Several workers behind one streaming map."""
+    """Several workers behind one streaming map.
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str], workers: int) -> None:
+    Args:
+        stay: Whether the workers outlive a :meth:`map`, until :meth:`close`.
+    """
+
+    def __init__(
+        self, command: Sequence[str], environment: Mapping[str, str], workers: int, *, stay: bool = False
+    ) -> None:
+        self._stay = stay
         self._workers = [Worker(command, environment) for _ in range(workers)]
-        self._idle: queue.SimpleQueue[Worker] = queue.SimpleQueue()
+        self._idle: queue.LifoQueue[Worker] = queue.LifoQueue()  # the last one is warm: one at a time needs no other
+        self._gathering = threading.Lock()
         for worker in reversed(self._workers):
             self._idle.put(worker)
 
@@ -124,10 +141,20 @@ class Pool:
         finally:
             self._idle.put(worker)
 
+    def ask_alone(self, question: str, seconds: float) -> str:
+        """Ask one worker while the others rest; see :meth:`Worker.ask`."""
+        with self._gathering:  # two that each hold some of the workers would wait for ever
+            workers = [self._idle.get() for _ in self._workers]
+        try:
+            return workers[0].ask(question, seconds)
+        finally:
+            for worker in workers:
+                self._idle.put(worker)
+
     def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
         """``function(item)`` for each item, in order, computed ahead in threads by a few items per worker only.
 
-        Ends the workers when the last result is taken, when the iterator is closed, and on Ctrl+C.
+        Ends the workers, unless they stay, when the last result is taken, when the iterator is closed, and on Ctrl+C.
         """
         ahead: deque[Future[R]] = deque()
         with ThreadPoolExecutor(len(self._workers)) as threads:
@@ -141,8 +168,13 @@ class Pool:
             finally:
                 for future in ahead:
                     future.cancel()
-                for worker in self._workers:
-                    worker.close()
+                if not self._stay:
+                    self.close()
+
+    def close(self) -> None:
+        """End the workers."""
+        for worker in self._workers:
+            worker.close()
 
 
 def _exchange(process: subprocess.Popen[str], question: str) -> str:

@@ -7,6 +7,7 @@ need it: an ungated blur ruins thin letters, and scaling up a noisy page makes l
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -53,11 +54,27 @@ class Prepared:
         pixels: Grey image, dark letters on light ground.
         steps: Names of the steps that were applied.
         matrix: 2x3 affine map from the original's pixel coordinates to those of ``pixels``.
+        letter: Median height of the original's letters in pixels; 0.0 for hardly any.
+        ink: Not zero where the original has ink, ruled lines included.
     """
 
     pixels: Pixels
     steps: tuple[str, ...]
     matrix: NDArray[np.float64]
+    letter: float
+    ink: Pixels
+
+    def original(self, boxes: Iterable[Box]) -> NDArray[np.int64]:
+        """Left, top, right and bottom, on the original, of the upright boxes around boxes on ``pixels``."""
+        sides = np.array(list(boxes), np.float64).reshape(-1, 4)
+        near, far = sides[:, :2], sides[:, :2] + sides[:, 2:]
+        across, down = np.stack([far[:, 0], near[:, 1]], axis=1), np.stack([near[:, 0], far[:, 1]], axis=1)
+        corners = np.stack([near, far, across, down])
+        points = (corners - self.matrix[:, 2]) @ np.linalg.inv(self.matrix[:, :2]).T
+        bounds = self.ink.shape[::-1]
+        low = np.clip(np.floor(points.min(axis=0)), 0, bounds)
+        high = np.clip(np.ceil(points.max(axis=0)), 0, bounds)
+        return np.hstack([low, high]).astype(np.int64)
 
 
 def prepare(page: Pixels, steps: Steps) -> Prepared:
@@ -80,7 +97,7 @@ def prepare(page: Pixels, steps: Steps) -> Prepared:
     if steps.threshold != "none":
         page = _threshold(page, steps.threshold)
         done.append(steps.threshold)
-    return Prepared(page, tuple(done), matrix)
+    return Prepared(page, tuple(done), matrix, letter, ink)
 
 
 def _evened(page: Pixels, steps: Steps, done: list[str]) -> tuple[Pixels, Pixels, float]:
@@ -241,6 +258,9 @@ def _unrule(page: Pixels, letter: float) -> bool:
     thin_level, thin_upright = level & ~opened(level, thick, 1), upright & ~opened(upright, 1, thick)
     # Where a letter touches a line, or a bold letter's stroke is a line, the ink is thick: it stays.
     rules = level & ~opened(ink & ~thin_upright, thick, 1) | upright & ~opened(ink & ~thin_level, 1, thick)
+    # Next to the solid part of a dark box, what is left of it between its light letters is no line.
+    side = 2 * max(4, round(letter))
+    rules = rules & ~cast("Pixels", cv2.dilate(opened(ink, side, side), np.ones((side, side), np.uint8)))
     page[cv2.dilate(rules, np.ones((3, 3), np.uint8)) > 0] = 255
     return bool(rules.any())
 

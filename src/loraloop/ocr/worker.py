@@ -8,6 +8,8 @@ first page that needs them and serve all that follow.
 from __future__ import annotations
 
 import json
+import math
+import resource
 import sys
 import time
 from functools import cached_property
@@ -16,10 +18,12 @@ from typing import Any
 
 import numpy as np
 
-from loraloop.ocr import layout
-from loraloop.ocr.engines import Engine, Found, Rapid, TesseractLibrary, TesseractProgram
+from loraloop.ocr.attempts import AUTO, Attempts, Clock
+from loraloop.ocr.engines import Engine, Found, LateError, Rapid, TesseractLibrary, TesseractProgram
 from loraloop.ocr.image import Pixels, UnreadableError, load
-from loraloop.ocr.preprocess import Prepared, Steps, prepare
+from loraloop.ocr.preprocess import Steps
+
+GRACE_SECONDS = 10.0  # processor time to load an engine and to prepare a page
 
 
 def main() -> None:
@@ -27,9 +31,19 @@ def main() -> None:
     import cv2
 
     cv2.setNumThreads(1)  # one process per CPU: more threads than that would fight
-    reader = Reader(json.loads(sys.argv[1]))
+    settings = json.loads(sys.argv[1])
+    reader = Reader(settings)
     for line in sys.stdin:
-        print(json.dumps(reader.answer(Path(json.loads(line)))), flush=True)
+        _limit(settings["timeout_seconds"])
+        image, simply = json.loads(line)
+        print(json.dumps(reader.answer(Path(image), simply)), flush=True)
+
+
+def _limit(seconds: float) -> None:
+    """Let the system end this process (SIGXCPU) when a page takes far more processor time than it may."""
+    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+    soft = math.ceil(time.process_time() + seconds + GRACE_SECONDS)
+    resource.setrlimit(resource.RLIMIT_CPU, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))
 
 
 class Reader:
@@ -42,12 +56,19 @@ class Reader:
     def __init__(self, settings: dict[str, Any]) -> None:
         self._settings = settings
 
-    def answer(self, path: Path) -> dict[str, Any]:
-        """The page's facts in plain values, or the reason why there are none."""
+    def answer(self, path: Path, simply: bool = False) -> dict[str, Any]:
+        """The page's facts in plain values, or the reason why there are none.
+
+        Args:
+            path: The image.
+            simply: Whether the page is read once and no other way is tried.
+        """
         started = time.perf_counter()
         try:
             page = load(path, self._settings["max_pixels"])
-            read = self._read(page)
+            read = self._read(page, simply)
+        except LateError:
+            return {"late": True}
         except UnreadableError as error:
             return {"reason": str(error)}
         except Exception as error:  # a page must never take the others down
@@ -55,29 +76,33 @@ class Reader:
         height, width = page.shape
         return {"width": width, "height": height, **read, "seconds": round(time.perf_counter() - started, 3)}
 
-    def _read(self, page: Pixels) -> dict[str, Any]:
-        prepared = prepare(page, Steps(**self._settings["steps"]))
-        words, steps = self._first(prepared)
+    def _read(self, page: Pixels, simply: bool) -> dict[str, Any]:
+        clock = Clock(self._settings["timeout_seconds"])
+        attempts = Attempts(self._engine, page, Steps(**self._settings["steps"]), clock)
+        reading = attempts.read(self._modes[:1] if simply else self._modes)
+        words, prepared = reading.words, reading.prepared
         confidence, engine = mean_confidence(words), self._settings["name"]
         below = self._settings.get("fallback_below")
         if below is not None and confidence < below:
-            again = self._rapid.words(prepared.pixels, 0, self._settings["timeout_seconds"])
+            again = self._rapid.words(prepared.pixels, 0, clock.left())
             if again:
                 words, engine, confidence = again, self._settings["fallback_name"], mean_confidence(again)
+        boxes = prepared.original(word.box for word in words)
         return {
             "text": text_of(words),
             "confidence": confidence,
-            "words": [[word.text, word.confidence, _original(word.box, prepared, page)] for word in words],
+            "words": [
+                [word.text, word.confidence, [int(left), int(top), int(right - left), int(bottom - top)]]
+                for word, (left, top, right, bottom) in zip(words, boxes, strict=True)
+            ],
             "engine": engine,
-            "steps": steps,
+            "steps": (*prepared.steps, f"psm {reading.mode}") if len(self._modes) > 1 else prepared.steps,
         }
 
-    def _first(self, prepared: Prepared) -> tuple[list[Found], tuple[str, ...]]:
-        psm, seconds = self._settings.get("psm", 0), self._settings["timeout_seconds"]
-        if psm != "auto":
-            return self._engine.words(prepared.pixels, psm, seconds), prepared.steps
-        psm, words = layout.read(self._engine, prepared.pixels, seconds)
-        return words, (*prepared.steps, f"psm {psm}")
+    @cached_property
+    def _modes(self) -> tuple[int, ...]:
+        psm = self._settings.get("psm", 0)
+        return AUTO if psm == "auto" else (psm,)
 
     @cached_property
     def _engine(self) -> Engine:
@@ -105,17 +130,6 @@ def text_of(words: list[Found]) -> str:
     for word in words:
         lines.setdefault(word.line, []).append(word.text)
     return "\n".join(" ".join(line) for line in lines.values())
-
-
-def _original(box: tuple[int, int, int, int], prepared: Prepared, page: Pixels) -> list[int]:
-    """The upright box, in pixels of the image as decoded, around a box on the prepared page."""
-    left, top, width, height = box
-    corners = np.array([[left, top], [left + width, top], [left, top + height], [left + width, top + height]])
-    points = (corners - prepared.matrix[:, 2]) @ np.linalg.inv(prepared.matrix[:, :2]).T
-    bounds = np.array([page.shape[1], page.shape[0]])
-    low = np.clip(np.floor(points.min(axis=0)), 0, bounds).astype(int)
-    high = np.clip(np.ceil(points.max(axis=0)), 0, bounds).astype(int)
-    return [int(low[0]), int(low[1]), int(high[0] - low[0]), int(high[1] - low[1])]
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ def serve(
     loop = LoopStore(sessions.database)
     heard, rating = serving.recogniser(server), router(sessions)
     app = create_app(backend, sessions, versions, server, metrics, [rating], ocr, heard, loop.rollouts)
-    with closing(sessions), server.listen() as listening, serving.ended_by_signals():
+    with closing(sessions), ocr.warm(), server.listen() as listening, serving.ended_by_signals():
         address = run.address(server.host, listening.getsockname()[1])
         serving.announce(server, address, versions, schedule.every, job.overrides)
         with schedule.running(serving.tick_command(job.overrides)):

@@ -35,6 +35,8 @@ class Half:
         degrees: Angles of turned pictures, either way.
         qualities: JPEG qualities.
         resolutions: Dots per inch of documents.
+        greys: Grey levels of ink that is printed in black dots.
+        shares: Shares of the resolution that screens and previews keep.
     """
 
     name: str
@@ -44,6 +46,8 @@ class Half:
     degrees: Sequence[float]
     qualities: Sequence[int]
     resolutions: Sequence[int]
+    greys: Sequence[int]
+    shares: Sequence[float]
     vocabulary: Vocabulary
 
 
@@ -55,6 +59,8 @@ TUNE = Half(
     degrees=(1.5, 2.5, 4.0, 5.0),
     qualities=(15, 25, 50, 70),
     resolutions=(150, 180),
+    greys=(60, 90),
+    shares=(0.6, 0.7),
     vocabulary=FIRST,
 )
 HELD_OUT = Half(
@@ -65,6 +71,8 @@ HELD_OUT = Half(
     degrees=(2.0, 3.0, 4.5, 6.0),
     qualities=(18, 30, 45, 60),
     resolutions=(160, 200),
+    greys=(75, 105),
+    shares=(0.55, 0.65),
     vocabulary=SECOND,
 )
 
@@ -89,12 +97,15 @@ def case(half: Half, index: int) -> Case:
 
 
 def document(half: Half, index: int) -> Case:
-    """The office page number ``index`` of ``half``: layouts in turn, every other round as a scanner sees it."""
+    """The office page number ``index`` of ``half``: layouts in turn, and what became of the page in turn.
+
+    A page is as printed, scanned, printed in black dots as a fax, or a screen's small copy of it.
+    """
     layout = LAYOUTS[index % len(LAYOUTS)]
     rng = np.random.default_rng([half.seed, 1, index])
-    prose = Prose(half.vocabulary, rng)
-    made = documents.compose(layout, prose, half.style.faces, _one(half.resolutions, rng), rng)
-    return Case(layout, _scanned(made.pixels, half, rng) if index // len(LAYOUTS) % 2 else made.pixels, made.text)
+    made = documents.compose(layout, Prose(half.vocabulary, rng), half.style.faces, _one(half.resolutions, rng), rng)
+    damage = (_unharmed, _scanned, _faxed, _shrunk)[(index + index // len(LAYOUTS)) % 4]
+    return Case(layout, damage(made.pixels, half, rng), made.text)
 
 
 def _lines(kind: drawing.Look, half: Half, rng: Generator) -> Case:
@@ -148,6 +159,18 @@ def _scanned(page: Pixels, half: Half, rng: Generator) -> Pixels:
     page = degrade.blur(page, rng.uniform(0.4, 0.8))
     page = degrade.shade(page[..., None], rng)[..., 0]
     return degrade.jpeg(degrade.noise(page, _one(half.noise, rng) / 2, rng), _one(half.qualities[2:], rng))
+
+
+def _unharmed(page: Pixels, half: Half, rng: Generator) -> Pixels:
+    return page
+
+
+def _faxed(page: Pixels, half: Half, rng: Generator) -> Pixels:
+    return degrade.jpeg(degrade.dither(page, _one(half.greys, rng), float(rng.uniform(1.1, 1.4))), 90)
+
+
+def _shrunk(page: Pixels, half: Half, rng: Generator) -> Pixels:
+    return degrade.jpeg(degrade.coarse(page, _one(half.shares, rng)), _one(half.qualities[2:], rng))
 
 
 def _one(choices: Sequence[T], rng: Generator) -> T:

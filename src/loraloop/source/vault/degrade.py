@@ -65,6 +65,28 @@ def shade(picture: Pixels, rng: Generator) -> Pixels:
     return _clip(picture * (floor + (1 - floor) * light)[..., None])
 
 
+def dither(page: Pixels, grey: int, scale: float) -> Pixels:
+    """Print a grey page of ``grey`` ink in black dots alone, as fax machines do, and scale it up smoothly by ``scale``.
+
+    Letters become jagged, with specks around them, and thin lines become dots.
+    """
+    import cv2
+    from PIL import Image
+
+    height, width = page.shape
+    small = cv2.resize(page, None, fx=1 / scale, fy=1 / scale, interpolation=cv2.INTER_AREA)
+    faded = _clip(grey + small * ((255 - grey) / 255.0))
+    dots = np.asarray(Image.fromarray(faded).convert("1").convert("L"))
+    return cast("Pixels", cv2.resize(dots, (width, height), interpolation=cv2.INTER_CUBIC))
+
+
+def coarse(picture: Pixels, share: float) -> Pixels:
+    """Keep ``share`` of the picture's resolution, as screens and previews do."""
+    import cv2
+
+    return cast("Pixels", cv2.resize(picture, None, fx=share, fy=share, interpolation=cv2.INTER_AREA))
+
+
 def jpeg(picture: Pixels, quality: int) -> Pixels:
     """Compress and decompress; ``quality`` in 1..100."""
     import cv2

@@ -1,7 +1,8 @@
-"""Made pages as offices and readers have them: books, forms, tables, columns, receipts and slides, with their text.
+"""Made pages as offices and readers have them: books, forms, tables, columns, charts and the like, with their text.
 
 The text is in reading order, one line per line of print: column after column, a form's label before its value, a table
-row by row. Type sizes are in points, on sheets of 150 to 200 dots per inch: 1 to 4 megapixels.
+row by row, a record's row of labels before its row of values, a chart's boxes row by row. Type sizes are in points, on
+sheets of 150 to 200 dots per inch: 1 to 4 megapixels.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from loraloop.source.vault import fonts
 from loraloop.source.vault.degrade import Pixels
 from loraloop.source.vault.prose import Prose
 
-Layout = Literal["book", "form", "table", "two_columns", "three_columns", "receipt", "slide"]
+Layout = Literal[
+    "book", "form", "table", "two_columns", "three_columns", "receipt", "slide", "newspaper", "record", "chart"
+]
 
 INK = 24
 RULE = 96
@@ -80,6 +83,19 @@ class _Sheet:
     def box(self, x1: float, y1: float, x2: float, y2: float, grey: int) -> None:
         """Fill a rectangle."""
         self._draw.rectangle([round(value * self._dpi) for value in (x1, y1, x2, y2)], fill=grey)
+
+    def frame(self, x1: float, y1: float, x2: float, y2: float) -> None:
+        """Draw a rectangle's four sides."""
+        for ends in ((x1, y1, x2, y1), (x1, y2, x2, y2), (x1, y1, x1, y2), (x2, y1, x2, y2)):
+            self.rule(*ends)
+
+    def photograph(self, x1: float, y1: float, x2: float, y2: float, rng: Generator) -> None:
+        """Fill a rectangle with soft shapes of all greys, in which there is nothing to read."""
+        from PIL import Image
+
+        shapes = Image.fromarray(rng.integers(0, 256, (24, 24), dtype=np.uint8))
+        left, top, right, bottom = (round(value * self._dpi) for value in (x1, y1, x2, y2))
+        self.image.paste(shapes.resize((right - left, bottom - top), Image.Resampling.BICUBIC), (left, top))
 
     def length(self, text: str, points: float) -> float:
         """Width of ``text``."""
@@ -184,6 +200,49 @@ def _slide(sheet: _Sheet, prose: Prose, rng: Generator) -> None:
     sheet.write(sheet.width - 1.2, sheet.height - 0.5, prose.number(2, 80), 12)
 
 
+def _newspaper(sheet: _Sheet, prose: Prose, rng: Generator) -> None:
+    sheet.write(0.5, 0.5, prose.title(), 20)
+    sheet.photograph(2.4, 1.4, sheet.width - 0.5, 5.0, rng)
+    points, width = 7.5, (sheet.width - 1.0 - 3 * 0.14) / 4
+    for column in range(4):
+        x, y = 0.5 + column * (width + 0.14), 1.4 if column == 0 else 5.2
+        while y < sheet.height - 0.8:
+            y = sheet.paragraph(x, y, width, prose.paragraph(3), points, sheet.height - 0.6)
+
+
+def _record(sheet: _Sheet, prose: Prose, rng: Generator) -> None:
+    sheet.write(2.5, 0.6, prose.title(), 16)
+    y = 1.3
+    while y < sheet.height - 1.2:
+        columns = int(rng.integers(3, 6))
+        width = (sheet.width - 1.2) / columns
+        cells = [(label, prose.entry()) for label in prose.labels(columns)]
+        for place, (label, value) in enumerate(cells):
+            x = 0.6 + place * width
+            sheet.mark(x + 0.06, y + 0.04, label, 8)
+            sheet.mark(x + 0.06, y + 0.2, value, 9)
+            sheet.frame(x, y, x + width, y + 0.42)
+        sheet.lines += [" ".join(line) for line in zip(*cells, strict=True)]
+        y += 0.42 if rng.integers(3) else 0.6
+
+
+def _chart(sheet: _Sheet, prose: Prose, rng: Generator) -> None:
+    """Boxes in three columns, some left out, each of one or two lines, joined by straight lines from row to row."""
+    sheet.write(0.6, 0.6, prose.title(), 16)
+    for row in range(5):
+        y = 1.5 + 1.9 * row
+        places = [place for place in range(3) if rng.integers(4)] or [1]
+        texts = [prose.title().split()[:3] for _ in places]
+        for place, words in zip(places, texts, strict=True):
+            x = 0.6 + 2.5 * place
+            sheet.frame(x, y, x + 2.0, y + 0.9)
+            for number, line in enumerate((" ".join(words[:2]), " ".join(words[2:]))):
+                sheet.mark(x + 1.0 - sheet.length(line, 11) / 2, y + 0.2 + 0.25 * number, line, 11)
+            sheet.rule(x + 1.0, y + 0.9, 0.6 + 2.5 * int(rng.integers(3)) + 1.0, y + 1.9)
+        sheet.lines += [" ".join(words) for words in texts]
+    sheet.write(0.6, sheet.height - 0.6, prose.sentence(), 9)
+
+
 _SIZES: dict[Layout, Inches] = {"receipt": (4.2, 9.0), "slide": (10.0, 7.5)}
 _LAYOUTS: dict[Layout, Callable[[_Sheet, Prose, Generator], None]] = {
     "book": _book,
@@ -193,4 +252,7 @@ _LAYOUTS: dict[Layout, Callable[[_Sheet, Prose, Generator], None]] = {
     "three_columns": _columns(3),
     "receipt": _receipt,
     "slide": _slide,
+    "newspaper": _newspaper,
+    "record": _record,
+    "chart": _chart,
 }

@@ -8,18 +8,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from loraloop.core import atomic
+from loraloop.core import atomic, leaves
 from loraloop.core.hashing import sha256, sha256_json
 from loraloop.core.progress import track
 from loraloop.errors import DataError
 from loraloop.source.vault import degrade, drawing, fonts
 from loraloop.source.vault.degrade import Pixels
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp"})
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".jfif", ".jp2", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".pdf", ".heic", ".avif"}
+)
+"""Ends of the names of files to read; of those that the reader does not take, it says why."""
 SOURCES = tuple(
     Path(__file__).with_name(f"{name}.py") for name in ("drawing", "safe", "screen", "degrade", "fonts", "pictures")
 )
@@ -44,25 +50,33 @@ class Picture:
 def find(path: str) -> list[Path]:
     """The images that a file, a folder (with those in it) or a glob stands for, in a fixed order.
 
-    A file is taken by whatever name; a folder or glob gives the files whose names end like an image's.
+    A file is taken by whatever name; a folder or glob gives the files whose names end like an image's. A TIFF or PDF of
+    several pages gives each as ``FILE#1``, ``FILE#2`` and so on.
     """
     place = Path(path).expanduser()
     if place.is_file():
-        return [place]
+        return leaves.apart(place)
     # A Path's own glob refuses absolute patterns.
     inside = place.rglob("*") if place.is_dir() else map(Path, glob.glob(str(place), recursive=True))  # noqa: PTH207
-    return sorted(
+    files = sorted(
         one for one in inside if one.suffix.lower() in SUFFIXES and not one.name.startswith(".") and not one.is_dir()
     )
+    return [page for file in files for page in leaves.apart(file)]
+
+
+def beside(image: Path) -> Path:
+    """Where the true text of an image is looked for: ``NAME.txt``, for a page of several ``NAME#2.txt``."""
+    file, number = leaves.located(image)
+    return file.with_suffix(".txt") if number is None else file.with_name(f"{file.stem}#{number}.txt")
 
 
 def sidecar(image: Path) -> str | None:
-    """The true text of an image from ``NAME.txt`` beside it, or ``None`` where there is no such file.
+    """The true text of an image from ``NAME.txt`` beside it (:func:`beside`), or ``None`` where there is no such file.
 
     Raises:
         DataError: The file is there but empty, unreadable or not UTF-8.
     """
-    file = image.with_suffix(".txt")
+    file = beside(image)
     if not file.exists():
         return None
     try:
@@ -104,7 +118,11 @@ def copied(picture: Picture, copy: int, folder: Path, seed: int, degrees: float,
     The same (seed, index, copy) damages the same image in the same way; the file below ``folder`` is made once.
     """
     key = _digest(
-        image=sha256(picture.path), place=(seed, picture.index, copy), degrees=degrees, noise=noise, code=_code()
+        image=[sha256(leaves.located(picture.path)[0]), leaves.located(picture.path)[1]],
+        place=(seed, picture.index, copy),
+        degrees=degrees,
+        noise=noise,
+        code=_code(),
     )
     file = folder / f"{key}.png"
     if not file.exists():
@@ -116,10 +134,24 @@ def copied(picture: Picture, copy: int, folder: Path, seed: int, degrees: float,
 
 
 def _decode(path: Path) -> Pixels:
+    from PIL import Image
+
+    file, number = leaves.located(path)
+    if file.suffix.lower() == leaves.PDF:
+        return np.asarray(leaves.pdf_image(file, number or 1))
+    with Image.open(file) as image:
+        image.seek((number or 1) - 1)
+        return _upright(image)
+
+
+def _upright(image: Image) -> Pixels:
     from PIL import Image, ImageOps
 
-    with Image.open(path) as image:
-        return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    upright = ImageOps.exif_transpose(image)
+    if upright.has_transparency_data:  # as the reader sees it: on white
+        upright = upright.convert("RGBA")
+        upright = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright)
+    return np.asarray(upright.convert("RGB"))
 
 
 def png(pixels: Pixels) -> bytes:

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from loraloop.core import secrets
+from loraloop.core.console import printable
 from loraloop.core.part import part
 from loraloop.core.progress import track
 from loraloop.errors import ConfigError, DataError
@@ -137,7 +138,7 @@ class Vault:
         for picture, page in pages:
             made, reason = self._examples(picture, page, origins[picture.index])
             examples += made
-            aside += [Quarantined(str(picture.path), reason)] if reason else []
+            aside += [Quarantined(printable(str(picture.path)), reason)] if reason else []
         if not examples:
             raise DataError(_nothing(images, aside))
         return Collection(tuple(examples), tuple(aside))
@@ -171,7 +172,7 @@ class Vault:
             try:
                 found.append(Picture(file, index, pictures.sidecar(file)))
             except DataError as error:
-                aside.append(Quarantined(str(file), str(error)))
+                aside.append(Quarantined(printable(str(file)), str(error)))
         return found, aside
 
     def _copies(self, originals: Sequence[Picture]) -> list[Picture]:
@@ -214,7 +215,7 @@ class Vault:
                     provenance=provenance,
                 )
                 made.append(example)
-        sidecar = picture.path.with_suffix(".txt").name
+        sidecar = pictures.beside(picture.path).name
         return made, "" if made else f"source.pairing={','.join(self.pairing)} needs its true text in {sidecar}"
 
     def _safe(self, picture: Picture, read: str) -> tuple[Picture, str, str]:

@@ -30,6 +30,7 @@ def for_pictures() -> dict[str, Ocr]:
         "Otsu": replace(plain, threshold="otsu"),
         "adaptive": replace(plain, threshold="adaptive"),
         "tesseract_psm6": ours,
+        "tesseract_auto": replace(ours, psm="auto"),
         "psm6 + Otsu": replace(ours, threshold="otsu"),
         "rapidocr": _rapid(),
     }
@@ -56,6 +57,7 @@ def for_speed() -> dict[str, tuple[Tesseract, int]]:
         "pytesseract, OMP_THREAD_LIMIT=1": (replace(ours, engine="pytesseract", workers=1), 2),
         "tesseract_psm6, 1 worker": (replace(ours, workers=1), 4),
         "tesseract_psm6, 2 workers": (replace(ours, workers=2), 8),
+        "tesseract_auto, 2 workers": (replace(ours, psm="auto", workers=2), 8),
     }
 
 
