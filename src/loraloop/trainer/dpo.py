@@ -46,11 +46,9 @@ class Dpo(Settings):
 
     def estimate(self, loaded: LoadedModel, lora: Lora, data: Dataset) -> Estimate:
         """What :meth:`train` would take, from the shapes of ``loaded.model``, which may be on the meta device."""
-        model, base = loaded.model, loaded.base
         lengths = self._lengths(_pairs(data.train, "training"), loaded.tokenizer)
-        choices = choose(self, model, lengths)
-        count = lora.trainable_parameters(model)
-        return estimate.estimate(self, choices, model, count, lengths, quantization=base.quantization, dtype=base.dtype)
+        choices = choose(self, loaded.model, lengths)
+        return estimate.estimate(self, choices, loaded, lora, estimate.Rows(lengths, lengths))
 
     def train(self, job: TrainingJob) -> tuple[PeftModel, Training]:
         """Train an adapter to prefer each row's completion to its rejected answer.
@@ -68,7 +66,7 @@ class Dpo(Settings):
             [row for row in data.validation if row.rejected is not None], loaded.tokenizer, "validation"
         )
         lengths = self._lengths(train, loaded.tokenizer)
-        start = fit.begin(self, job, lengths)
+        start = fit.begin(self, job, estimate.Rows(lengths, lengths))
 
         def build(callback: Any) -> Any:
             from trl.trainer.dpo_config import DPOConfig

@@ -45,11 +45,9 @@ class Sft(Settings):
 
     def estimate(self, loaded: LoadedModel, lora: Lora, data: Dataset) -> Estimate:
         """What :meth:`train` would take, from the shapes of ``loaded.model``, which may be on the meta device."""
-        model, base = loaded.model, loaded.base
-        lengths = [len(row.input_ids) for row in self.encode(data.train, loaded.tokenizer) if row.trainable]
-        choices = choose(self, model, lengths)
-        count = lora.trainable_parameters(model)
-        return estimate.estimate(self, choices, model, count, lengths, quantization=base.quantization, dtype=base.dtype)
+        rows = [row for row in self.encode(data.train, loaded.tokenizer) if row.trainable]
+        choices = choose(self, loaded.model, [len(row.input_ids) for row in rows])
+        return estimate.estimate(self, choices, loaded, lora, estimate.Rows.of(rows))
 
     def train(self, job: TrainingJob) -> tuple[PeftModel, Training]:
         """Train an adapter; ``job.loaded.model`` is wrapped in place.
@@ -74,8 +72,7 @@ class Sft(Settings):
             )
         train = self._usable(data.train, loaded.tokenizer, "training")
         validation = self._usable(data.validation, loaded.tokenizer, "validation")
-        lengths = [len(row.input_ids) for row in train]
-        start = fit.begin(self, job, lengths)
+        start = fit.begin(self, job, estimate.Rows.of(train))
 
         def build(callback: Any) -> Any:
             from trl.trainer.sft_config import SFTConfig

@@ -104,10 +104,10 @@ def _capacity(ready: Sequence[PreparedJob]) -> int:
     from loraloop.trainer import pack
 
     settings, skeleton = _settings(ready[0].experiment), ready[0].experiment.skeleton()
-    lengths = [len(row.input_ids) for row in settings.encode(ready[0].rows.train, skeleton.tokenizer)]
+    rows = settings.encode(ready[0].rows.train, skeleton.tokenizer)
     loras = [job.experiment.lora for job in ready]
     base = skeleton.base
-    return pack.capacity(settings, loras, skeleton.model, lengths, quantization=base.quantization, dtype=base.dtype)
+    return pack.capacity(settings, loras, skeleton.model, rows, quantization=base.quantization, dtype=base.dtype)
 
 
 def _settings(experiment: Experiment) -> Sft:
