@@ -7,8 +7,11 @@ import pytest
 
 from loraloop.errors import ConfigError, ModelError
 from loraloop.lora import Lora
+from loraloop.records import Encoded
+from loraloop.trainer.choices import choose
 from loraloop.trainer.dpo import Dpo
 from loraloop.trainer.pack import PACKABLE_LORA, PACKABLE_TRAINER, PackedTrial, capacity, obstacle, train
+from loraloop.trainer.pack.limits import trial_bytes
 from loraloop.trainer.sft import Sft
 
 
@@ -137,18 +140,22 @@ def test_packable_fields_exist():
     assert {field.name for field in fields(Sft)} >= PACKABLE_TRAINER
 
 
+def rows(count, length):
+    """Rows of one length that are scored at their end."""
+    return [Encoded([1] * length, [-100] * (length - 8) + [1] * 8)] * count
+
+
 def test_capacity_falls_with_what_a_member_needs(kit, model):
     """More rows in a pass, longer rows or more parameters leave room for fewer members; one always trains."""
-    lengths = [64] * 24
 
-    def room(lora=None, lengths=lengths, **settings):
-        return capacity(kit.settings(batch_size=2, **settings), [lora or Lora(r=4)], model, lengths)
+    def room(lora=None, length=64, **settings):
+        return capacity(kit.settings(batch_size=2, **settings), [lora or Lora(r=4)], model, rows(24, length))
 
     assert room() > 1
     assert room(micro_batch=4) < room(micro_batch=1)
-    assert room(lengths=[*lengths, 2048]) < room()
+    assert room(length=2048) < room()
     assert room(Lora(r=16, targets="all-linear")) < room()
-    assert room(lengths=[10**9]) == 1
+    assert room(length=10**6) == 1
 
 
 def test_capacity_leaves_room_for_a_base_that_is_not_there_yet(kit):
@@ -157,5 +164,19 @@ def test_capacity_leaves_room_for_a_base_that_is_not_there_yet(kit):
 
     shape = LlamaConfig(hidden_size=64, intermediate_size=64, num_hidden_layers=1, num_attention_heads=1)
     large = LlamaConfig(hidden_size=8192, intermediate_size=2**31, num_hidden_layers=1, num_attention_heads=1)
-    assert capacity(kit.settings(), [Lora(r=4)], skeleton(shape), [64]) > 1
-    assert capacity(kit.settings(), [Lora(r=4)], skeleton(large), [64]) == 1
+    assert capacity(kit.settings(), [Lora(r=4)], skeleton(shape), rows(4, 64)) > 1
+    assert capacity(kit.settings(), [Lora(r=4)], skeleton(large), rows(4, 64)) == 1
+
+
+def test_a_member_is_counted_with_its_dropout_and_every_adapted_layer(kit, model):
+    """What dropout keeps and what further layers keep is in the bytes of a member, which a formula of shapes lacks."""
+    choices = choose(kit.settings(), model, [64])
+
+    def need(**lora):
+        return trial_bytes(Lora(r=4, **lora), model, rows(8, 64), choices, False, "float32")
+
+    few = ("q_proj", "v_proj")
+    plain, dropping = need(targets=few, dropout=0.0), need(targets=few, dropout=0.1)
+    assert plain < dropping < need(targets="all-linear", dropout=0.1)
+    tokens, hidden, layers = choices.micro_batch * 64, 32, 2
+    assert dropping - plain >= 4 * tokens * hidden * layers  # one fp32 mask a layer at the least

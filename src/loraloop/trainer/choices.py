@@ -41,7 +41,7 @@ def choose(settings: Settings, model: PreTrainedModel, lengths: Sequence[int]) -
     return Choices(
         bf16=bf16_is_faster(model) if settings.bf16 == "auto" else settings.bf16,
         gradient_checkpointing=gpu if settings.gradient_checkpointing == "auto" else settings.gradient_checkpointing,
-        packing=isolating_attention(model) if settings.packing == "auto" else settings.packing,
+        packing=settings.packing is True,
         micro_batch=micro,
         accumulation=settings.rows_per_step // micro,
     )

@@ -71,11 +71,9 @@ class Dpo(Settings):
 
     def estimate(self, loaded: LoadedModel, lora: Lora, data: Dataset) -> Estimate:
         """What :meth:`train` would take, from the shapes of ``loaded.model``, which may be on the meta device."""
-        model, base = loaded.model, loaded.base
         lengths = self._pairs(data.train, loaded.tokenizer).lengths()
-        choices = choose(self, model, lengths)
-        count = lora.trainable_parameters(model)
-        return estimate.estimate(self, choices, model, count, lengths, quantization=base.quantization, dtype=base.dtype)
+        choices = choose(self, loaded.model, lengths)
+        return estimate.estimate(self, choices, loaded, lora, estimate.Rows(lengths, lengths))
 
     def train(self, job: TrainingJob) -> tuple[PeftModel, Training]:
         """Train an adapter to prefer each row's completion to its rejected answer.
@@ -94,7 +92,7 @@ class Dpo(Settings):
         warn(train, "training")
         warn(validation, "validation")
         lengths = train.lengths()
-        start = fit.begin(self, job, lengths)
+        start = fit.begin(self, job, estimate.Rows(lengths, lengths))
 
         def build(callback: Any) -> Any:
             from trl.trainer.dpo_config import DPOConfig

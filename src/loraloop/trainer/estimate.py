@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import functools
+import logging
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from loraloop.records import Estimate
+from loraloop.records import Base, Encoded, Estimate, LoadedModel
+from loraloop.trainer import dry_run, memory
 from loraloop.trainer.choices import Choices, on_gpu
 from loraloop.trainer.settings import Settings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+    from loraloop.protocols import Lora
+
+log = logging.getLogger(__name__)
 
 # Bytes per weight: 4 bits, and per 64 weights an fp32 constant, or an 8-bit one with an fp32 per 256 of those
 # (QLoRA, arXiv 2305.14314, section 3).
@@ -25,53 +32,83 @@ LOGIT_BYTES = 8  # per token and vocabulary entry: fp32 logits and their gradien
 PROBE_SECONDS = 0.2
 EFFICIENCY = 0.4  # of the product's speed in training: measured 0.4 (hidden 128), 0.5 (256) in fp32, 0.2 in bf16 (256)
 
+# The model is kept so that no other object takes its id.
+_measured: dict[tuple[object, ...], tuple[object, int]] = {}
 
-def estimate(
-    settings: Settings,
-    choices: Choices,
-    model: PreTrainedModel,
-    trainable: int,
-    lengths: Sequence[int],
-    *,
-    quantization: str = "none",
-    dtype: str = "float32",
-) -> Estimate:
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Sizes of training rows.
+
+    Attributes:
+        lengths: Tokens of each row.
+        scored: Tokens of each row that are projected to logits.
+    """
+
+    lengths: Sequence[int]
+    scored: Sequence[int]
+
+    @classmethod
+    def of(cls, rows: Sequence[Encoded]) -> Rows:
+        """Sizes of encoded rows."""
+        return cls([len(row.input_ids) for row in rows], [row.scored for row in rows])
+
+    def largest(self, rows: int) -> dry_run.Pass:
+        """A forward pass of so many rows that no pass of these rows is larger."""
+        return dry_run.Pass(rows, max(self.lengths, default=1), rows * max(self.scored, default=1))
+
+
+def estimate(settings: Settings, choices: Choices, loaded: LoadedModel, lora: Lora, rows: Rows) -> Estimate:
     """Steps, tokens, memory and time of a run.
 
     Args:
         settings: The trainer's settings.
         choices: How the run is carried out.
-        model: The base, perhaps on the meta device: only shapes are read.
-        trainable: Parameters of the adapter.
-        lengths: Tokens of each training row.
-        quantization: Of the linear layers: ``none``, ``nf4`` or ``nf4-double``.
-        dtype: Of the other weights.
+        loaded: The base, perhaps on the meta device: only shapes are read.
+        lora: The adapter.
+        rows: What it is trained on.
 
     Returns:
-        ``tokens`` without padding; ``memory_bytes`` of the GPU, or of this process in RAM; ``seconds`` without
-        evaluation, from the best speed of this machine in a matrix product of the model's size: on an idle machine
-        right within a factor of about two.
+        ``tokens`` without padding; ``memory_bytes`` of the GPU, or of this process in RAM, the sum of
+        :func:`memory_parts`; ``seconds`` as :func:`seconds` says.
     """
-    steps = settings.epochs * math.ceil(len(lengths) / settings.rows_per_step)
-    share = min(1.0, settings.max_steps / steps) if settings.max_steps and steps else 1.0
-    tokens = round(sum(lengths) * settings.epochs * share)
-    total = parameters(model)
-    activations = activation_bytes(
-        model,
-        choices.micro_batch,
-        max(lengths, default=1),
-        bf16=choices.bf16,
-        checkpointing=choices.gradient_checkpointing,
-    )
-    added = trainable * ADAPTER_BYTES + activations
+    steps, tokens = _work(settings, rows)
+    trainable = lora.trainable_parameters(loaded.model)
     return Estimate(
         trainable_parameters=trainable,
-        total_parameters=total + trainable,
-        steps=round(steps * share),
+        total_parameters=parameters(loaded.model) + trainable,
+        steps=steps,
         tokens=tokens,
-        memory_bytes=added + _base_bytes(model, weight_bytes(model, quantization, dtype)),
-        seconds=_operations(total, trainable, tokens, choices) / _speed(choices, model, lengths),
+        memory_bytes=sum(memory_parts(choices, loaded, lora, rows).values()),
+        seconds=seconds(settings, choices, loaded, lora, rows),
     )
+
+
+def memory_parts(choices: Choices, loaded: LoadedModel, lora: Lora, rows: Rows) -> dict[str, int]:
+    """Bytes by what they are for; in the largest forward and backward pass."""
+    model, base = loaded.model, loaded.base
+    live = activation_bytes(model, lora, rows.largest(choices.micro_batch), choices, base)
+    return {
+        "process": 0 if on_gpu(model) else _process_bytes(),
+        "weights": 0 if _counted_already(model) else weight_bytes(model, base.quantization, base.dtype),
+        "adapter": lora.trainable_parameters(model) * ADAPTER_BYTES,
+        "activations": live if on_gpu(model) else round(memory.HOLES * live),
+    }
+
+
+def seconds(settings: Settings, choices: Choices, loaded: LoadedModel, lora: Lora, rows: Rows) -> float:
+    """Seconds of training without evaluation, from the best speed of this machine in a matrix product."""
+    model, (_, tokens) = loaded.model, _work(settings, rows)
+    operations = _operations(parameters(model), lora.trainable_parameters(model), tokens, choices)
+    return operations / _speed(choices, model, rows.lengths)
+
+
+def _work(settings: Settings, rows: Rows) -> tuple[int, int]:
+    """Steps, where packed sequences count as rows, and tokens without padding."""
+    count = len(rows.lengths) if settings.packing is not True else math.ceil(sum(rows.lengths) / settings.max_length)
+    steps = settings.epochs * math.ceil(count / settings.rows_per_step)
+    share = min(1.0, settings.max_steps / steps) if settings.max_steps and steps else 1.0
+    return round(steps * share), round(sum(rows.lengths) * settings.epochs * share)
 
 
 def parameters(model: PreTrainedModel) -> int:
@@ -86,27 +123,48 @@ def weight_bytes(model: PreTrainedModel, quantization: str, dtype: str) -> int:
     return round(linear * NF4_BYTES[quantization] + (total - linear) * DTYPE_BYTES[dtype])
 
 
-def activation_bytes(model: PreTrainedModel, rows: int, length: int, *, bf16: bool, checkpointing: bool) -> int:
-    """Bytes of activations kept for the backward pass of one batch.
+def activation_bytes(model: PreTrainedModel, lora: Lora, shape: dry_run.Pass, choices: Choices, base: Base) -> int:
+    """Most bytes of tensors that live at once in a pass: from a dry run, or where a model refuses one, a formula."""
+    key = (id(model), repr(lora), shape, choices, base.quantization, base.dtype)
+    if key not in _measured:
+        _measured.clear()  # the jobs of a sweep come one after another, and most ask alike
+        _measured[key] = (model, _activation_bytes(model, lora, shape, choices, base))
+    return _measured[key][1]
+
+
+def _activation_bytes(model: PreTrainedModel, lora: Lora, shape: dry_run.Pass, choices: Choices, base: Base) -> int:
+    quantized = base.quantization != "none"
+    try:
+        return dry_run.step_bytes(model, lora, shape, choices, quantized=quantized, dtype=base.dtype)
+    except Exception as error:  # each architecture refuses a run without values in another way
+        log.warning("memory is estimated by a formula, which may be half of what it takes: %s", error)
+        return formula_bytes(model, shape, choices)
+
+
+def formula_bytes(model: PreTrainedModel, shape: dry_run.Pass, choices: Choices) -> int:
+    """Bytes of activations kept for the backward pass.
 
     34 s b h per layer at 16 bits without the attention matrix, which SDPA and FlashAttention do not keep; with
-    checkpointing 2 s b h per layer and one layer in full (arXiv 2205.05198, table 2), and the logits. An upper bound:
-    a frozen weight does not need its input.
+    checkpointing 2 s b h per layer and one layer in full (arXiv 2205.05198, table 2), and the logits.
     """
     config = model.config.get_text_config()
-    unit = rows * length * config.hidden_size * (1 if bf16 else 2)
+    unit = shape.rows * shape.length * config.hidden_size * (1 if choices.bf16 else 2)
     layers = config.num_hidden_layers
-    kept = (2 * layers + LAYER_BYTES) * unit if checkpointing else LAYER_BYTES * layers * unit
-    return int(kept + rows * length * config.vocab_size * LOGIT_BYTES)
+    kept = (2 * layers + LAYER_BYTES) * unit if choices.gradient_checkpointing else LAYER_BYTES * layers * unit
+    return int(kept + shape.scored * config.vocab_size * LOGIT_BYTES)
 
 
-def _base_bytes(model: PreTrainedModel, weights: int) -> int:
-    """The weights on a GPU; on a CPU the process as it stands, and the weights unless they are loaded already."""
-    if on_gpu(model):
-        return weights
+def _process_bytes() -> int:
+    """This process as it stands, with the libraries that training needs."""
     import psutil
+    import trl.trainer.sft_trainer  # noqa: F401
 
-    return int(psutil.Process().memory_info().rss) + (weights if model.device.type == "meta" else 0)
+    return int(psutil.Process().memory_info().rss)
+
+
+def _counted_already(model: PreTrainedModel) -> bool:
+    """Whether the weights are a part of this process."""
+    return model.device.type == "cpu"
 
 
 def _operations(total: int, trainable: int, tokens: int, choices: Choices) -> float:

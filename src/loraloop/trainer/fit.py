@@ -7,15 +7,14 @@ import math
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loraloop.core import atomic
 from loraloop.errors import TrainingError
-from loraloop.protocols import Run
-from loraloop.records import Dataset, Estimate, LoadedModel, Training
+from loraloop.records import Dataset, LoadedModel, Training
 from loraloop.trainer import checkpoints, estimate, memory
 from loraloop.trainer.choices import Choices, choose
 from loraloop.trainer.monitor import Monitor
@@ -102,26 +101,18 @@ def prepare(output: Path, resume: Path | None, deciding: Mapping[str, Any]) -> P
     return None
 
 
-def begin(settings: Settings, job: TrainingJob, lengths: Sequence[int]) -> Start:
+def begin(settings: Settings, job: TrainingJob, rows: estimate.Rows) -> Start:
     """Decide what is open, log it with the expected cost, and find the checkpoint to go on from."""
-    loaded, lora = job.loaded, job.lora
-    choices = choose(settings, loaded.model, lengths)
-    deciding = inputs(settings, lora, loaded, job.data, choices)
+    choices = choose(settings, job.loaded.model, rows.lengths)
+    deciding = inputs(settings, job.lora, job.loaded, job.data, choices)
     checkpoint = prepare(job.output, job.resume, deciding)
-    trainable = lora.trainable_parameters(loaded.model)
-    base = loaded.base
-    expected = estimate.estimate(
-        settings, choices, loaded.model, trainable, lengths, quantization=base.quantization, dtype=base.dtype
-    )
-    _announce(job.run, settings, choices, expected)
-    return Start(choices, Monitor(job.run, deciding, job.on_evaluation), checkpoint)
-
-
-def _announce(run: Run, settings: Settings, choices: Choices, expected: Estimate) -> None:
     values = {f"trainer.chosen.{name}": value for name, value in asdict(choices).items()}
     log.info("chosen: %s", ", ".join(f"{name.rpartition('.')[2]}={value}" for name, value in values.items()))
-    run.params(values)
-    run.metrics({"estimate/cost": settings.cost_per_hour * expected.seconds / 3600})
+    job.run.params(values)
+    price = settings.cost_per_hour / 3600
+    expected = estimate.seconds(settings, choices, job.loaded, job.lora, rows) if price else 0.0
+    job.run.metrics({"estimate/cost": price * expected})
+    return Start(choices, Monitor(job.run, deciding, job.on_evaluation), checkpoint)
 
 
 def fit(build: Callable[[Any], Any], settings: Settings, job: TrainingJob, start: Start) -> tuple[PeftModel, Training]:

@@ -34,7 +34,8 @@ class Settings:
         weight_decay: AdamW's decoupled weight decay.
         max_grad_norm: Gradients are scaled down to this norm; 0 leaves them.
         max_length: Tokens per row; longer rows are left out, because an answer is never cut.
-        packing: Several rows in one sequence; ``auto``: only where attention keeps them apart.
+        packing: Several rows in one sequence of ``max_length``, which then counts as a row of a step: other batches,
+            fewer steps. ``auto`` is false, because it may not change what is learned.
         bf16: Autocast to bfloat16; ``auto`` where it is faster.
         gradient_checkpointing: Recompute activations in the backward pass; ``auto``: on a GPU.
         max_steps: Stop after this many optimizer steps; null: after the epochs.

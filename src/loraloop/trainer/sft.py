@@ -45,11 +45,9 @@ class Sft(Settings):
 
     def estimate(self, loaded: LoadedModel, lora: Lora, data: Dataset) -> Estimate:
         """What :meth:`train` would take, from the shapes of ``loaded.model``, which may be on the meta device."""
-        model, base = loaded.model, loaded.base
-        lengths = self.fitting(data.train, loaded.tokenizer, "training").lengths()
-        choices = choose(self, model, lengths)
-        count = lora.trainable_parameters(model)
-        return estimate.estimate(self, choices, model, count, lengths, quantization=base.quantization, dtype=base.dtype)
+        rows = self.fitting(data.train, loaded.tokenizer, "training").sides[0]
+        choices = choose(self, loaded.model, [len(row.input_ids) for row in rows])
+        return estimate.estimate(self, choices, loaded, lora, estimate.Rows.of(rows))
 
     def train(self, job: TrainingJob) -> tuple[PeftModel, Training]:
         """Train an adapter; ``job.loaded.model`` is wrapped in place.
@@ -76,8 +74,7 @@ class Sft(Settings):
         validation = self.fitting(data.validation, loaded.tokenizer, "validation")
         warn(train, "training")
         warn(validation, "validation")
-        lengths = train.lengths()
-        start = fit.begin(self, job, lengths)
+        start = fit.begin(self, job, estimate.Rows.of(train.sides[0]))
 
         def build(callback: Any) -> Any:
             from trl.trainer.sft_config import SFTConfig

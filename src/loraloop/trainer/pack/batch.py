@@ -64,6 +64,10 @@ class Batch:
             tokens=sizes.view(len(trials), -1).sum(1).tolist(),
         )
 
+    def tensors(self) -> dict[str, Tensor]:
+        """The fields that lie on the device."""
+        return {name: getattr(self, name) for name in ("ids", "attention", "scored", "positions", "targets")}
+
 
 def sums(model: PreTrainedModel, batch: Batch) -> Tensor:
     """Negative log-likelihood, entropy and right guesses of each trial, summed over scored tokens: ``[3, trials]``."""

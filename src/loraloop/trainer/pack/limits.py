@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from loraloop.trainer import estimate
-from loraloop.trainer.choices import choose, isolating_attention, on_gpu
+from loraloop.records import Encoded
+from loraloop.trainer import dry_run, estimate, memory
+from loraloop.trainer.choices import Choices, choose, on_gpu
+from loraloop.trainer.pack import adapter
+from loraloop.trainer.pack.batch import Batch, sums
+from loraloop.trainer.pack.dropout_masks import DropoutMasks
+from loraloop.trainer.pack.stack import AdapterStack
 from loraloop.trainer.settings import Settings
 from loraloop.trainer.sft import Sft
 
@@ -17,7 +23,8 @@ if TYPE_CHECKING:
     from loraloop.protocols import Lora
 
 INITIALISATIONS = ("default", "gaussian", "orthogonal")
-MEMORY_SHARE = 0.8  # of what is free; the rest is for gradients in flight and the allocator's gaps
+MEMORY_SHARE = 0.8  # of what is free; the rest is for what others take meanwhile
+MOMENTS = 2  # that AdamW keeps of each weight
 
 
 def obstacle(settings: Any, lora: Lora, model: PreTrainedModel) -> str | None:
@@ -35,14 +42,13 @@ def obstacle(settings: Any, lora: Lora, model: PreTrainedModel) -> str | None:
 
 
 def _reasons(settings: Sft, lora: Lora, model: PreTrainedModel) -> list[tuple[str, bool]]:
-    packing = isolating_attention(model) if settings.packing == "auto" else settings.packing
     return [
         ("lora.use_dora needs the norm of base and update together", lora.use_dora),
         ("lora.rank_pattern gives layers ranks of their own", bool(lora.rank_pattern)),
         ("lora.alpha_pattern gives layers scalings of their own", bool(lora.alpha_pattern)),
         (f"lora.bias={lora.bias} trains a part of the base", lora.bias != "none"),
         (f"lora.init={lora.init} changes the base", lora.init not in INITIALISATIONS),
-        ("trainer.packing puts several rows into one sequence", packing),
+        ("trainer.packing puts several rows into one sequence", settings.packing is True),
         ("trainer.gradient_checkpointing=true would draw dropout twice", settings.gradient_checkpointing is True),
         ("the base drops out activations itself, one mask for all trials", _drops(model)),
         ("the base routes tokens to experts", _routes(model)),
@@ -55,7 +61,7 @@ def capacity(
     settings: Settings,
     loras: Sequence[Lora],
     model: PreTrainedModel,
-    lengths: Sequence[int],
+    rows: Sequence[Encoded],
     *,
     quantization: str = "none",
     dtype: str = "float32",
@@ -66,30 +72,45 @@ def capacity(
         settings: The trials' common settings.
         loras: Their adapters; the largest counts.
         model: The base; on the meta device, room is left for its weights.
-        lengths: Tokens of each training row.
+        rows: The training rows.
         quantization: Of the base's linear layers: ``none``, ``nf4`` or ``nf4-double``.
         dtype: Of its other weights.
     """
-    choices = choose(settings, model, lengths)
-    activations = estimate.activation_bytes(
-        model, choices.micro_batch, max(lengths, default=1), bf16=choices.bf16, checkpointing=False
-    )
-    trained = max(lora.trainable_parameters(model) for lora in loras)
+    choices = choose(settings, model, [len(row.input_ids) for row in rows])
+    largest = max(loras, key=lambda lora: (lora.trainable_parameters(model), lora.dropout))
     awaited = estimate.weight_bytes(model, quantization, dtype) if model.device.type == "meta" else 0
-    room = MEMORY_SHARE * (_free(model) - awaited)
-    return max(1, int(room / (trained * estimate.ADAPTER_BYTES + activations)))
+    room = MEMORY_SHARE * (memory.free(on_gpu(model)) - awaited)
+    return max(1, int(room / trial_bytes(largest, model, rows, choices, quantization != "none", dtype)))
 
 
-def _free(model: PreTrainedModel) -> int:
-    """Bytes that can be had where the model trains."""
+def trial_bytes(
+    lora: Lora, model: PreTrainedModel, rows: Sequence[Encoded], choices: Choices, quantized: bool, dtype: str
+) -> int:
+    """Bytes that one more trial adds to a pack, from a pass over its longest rows without storage."""
     import torch
 
-    if on_gpu(model):
-        unused = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
-        return int(torch.cuda.mem_get_info()[0]) + unused
-    import psutil
-
-    return int(psutil.virtual_memory().available)
+    device = "cuda" if on_gpu(model) else "cpu"
+    shapes = dry_run.shapes(model, dtype)
+    with torch.device("meta"):
+        start = adapter.initial(shapes, lora, seed=0)
+    shapes.requires_grad_(False)
+    longest = sorted(rows, key=lambda row: len(row.input_ids))[-choices.micro_batch :]
+    batch = Batch.collate([longest], 0, torch.device("cpu"))
+    with dry_run.counted(shapes, device) as peak:
+        before = peak.now
+        flat = torch.zeros(start.flat.shape, dtype=torch.bfloat16 if quantized else start.flat.dtype, device=device)
+        masks = DropoutMasks([(0, lora.dropout)], torch.device(device))
+        stack = AdapterStack([replace(start, flat=flat)], masks)
+        tensors = batch.tensors().items()
+        empty: dict[str, Any] = {
+            name: torch.empty(value.shape, dtype=value.dtype, device=device) for name, value in tensors
+        }
+        masks.begin(len(longest), batch.ids.shape[1], batch.lengths)
+        with stack.attached(shapes), torch.autocast(device, torch.bfloat16, enabled=choices.bf16):
+            said = sums(shapes, replace(batch, **empty))
+        stack.backward(said[0].sum())
+        live = peak.most - before + MOMENTS * flat.nbytes
+    return live if device == "cuda" else round(memory.HOLES * live)
 
 
 def _drops(model: PreTrainedModel) -> bool:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 
 from loraloop.core.progress import Progress
-from loraloop.errors import ConfigError
+from loraloop.errors import ConfigError, TrainingError
 from loraloop.records import Dataset, Encoded, LoadedModel, Row, Training
 from loraloop.trainer import estimate, fit, memory
 from loraloop.trainer.choices import choose
@@ -155,7 +155,7 @@ class _Pack:
         began = time.perf_counter()
         trials = list(self.trials.values())
         self.step += 1
-        with self._ending(*self.trials):
+        with self._ending(*self.trials, kind=TrainingError):
             self.pack_steps.learn(trials, part)
         for index in self.trials.keys() - self.ended.keys():
             with self._ending(index):
@@ -173,7 +173,7 @@ class _Pack:
         if not self.validation or not self.trials:
             return
         scores: list[list[float]] = []
-        with self._ending(*self.trials):
+        with self._ending(*self.trials, kind=TrainingError):
             scores = self.pack_steps.validate(self.validation, len(self.trials))
         for (index, trial), (loss, entropy, accuracy) in zip(self.trials.items(), scores, strict=bool(scores)):
             metrics = {"eval/loss": loss, "eval/entropy": entropy, "eval/mean_token_accuracy": accuracy}
@@ -184,11 +184,11 @@ class _Pack:
         self._close_ranks()
 
     @contextmanager
-    def _ending(self, *trials: int) -> Iterator[None]:
-        """Within the context, which does work for these trials alone, an error ends their training alone."""
+    def _ending(self, *trials: int, kind: type[Exception] = Exception) -> Iterator[None]:
+        """Within the context, which does work for these trials alone, an error of a kind ends their training alone."""
         try:
             yield
-        except Exception as error:
+        except kind as error:
             self.ended |= dict.fromkeys(trials, error)
 
     def _close_ranks(self) -> None:

@@ -105,10 +105,10 @@ def _capacity(ready: Sequence[PreparedJob]) -> int:
     from loraloop.trainer import pack
 
     settings, skeleton = _settings(ready[0].experiment), ready[0].experiment.skeleton()
-    lengths = settings.fitting(ready[0].rows.train, skeleton.tokenizer, "training").lengths()
+    rows = settings.fitting(ready[0].rows.train, skeleton.tokenizer, "training").sides[0]
     loras = [job.experiment.lora for job in ready]
     base = skeleton.base
-    return pack.capacity(settings, loras, skeleton.model, lengths, quantization=base.quantization, dtype=base.dtype)
+    return pack.capacity(settings, loras, skeleton.model, rows, quantization=base.quantization, dtype=base.dtype)
 
 
 def _settings(experiment: Experiment) -> Sft:
