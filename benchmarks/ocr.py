@@ -1,4 +1,4 @@
-"""Accuracy and speed of OCR: ``loraloop stage=ocr_bench`` on the held-out half of the test set, with the machine described.
+"""Accuracy and speed of OCR: ``loraloop stage=ocr_bench`` on the held-out half, with the machine described.
 
 Run it as ``python benchmarks/ocr.py``; it takes some minutes and writes ``benchmarks/results/ocr.json``.
 """
