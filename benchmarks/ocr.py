@@ -1,4 +1,4 @@
-"""Accuracy and speed of OCR: ``loraloop stage=ocr_bench`` on both halves of the test set, with the machine described.
+"""Accuracy and speed of OCR: ``loraloop stage=ocr_bench`` on the held-out half, with the machine described.
 
 Run it as ``python benchmarks/ocr.py``; it takes some minutes and writes ``benchmarks/results/ocr.json``.
 """
@@ -14,7 +14,7 @@ from machine import describe
 from loraloop.ocr import installed
 
 RESULT = Path(__file__).parent / "results" / "ocr.json"
-SIZES = {"held_out": ("pictures=100", "documents=20", "timed=10"), "tune": ("pictures=50", "documents=20", "timed=0")}
+SIZES = {"held_out": ("pictures=40", "documents=20", "timed=10")}
 
 
 def measure(half: str, *sizes: str) -> dict[str, object]:
