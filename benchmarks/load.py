@@ -1,7 +1,7 @@
 """A server under bounded traffic: base and two adapters mixed, adapters swapped, bad ones tried, the process killed.
 
     python benchmarks/load.py [--seconds 600] [--clients 4] [--out benchmarks/results/load.json]
-    python benchmarks/load.py --requests 50000 --out benchmarks/results/memory.json
+    python benchmarks/load.py --requests 50000 --out benchmarks/results/server_memory.json
 
 Two small adapters are trained first. Every answer is greedy and is held against the one that the model gave alone. Each
 10 s an adapter is unloaded (the next request brings it back from the registry), each 60 s a damaged one is offered, and
