@@ -87,3 +87,14 @@ def test_operations_are_counted_as_transformers_counts(curves):
     trainer = curves["ours"]
     inputs = {"input_ids": torch.zeros(3, 7, dtype=torch.long)}
     assert trainer.floating_point_ops(inputs) == Trainer.floating_point_ops(trainer, inputs) > 0
+
+
+def test_only_scored_positions_are_projected(kit, tmp_path):
+    """Rows of several lengths score different columns, and the head is given as many positions as are scored."""
+    rows = kit.rows(8)
+    encoded = encode(rows, kit.tokenizer(), 64)
+    loaded, seen = kit.loaded(), []
+    loaded.model.get_output_embeddings().register_forward_hook(lambda head, inputs, out: seen.append(out.shape[:-1]))
+    settings = kit.settings(epochs=1, batch_size=8, accumulation=1)
+    settings.train(kit.job(loaded, Lora(r=4), kit.dataset(8, 0), kit.Run(), tmp_path))
+    assert seen == [(1, sum(row.scored for row in encoded))]
