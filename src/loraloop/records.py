@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 FrozenMap = Mapping[str, Any]
 
+SLOWEST = 3  # times the estimated seconds that runs on an idle machine took at most
+
 
 class Trial(Protocol):
     """One trial of a study, as the job that carries it out sees it."""
@@ -273,6 +275,11 @@ class Estimate:
     tokens: int
     memory_bytes: int
     seconds: float
+
+    @property
+    def most_seconds(self) -> float:
+        """The end of the range that begins with ``seconds``, within which runs on an idle machine stayed."""
+        return SLOWEST * self.seconds
 
     @property
     def trainable_share(self) -> float:

@@ -103,6 +103,13 @@ def test_what_cannot_be_run_dry_is_estimated_by_a_formula(kit, caplog):
     assert "by a formula" in caplog.text
 
 
+def test_packed_sequences_count_as_rows(kit):
+    """2,560 rows of 82 tokens fill 410 sequences of 512, which are 26 steps of 16 an epoch, of the same tokens."""
+    rows = Rows([82] * 2560, [8] * 2560)
+    expected = estimate(Sft(epochs=1, packing=True), choices(packing=True), kit.loaded(), Lora(), rows)
+    assert (expected.steps, expected.tokens) == (26, 82 * 2560)
+
+
 @pytest.mark.parametrize(("changes", "steps"), [({}, 480), ({"epochs": 1}, 160), ({"max_steps": 100}, 100)])
 def test_steps_and_tokens(kit, changes, steps):
     """2,560 rows in steps of 16 are 160 steps an epoch; tokens follow the steps."""

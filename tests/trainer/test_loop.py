@@ -117,3 +117,14 @@ def test_a_loss_is_read_once_a_step_and_before_the_optimizer_uses_it(monkeypatch
     trainer.accelerator.sync_gradients = True
     with pytest.raises(TrainingError, match="the loss is nan at step 2"):
         trainer.training_step()
+
+
+def test_only_scored_positions_are_projected(kit, tmp_path):
+    """Rows of several lengths score different columns, and the head is given as many positions as are scored."""
+    rows = kit.rows(8)
+    encoded = encode(rows, kit.tokenizer())
+    loaded, seen = kit.loaded(), []
+    loaded.model.get_output_embeddings().register_forward_hook(lambda head, inputs, out: seen.append(out.shape[:-1]))
+    settings = kit.settings(epochs=1, batch_size=8, accumulation=1)
+    settings.train(kit.job(loaded, Lora(r=4), kit.dataset(8, 0), kit.Run(), tmp_path))
+    assert seen == [(1, sum(row.scored for row in encoded))]

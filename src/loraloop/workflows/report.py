@@ -34,7 +34,7 @@ def estimate(expected: Estimate) -> None:
             "trainable": f"{expected.trainable_parameters:,} parameters, {share}",
             "steps": f"{expected.steps} over {expected.tokens:,} tokens",
             "memory": console.size(expected.memory_bytes),
-            "training time": console.duration(expected.seconds),
+            "training time": f"{console.duration(expected.seconds)} to {console.duration(expected.most_seconds)}",
         },
     )
 

@@ -1,6 +1,6 @@
-"""A process that trains one pack twice, with and without room in memory, and prints what came of it as JSON.
+"""A process that trains alone, then one pack twice, with and without room in memory, and prints what came of it.
 
-The arguments are the trials, the bytes that the second training may add, and the folder for the adapters.
+The arguments are the trials of the pack, the bytes that it may add, and the folder for the adapters.
 """
 
 import json
@@ -11,9 +11,11 @@ from pathlib import Path
 
 import psutil
 
-from conftest import Remembered, dataset, loaded, settings, weights
+from conftest import Remembered, dataset, job, loaded, settings, weights
 from loraloop.lora import Lora
+from loraloop.model.causal import CausalLM
 from loraloop.trainer.pack import PackedTrial, train
+from loraloop.trainer.sft import Sft
 
 
 def pack(count: int, folder: Path) -> list[PackedTrial]:
@@ -42,9 +44,18 @@ class Heard(logging.Handler):
         self.messages.append(record.getMessage())
 
 
+def alone(folder: Path) -> dict[str, int]:
+    """The estimate of a run on the bundled base, and what it took."""
+    model, trainer, data = CausalLM(name="bundled:tiny"), Sft(epochs=1, max_steps=2), dataset(32, 0)
+    expected = trainer.estimate(model.skeleton(), Lora(), data)
+    _, training = trainer.train(job(model.load(), Lora(), data, Remembered(), folder))
+    return {"estimated": expected.memory_bytes, "measured": training.peak_memory_bytes}
+
+
 def main() -> None:
     """Train, limit the memory, and train again."""
     count, room, folder = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
+    single = alone(folder / "single")
     warnings: list[str] = []
     logging.getLogger("loraloop").addHandler(Heard(warnings))
     data = dataset(64, 0)
@@ -65,6 +76,7 @@ def main() -> None:
     print(
         json.dumps(
             {
+                **single,
                 "outcomes": [str(outcome) if isinstance(outcome, Exception) else "trained" for outcome in outcomes],
                 "warnings": warnings,
                 "differences": differences,
