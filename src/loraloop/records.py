@@ -278,7 +278,7 @@ class Estimate:
 
     @property
     def most_seconds(self) -> float:
-        """The end of the range that begins with ``seconds``, within which runs on an idle machine stayed."""
+        """The end of the range that begins with ``seconds``: runs have taken up to three times as long."""
         return SLOWEST * self.seconds
 
     @property
