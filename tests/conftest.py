@@ -32,8 +32,9 @@ COUNT = itertools.count()
 """Numbers the databases of a process."""
 listen_to_ctrl_c()
 ROOT = Path(__file__).parents[1]
-settings.register_profile("loraloop", deadline=None)  # no timed assertions: machines are noisy
-settings.load_profile("loraloop")
+settings.register_profile("loraloop", deadline=None, max_examples=50)  # no timed assertions: machines are noisy
+settings.register_profile("thorough", parent=settings.get_profile("loraloop"), max_examples=1000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "loraloop"))
 SWEEP = ("-m", "sweeps=rank_alpha_lr", "gate.metric=loss")
 SMALL = ("source.runs=4", "trainer.max_steps=4", "evaluation.max_rows=16", "tracker.system_metrics=false")
 """128 flips, four steps, 16 answers: every stage of a run without its quality."""

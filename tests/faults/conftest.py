@@ -18,11 +18,12 @@ SMALL = ("source.runs=4", "trainer.max_steps=4", "evaluation.max_rows=16", "trac
 
 
 @pytest.fixture
-def told(record_property: Callable[[str, object], None], tmp_path: Path) -> Callable[[str], None]:
+def told(record_property: Callable[[str, object], None], office: Desk, tmp_path: Path) -> Callable[[str], None]:
     """Notes what the person was told, for the table: the last line, without this machine's folders."""
 
     def note(text: str) -> None:
-        record_property("told", text.strip().splitlines()[-1].replace(f"{tmp_path}/", "").removeprefix("loraloop: "))
+        last = text.strip().splitlines()[-1].removeprefix("loraloop: ")
+        record_property("told", last.replace(f"{tmp_path}/", "").replace(f"{office.folder}/", ""))
 
     return note
 
@@ -52,9 +53,9 @@ class Broken:
 
 
 @pytest.fixture
-def broken(desk: Desk) -> Broken:
-    """Commands in this test's folder, in a process in which something goes wrong."""
-    return Broken(desk)
+def broken(office: Desk) -> Broken:
+    """Commands in the office, in a process in which something goes wrong."""
+    return Broken(office)
 
 
 FULL_DISK = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, ({bytes}, {bytes}))"

@@ -13,25 +13,25 @@ COLLECT = ("stage=collect", "source.runs=40", "dataset.export=rows.jsonl")
 
 
 @pytest.mark.fault("kill -9", "collect", "the earlier file is whole; the repeated command replaced it")
-def test_killed_while_the_file_is_written(desk, broken):
+def test_killed_while_the_file_is_written(office, broken):
     """Kill -9 before the file has its name leaves the earlier file whole, and the repeated command replaces it."""
-    desk("stage=collect", "source.runs=2", "dataset.export=rows.jsonl")
-    before = (desk.folder / "rows.jsonl").read_bytes()
+    office("stage=collect", "source.runs=2", "dataset.export=rows.jsonl")
+    before = (office.folder / "rows.jsonl").read_bytes()
     broken.killed("import pathlib\npathlib.Path.replace = die", *COLLECT)
-    assert (desk.folder / "rows.jsonl").read_bytes() == before
-    desk(*COLLECT)
-    assert (desk.folder / "rows.jsonl").read_bytes().count(b"\n") == 40 * 32
+    assert (office.folder / "rows.jsonl").read_bytes() == before
+    office(*COLLECT)
+    assert (office.folder / "rows.jsonl").read_bytes().count(b"\n") == 40 * 32
 
 
 @pytest.mark.fault("disk full", "collect", "the earlier file is whole, nothing of the new one is left")
-def test_a_full_disk(desk, broken, told):
+def test_a_full_disk(office, broken, told):
     """A disk that fills up while the file is written leaves the earlier one, and one sentence says what to do."""
-    desk("stage=collect", "source.runs=2", "dataset.export=rows.jsonl")
-    before = desk.files()
+    office("stage=collect", "source.runs=2", "dataset.export=rows.jsonl")
+    before = office.files()
     seen = broken(FULL_DISK.format(bytes=20_000), *COLLECT)
     assert (seen.code, "Traceback" in seen.err) == (1, False)
     assert "rows.jsonl cannot be written: File too large" in seen.err
-    assert {name for name in desk.files() - before if not name.startswith("mlruns/jobs/")} == set()
+    assert {name for name in office.files() - before if not name.startswith("mlruns/jobs/")} == set()
     told(seen.err)
 
 

@@ -19,48 +19,53 @@ Monitor.step = step
 """
 
 
+def whole(office):
+    """An uninterrupted run, made once."""
+    if not (office.folder / "whole").exists():
+        office(*SMALL, "hydra.run.dir=whole")
+
+
 @pytest.mark.fault("kill -9", "train", "resumed from step 2 to the bits of an uninterrupted run")
-def test_killed(desk, broken, told):
+def test_killed(office, broken, told):
     """Kill -9 in a step: the resumed run starts at the checkpoint and ends with an uninterrupted run's adapter."""
     folder = "hydra.run.dir=killed"
     broken.killed(AT_STEP_3, *SMALL, "trainer.save_steps=2", folder)
-    assert [path.name for path in (desk.folder / "killed/checkpoints").iterdir()] == ["checkpoint-2"]
-    resumed = desk(*SMALL, "trainer.save_steps=2", "resume=killed", "hydra.run.dir=resumed")
-    desk(*SMALL, "hydra.run.dir=whole")
-    one, other = (desk.folder / name / "adapter/adapter_model.safetensors" for name in ("resumed", "whole"))
+    assert [path.name for path in (office.folder / "killed/checkpoints").iterdir()] == ["checkpoint-2"]
+    resumed = office(*SMALL, "trainer.save_steps=2", "resume=killed", "hydra.run.dir=resumed")
+    whole(office)
+    one, other = (office.folder / name / "adapter/adapter_model.safetensors" for name in ("resumed", "whole"))
     assert one.read_bytes() == other.read_bytes()
     told(resumed.line("registry"))
 
 
 @pytest.mark.fault("disk full", "train", "the run ends; no half adapter, no checkpoint that verifies falsely")
-def test_a_full_disk(desk, broken, told):
+def test_a_full_disk(office, broken, told):
     """A disk that fills up at a checkpoint ends the run with one sentence, and an earlier checkpoint stays whole."""
-    seen = broken(FULL_DISK.format(bytes=200_000), *SMALL, "trainer.save_steps=2")
+    seen = broken(FULL_DISK.format(bytes=200_000), *SMALL, "trainer.save_steps=2", "hydra.run.dir=full")
     assert (seen.code, "Traceback" in seen.err) == (1, False), seen.err
-    assert not list(desk.folder.glob("mlruns/jobs/*/adapter"))
-    assert not list(desk.folder.glob("mlruns/jobs/*/checkpoints/*/manifest.json"))
+    assert not (office.folder / "full/adapter").exists()
+    assert not list(office.folder.glob("full/checkpoints/*/manifest.json"))
     told(seen.err)
 
 
 @pytest.mark.fault("out of memory", "train", "the run ends; nothing is registered")
-def test_too_little_memory(desk, broken, told):
+def test_too_little_memory(office, broken, told):
     """An allocation that fails ends the run with one sentence that names what to lower, and registers nothing."""
-    seen = broken(LITTLE_MEMORY.format(bytes=700_000_000), *SMALL)
+    seen = broken(LITTLE_MEMORY.format(bytes=700_000_000), *SMALL, "hydra.run.dir=little")
     assert (seen.code, "Traceback" in seen.err) == (1, False), seen.err
     assert "trainer.micro_batch" in seen.err
-    assert not list(desk.folder.glob("mlruns/jobs/*/adapter"))
+    assert not (office.folder / "little/adapter").exists()
     told(seen.err)
 
 
 @pytest.mark.fault("two trainers in a folder", "train", "the second is refused, the first one's files are untouched")
-def test_two_trainers_in_a_folder(desk, told):
+def test_two_trainers_in_a_folder(office, told):
     """A second run in a folder that holds a run is refused, and the first one's files stay as they were."""
-    here = (*SMALL, "hydra.run.dir=shared")
-    desk(*here)
-    before = {name: (desk.folder / name).read_bytes() for name in desk.files() if name.endswith(".safetensors")}
-    seen = desk.attempt(*here)
+    whole(office)
+    before = {path: path.read_bytes() for path in (office.folder / "whole").rglob("*.safetensors")}
+    seen = office.attempt(*SMALL, "hydra.run.dir=whole")
     assert seen.code == 1
-    assert before == {name: (desk.folder / name).read_bytes() for name in before}
+    assert before == {path: path.read_bytes() for path in before}
     told(seen.err)
 
 
@@ -75,7 +80,7 @@ def test_mlflow_refuses(desk, told):
 
 
 @pytest.mark.fault("clock back by an hour", "train", "same adapter, positive times, the ledger verifies")
-def test_a_clock_that_goes_back(desk, broken, told):
+def test_a_clock_that_goes_back(office, broken, told):
     """A clock set back by an hour during a run changes neither its result nor the order of the ledger."""
     back = f"""import time
 real, back = time.time, []
@@ -86,14 +91,14 @@ def step(monitor, state, control, plain=Monitor.step):
     plain(monitor, state, control)
 Monitor.step = step
 """
-    seen = broken(back, *SMALL, "hydra.run.dir=back")
+    seen = broken(back, *SMALL, "hydra.run.dir=back", "registry.name=clock")
     assert seen.code == 0, seen.err
     took = float(re.search(r"steps in ([\d.]+) s", seen.line("speed"))[1])
     assert 0 < took < 3000
-    desk(*SMALL, "hydra.run.dir=whole")
-    one, other = (desk.folder / name / "adapter/adapter_model.safetensors" for name in ("back", "whole"))
+    whole(office)
+    one, other = (office.folder / name / "adapter/adapter_model.safetensors" for name in ("back", "whole"))
     assert one.read_bytes() == other.read_bytes()
-    entries = [json.loads(line) for line in (desk.folder / "mlruns/loraloop.ledger.jsonl").read_text().splitlines()]
+    entries = [json.loads(line) for line in (office.folder / "mlruns/clock.ledger.jsonl").read_text().splitlines()]
     assert [entry["event"] for entry in entries][:1] == ["register"]
-    assert "hold, each continues the one before it" in desk("stage=ledger", "verify=true").out
+    assert "hold, each continues the one before it" in office("stage=ledger", "verify=true", "registry.name=clock").out
     told(seen.line("registry"))

@@ -300,7 +300,7 @@ def test_a_job_that_is_ended_from_outside_does_not_stay_running(desk):
     process.send_signal(signal.SIGTERM)
     out, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 143, out
-    assert "the step in progress was kept. To go on: loraloop " in out
+    assert re.search("the step in progress was kept. To go on: cd .* && loraloop ", out)
     (checkpoint,) = desk.folder.glob("mlruns/jobs/*/checkpoints/checkpoint-3")
     assert checkpoints.verify(checkpoint) is None
     assert desk.run().info.status == "KILLED"
