@@ -110,7 +110,7 @@ def by_hand(trainer: Sft, loaded: LoadedModel, data: Dataset) -> int:
     model = get_peft_model(loaded.model, Lora().peft_config()).train()
     inner = model.get_base_model()
     optimizer = torch.optim.AdamW([value for value in model.parameters() if value.requires_grad], lr=1e-3)
-    encoded = trainer.encode(data.train, loaded.tokenizer)
+    encoded = trainer.fitting(data.train, loaded.tokenizer, "training").sides[0]
     pad = loaded.tokenizer.pad_token_id
     memory.reset_peak(torch.device("cpu"))
     for first in range(0, len(encoded), trainer.batch_size):

@@ -123,7 +123,7 @@ def sequential(loaded: LoadedModel, data: Dataset, trainer: Sft, place: int, fol
                 [len(ids) for ids in self.train_dataset["input_ids"]], trainer.rows_per_step, trainer.seed
             )
 
-    encoded = trainer.encode(data.train, loaded.tokenizer)
+    encoded = trainer.fitting(data.train, loaded.tokenizer, "training").sides[0]
     choices = choose(trainer, loaded.model, [len(row.input_ids) for row in encoded])
     common = arguments(trainer, choices, loaded.model, folder, validates=False) | {"save_strategy": "no"}
     stock = Ordered(

@@ -55,6 +55,8 @@ def test_a_plain_path_needs_no_quotes():
         ("+hydra.run.dir=~/runs", '+hydra.run.dir="/home/of a user/runs"'),
         ("~source", "~source"),
         ("source.path=a~/b", "source.path=a~/b"),
+        ("source.path=~nobody/b", "source.path=~nobody/b"),
+        ("source.path=~/a,~/b", "source.path=~/a,~/b"),
         ("--config-dir", "--config-dir"),
         ("server.roles.tickets=tickets@champion", "++server.roles.tickets=tickets@champion"),
         ("server.names.tickets=my-model", "++server.names.tickets=my-model"),

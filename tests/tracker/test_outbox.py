@@ -196,3 +196,19 @@ class TestOutbox:
         outbox.flush()
         for worker in range(4):
             assert [entry.step for entry in sent if entry.key == str(worker)] == list(range(300))
+
+    def test_a_torn_line_is_left_out_and_nothing_is_appended_to_it(self, tmp_path):
+        """What a killed process wrote in part is dropped at the next start, and later entries are read again."""
+        file = tmp_path / "entries.jsonl"
+        whole = "".join(entry.line() for entry in metrics(3))
+        file.write_bytes(whole.encode() + metrics(1)[0].line().encode()[:30] + b"\xc3")
+
+        def send(batch):
+            raise ConnectionError("down")
+
+        outbox = Outbox(send, file, silent)
+        assert outbox.load() == metrics(3)
+        outbox.put(metrics(4)[3:])
+        assert not outbox.flush()
+        assert read(file) == metrics(4)
+        assert Outbox(send, file, silent).load() == metrics(4)

@@ -292,7 +292,7 @@ def waiting_in_its_third_step(desk):
     "SIGTERM",
     "train",
     "the step in progress is a checkpoint, the run is KILLED, exit code 143",
-    "interrupted; the step in progress was kept. To go on: cd ... && loraloop ... resume=...",
+    "interrupted; checkpoint-3 was kept. To go on: cd ... && loraloop ... resume=...",
 )
 def test_a_job_that_is_ended_from_outside_does_not_stay_running(desk):
     """SIGTERM keeps a checkpoint, ends the run KILLED and exits with 143; after SIGKILL the next start ends the run."""
@@ -300,7 +300,7 @@ def test_a_job_that_is_ended_from_outside_does_not_stay_running(desk):
     process.send_signal(signal.SIGTERM)
     out, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 143, out
-    assert re.search("the step in progress was kept. To go on: cd .* && loraloop ", out)
+    assert re.search("checkpoint-3 was kept. To go on: cd .* && loraloop ", out)
     (checkpoint,) = desk.folder.glob("mlruns/jobs/*/checkpoints/checkpoint-3")
     assert checkpoints.verify(checkpoint) is None
     assert desk.run().info.status == "KILLED"

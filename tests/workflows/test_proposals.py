@@ -187,3 +187,26 @@ def test_a_password_in_a_prompt_is_not_retrained_on(file):
     for proposal in file.proposals():
         file.decide(proposal.id, "accepted")
     assert retrained(file) == ["2 heads of worse"]
+
+
+def test_a_decision_counts_whatever_the_rating_of_its_session(file):
+    """A correction that was rejected on a session with four stars keeps that answer out of training."""
+    put(file, "fair", 4, "2")
+    put(file, "good", 5, "two heads")
+    put(file, "bad", 1, "1 head")
+    file.propose([("fair", "user", "two heads")])
+    (proposal,) = file.proposals()
+    file.decide(proposal.id, "rejected")
+    assert "two heads" not in [text for _, text in learned(file, reviewed=False)]
+    propose(file)
+    assert waiting(file) == []
+
+
+def test_sessions_below_another_bound_are_proposed_for(file):
+    """With `below=5`, as a policy may have it, sessions of four stars get their good sibling for review too."""
+    put(file, "fair", 4, "2")
+    put(file, "good", 5, "2 heads")
+    propose(file)
+    assert waiting(file) == []
+    propose(file, below=5)
+    assert waiting(file) == [("fair", "2 heads")]

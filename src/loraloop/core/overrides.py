@@ -62,7 +62,7 @@ def _open_map(argument: str) -> str:
 
 def _expand_home(argument: str) -> str:
     """An override whose value begins with ``~/`` with the home folder in its place; shells leave it after a ``=``."""
-    found = re.fullmatch(r"([+\w./@-]+)=(~[\w.-]*/.*)", argument)
+    found = re.fullmatch(r"([+\w./@-]+)=(~/[^,]*)", argument)
     return assign(found[1], str(Path(found[2]).expanduser())) if found else argument
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from loraloop.core.same_task import answer_key
 from loraloop.records import Rating, Session
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def refused(connection: Connection) -> dict[str, tuple[str, ...]]:
     query = sa.text(REFUSED).columns(proposed=sa.JSON(), text=sa.JSON())
     found: dict[str, tuple[str, ...]] = {}
     for row in connection.execute(query):
-        if row.status == "rejected" or row.proposed != row.text:
+        if row.status == "rejected" or answer_key(row.proposed) != answer_key(row.text):
             found[row.session] = (*found.get(row.session, ()), row.proposed)
     return found
 

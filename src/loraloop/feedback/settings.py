@@ -24,8 +24,8 @@ class Feedback:
     Attributes:
         url: ``sqlite:///FILE`` or ``postgresql://USER@HOST/DATABASE``; ``None`` is ``sessions.db`` in ``folder``.
         folder: Where that file and the key of rating links lie.
-        review: ``required``: a correction that a user wrote is trained on after a person accepted it; ``none``: at
-            once.
+        review: ``required``: a correction that a user wrote, and in a retraining the answer of a sibling or a rule, is
+            trained on after a person accepted it; ``none``: at once. ``source=sessions`` has ``source.review``.
         link_days: For how long a rating link is good.
         busy_seconds: How long a write waits while another program writes.
     """

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Literal
 
 import sqlalchemy as sa
@@ -29,6 +30,9 @@ OnRating = Callable[[str, int, str], None]
 Reviewed = Literal["accepted", "edited", "rejected"]
 ANSWER = re.compile(r"^(chat)?cmpl-")
 """What OpenAI's shape puts before a session's id to name its answer."""
+
+BATCH = 200
+"""Proposals that are written in one transaction."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,13 +233,15 @@ class Store:
     def propose(self, proposals: Iterable[tuple[str, str, str]]) -> None:
         """Keep corrections (session, source, text) for review; one that was proposed before is not proposed again."""
 
-        def write(connection: Connection) -> None:
-            for session, source, text in proposals:
+        def write(batch: Sequence[tuple[str, str, str]], connection: Connection) -> None:
+            for session, source, text in batch:
                 known = connection.scalars(sa.select(corrections.c.proposed).where(corrections.c.session == session))
                 if text not in known.all():
                     _correct(connection, session, source, "proposed", text)
 
-        self._writer.write(write)
+        waiting = list(proposals)
+        for start in range(0, len(waiting), BATCH):  # a server that writes meanwhile gets its turn in between
+            self._writer.write(partial(write, waiting[start : start + BATCH]))
 
     def proposals(self) -> list[Proposal]:
         """Corrections that wait for review, of sessions that have none yet, oldest first."""

@@ -21,7 +21,7 @@ MOST = 20_000
 """Files."""
 OFTEN = 500
 """Pages that a process keeps between two looks at the bounds."""
-_kept = itertools.count(1)
+_kept = itertools.count()
 
 
 class Cache:

@@ -126,7 +126,7 @@ class Pool:
     def __init__(
         self, command: Sequence[str], environment: Mapping[str, str], workers: int, *, stay: bool = False
     ) -> None:
-        self._stay = stay
+        self.stay = stay
         self._workers = [Worker(command, environment) for _ in range(workers)]
         self._idle: queue.LifoQueue[Worker] = queue.LifoQueue()  # the last one is warm: one at a time needs no other
         self._gathering = threading.Lock()
@@ -168,7 +168,7 @@ class Pool:
             finally:
                 for future in ahead:
                     future.cancel()
-                if not self._stay:
+                if not self.stay:
                     self.close()
 
     def close(self) -> None:

@@ -112,7 +112,7 @@ class Reading:
         if (kept := pages.get(key, str(image))) is not None:
             return kept
         answer = self._asked(image, pool, simply=False)
-        if answer.get("late"):
+        if answer.get("late") and not pool.stay:  # nobody waits for a second try at a served picture
             answer = self._asked(image, pool, simply=True)
         if answer.get("late"):
             answer = {"reason": f"took longer than ocr.timeout_seconds={self.timeout_seconds:g} of processor time"}
@@ -127,7 +127,7 @@ class Reading:
     def _asked(self, image: Path, pool: Pool, *, simply: bool) -> dict[str, Any]:
         """A worker's answer, or that it was ``late``; ``simply`` asks for one reading while no other page is read."""
         # The worker's own limit ends the engine; this one, a little later, ends a worker that hangs elsewhere.
-        seconds = BUSY * self.timeout_seconds + GRACE_SECONDS
+        seconds = (1 if pool.stay else BUSY) * self.timeout_seconds + GRACE_SECONDS
         ask = pool.ask_alone if simply else pool.ask
         try:
             answer: dict[str, Any] = json.loads(ask(json.dumps([str(image), simply]), seconds))

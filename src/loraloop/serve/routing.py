@@ -159,6 +159,7 @@ class Router:
             self._names[name] = found
             if len(self._names) > REMEMBERED:
                 self._names.popitem(last=False)
+        self._names.move_to_end(name)
         if found.known.name == name:  # a version never means another one
             return found.known
         if found.answered:
@@ -191,8 +192,11 @@ class Router:
             return False
         try:
             self.prepare(found)
-        except LoraloopError as error:
-            logger.error("%s stays on %s, because %s cannot be loaded: %s", name, before, found, error)
+        except Exception as error:
+            unexpected = not isinstance(error, LoraloopError)
+            logger.error(
+                "%s stays on %s, because %s cannot be loaded: %s", name, before, found, error, exc_info=unexpected
+            )
             tried_at = -RETRY_SECONDS if isinstance(error, BusyError) else time.monotonic()
             self.behind[name] = (found, tried_at)
             self.on_behind(name, True)

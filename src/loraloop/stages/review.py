@@ -17,7 +17,7 @@ ALL = "all"
 
 
 def review(
-    job: Job, accept: Sequence[int] | str | None, reject: Sequence[int] | str | None, feedback: Feedback
+    job: Job, below: int, accept: Sequence[int] | str | None, reject: Sequence[int] | str | None, feedback: Feedback
 ) -> None:
     """Decide on proposed corrections: those that are named, all that wait, or one by one on the terminal.
 
@@ -28,7 +28,7 @@ def review(
     from loraloop.workflows.proposals import propose
 
     store = feedback.existing()
-    propose(store)
+    propose(store, int(below))
     waiting = store.proposals()
     if accept or reject:
         _named(store, _chosen(accept, waiting), _chosen(reject, waiting))

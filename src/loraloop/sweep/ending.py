@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from loraloop.core.exhausted import ExhaustedError
 from loraloop.core.passwords import mask
 from loraloop.errors import LoraloopError, PrunedError
 
@@ -42,6 +43,8 @@ def judge(returned: object, objectives: int) -> Ending:
 
     if isinstance(returned, (PrunedError, TrialPruned)):
         return Ending("PRUNED", reason=str(returned))
+    if isinstance(returned, ExhaustedError):  # others may have had the memory or the disk for a moment
+        return Ending("FAIL", reason=mask(str(returned)), again=True)
     if isinstance(returned, LoraloopError):
         return Ending("FAIL", reason=mask(str(returned)))
     if isinstance(returned, BaseException):

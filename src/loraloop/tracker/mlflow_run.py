@@ -56,7 +56,7 @@ class MlflowRun:
         self._warned = False
         sender = Sender(client, run_id)
         self._outbox = Outbox(sender.send, unsent / "entries.jsonl", self._warn, sender.refuses)
-        self._outbox.load()
+        self._outbox.load(without="status")  # that of an earlier process: this one goes on with the run
         self._params: dict[str, str] = {}
         self._tables: list[dict[str, str]] = []
         self._system = SystemMetrics(run_id, client.tracking_uri) if system_metrics else None

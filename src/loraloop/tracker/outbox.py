@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from loraloop.core import atomic
+
 LIMITS = {"metric": 790, "param": 100, "tag": 100, "status": 1}
 """At most so many entries of a kind in one batch; MLflow takes 100 params, 100 tags and 1,000 entries in all."""
 
@@ -40,6 +42,13 @@ class Entry:
     def line(self) -> str:
         """The entry as one line of JSON."""
         return json.dumps(asdict(self)) + "\n"
+
+
+def _parsed(line: str) -> Entry | None:
+    try:
+        return Entry(**json.loads(line))
+    except (ValueError, TypeError):
+        return None
 
 
 class Outbox:
@@ -80,12 +89,18 @@ class Outbox:
         with self._queue_lock:
             self._pending.extend(entries)
 
-    def load(self) -> list[Entry]:
-        """Queue what an earlier process left in the file, and return it; a line that it wrote in part is left out."""
+    def load(self, without: str | None = None) -> list[Entry]:
+        """Queue what an earlier process left in the file, and return it; a line that it wrote in part is left out.
+
+        Args:
+            without: A kind of entry that is dropped.
+        """
         with contextlib.suppress(FileNotFoundError):
-            lines = self._file.read_text(encoding="utf-8").splitlines()
-            whole = lines if not lines or lines[-1].endswith("}") else lines[:-1]
-            entries = [Entry(**json.loads(line)) for line in whole]
+            lines = self._file.read_text(encoding="utf-8", errors="replace").splitlines()
+            entries = [entry for entry in map(_parsed, lines) if entry is not None and entry.kind != without]
+            if len(entries) < len(lines):  # or the next line would be appended to half a line
+                with atomic.write(self._file) as stream:
+                    stream.writelines(entry.line().encode() for entry in entries)
             self.put(entries)
             self._filed = len(entries)
             self.failing = True  # until all is sent, and the file is removed

@@ -49,8 +49,11 @@ def recover(client: MlflowClient, folder: Path) -> None:
     locks = {file.stem for file in (folder / "open").glob("*.lock")}
     for run_id in sorted(locks | {path.name for path in (folder / "unsent").glob("*")}):
         with file_lock(_lock(folder, run_id), 0) as dead:
-            if dead and _end(client, folder, run_id):
-                _lock(folder, run_id).unlink(missing_ok=True)
+            try:
+                if dead and _end(client, folder, run_id):
+                    _lock(folder, run_id).unlink(missing_ok=True)
+            except OSError as error:  # one run's files must not keep others from training
+                _warn(f"kept in {unsent(folder, run_id)}", error)
 
 
 def _lock(folder: Path, run_id: str) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
@@ -326,12 +327,13 @@ def _interruptible(job: Job) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        kept = any(job.output.glob("checkpoints/checkpoint-*"))
+        kept = sorted(job.output.glob("checkpoints/checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
         if job.trial is None and kept:
             again = resume_command(job.overrides, job.output)
-            print(f"interrupted; the step in progress was kept. To go on: {mask(again)}")
+            print(f"interrupted; {kept[-1].name} was kept. To go on: {mask(again)}")
         elif job.trial is None:
-            print("interrupted before the first checkpoint: nothing was kept; give the command again")
+            folder = ", in another hydra.run.dir if you named one"
+            print(f"interrupted before the first checkpoint: nothing was kept; give the command again{folder}")
         raise
 
 
@@ -362,16 +364,19 @@ def _require_run(registry: MlflowRegistry, tracker: Tracker) -> None:
     tracked = getattr(tracker, "uri", None)
     if isinstance(tracker, NoTracker) and server:
         found = "tracker=none makes none"
-    elif (
-        server.startswith("http") and isinstance(tracker, Mlflow) and (tracked or "").rstrip("/") != server.rstrip("/")
-    ):
-        found = f"tracker.uri={tracked or 'null'} makes it elsewhere"
+    elif server and isinstance(tracker, Mlflow) and _place(tracked or "") != _place(server):
+        found = f"tracker.uri={mask(tracked) if tracked else 'null'} makes it elsewhere"
     else:
         return
     raise ConfigError(
-        f"registry.uri={server} keeps an adapter with its run, and {found}: set tracker=mlflow tracker.uri={server}, "
-        "or use the local registry with registry.uri=null"
+        f"registry.uri={mask(server)} keeps an adapter with its run, and {found}: set tracker=mlflow "
+        f"tracker.uri={mask(server)}, or use the local registry with registry.uri=null"
     )
+
+
+def _place(uri: str) -> str:
+    """A server's address without the user, which may be given by MLflow's own variables too."""
+    return re.sub(r"//[^/@]*@", "//", uri).replace("//localhost", "//127.0.0.1").rstrip("/")
 
 
 def _name(job: Job) -> str:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 RANDOM_BASE = Verdict(False, "a base with random weights is for benchmarks and never registered", {})
 SAME_ADAPTER = Verdict(True, "it is the champion, trained again to the same weights", {})
 
+ANSWERS = "evaluation.max_new_tokens"
+"""The parameter of a run that decides where its answers were cut."""
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
@@ -79,7 +82,8 @@ def of_run(run: str, tracker: Tracker) -> Candidate:
             known = store.read(tracker.artifacts(champion.manifest.run_id) / "evaluation" / "adapter")
         except (ModelError, TrackingError, DataError):
             return None
-        return known if paired.same_rows(score, known) else None
+        answered = [tracker.read(each).get("params", {}).get(ANSWERS) for each in (run, champion.manifest.run_id)]
+        return known if answered[0] == answered[1] and paired.same_rows(score, known) else None
 
     return Candidate(folder / "adapter", manifest, score, base, str(tracker.read(run)["id"]), rescore)
 

@@ -13,16 +13,20 @@ GOOD = 5
 """Stars; an answer rated so or higher is proposed for other sessions of its task."""
 
 
-def propose(store: Store) -> None:
+def propose(store: Store, below: int = BAD) -> None:
     """Propose for every badly rated session what training would learn from it: a good sibling, or a rule's answer.
 
     Corrections that users wrote on the rating page wait in the store already. What a person rejected for a task is not
     proposed for it again: the next best answer is. Proposals of a session that has a correction by now do not wait
     (:meth:`Store.proposals`).
+
+    Args:
+        store: The sessions.
+        below: Stars; sessions rated below it are to be corrected.
     """
     from loraloop.source.sessions import Sessions, reading
 
-    part = Sessions(below=BAD, min_positive_rating=GOOD, use=("corrective",), min_corrective=0)
-    sessions, _ = reading.corrective(store.database.url, BAD, GOOD)
+    part = Sessions(below=below, min_positive_rating=GOOD, use=("corrective",), min_corrective=0)
+    sessions, _ = reading.corrective(store.database.url, below, GOOD)
     waiting = [(one.id, one.waiting) for one in part.judge(sessions, reviewed=True) if one.waiting is not None]
     store.propose((session, target.source, target.text) for session, target in waiting)

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 Usable = tuple[dict[str, Session], list[Quarantined]]
 """Sessions by id, in the order of the ids, and those that nothing can be made of."""
 
+DECIDED = "sessions.id IN (SELECT session FROM corrections WHERE status <> 'proposed')"
+"""What a person accepted or rejected counts for the whole task, whatever the session's rating."""
+
 
 def read(place: Path | URL) -> Usable:
     """Every session.
@@ -34,23 +37,25 @@ def read(place: Path | URL) -> Usable:
 
 
 def rated(url: URL, low: int, high: int) -> Usable:
-    """The sessions of a database that are rated below ``low``, or ``high`` or more.
+    """The sessions of a database that are rated below ``low``, or ``high`` or more, or whose correction was decided.
 
     Raises:
         DataError: The database cannot be read.
     """
-    return _usable(database.read(url, "given.stars < :low OR given.stars >= :high", low=low, high=high))
+    return _usable(database.read(url, f"given.stars < :low OR given.stars >= :high OR {DECIDED}", low=low, high=high))
 
 
 def corrective(url: URL, low: int, high: int) -> Usable:
-    """The sessions of a database that are rated below ``low``, and those of their tasks rated ``high`` or more.
+    """The sessions of a database that are rated below ``low``, and those of their tasks that say what is right.
+
+    These are rated ``high`` or more, or a person decided on their correction.
 
     Raises:
         DataError: The database cannot be read.
     """
     sessions, broken = _usable(database.read(url, "given.stars < :low", low=low))
     tasks = {task_key(each) for each in sessions.values()}
-    found = database.read(url, "given.stars >= :high", high=high) if tasks else iter(())
+    found = database.read(url, f"given.stars >= :high OR {DECIDED}", high=high) if tasks else iter(())
     good, unusable = _usable(each for each in found if isinstance(each, Quarantined) or task_key(each) in tasks)
     return dict(sorted((sessions | good).items())), sorted([*broken, *unusable], key=lambda one: one.item)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from loraloop.protocols import Lora
 
 INITIALISATIONS = ("default", "gaussian", "orthogonal")
+log = logging.getLogger(__name__)
 MEMORY_SHARE = 0.8  # of what is free; the rest is for what others take meanwhile
 MOMENTS = 2  # that AdamW keeps of each weight
 
@@ -80,7 +82,14 @@ def capacity(
     largest = max(loras, key=lambda lora: (lora.trainable_parameters(model), lora.dropout))
     awaited = estimate.weight_bytes(model, quantization, dtype) if model.device.type == "meta" else 0
     room = MEMORY_SHARE * (memory.free(on_gpu(model)) - awaited)
-    return max(1, int(room / trial_bytes(largest, model, rows, choices, quantization != "none", dtype)))
+    try:
+        size = trial_bytes(largest, model, rows, choices, quantization != "none", dtype)
+    except Exception as error:  # each architecture refuses a run without values in another way
+        log.warning("The memory of a packed trial is estimated by a formula: %s", error)
+        shape = estimate.Rows.of(rows).largest(choices.micro_batch)
+        kept = estimate.formula_bytes(model, shape, choices)
+        size = kept + estimate.ADAPTER_BYTES * largest.trainable_parameters(model)
+    return max(1, int(room / size))
 
 
 def trial_bytes(

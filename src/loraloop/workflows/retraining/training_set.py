@@ -189,8 +189,9 @@ class TrainingSetBuilder:
         """The corrected sessions that ask what no golden row asks, and the ids of the others."""
         if len(golden) < least:
             raise ShortageError(
-                f"the golden set has {len(golden)} rows, and a verdict needs gate.min_rows={least}: collect more from "
-                "`source` and name them with policy.golden=FILE, or lower gate.min_rows"
+                f"the golden set has {len(golden)} rows, and a verdict needs gate.min_rows={least}: name a larger file "
+                "with policy.golden=FILE, lower gate.min_rows, or enlarge `source` and remove what was drawn from it "
+                f"({self.folder}/golden)"
             )
         kept, dropped = apart(self._rows(golden, tokenizer), self._rows(corrective, tokenizer))
         if len(kept) < self.policy.min_corrective:
@@ -209,7 +210,10 @@ class TrainingSetBuilder:
         part = Sessions(below=below, min_positive_rating=GOOD, use=("corrective",), min_corrective=0)
         judged = part.judge(sessions, reviewed=self.store.reviewed)
         mine = [one for one in judged if deployment.owns(str(sessions[one.id].answered))]
-        screened = screening.screen(Collection(tuple(each for one in mine for each in one.examples)), part.secrets)
+        taught = Collection(tuple(each for one in mine for each in one.examples))
+        secrets = getattr(self.source, "secrets", part.secrets)
+        strict = secrets if secrets in ("mask", "quarantine") else part.secrets
+        screened = screening.screen(taught, strict, emails=getattr(self.source, "emails", False))
         found = list(screened.examples)
         if screened.quarantined:
             _log.warning("%d sessions of %s are not learned from: they hold secrets", len(screened.quarantined), role)
@@ -221,7 +225,7 @@ class TrainingSetBuilder:
                 f"{len(found)} sessions of {role} rated below {below} have an answer to learn from, and at "
                 f"least {self.policy.min_corrective} are needed (policy.min_corrective){secret}; {without} more have "
                 f"no correction, no well-rated sibling and no rule, and for {waiting} the answer of a sibling or a "
-                "rule waits for review: accept or write corrections with stage=review"
+                "rule waits for review: accept or write corrections with stage=review below={below}"
             )
         return found
 
