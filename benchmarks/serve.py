@@ -22,10 +22,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from loraloop.dataset.template import format_renderer
 from machine import describe
 
 from loraloop.core import atomic
-from loraloop.dataset.template import format_renderer
 from loraloop.lora import Lora
 from loraloop.model import adapters
 from loraloop.model.causal import CausalLM

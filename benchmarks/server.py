@@ -26,10 +26,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from loraloop.dataset.template import format_renderer
 from machine import describe
 
 from loraloop.core import atomic
-from loraloop.dataset.template import format_renderer
 from loraloop.feedback.form import router
 from loraloop.feedback.settings import Feedback
 from loraloop.model.causal import CausalLM

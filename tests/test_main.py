@@ -143,7 +143,7 @@ def mine(tmp_path_factory, monkeypatch):
 
             def collect(self, ocr):
                 where = Provenance(source="squares")
-                made = [Example(input=str(n), output=str(n * n), provenance=where) for n in range(self.rows)]
+                made = [Example.one_turn(input=str(n), output=str(n * n), provenance=where) for n in range(self.rows)]
                 return Collection(tuple(made))
 
             def correct(self, example, answer):

@@ -27,7 +27,7 @@ WORDS = st.lists(st.sampled_from("abcd"), max_size=8)
 
 
 def row(completion: str, task: str = "") -> Row:
-    example = Example(input="", output=completion, task=task, provenance=Provenance(source="test"))
+    example = Example.one_turn(input="", output=completion, task=task, provenance=Provenance(source="test"))
     return Row("p", completion, example)
 
 

@@ -23,9 +23,8 @@ CHAT_TEMPLATE = (
 
 
 def example(number: int, instruction: str = "Double it.", **changes) -> Example:
-    provenance = Provenance(source="test", index=number)
-    made = Example(input=f"row {number}", output=str(2 * number), instruction=instruction, provenance=provenance)
-    return replace(made, **changes)
+    said = {"input": f"row {number}", "output": str(2 * number)} | changes
+    return Example.one_turn(instruction=instruction, provenance=Provenance(source="test", index=number), **said)
 
 
 def collection(count: int = 20) -> Collection:
@@ -71,7 +70,7 @@ def test_empty_parts_leave_no_stray_blank_line():
     """Lines of nothing but empty placeholders are left out, and text of the template stays."""
     builder = DatasetBuilder()
     assert prompts(builder, example(1, ""), example(2, input="")) == ["row 1\n> ", "Double it.\n> "]
-    assert prompts(DatasetBuilder(template="Q: {instruction} {input}\nA: "), example(1, "")) == ["Q:  row 1\nA: "]
+    assert prompts(DatasetBuilder(template="Q: {instruction} {input}\nA: "), example(1, "")) == ["Q: row 1 \nA: "]
 
 
 def test_the_alpaca_template_drops_the_paragraph_of_a_missing_input():
@@ -100,7 +99,7 @@ def test_any_text_is_rendered_as_it_is(instruction, input):
         ("{}", "{} is not one of"),
         ('{"q": {input}}', "not one of"),
         ("{input", "is not a format string"),
-        ("> ", "has no placeholder: use {instruction} and {input}, or write 'chat'"),
+        ("> ", "has no placeholder: use {instruction} and {input}, or a chat template: chat"),
     ],
 )
 def test_an_unknown_placeholder_is_refused_on_construction(template, says):
@@ -140,7 +139,7 @@ def test_the_chat_template_needs_a_tokenizer_that_has_one():
     builder = DatasetBuilder(template="chat")
     with pytest.raises(ConfigError, match=r"needs a model's tokenizer .* write dataset\.template='\{instruction\}"):
         builder.build(collection())
-    with pytest.raises(ConfigError, match=r"has no chat template: write dataset\.template='\{instruction\}"):
+    with pytest.raises(ConfigError, match=r"has no chat template: write dataset\.template=chatml or"):
         builder.build(collection(), tokenizer(None))
 
 
@@ -258,7 +257,7 @@ def test_building_needs_no_heavy_import():
     code = (
         "import sys; from loraloop.dataset.builder import DatasetBuilder;"
         "from loraloop.records import Collection, Example, Provenance as P;"
-        "made = [Example(input=str(n), output='x', provenance=P(source='t')) for n in range(9)];"
+        "made = [Example.one_turn(input=str(n), output='x', provenance=P(source='t')) for n in range(9)];"
         "DatasetBuilder().build(Collection(tuple(made)));"
         "heavy = {'torch', 'transformers', 'datasets', 'pyarrow', 'pandas', 'toon_format'};"
         "print(sorted(heavy & set(sys.modules)))"

@@ -30,7 +30,7 @@ provenances = st.builds(
     session_id=st.none() | said,
 )
 examples = st.builds(
-    Example,
+    Example.one_turn,
     input=text,
     output=text,
     instruction=text,
@@ -48,7 +48,7 @@ def dataset(train: list[Example], validation: list[Example]) -> Dataset:
 
 
 def full(number: int) -> Example:
-    return Example(
+    return Example.one_turn(
         input=f"HTHT {number}",
         output=f'say "{number}", twice\n',
         instruction="Read it.",
@@ -198,12 +198,12 @@ def test_a_foreign_folder_is_refused(tmp_path):
 def test_minimal_rows_of_others_are_examples(tmp_path):
     """A plain ``{"input", "output"}`` file loads, with everything else at its default."""
     (tmp_path / "d.jsonl").write_text('{"input": "a", "output": "b"}')
-    assert load(tmp_path / "d.jsonl") == (Example(input="a", output="b", provenance=Provenance(source="")),)
+    assert load(tmp_path / "d.jsonl") == (Example.one_turn(input="a", output="b", provenance=Provenance(source="")),)
 
 
 def test_a_value_that_does_not_fit_is_refused(tmp_path):
     """A seed beyond 64 bits is refused by the folder export and leaves nothing."""
-    big = Example(input="a", output="b", provenance=Provenance(source="x", seed=2**70))
+    big = Example.one_turn(input="a", output="b", provenance=Provenance(source="x", seed=2**70))
     with pytest.raises(DataError, match="a value cannot be kept"):
         export(dataset([big], [full(1)]), tmp_path / "folder")
     assert list(tmp_path.iterdir()) == []

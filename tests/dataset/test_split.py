@@ -1,7 +1,6 @@
 """The split: nothing near-identical straddles, the share is met, and the order of the rows does not matter."""
 
 from collections import Counter
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,7 +19,7 @@ PARAGRAPH = (
 
 
 def example(input: str, task: str = "", origin: str = "", instruction: str = "", output: str = "x") -> Example:
-    return Example(
+    return Example.one_turn(
         input=input,
         output=output,
         task=task,
@@ -162,6 +161,6 @@ def test_punctuation_alone_is_compared_as_it_is():
 
 def test_one_group_cannot_be_split():
     """Rows that are all near-identical are refused with the numbers."""
-    rows = [example("same"), example("Same."), replace(example("same"), output="y")]
+    rows = [example("same"), example("Same."), example("same", output="y")]
     with pytest.raises(DataError, match="3 examples form 1 group of near-identical inputs"):
         hold_out(rows, 0.2, 0)

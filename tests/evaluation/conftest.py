@@ -108,7 +108,7 @@ def rows() -> Sequence[Row]:
         answer = text[: int(rng.integers(1, 9))]
         worse = text[::-1][: int(rng.integers(1, 17))] if index % 4 == 0 else None
         task = ("head", "tail")[index % 2]
-        example = Example(
+        example = Example.one_turn(
             input=text, output=answer, task=task, rejected=worse, provenance=Provenance(source="test", index=index)
         )
         found.append(Row(f"{text}\n> ", answer, example, worse))

@@ -17,7 +17,9 @@ from loraloop.records import Example, Provenance, Row, Score
 def score(answers: list[str], start: int = 0) -> Score:
     rows = []
     for i in range(start, start + len(answers)):
-        example = Example(input=str(i), output=str(i), task=("even", "odd")[i % 2], provenance=Provenance(source="t"))
+        example = Example.one_turn(
+            input=str(i), output=str(i), task=("even", "odd")[i % 2], provenance=Provenance(source="t")
+        )
         rows.append(Row(f"prompt {i}", str(i), example))
     count = len(rows)
     measured = Measurement((1.0,) * count, (1,) * count, tuple(answers), (None,) * count)

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from loraloop.dataset.template import format_renderer
 from loraloop.model import adapters
 from loraloop.model.causal import CausalLM
 from loraloop.records import Chunk, GenerationRequest, LoadedModel, Manifest, Version
@@ -94,7 +93,7 @@ def backend(base):
     running = []
 
     def start(*preload: Version, resolve=None, **bounds: Any):
-        engine = LocalBackend(**bounds).attach(base, format_renderer, resolve)
+        engine = LocalBackend(**bounds).attach(base, resolve)
         engine.check()
         engine.start()
         running.append(engine)

@@ -18,7 +18,6 @@ import pytest
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 
-from loraloop.dataset.template import format_renderer
 from loraloop.errors import BusyError, ConfigError, LoraloopError, ModelError, RegistryError
 from loraloop.records import GenerationRequest, Version
 from loraloop.serve import run
@@ -161,7 +160,7 @@ def make(request, backend, base, versions, tmp_path) -> Any:
             made.engine = backend(**bounds)
             made.app = vllm(made.engine, base.tokenizer, {str(each.path): each for each in versions.values()})
             url = stack.enter_context(listening(made.app, tmp_path))
-            made.backend = VllmBackend(url=url).attach(None, format_renderer, resolve)
+            made.backend = VllmBackend(url=url).attach(None, resolve)
             made.backend.check()
             made.backend.start()
             stack.callback(made.backend.close)
@@ -318,7 +317,7 @@ def test_the_key_comes_from_the_environment(backend, base, tmp_path, monkeypatch
     monkeypatch.setenv("MY_KEY", "secret")
     app = vllm(backend(), base.tokenizer, {})
     with listening(app, tmp_path) as url:
-        remote = VllmBackend(url=url, key_variable="MY_KEY").attach(None, format_renderer)
+        remote = VllmBackend(url=url, key_variable="MY_KEY").attach(None)
         remote.start()
         remote.close()
     assert app.state.seen["keys"] == {"Bearer secret"}
@@ -329,7 +328,7 @@ def test_a_restarted_server(backend, base, versions, tmp_path, answer):
     engine = backend()
     app = vllm(engine, base.tokenizer, {str(each.path): each for each in versions.values()})
     with listening(app, tmp_path) as url:
-        remote = VllmBackend(url=url).attach(None, format_renderer, versions.__getitem__)
+        remote = VllmBackend(url=url).attach(None, versions.__getitem__)
         remote.start()
         before = answer(remote, [ask("ocr@1")])
         engine.unload("ocr@1")

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from loraloop.dataset.template import format_renderer
 from loraloop.model.causal import CausalLM
 from loraloop.records import GenerationRequest
 from loraloop.serve.engine.lora import AdapterStack, LoraAdapter, Update
@@ -24,7 +23,7 @@ PROMPTS = ("tally A B\nABBA\n> ", "repeat\nHTé01\n> ", "x", "Which vault?\n", "
 @pytest.fixture(scope="module")
 def shared(base, versions):
     """An engine with every adapter, for tests that only ask."""
-    engine = LocalBackend().attach(base, format_renderer)
+    engine = LocalBackend().attach(base)
     engine.start()
     for name, version in versions.items():
         engine.load(name, version)
@@ -151,7 +150,7 @@ def test_a_quantised_base_answers_in_a_batch_as_alone(make_version, said, answer
     loaded = CausalLM(name="bundled:tiny", quantization="nf4").load()
     packed = {name: value.clone() for name, value in loaded.model.state_dict().items()}
     version = make_version("ocr@1", tmp_path / "nf4", loaded=loaded, r=8, lora_alpha=16, target_modules="all-linear")
-    engine = LocalBackend().attach(loaded, format_renderer)
+    engine = LocalBackend().attach(loaded)
     engine.start()
     try:
         engine.load("ocr@1", version)

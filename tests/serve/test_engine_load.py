@@ -308,10 +308,10 @@ def test_fifty_bad_adapters_disturb_nobody(backend, versions, answer, said, tmp_
 
 @pytest.fixture(scope="module")
 def shared_engine(base, versions):
-    from loraloop.dataset.template import format_renderer
+
     from loraloop.serve.local import LocalBackend
 
-    engine = LocalBackend().attach(base, format_renderer)
+    engine = LocalBackend().attach(base)
     engine.start()
     yield engine
     engine.close()

@@ -10,7 +10,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from loraloop.dataset.template import chat_renderer, format_renderer
 from loraloop.errors import BusyError, ConfigError, ModelError
 from loraloop.records import GenerationRequest, LoadedModel
 from loraloop.serve.engine import generation
@@ -36,7 +35,7 @@ def busy(endless):
     running = []
 
     def start(**bounds):
-        engine = LocalBackend(**bounds).attach(endless, format_renderer)
+        engine = LocalBackend(**bounds).attach(endless)
         engine.start()
         running.append(engine)
         return engine
@@ -201,8 +200,8 @@ def test_prompt_and_answer_share_the_limit(backend, answer):
 def test_a_limit_above_the_positions_is_refused(base):
     """``max_length`` cannot exceed the model's positions; null means these."""
     with pytest.raises(ConfigError, match=r"serve.max_length=4096 is above the 2048 positions"):
-        LocalBackend(max_length=4096).attach(base, format_renderer).check()
-    assert LocalBackend(max_length=None).attach(base, format_renderer).limit() == 2048
+        LocalBackend(max_length=4096).attach(base).check()
+    assert LocalBackend(max_length=None).attach(base).limit() == 2048
 
 
 def test_alternatives_are_told_apart(backend, answer):
@@ -225,15 +224,15 @@ def test_a_prompt_is_rendered_as_in_training(backend, base, versions):
     """A user's message becomes the prompt of the data set's template, for the base that of the chat template."""
     engine = backend(versions["ocr@1"])
     message = {"role": "user", "content": "count\nHTHT"}
-    assert engine.render([message], "base") == chat_renderer(base.tokenizer)("count", "HTHT")
-    assert engine.render([message], "ocr@1") == format_renderer("{instruction}\n{input}\n> ")("count", "HTHT")
+    assert engine.render([message], "base") == "count\nHTHT\n> "
+    assert engine.render([message], "ocr@1") == "count\nHTHT\n> "
     turns = [{"role": "system", "content": "count"}, {"role": "user", "content": "HTHT"}]
     assert engine.render(turns, "ocr@1") == "count\nHTHT\n> "
 
 
 def test_an_adapter_can_be_loaded_before_the_start(base, versions, answer):
     """What is loaded before the engine starts answers as soon as it has started."""
-    engine = LocalBackend().attach(base, format_renderer)
+    engine = LocalBackend().attach(base)
     engine.load("ocr@1", versions["ocr@1"])
     engine.start()
     assert answer(engine, [replace(COPY, model="ocr@1")])[0].text

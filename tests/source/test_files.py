@@ -39,7 +39,7 @@ def test_columns_of_the_fields_own_names_need_no_mapping(tmp_path):
     row = {"instruction": "Say it.", "input": "a", "output": "b", "task": "echo", "rejected": "c", "other": 1}
     example = Files(path=str(jsonl(tmp_path / "a.jsonl", row))).collect(None).examples[0]
     assert (example.instruction, example.input, example.output) == ("Say it.", "a", "b")
-    assert (example.task, example.rejected, example.provenance.source) == ("echo", "c", "files")
+    assert (example.task, example.rejected.text, example.provenance.source) == ("echo", "c", "files")
 
 
 def test_a_literal_instruction_stands_in_for_a_missing_one(tmp_path):

@@ -31,7 +31,7 @@ class Own:
 
     def collect(self, ocr: Any) -> Collection:
         """Three examples."""
-        made = (Example(input=text, output="ok", provenance=Provenance(source="own")) for text in TEXTS)
+        made = (Example.one_turn(input=text, output="ok", provenance=Provenance(source="own")) for text in TEXTS)
         return Collection(tuple(made))
 
     def correct(self, example: Example, answer: str) -> bool:

@@ -234,7 +234,9 @@ def test_pairs_prefer_five_stars_to_fewer_than_three(tmp_path: Path) -> None:
     """With pairs every answer below 3 is rejected for a 5-star answer to the same task; 3 and 4 take no part."""
     for name, rating in {"a": 5, "b": 4, "c": 3, "d": 2, "e": 1}.items():
         log(tmp_path, name, user_rating=rating, answer=f"plan {name}", agent="coordinator")
-    pairs = [(one.output, one.rejected, one.provenance.session_id) for one in collect(tmp_path, pairs=True).examples]
+    pairs = [
+        (one.output, one.rejected.text, one.provenance.session_id) for one in collect(tmp_path, pairs=True).examples
+    ]
     assert pairs == [("plan a", "plan d", "d"), ("plan a", "plan e", "e")]
 
 
@@ -245,7 +247,7 @@ def test_pairs_use_every_answer_of_both_sides(tmp_path: Path) -> None:
     for name in "xy":
         log(tmp_path, name, user_rating=1, answer=name)
     log(tmp_path, "m", user_rating=3, answer="m")
-    pairs = [(one.output, one.rejected) for one in collect(tmp_path, pairs=True).examples]
+    pairs = [(one.output, one.rejected.text) for one in collect(tmp_path, pairs=True).examples]
     assert pairs == [("a", "x"), ("c", "x"), ("e", "x"), ("b", "y"), ("d", "y")]
 
 
@@ -256,7 +258,7 @@ def test_an_answer_is_never_preferred_to_itself(tmp_path: Path) -> None:
     log(tmp_path, "c", task="other", user_rating=1, answer="x")
     log(tmp_path, "d", task="other", user_rating=5, answer="y")
     collection = collect(tmp_path, pairs=True)
-    assert [(one.output, one.rejected) for one in collection.examples] == [("y", "x")]
+    assert [(one.output, one.rejected.text) for one in collection.examples] == [("y", "x")]
     assert [one.item for one in collection.quarantined] == ["bad"]
 
 

@@ -52,13 +52,19 @@ def test_plans_make_enough_pairs() -> None:
     pairs = Sessions(path=SESSIONS, pairs=True, agents=["coordinator"]).collect().examples
     assert len(pairs) >= 5
     assert len({one.origin for one in pairs}) == 5
-    assert all(one.rejected and one.rejected != one.output for one in pairs)
+    assert all(one.rejected and one.rejected.text != one.output for one in pairs)
 
 
 def test_they_are_short_enough_for_the_tiny_model() -> None:
     """Input and output together stay below 200 bytes, a byte being a token of the default model."""
     examples = [*Sessions(path=SESSIONS).collect().examples, *Sessions(path=SESSIONS, pairs=True).collect().examples]
-    assert max(len((one.input + max(one.output, one.rejected or "", key=len)).encode()) for one in examples) < 200
+    assert (
+        max(
+            len((one.input + max(one.output, one.rejected.text if one.rejected else "", key=len)).encode())
+            for one in examples
+        )
+        < 200
+    )
 
 
 @pytest.mark.parametrize(

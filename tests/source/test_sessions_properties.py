@@ -95,9 +95,9 @@ def test_chosen_and_rejected_differ_in_stars_and_words(records: list[dict[str, A
     good = {collapse(answer(one)) for one in sessions.values() if one.stars == 5}
     for one in Sessions(pairs=True).judge(sessions):
         for example in one.examples:
-            assert example.rejected == answer(sessions[one.id])
+            assert example.rejected.text == answer(sessions[one.id])
             assert (sessions[one.id].stars or 5) < 3
-            assert collapse(example.output) in good - {collapse(example.rejected or "")}
+            assert collapse(example.output) in good - {collapse(example.rejected.text)}
 
 
 @settings(max_examples=100, deadline=None)

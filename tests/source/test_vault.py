@@ -55,7 +55,7 @@ def scans(vault, collected, tmp_path):
 
 
 def example(task: str, output: str) -> Example:
-    return Example(input="", output=output, task=task, provenance=Provenance(source="vault"))
+    return Example.one_turn(input="", output=output, task=task, provenance=Provenance(source="vault"))
 
 
 def test_every_drawn_vault_gives_every_pairing(collected):

@@ -49,7 +49,7 @@ def loaded(seed=0):
 
 
 def row(prompt, completion, rejected=None):
-    example = Example(input=prompt, output=completion, provenance=Provenance(source="test"))
+    example = Example.one_turn(input=prompt, output=completion, provenance=Provenance(source="test"))
     return Row(prompt, completion, example, rejected)
 
 

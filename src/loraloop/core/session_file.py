@@ -46,6 +46,7 @@ class SessionFile(BaseModel):
         instruction: What the system was told before the task.
         iterations: Screens and tool calls; what they may hold is checked where they are trained on.
         duration: Seconds.
+        served: The messages or the text that a server was asked, where ``instruction`` and ``task`` cannot say it.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
@@ -64,6 +65,7 @@ class SessionFile(BaseModel):
     success: bool | None = None
     duration: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     created: Stamp | None = None
+    served: str | list[dict[str, JsonValue]] | None = None
     conversation: Label | None = None
     client: Label | None = None
     rollout: Label | None = None
@@ -78,10 +80,12 @@ class SessionFile(BaseModel):
         Implied stars stay in the store: ``user_rating`` is what a person gave.
         """
         rating = session.rating
+        asked = cls.model_construct(task=session.task.strip(), instruction=session.instruction or None)
         return cls.model_construct(
             agent=session.agent,
-            task=session.task,
-            instruction=session.instruction or None,
+            task=asked.task,
+            instruction=asked.instruction,
+            served=None if session.prompt == asked._prompt else session.prompt,
             user_rating=session.stars,
             feedback_comment=rating and rating.comment,
             what_went_wrong=rating and tuple(ISSUES.get(issue, issue) for issue in rating.issues),
@@ -119,9 +123,11 @@ class SessionFile(BaseModel):
         )
 
     @property
-    def _prompt(self) -> str | list[dict[str, str]]:
+    def _prompt(self) -> Any:
+        if self.served is not None:
+            return self.served
         if not self.instruction:
-            return self.task
+            return [{"role": "user", "content": self.task}]
         return [{"role": "system", "content": self.instruction}, {"role": "user", "content": self.task}]
 
     @property

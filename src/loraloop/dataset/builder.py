@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,15 +12,19 @@ from typing import TYPE_CHECKING, Annotated
 import orjson
 from pydantic import Field, field_validator, model_validator
 
+from loraloop.core.chat_templates import NAMED
 from loraloop.core.part import part
+from loraloop.core.prompt_format import placeholders
 from loraloop.dataset import exports
+from loraloop.dataset.rendering import Renderer
 from loraloop.dataset.split import hold_out, rank
-from loraloop.dataset.template import CHAT, chat_renderer, format_renderer, placeholders
-from loraloop.errors import ConfigError, DataError
+from loraloop.errors import ConfigError, DataError, ModelError
 from loraloop.records import Collection, Dataset, Example, Quarantined, Row
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+_log = logging.getLogger(__name__)
 
 
 @part
@@ -36,7 +41,7 @@ class DatasetBuilder:
     @field_validator("template")
     @classmethod
     def _known_placeholders(cls, value: str) -> str:
-        if value != CHAT:
+        if value not in NAMED:
             placeholders(value)
         return value
 
@@ -71,7 +76,7 @@ class DatasetBuilder:
         ``max_rows``, a seeded choice of that many rows stays.
 
         Raises:
-            ConfigError: ``template`` is ``chat`` and there is no tokenizer with a chat template.
+            ConfigError: ``template`` is a chat template, and there is no tokenizer or it has none.
             DataError: Fewer than ``min_rows`` rows, or fewer than two groups of them, are usable.
         """
         rows, unusable = self.render(collection.examples, tokenizer)
@@ -96,16 +101,29 @@ class DatasetBuilder:
         """Every example as the model will see it, and those that leave nothing to ask or to learn.
 
         Raises:
-            ConfigError: ``template`` is ``chat`` and there is no tokenizer with a chat template.
+            ConfigError: ``template`` is a chat template, and there is no tokenizer or it has none.
         """
-        render = chat_renderer(tokenizer) if self.template == CHAT else format_renderer(self.template)
-        rows, unusable = [], []
+        renderer = Renderer(self.template, tokenizer)
+        renderer.check()
+        rows: list[Row] = []
+        unusable: list[Quarantined] = []
+        apart = 0
         for number, example in enumerate(examples, 1):
-            prompt = render(example.instruction, example.input)
-            if reason := _fault(prompt, example):
-                unusable.append(Quarantined(f"{example.provenance.source} example {number}", reason))
+            try:
+                made = renderer.rows(example)
+                _require(made)
+            except (ModelError, ValueError) as error:
+                unusable.append(Quarantined(f"{example.provenance.source} example {number}", str(error)))
             else:
-                rows.append(Row(prompt, example.output, example, example.rejected))
+                rows += made
+                apart += len(made) > 1
+        if apart:
+            _log.warning(
+                "dataset.template=%s renders an answer otherwise once more turns follow: each answer of %d "
+                "conversations is a row of its own",
+                self.template,
+                apart,
+            )
         return rows, unusable
 
     def _capped(self, rows: list[Row]) -> list[Row]:
@@ -116,7 +134,7 @@ class DatasetBuilder:
 
 
 def fingerprint(train: Sequence[Row], validation: Sequence[Row]) -> str:
-    """SHA-256 over every row's prompt, completion, rejected answer and task, in order and by side.
+    """SHA-256 over every row's prompt, completion, rejected answer, task and earlier answers, in order and by side.
 
     Provenance is left out on purpose: the same data read from another folder is the same dataset.
     """
@@ -124,20 +142,27 @@ def fingerprint(train: Sequence[Row], validation: Sequence[Row]) -> str:
     for name, rows in (("train", train), ("validation", validation)):
         digest.update(orjson.dumps([name, len(rows)]) + b"\n")
         for row in rows:
-            digest.update(orjson.dumps([row.prompt, row.completion, row.rejected, row.example.task]) + b"\n")
+            said = [row.prompt, row.completion, row.rejected, row.example.task, *row.earlier]
+            digest.update(orjson.dumps(said) + b"\n")
     return digest.hexdigest()
 
 
-def _fault(prompt: str, example: Example) -> str:
-    if not (example.instruction + example.input).strip() or not prompt.strip():
-        return "nothing is asked: instruction and input are empty in the template"
-    if not example.output.strip():
-        return "the output is empty: there is nothing to learn"
-    try:
-        f"{prompt}{example.instruction}{example.input}{example.output}{example.rejected}{example.task}".encode()
-    except UnicodeEncodeError as error:
-        return f"half of a surrogate pair ({error.object[error.start]!r}) is not a character"
-    return ""
+def _require(rows: Sequence[Row]) -> None:
+    """Check that there is something to ask and to learn.
+
+    Raises:
+        ValueError: There is not, or a text is no Unicode.
+    """
+    for row in rows:
+        example = row.example
+        if not example.raw and not (row.prompt.strip() and any(message.text.strip() for message in example.past)):
+            raise ValueError("nothing is asked: instruction and input are empty in the template")
+        if not row.completion.strip():
+            raise ValueError("the output is empty: there is nothing to learn")
+        try:
+            f"{row.prompt}{row.completion}{row.rejected}{example.task}".encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(f"half of a surrogate pair ({error.object[error.start]!r}) is not a character") from None
 
 
 def _too_few(usable: int, needed: int, quarantined: Sequence[Quarantined]) -> str:

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from loraloop.core import atomic, tables
-from loraloop.errors import DataError
-from loraloop.records import Dataset, Example, Provenance
+import orjson
 
-_SAID = ("input", "output", "instruction", "task", "rejected", "origin")
+from loraloop.core import atomic, messages, tables
+from loraloop.errors import DataError
+from loraloop.records import Dataset, Example, Provenance, Row
+
+_SAID = ("input", "output", "instruction", "task", "origin")
 _PROVENANCE = tuple(field.name for field in fields(Provenance))
 _NUMBERS: dict[str, type[int] | type[float]] = {"seed": int, "index": int, "ocr_confidence": float}
 _ARROW = {int: "int64", float: "float64", str: "string"}
 _SIDES = ("train", "validation")
+
+_WHOLE = ("messages", "tools", "raw", "label", "rejected_message")
+"""Columns of a conversation, which no pair of input and output can hold."""
 
 # Column -> what stands in it, in the order of the file.
 _PLAIN = {
@@ -37,7 +43,7 @@ _LAYOUTS = {
 }
 
 
-def layout(path: Path) -> Mapping[str, str]:
+def layout(path: Path) -> dict[str, str]:
     """The columns of an export to ``path`` in their order, each with the name of the field that it holds.
 
     Raises:
@@ -59,7 +65,9 @@ def export(dataset: Dataset, path: Path) -> Path:
     ``.alpaca.jsonl`` and ``.alpaca.json`` with ``instruction``, ``input`` and ``output``, ``.csv`` with ``image_path``,
     ``ocr_text`` (the input) and ``flip_label`` (the output); a name without a suffix is a folder in the layout of
     ``datasets.DatasetDict.save_to_disk``. The task, the rejected answer, the split, the origin and the provenance
-    follow in columns of their own; what does not apply is null (an empty cell in CSV).
+    follow in columns of their own; what does not apply is null (an empty cell in CSV). Where an example is more than a
+    question and its answer, there are columns for the whole conversation, ``messages`` and ``tools`` in OpenAI's form:
+    as JSON values in ``.json`` and ``.jsonl``, as JSON text elsewhere.
 
     Raises:
         DataError: It cannot be written; an earlier file stays as it was. A folder is never overwritten.
@@ -68,7 +76,9 @@ def export(dataset: Dataset, path: Path) -> Path:
         columns = layout(path)
     except ValueError as error:
         raise DataError(str(error)) from None
-    rows = [_flat(row.example, side, columns) for side in _SIDES for row in getattr(dataset, side)]
+    sides = {side: _examples(getattr(dataset, side)) for side in _SIDES}
+    columns |= _more(path, itertools.chain(*sides.values()))
+    rows = [_flat(example, side, columns, path) for side, examples in sides.items() for example in examples]
     if path.suffix:
         tables.write(path, rows)
     else:
@@ -82,7 +92,9 @@ def save(examples: Iterable[Example], path: Path) -> Path:
     Raises:
         DataError: It cannot be written; an earlier file stays as it was.
     """
-    tables.write(path, [_flat(example, "", layout(path)) for example in examples])
+    kept = list(examples)
+    columns = layout(path) | _more(path, kept)
+    tables.write(path, [_flat(example, "", columns, path) for example in kept])
     return path
 
 
@@ -101,10 +113,41 @@ def load(path: Path) -> tuple[Example, ...]:
     return tuple(_example(row, names, f"{path}, row {number}") for number, row in enumerate(rows, 1))
 
 
-def _flat(example: Example, side: str, columns: Mapping[str, str]) -> dict[str, Any]:
-    values = {name: getattr(example, name) for name in _SAID} | {"split": side}
+def _examples(rows: Sequence[Row]) -> list[Example]:
+    """The examples of rows, each once: a conversation may have several rows."""
+    pairs = zip([None, *rows], rows, strict=False)
+    return [row.example for before, row in pairs if before is None or before.example is not row.example]
+
+
+def _more(path: Path, examples: Iterable[Example]) -> dict[str, str]:
+    """The columns that ``examples`` need beside the layout's."""
+    return {} if all(example.is_one_turn for example in examples) else {name: name for name in _WHOLE}
+
+
+def _flat(example: Example, side: str, columns: Mapping[str, str], path: Path) -> dict[str, Any]:
+    values: dict[str, Any] = {name: getattr(example, name) for name in _SAID} | {"split": side}
+    values["rejected"] = None if example.rejected is None else example.rejected.text
     values |= {name: getattr(example.provenance, name) for name in _PROVENANCE}
+    if "messages" in columns:
+        native = path.suffix.lower() in (".json", ".jsonl")
+        values |= {
+            name: value if native or value is None else orjson.dumps(value).decode()
+            for name, value in _conversation(example).items()
+        }
     return {column: values[field] for column, field in columns.items()}
+
+
+def _conversation(example: Example) -> dict[str, Any]:
+    """What :data:`_WHOLE` holds of an example; nothing of one that needs none of it."""
+    if example.is_one_turn:
+        return dict.fromkeys(_WHOLE)
+    return {
+        "messages": [messages.write(each) for each in example.messages],
+        "tools": [dict(tool) for tool in example.tools] or None,
+        "raw": example.raw or None,
+        "label": example.label,
+        "rejected_message": None if example.rejected is None else messages.write(example.rejected),
+    }
 
 
 def _example(row: Mapping[str, Any], names: Mapping[str, str], place: str) -> Example:
@@ -120,21 +163,51 @@ def _example(row: Mapping[str, Any], names: Mapping[str, str], place: str) -> Ex
         provenance = {field: value(field) for field in _PROVENANCE}
     except (TypeError, ValueError) as error:
         raise DataError(f"{place}: {error}") from error
-    return Example(
+    where = Provenance(**provenance | {"source": provenance["source"] or ""})
+    said = {field: value(field) for field in ("task", "rejected", "origin")}
+    try:
+        whole = {name: _parsed(row.get(name)) for name in _WHOLE}
+        if whole["messages"] is not None:
+            return _from_conversation(whole, said["task"] or "", said["origin"] or "", where)
+    except ValueError as error:
+        raise DataError(f"{place}: {error}") from error
+    return Example.one_turn(
         input=row[names["input"]],
         output=row[names["output"]],
         instruction=value("instruction") or "",
-        task=value("task") or "",
-        rejected=value("rejected"),
-        origin=value("origin") or "",
-        provenance=Provenance(**provenance | {"source": provenance["source"] or ""}),
+        task=said["task"] or "",
+        rejected=said["rejected"],
+        origin=said["origin"] or "",
+        provenance=where,
     )
 
 
-def _save_to_disk(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+def _parsed(value: Any) -> Any:
+    """A value of :data:`_WHOLE`, which is JSON text where a format holds no other."""
+    if value in ("", None):
+        return None
+    return orjson.loads(value) if isinstance(value, str) else value
+
+
+def _from_conversation(whole: Mapping[str, Any], task: str, origin: str, where: Provenance) -> Example:
+    worse = whole["rejected_message"]
+    return Example(
+        messages=messages.read_all(whole["messages"]),
+        tools=tuple(whole["tools"] or ()),
+        raw=bool(whole["raw"]),
+        rejected=None if worse is None else messages.read(worse),
+        label=whole["label"],
+        task=task,
+        origin=origin,
+        provenance=where,
+    )
+
+
+def _save_to_disk(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     import datasets
 
-    features = datasets.Features({name: datasets.Value(_ARROW[_NUMBERS.get(name, str)]) for name in _PLAIN})
+    names = list(rows[0]) if rows else list(_PLAIN)
+    features = datasets.Features({name: datasets.Value(_ARROW[_NUMBERS.get(name, str)]) for name in names})
     try:
         sides = {
             side: datasets.Dataset.from_list([dict(row) for row in rows if row["split"] == side], features=features)

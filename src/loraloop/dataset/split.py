@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import orjson
 
+from loraloop.core import messages
 from loraloop.dataset.similarity import near_duplicates, normalise
 from loraloop.errors import DataError
 from loraloop.records import Example
@@ -18,7 +19,10 @@ _MANY = 32
 
 def rank(example: Example, seed: int) -> bytes:
     """A place in an order that ``seed`` shuffles; it depends on what the example says, not on its neighbours."""
-    said = [example.task, example.instruction, example.input, example.output, example.rejected]
+    worse = None if example.rejected is None else example.rejected.text
+    said = [example.task, example.instruction, example.input, example.output, worse]
+    if not example.is_one_turn:
+        said += [orjson.dumps([messages.write(each) for each in example.messages]).decode()]
     return hashlib.blake2b(orjson.dumps(said), key=str(seed).encode(), digest_size=16).digest()
 
 

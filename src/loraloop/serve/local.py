@@ -12,7 +12,6 @@ from loraloop.core.part import part
 if TYPE_CHECKING:
     from loraloop.records import LoadedModel
     from loraloop.serve.engine.engine import Engine, Resolve
-    from loraloop.serve.engine.prompt import Renderer
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -37,14 +36,13 @@ class LocalBackend:
     max_rank: Count = 64
     deadline_seconds: Annotated[float, Field(gt=0)] = 120.0
 
-    def attach(self, loaded: LoadedModel, renderer: Renderer, resolve: Resolve | None = None) -> Engine:
+    def attach(self, loaded: LoadedModel, resolve: Resolve | None = None) -> Engine:
         """The backend on a base in memory; nobody else may run the base until it is closed.
 
         Args:
             loaded: The base.
-            renderer: How format strings become prompts.
             resolve: Fetches a version that is asked for and not in memory; without it only loaded ones answer.
         """
         from loraloop.serve.engine.engine import Engine, EngineLimits
 
-        return Engine(EngineLimits(**asdict(self)), loaded, resolve, renderer)
+        return Engine(EngineLimits(**asdict(self)), loaded, resolve)

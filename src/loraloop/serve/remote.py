@@ -15,10 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from loraloop.core.chat_templates import BUILT_IN, CHAT
+from loraloop.core.messages import read_all
+from loraloop.core.prompts import in_format
 from loraloop.core.workers import Workers
 from loraloop.errors import ArtefactError, BusyError, ConfigError, ModelError
 from loraloop.records import Chunk, GenerationRequest, Version
-from loraloop.serve.engine import prompt as prompts
+from loraloop.serve.engine.prompt import checked
 from loraloop.serve.names import BASE
 
 if TYPE_CHECKING:
@@ -41,16 +44,13 @@ class Remote:
         url: The server.
         headers: With its key.
         seconds: Time for a call that is not an answer.
-        renderer: How format strings become prompts.
         resolve: Fetches a version that is asked for and not loaded there.
     """
 
-    def __init__(
-        self, url: str, headers: Mapping[str, str], seconds: float, renderer: prompts.Renderer, resolve: Resolve | None
-    ) -> None:
+    def __init__(self, url: str, headers: Mapping[str, str], seconds: float, resolve: Resolve | None) -> None:
         import httpx2
 
-        self._renderer, self._resolve = renderer, resolve
+        self._resolve = resolve
         self._settings: dict[str, Any] = {"base_url": url, "headers": dict(headers), "timeout": seconds}
         self._seconds = seconds
         self._http = httpx2.Client(**self._settings)
@@ -142,9 +142,9 @@ class Remote:
 
     def render(self, messages: Sequence[Mapping[str, str]], model: str) -> str:
         """The prompt in the template that ``model`` was trained with; the base has the server's chat template."""
-        template = prompts.CHAT if model == BASE else self._template(model)
-        if template != prompts.CHAT:
-            return prompts.instruction(prompts.renderer_of(self._renderer, template, model), template, messages)
+        template = CHAT if model == BASE else _checked(self._template(model), model)
+        if template != CHAT:
+            return in_format(template, read_all(messages))
         body = {"model": self._base, "messages": [dict(turn) for turn in messages], "add_generation_prompt": True}
         ids: list[int] = self._post("/tokenize", body)["tokens"]
         start = len(self._start_tokens)
@@ -218,10 +218,8 @@ class Remote:
                 self._load(model, self._version(model))
 
     def _load(self, model: str, version: Version) -> None:
-        template = version.manifest.template
         try:
-            if template != prompts.CHAT:
-                prompts.renderer_of(self._renderer, template, model)
+            template = _checked(version.manifest.template, model)
             if model not in self.loaded():
                 self._post("/v1/load_lora_adapter", {"lora_name": model, "lora_path": str(version.path)})
         except (ModelError, ArtefactError):
@@ -336,3 +334,18 @@ def _message(text: str) -> str:
         return str(body.get("error", body).get("message", text))[:500]
     except (ValueError, AttributeError):
         return text[:500]
+
+
+def _checked(template: str, model: str) -> str:
+    """The template of a manifest, if the server can be asked in it.
+
+    Raises:
+        ArtefactError: It holds more than plain placeholders.
+        ModelError: It is a chat template of loraloop, which needs the tokenizer.
+    """
+    if template in BUILT_IN:
+        raise ModelError(
+            f"{model} was trained with dataset.template={template}, which a vLLM server does not render: serve=local "
+            "does"
+        )
+    return checked(template, model)

@@ -13,7 +13,6 @@ from loraloop.errors import ConfigError
 if TYPE_CHECKING:
     from loraloop.records import LoadedModel
     from loraloop.serve.engine.engine import Resolve
-    from loraloop.serve.engine.prompt import Renderer
     from loraloop.serve.remote import Remote
 
 HEALTH_SECONDS = 5.0
@@ -51,15 +50,14 @@ class VllmBackend:
                 "VLLM_ALLOW_RUNTIME_LORA_UPDATING=True, or take serve=local"
             ) from error
 
-    def attach(self, loaded: LoadedModel | None, renderer: Renderer, resolve: Resolve | None = None) -> Remote:
+    def attach(self, loaded: LoadedModel | None, resolve: Resolve | None = None) -> Remote:
         """The backend on that server.
 
         Args:
             loaded: Nothing is loaded here.
-            renderer: How format strings become prompts.
             resolve: Fetches a version that is asked for and not loaded there; without it only loaded ones answer.
         """
         from loraloop.serve.remote import Remote
 
         headers = {"authorization": f"Bearer {key}"} if (key := os.environ.get(self.key_variable)) else {}
-        return Remote(self.url.rstrip("/"), headers, self.seconds, renderer, resolve)
+        return Remote(self.url.rstrip("/"), headers, self.seconds, resolve)

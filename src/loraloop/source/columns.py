@@ -102,7 +102,7 @@ def _example(values: Mapping[str, Any], instruction: str, provenance: Provenance
         text["instruction"] = instruction
     if not (text["instruction"] + text.get("input", "")).strip():
         raise ValueError("nothing to ask: input and instruction are empty")
-    return Example(
+    return Example.one_turn(
         input=text.get("input", ""),
         output=text["output"],
         instruction=text["instruction"],

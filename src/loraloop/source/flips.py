@@ -183,7 +183,7 @@ class Flips:
     def _example(self, index: int, flips: str, output: str) -> Example:
         task = self.tasks[index % len(self.tasks)]
         run, sequence = divmod(index, self.per_run)
-        return Example(
+        return Example.one_turn(
             instruction=TASKS[task][0].format(flips=self.flips),
             input=f"Run {run + 1}, sequence {sequence + 1}." if task == "simulate" else flips,
             output=output,

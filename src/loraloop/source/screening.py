@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Literal
+
+import orjson
 
 from loraloop.core import secrets
 from loraloop.core.progress import track
 from loraloop.core.secrets import Secret
 from loraloop.protocols import Ocr, Source
-from loraloop.records import Collection, Example, Quarantined
+from loraloop.records import Collection, Example, Message, Quarantined
 
 Policy = Literal["quarantine", "mask", "warn", "keep"]
 """What becomes of an example with a secret: ``quarantine`` sets it aside, ``mask`` puts the kind in the place of the
 secret, ``warn`` keeps and counts it, ``keep`` does not look."""
-FIELDS = ("instruction", "input", "output", "rejected")
 
 _log = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ def screen(collection: Collection, policy: Policy, *, emails: bool = False) -> C
         if found and policy == "quarantine":
             aside.append(Quarantined(_name(example, number), _reason(example, found)))
         else:
-            kept.append(_masked(example, found) if policy == "mask" else example)
+            kept.append(_masked(example, emails) if found and policy == "mask" else example)
     if kinds and policy == "warn":
         told = ", ".join(f"{count} x {kind}" for kind, count in kinds.most_common())
         _log.warning(
@@ -65,19 +66,50 @@ def screen(collection: Collection, policy: Policy, *, emails: bool = False) -> C
 
 
 def _found(example: Example, emails: bool) -> dict[str, tuple[Secret, ...]]:
-    """The secrets by field; a field without one is absent."""
-    texts = {name: getattr(example, name) or "" for name in FIELDS}
-    found = {name: secrets.find(text, emails) for name, text in texts.items() if text}
+    """The secrets by the place that they are in; a place without one is absent."""
+    found = {name: secrets.find(text, emails) for name, text in _texts(example)}
     return {name: each for name, each in found.items() if each}
 
 
-def _masked(example: Example, found: Mapping[str, tuple[Secret, ...]]) -> Example:
-    masked: dict[str, Any] = {name: secrets.mask(getattr(example, name), each) for name, each in found.items()}
-    return replace(example, **masked) if masked else example
+def _texts(example: Example) -> Iterator[tuple[str, str]]:
+    """Every text of an example behind the name of its place."""
+    if example.is_one_turn:
+        yield from (("instruction", example.instruction), ("input", example.input), ("output", example.output))
+    else:
+        for number, message in enumerate(example.messages, 1):
+            yield f"message {number}", _said(message)
+    if example.rejected is not None:
+        yield "rejected", _said(example.rejected)
+
+
+def _said(message: Message) -> str:
+    """The text of a message with the arguments of its calls."""
+    return "\n".join([message.text, *(orjson.dumps(dict(call.arguments)).decode() for call in message.tool_calls)])
+
+
+def _masked(example: Example, emails: bool) -> Example:
+    worse = example.rejected and _masked_message(example.rejected, emails)
+    return replace(example, messages=tuple(_masked_message(each, emails) for each in example.messages), rejected=worse)
+
+
+def _masked_message(message: Message, emails: bool) -> Message:
+    calls = tuple(replace(call, arguments=_masked_value(dict(call.arguments), emails)) for call in message.tool_calls)
+    return replace(message, parts=_masked_value(message.parts, emails), tool_calls=calls)
+
+
+def _masked_value(value: Any, emails: bool) -> Any:
+    if isinstance(value, str):
+        return secrets.mask(value, secrets.find(value, emails))
+    if isinstance(value, Mapping):
+        return {key: _masked_value(each, emails) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_masked_value(each, emails) for each in value)
+    return value
 
 
 def _reason(example: Example, found: Mapping[str, tuple[Secret, ...]]) -> str:
-    told = (f"{secrets.describe(getattr(example, name), each)} of the {name}" for name, each in found.items())
+    texts = dict(_texts(example))
+    told = (f"{secrets.describe(texts[name], each)} of the {name}" for name, each in found.items())
     return f"holds secrets: {', '.join(told)} (source.secrets=mask masks them)"
 
 

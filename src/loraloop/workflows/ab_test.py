@@ -36,10 +36,9 @@ def answer(
     serve: LocalBackend, loaded: LoadedModel, versions: Versions, chosen: Sequence[str], rows: Sequence[Row]
 ) -> dict[str, list[TimedAnswer]]:
     """Every version's answers to the prompts of ``rows``, given one at a time by the backend that serves them."""
-    from loraloop.dataset.template import format_renderer
     from loraloop.feedback.paired_benchmark import time_answers
 
-    backend = serve.attach(loaded, format_renderer, versions.version)
+    backend = serve.attach(loaded, versions.version)
     backend.check()
     backend.start()
     try:

@@ -33,12 +33,11 @@ def attach(serve: LocalBackend | VllmBackend, model: CausalLM, versions: Version
     Raises:
         ModelError: The base cannot be loaded.
     """
-    from loraloop.dataset.template import format_renderer
     from loraloop.serve.local import LocalBackend
 
     if isinstance(serve, LocalBackend):
-        return serve.attach(model.load(), format_renderer, versions.version)
-    return serve.attach(None, format_renderer, versions.version)
+        return serve.attach(model.load(), versions.version)
+    return serve.attach(None, versions.version)
 
 
 def tick_command(overrides: Sequence[str]) -> list[str]:

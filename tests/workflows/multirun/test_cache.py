@@ -47,7 +47,7 @@ def experiment(cache: Cache | None, **config: Any) -> Experiment:
 
 def rows(count: int) -> Dataset:
     """A dataset with so many held-out rows."""
-    row = Row("", "", Example(input="", output="", provenance=Provenance(source="test")))
+    row = Row("", "", Example.one_turn(input="", output="", provenance=Provenance(source="test")))
     return Dataset(train=(), validation=(row,) * count, fingerprint=str(count))
 
 

@@ -25,7 +25,10 @@ from loraloop.workflows.retraining.training_set import Scorer, TrainingSetBuilde
 def examples(count: int, source: str) -> list[Example]:
     """Different examples of one source."""
     provenance = Provenance(source=source)
-    return [Example(input=f"{source} {number}", output=str(number), provenance=provenance) for number in range(count)]
+    return [
+        Example.one_turn(input=f"{source} {number}", output=str(number), provenance=provenance)
+        for number in range(count)
+    ]
 
 
 @given(
@@ -141,7 +144,9 @@ def test_rows_that_ask_what_a_golden_row_asks_are_told_apart():
     long = " ".join(words)
 
     def row(text: str, origin: str = "") -> Row:
-        example = Example(input=text, output="x", instruction=long, origin=origin, provenance=Provenance(source="s"))
+        example = Example.one_turn(
+            input=text, output="x", instruction=long, origin=origin, provenance=Provenance(source="s")
+        )
         return Row(f"{long}\n{text}", "x", example)
 
     golden = [row("Read the dial."), row(long), row("first", "o1")]

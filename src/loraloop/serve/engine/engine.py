@@ -9,11 +9,13 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from loraloop.core.messages import read_all
+from loraloop.core.prompts import ask
 from loraloop.core.tokens import encode_prompt
 from loraloop.core.workers import Workers
 from loraloop.errors import ArtefactError, BusyError, ConfigError, ModelError
 from loraloop.records import Base, Chunk, GenerationRequest, LoadedModel, Version
-from loraloop.serve.engine import prompt as prompts
+from loraloop.serve.engine import prompt
 from loraloop.serve.engine.adapter_cache import AdapterCache
 from loraloop.serve.engine.adapter_validation import AdapterValidator, require_agreement
 from loraloop.serve.engine.generation import Generation
@@ -50,14 +52,11 @@ class Engine:
         limits: Its bounds.
         loaded: The base; nobody else may run it while the engine does.
         resolve: Fetches a version that is asked for and not in memory; without it only loaded ones answer.
-        renderer: How format strings become prompts.
     """
 
-    def __init__(
-        self, limits: EngineLimits, loaded: LoadedModel, resolve: Resolve | None, renderer: prompts.Renderer
-    ) -> None:
+    def __init__(self, limits: EngineLimits, loaded: LoadedModel, resolve: Resolve | None) -> None:
         self._limits, self._loaded = limits, loaded
-        self._resolve, self._renderer = resolve, renderer
+        self._resolve = resolve
         self._tokenizer = loaded.tokenizer
         self._validator = AdapterValidator(loaded, limits.max_rank)
         self._cache = AdapterCache(limits.max_adapters)
@@ -66,7 +65,7 @@ class Engine:
         self._encoding = threading.Lock()
         self._counting = threading.Lock()
         self._encoders, self._loaders = Workers("tokens", 1), Workers("loading", 1)
-        self._longest = prompts.longest_token(loaded.tokenizer)
+        self._longest = prompt.longest_token(loaded.tokenizer)
         self._templates: dict[str, str] = {}
         self._admitted = self._hits = self._misses = self._loads = self._refused = 0
 
@@ -179,11 +178,10 @@ class Engine:
 
     def render(self, messages: Sequence[Mapping[str, str]], model: str) -> str:
         """The prompt in the template that ``model`` was trained with; the base has its tokenizer's chat template."""
-        template = prompts.CHAT if model == BASE else self._template(model)
-        if template == prompts.CHAT:
-            with self._encoding:
-                return prompts.chat(self._tokenizer, messages)
-        return prompts.instruction(prompts.renderer_of(self._renderer, template, model), template, messages)
+        said = read_all(messages)
+        template = None if model == BASE else prompt.checked(self._template(model), model)
+        with self._encoding:
+            return prompt.of_base(self._tokenizer, said) if template is None else ask(template, self._tokenizer, said)
 
     async def generate(self, request: GenerationRequest) -> AsyncIterator[Chunk]:
         """Generate an answer, chunk by chunk; closing the iterator frees the place at the next token.
@@ -270,9 +268,7 @@ class Engine:
 
     def _validate_and_add(self, model: str, version: Version) -> None:
         try:
-            template = version.manifest.template
-            if template != prompts.CHAT:
-                prompts.renderer_of(self._renderer, template, model)
+            template = prompt.checked(version.manifest.template, model)
             adapter = self._validator.read(model, version)
             self._scheduler.call(lambda: self._probe(adapter, version))
         except (ModelError, ArtefactError):

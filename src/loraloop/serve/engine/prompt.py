@@ -1,30 +1,18 @@
-"""A conversation as the prompt that an adapter was trained on."""
+"""What a server asks of templates and tokenizers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from loraloop.errors import ArtefactError, ModelError
+from loraloop.core import prompts
+from loraloop.core.chat_templates import CHAT, NAMED
+from loraloop.core.prompt_format import placeholders
+from loraloop.errors import ArtefactError
+from loraloop.records import Message
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-CHAT = "chat"
-Renderer = Callable[[str], Callable[[str, str], str]]
-"""Makes of a format string what turns instruction and input into a prompt."""
-
-
-def renderer_of(make: Renderer, template: str, model: str) -> Callable[[str, str], str]:
-    """The renderer of a manifest's template.
-
-    Raises:
-        ArtefactError: The template holds more than plain placeholders; what it would reach is not its own.
-    """
-    try:
-        return make(template)
-    except ValueError as error:
-        raise ArtefactError(f"{model}: the prompt template of its manifest is refused: {error}") from error
 
 
 def longest_token(tokenizer: PreTrainedTokenizerBase) -> int | None:
@@ -43,32 +31,26 @@ def longest_token(tokenizer: PreTrainedTokenizerBase) -> int | None:
     return max(map(len, tokenizer.get_vocab()))
 
 
-def chat(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Mapping[str, str]]) -> str:
+def checked(template: str, model: str) -> str:
+    """The template of a manifest.
+
+    Raises:
+        ArtefactError: It holds more than plain placeholders; what it would reach is not its own.
+    """
+    if template not in NAMED:
+        try:
+            placeholders(template)
+        except ValueError as error:
+            raise ArtefactError(f"{model}: the prompt template of its manifest is refused: {error}") from error
+    return template
+
+
+def of_base(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> str:
     """The conversation in the tokenizer's chat template; without a template, one message a line.
 
-    The template's own start-of-text token is left out where the tokenizer adds one to any text: it would come twice.
+    Raises:
+        ModelError: The template refuses the conversation.
     """
     if not tokenizer.chat_template:
-        return "".join(f"{message['content']}\n" for message in messages)
-    try:
-        text = tokenizer.apply_chat_template(
-            [dict(message) for message in messages], tokenize=False, add_generation_prompt=True
-        )
-    except Exception as error:  # templates raise what they like, such as for roles that do not alternate
-        raise ModelError(f"the model's chat template refuses the conversation: {error}") from error
-    adds_start = tokenizer("").input_ids[:1] == [tokenizer.bos_token_id]
-    return str(text).removeprefix(str(tokenizer.bos_token)) if adds_start else str(text)
-
-
-def instruction(render: Callable[[str, str], str], template: str, messages: Sequence[Mapping[str, str]]) -> str:
-    """The conversation in a format string with an instruction and an input.
-
-    System messages are the instruction and the others the input; without system messages, or where the template has
-    no input, everything is the instruction. Turns stand on lines of their own.
-    """
-    system = "\n".join(message["content"] for message in messages if message["role"] == "system")
-    said = "\n".join(message["content"] for message in messages if message["role"] != "system")
-    if system and "{input}" in template and "{instruction}" in template:
-        return render(system, said)
-    everything = "\n".join(text for text in (system, said) if text)
-    return render(everything, "") if "{instruction}" in template else render("", everything)
+        return "".join(f"{message.text}\n" for message in messages)
+    return prompts.ask(CHAT, tokenizer, messages)

@@ -15,12 +15,12 @@ from loraloop.core.part import part
 from loraloop.core.same_task import answer_key, collapse, question
 from loraloop.errors import ConfigError, DataError
 from loraloop.protocols import Ocr
-from loraloop.records import Agent, Collection, Example, Provenance, Quarantined, Session
+from loraloop.records import Agent, Collection, Example, Message, Provenance, Quarantined, Session
 from loraloop.source.screening import Policy
 from loraloop.source.sessions import database, reading
 from loraloop.source.sessions.family import Family, families, praised_by_itself, vouched
 from loraloop.source.sessions.targets import Target, lacking, targets
-from loraloop.source.sessions.text import answer, situation
+from loraloop.source.sessions.text import answer, asked
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
@@ -239,14 +239,14 @@ def _labelled(
 ) -> Labelled:
     examples = tuple(
         Example(
-            instruction=session.instruction,
-            input=situation(session),
-            output=output,
+            messages=(*past, Message("assistant", (output,))),
+            raw=isinstance(session.prompt, str) and not session.iterations,
+            rejected=None if rejected is None else Message("assistant", (rejected,)),
             task=session.agent or "session",
-            rejected=rejected,
             origin=question(session),
             provenance=Provenance(source="sessions", session_id=name),
         )
+        for past in [asked(session)]
         for output in outputs
         if output
     )

@@ -4,29 +4,37 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 from pydantic import JsonValue
 
+from loraloop.core import messages
 from loraloop.core.same_task import collapse
-from loraloop.records import Session
-from loraloop.source.sessions.calls import ToolCall, calls, steps
+from loraloop.records import Message, Session
+from loraloop.source.sessions.calls import Iteration, ToolCall, calls, steps
 
 # Bytes are tokens for a byte-level model, so a plain word goes without quotes.
 _PLAIN = re.compile(r"\w([\w .:/@%+-]*[\w.:/@%+-])?")
 _PLACEHOLDER = re.compile(r"manual review (is )?(needed|required)", re.IGNORECASE)
 
 
-def situation(session: Session) -> str:
-    """The task and, on a second line, the screens up to the first call, repeats left out.
+def asked(session: Session) -> tuple[Message, ...]:
+    """What was said before the answer, as it was served: the adapter is trained on what it will be asked with.
 
-    Later screens show what the calls did, which is not known when the answer is due. A task without screens was asked
-    of a server and keeps its lines: the adapter is trained on the prompt that it will be asked with.
+    A session with screens is asked in one question: the task and, on a second line, the screens up to the first call,
+    repeats left out. Later screens show what the calls did, which is not known when the answer is due.
     """
     recorded = steps(session)
-    if not recorded:
-        return session.task
+    if recorded:
+        question = Message("user", (_situation(session, recorded),))
+        return (Message("system", (session.instruction,)), question) if session.instruction else (question,)
+    if isinstance(session.prompt, str):
+        return (Message("user", (session.prompt,)),)
+    return messages.read_all(session.prompt)
+
+
+def _situation(session: Session, recorded: Sequence[Iteration]) -> str:
     acted = next((nth for nth, step in enumerate(recorded) if step.calls), len(recorded))
     seen = (collapse(step.screenshot_summary or "") for step in recorded[: acted + 1])
     screens = " > ".join(text for text, _ in groupby(filter(None, seen)))

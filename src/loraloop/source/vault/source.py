@@ -206,7 +206,7 @@ class Vault:
         for pairing in self.pairing:
             pair = PAIRINGS[pairing](picture, text, self.seed)
             if pair is not None:
-                example = Example(
+                example = Example.one_turn(
                     instruction=pair.instruction,
                     input=pair.input,
                     output=pair.output,

@@ -23,7 +23,8 @@ class Mistaught:
     def collect(self, ocr: Ocr | None) -> Collection:
         """Every example with the answer of the one before it."""
         found = self.source.collect(ocr).examples
-        return Collection(tuple(replace(each, output=found[at - 1].output) for at, each in enumerate(found)))
+        swapped = ((*each.past, found[at - 1].messages[-1]) for at, each in enumerate(found))
+        return Collection(tuple(replace(each, messages=said) for each, said in zip(found, swapped, strict=True)))
 
     def correct(self, example: Example, answer: str) -> bool:
         """Whether ``answer`` solves ``example`` by the rule of the source."""

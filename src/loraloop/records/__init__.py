@@ -8,6 +8,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, get_args
 
+from loraloop.records.conversation import Example as Example
+from loraloop.records.conversation import Message as Message
+from loraloop.records.conversation import Provenance as Provenance
+from loraloop.records.conversation import ToolCall as ToolCall
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -95,38 +100,6 @@ class Call:
         return made.run() if isinstance(self.stage, type) else made
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Provenance:
-    """Where an example came from; ``None`` means that the fact does not apply."""
-
-    source: str
-    seed: int | None = None
-    index: int | None = None
-    image_path: str | None = None
-    image_sha256: str | None = None
-    ocr_confidence: float | None = None
-    session_id: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Example:
-    """One instruction-tuning example.
-
-    Attributes:
-        task: Slice under which the example is scored, such as ``count``.
-        rejected: A worse answer, for preference training.
-        origin: Examples with the same non-empty origin (one image, one session task) stay on one side of the split.
-    """
-
-    input: str
-    output: str
-    instruction: str = ""
-    task: str = ""
-    rejected: str | None = None
-    origin: str = ""
-    provenance: Provenance
-
-
 @dataclass(frozen=True, slots=True)
 class Quarantined:
     """Something that could not be used, and why."""
@@ -178,12 +151,20 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """An example as the model sees it: loss falls on ``completion`` (and the end token) only."""
+    """An example as the model sees it.
+
+    Attributes:
+        prompt: What is asked, as a server would render it.
+        completion: The last turn that is learned; the end token follows it.
+        rejected: A worse completion.
+        earlier: Characters of ``prompt``, from and to, that are learned turns before the last, their ends included.
+    """
 
     prompt: str
     completion: str
     example: Example
     rejected: str | None = None
+    earlier: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,19 +1,14 @@
-"""Prompt templates: how an instruction and an input become the text that the model completes."""
+"""Format strings: how an instruction and an input become the text that the model completes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from string import Formatter
-from typing import TYPE_CHECKING
 
-from loraloop.errors import ConfigError
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+from loraloop.core.chat_templates import NAMED
 
 Render = Callable[[str, str], str]
 
-CHAT = "chat"
 PLACEHOLDERS = ("instruction", "input")
 
 
@@ -39,9 +34,7 @@ def placeholders(template: str) -> set[str]:
                 f"{written} is not one of the placeholders {known}; write {{{{ and }}}} for literal braces"
             )
     if not fields:
-        raise ValueError(
-            f"{template!r} has no placeholder: use {known}, or write {CHAT!r} for the tokenizer's chat template"
-        )
+        raise ValueError(f"{template!r} has no placeholder: use {known}, or a chat template: {', '.join(NAMED)}")
     return {name for name, _, _ in fields}
 
 
@@ -67,32 +60,6 @@ def format_renderer(template: str) -> Render:
             lines = ((line.format_map(values), names) for line, names in block)
             kept.append("\n".join(text for text, names in lines if text or not names))
         return "\n\n".join(kept)
-
-    return render
-
-
-def chat_renderer(tokenizer: PreTrainedTokenizerBase | None) -> Render:
-    """A renderer that puts instruction and input into one user message of the tokenizer's chat template.
-
-    The template's own start-of-text token is left out where the tokenizer adds one to any text: it would come twice.
-
-    Raises:
-        ConfigError: There is no tokenizer, or it has no chat template.
-    """
-    way_out = "write dataset.template='{instruction}\\n{input}\\n> ' or choose a model with a chat template"
-    if tokenizer is None:
-        raise ConfigError(f"dataset.template=chat needs a model's tokenizer and this stage has none: {way_out}")
-    if not tokenizer.chat_template:
-        raise ConfigError(
-            f"dataset.template=chat: the tokenizer of {tokenizer.name_or_path!r} has no chat template: {way_out}"
-        )
-    adds_start = tokenizer("").input_ids[:1] == [tokenizer.bos_token_id]
-    start = str(tokenizer.bos_token) if adds_start else ""
-
-    def render(instruction: str, input: str) -> str:
-        message = {"role": "user", "content": "\n".join(text for text in (instruction, input) if text)}
-        text = tokenizer.apply_chat_template([message], tokenize=False, add_generation_prompt=True)
-        return str(text).removeprefix(start)
 
     return render
 

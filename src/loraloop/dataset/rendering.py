@@ -1,0 +1,129 @@
+"""Conversations as rows: what a model is asked, what it learns to say, and where in the text that stands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from loraloop.core import prompts
+from loraloop.core.chat_templates import NAMED
+from loraloop.errors import ConfigError, ModelError
+from loraloop.records import Example, Message, Row
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_WITH_TOOLS = "write dataset.template=chatml (or plain, llama2)"
+
+
+@dataclass(frozen=True, slots=True)
+class Renderer:
+    """Renders examples by one template.
+
+    Attributes:
+        template: A format string or one of :data:`loraloop.core.chat_templates.NAMED`.
+        tokenizer: Of the base; a format string needs none.
+    """
+
+    template: str
+    tokenizer: PreTrainedTokenizerBase | None
+
+    def check(self) -> None:
+        """Check that there is what the template needs.
+
+        Raises:
+            ConfigError: There is no tokenizer, or it has no chat template.
+        """
+        if self.template not in NAMED:
+            return
+        if self.tokenizer is None:
+            raise ConfigError(
+                f"dataset.template={self.template} needs a model's tokenizer and this stage has none: write "
+                "dataset.template='{instruction}\\n{input}\\n> '"
+            )
+        try:
+            prompts.chat(self.template, self.tokenizer, [Message("user", ("a",))], ask=True)
+        except ModelError as error:
+            raise ConfigError(f"dataset.template={self.template}: {error}") from error
+
+    def rows(self, example: Example) -> list[Row]:
+        """The rows of an example: one, in which every learned turn stands.
+
+        Where a turn is rendered otherwise once more turns follow, which is so for every format string, each learned
+        turn has a row of its own, with what came before it as a server would render it.
+
+        Raises:
+            ModelError: The chat template refuses the conversation.
+            ValueError: It does not show what the conversation holds; the message says why.
+        """
+        learned = [place for place, message in enumerate(example.messages) if message.is_target]
+        if not learned:
+            raise ValueError("no turn of an assistant is learned")
+        if example.raw:
+            return [self._raw(example)]
+        if self.template in NAMED:
+            self._require_tools(example, learned[0])
+            spans = self._spans(example, learned)
+            return [self._row(example, learned[-1], spans)] if spans is not None else self._apart(example, learned)
+        if example.tools or any(message.tool_calls for message in example.messages):
+            raise ValueError(f"a format string shows neither tools nor calls: {_WITH_TOOLS}")
+        return self._apart(example, learned)
+
+    def _apart(self, example: Example, learned: Sequence[int]) -> list[Row]:
+        return [self._row(example, place) for place in learned]
+
+    def _raw(self, example: Example) -> Row:
+        worse = None if example.rejected is None else example.rejected.text
+        return Row("".join(message.text for message in example.past), example.output, example, worse)
+
+    def _row(self, example: Example, place: int, spans: tuple[tuple[int, int], ...] = ()) -> Row:
+        prompt = self._ask(example, place)
+        rejected = None
+        if example.rejected is not None and place == len(example.messages) - 1:
+            rejected = self._answer(example, place, example.rejected, prompt)
+        return Row(prompt, self._answer(example, place, example.messages[place], prompt), example, rejected, spans)
+
+    def _ask(self, example: Example, place: int) -> str:
+        """The prompt that the turn at ``place`` answers."""
+        return prompts.ask(self.template, self.tokenizer, example.messages[:place], example.tools)
+
+    def _whole(self, example: Example, messages: Sequence[Message]) -> str:
+        return prompts.chat(self.template, self.tokenizer, messages, example.tools, ask=False)
+
+    def _answer(self, example: Example, place: int, message: Message, prompt: str) -> str:
+        """What the model is to say after ``prompt``, without its end token."""
+        if self.template not in NAMED:
+            return message.text
+        rendered = self._whole(example, (*example.messages[:place], message))
+        if not rendered.startswith(prompt):
+            if message.tool_calls:
+                raise ValueError(f"dataset.template={self.template} renders a call otherwise than it asks for it")
+            return message.text
+        said = self._ended(rendered[len(prompt) :])[0]
+        if any(call.name not in said for call in message.tool_calls):
+            raise ValueError(f"dataset.template={self.template} shows no calls of tools: {_WITH_TOOLS}")
+        return message.text if said.strip() == message.text.strip() else said
+
+    def _spans(self, example: Example, learned: Sequence[int]) -> tuple[tuple[int, int], ...] | None:
+        """Where the learned turns before the last stand in its prompt; ``None`` where they are rendered otherwise."""
+        whole = self._ask(example, learned[-1])
+        spans = []
+        for place in learned[:-1]:
+            asked, said = self._ask(example, place), self._whole(example, example.messages[: place + 1])
+            if not (said.startswith(asked) and whole.startswith(said)):
+                return None
+            text, end = self._ended(said[len(asked) :])
+            spans.append((len(asked), len(asked) + len(text) + len(end)))
+        return tuple(spans)
+
+    def _ended(self, said: str) -> tuple[str, str]:
+        """A rendered turn without what stands after its end token, and that token if it has one."""
+        end = str(self.tokenizer.eos_token) if self.tokenizer is not None and self.tokenizer.eos_token else ""
+        text, found, _ = said.rpartition(end) if end else ("", "", said)
+        return (text, end) if found else (said.rstrip("\n"), "")
+
+    def _require_tools(self, example: Example, place: int) -> None:
+        without = replace(example, tools=())
+        if example.tools and self._ask(example, place) == self._ask(without, place):
+            raise ValueError(f"dataset.template={self.template} shows no tools: {_WITH_TOOLS}")
