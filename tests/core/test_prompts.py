@@ -10,7 +10,7 @@ from loraloop.core import session_file
 from loraloop.core.chat_templates import BUILT_IN, CHAT
 from loraloop.core.messages import read_all
 from loraloop.core.prompts import ask
-from loraloop.dataset.rendering import Renderer
+from loraloop.core.rendering import Renderer
 from loraloop.records import Session
 from loraloop.source.sessions import Sessions
 

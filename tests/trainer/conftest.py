@@ -48,19 +48,25 @@ def loaded(seed=0):
     return LoadedModel(llama(seed), byte_tokenizer(), base())
 
 
-def row(prompt, completion, rejected=None):
+def row(prompt, completion, rejected=None, earlier=()):
     example = Example.one_turn(input=prompt, output=completion, provenance=Provenance(source="test"))
-    return Row(prompt, completion, example, rejected)
+    return Row(prompt, completion, example, rejected, earlier)
 
 
 def rows(count, seed=0, rejected=False):
-    """Coin flips of several lengths with their counts; the rejected answer swaps them."""
+    """Coin flips of several lengths with their counts; the rejected answer swaps them.
+
+    Every fourth row is a conversation: an answer to shorter flips comes before, and is learned too.
+    """
     rng = np.random.default_rng(seed)
     made = []
-    for _ in range(count):
+    for number in range(count):
         flips = "".join(rng.choice(list("HT"), size=rng.integers(4, 24)))
         heads, tails = flips.count("H"), flips.count("T")
-        made.append(row(f"{flips}\n> ", f"{heads} heads, {tails} tails", f"{tails}, {heads + 1}" if rejected else None))
+        before = "HT\n> 1, 1<eos>" if number % 4 == 3 else ""
+        earlier = ((before.index("1"), len(before)),) if before else ()
+        worse = f"{tails}, {heads + 1}" if rejected else None
+        made.append(row(f"{before}{flips}\n> ", f"{heads} heads, {tails} tails", worse, earlier))
     return tuple(made)
 
 

@@ -6,9 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from loraloop.core.rendering import Renderer
 from loraloop.core.tokens import IGNORED
-from loraloop.errors import TrainingError
-from loraloop.trainer.encode import encode, fit_rows, row_name, warn
+from loraloop.errors import DataError, TrainingError
+from loraloop.records import Example, Message, Provenance
+from loraloop.trainer.encode import counted, encode, fit_rows, row_name, shorten, warn
 
 TEXT = st.text(max_size=12)
 
@@ -91,3 +93,63 @@ def test_an_answer_is_never_cut(kit, caplog):
 def test_no_rows_encode_to_nothing(kit):
     """An empty validation split is no error."""
     assert fitting(kit, []).rows == []
+
+
+def test_a_token_that_begins_before_a_turn_belongs_to_what_stands_before(kit, words):
+    """Where a merge straddles the beginning of an earlier turn, its token is not learned; the turn's others are."""
+    prompt = "the cat sat on the hat<e>that is"
+    begins = prompt.index("at sat")
+    row = kit.row(prompt, "the mat", earlier=((begins, prompt.index("that")),))
+    (encoded,) = encode([row], words, "assistant")
+    learned = [token for token, label in zip(encoded.input_ids, encoded.labels, strict=True) if label != IGNORED]
+    offsets = words(prompt, return_offsets_mapping=True)["offset_mapping"]
+    assert any(begin < begins < end for begin, end in offsets), "no token straddles: the test proves nothing"
+    assert "".join(words.convert_ids_to_tokens(learned)).replace("Ġ", " ") == " sat on the hat<e>the mat<e>"
+
+
+def test_an_end_token_that_is_read_as_text_is_refused(kit):
+    """A tokenizer that reads the text of its end token as other tokens would never learn to end an answer."""
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+
+    known = Tokenizer(models.WordLevel({"a": 0, "?": 1}, unk_token="?"))  # noqa: S106
+    built = PreTrainedTokenizerFast(tokenizer_object=known)
+    built._special_tokens_map["eos_token"] = "</s>"  # noqa: S105
+    with pytest.raises(DataError, match=r"is not read as the token .* no answer would learn to end"):
+        encode([kit.row("a", "a")], built)
+
+
+def conversation(exchanges):
+    """A system prompt and questions with answers."""
+    said = [Message("system", ("Count.",))]
+    for number in range(exchanges):
+        said += [Message("user", (f"question {number}",)), Message("assistant", (f"answer {number}",))]
+    return Example(messages=tuple(said), provenance=Provenance(source="test"))
+
+
+@pytest.mark.parametrize("template", ["chatml", "plain", "{instruction}\n{input}\n> "])
+def test_the_oldest_turns_make_room_and_an_answer_is_never_cut(kit, template):
+    """A long conversation loses whole turns from its beginning until it fits; the system prompt and the end stay."""
+    tokenizer = kit.loaded().tokenizer
+    renderer = Renderer(template, tokenizer)
+    rows = [renderer.rows(conversation(count))[-1] for count in (1, 8)]
+    whole = [len(each.input_ids) for each in encode(rows, tokenizer)]
+    limit = whole[0] + (whole[1] - whole[0]) // 2
+    short = shorten(rows, tokenizer, limit)
+    assert short[0] is rows[0]
+    assert len(encode(short, tokenizer)[1].input_ids) <= limit < whole[1]
+    kept = short[1].example.messages
+    assert (kept[0].text, kept[1].role, kept[-1].text) == ("Count.", "user", "answer 7")
+    assert short[1].prompt.startswith(renderer.rows(conversation(1))[0].prompt.split("question")[0])
+    one_more = Example(
+        messages=(kept[0], *conversation(8).messages[-len(kept) - 1 :]), provenance=Provenance(source="t")
+    )
+    assert len(encode(renderer.rows(one_more)[-1:], tokenizer)[0].input_ids) > limit
+    assert counted(fit_rows(short, [encode(short, tokenizer)], limit, "training"), rows).shortened == 1
+
+
+def test_a_last_exchange_that_does_not_fit_is_left_as_it_is(kit):
+    """Where the last question and answer alone are too long, the row stays whole, to be left out and counted."""
+    tokenizer = kit.loaded().tokenizer
+    rows = Renderer("chatml", tokenizer).rows(conversation(3))
+    assert shorten(rows, tokenizer, 20) == rows

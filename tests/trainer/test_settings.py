@@ -53,9 +53,14 @@ def test_the_yaml_lists_every_key_with_its_default():
 
 
 def test_dpo_is_a_variant():
-    """``dpo.yaml`` is sft with another class and ``beta``."""
+    """``dpo.yaml`` is sft with another class, ``beta`` and the last turn alone."""
     values = OmegaConf.to_container(OmegaConf.load(CONF / "dpo.yaml"))
-    assert values == {"defaults": ["sft"], "_target_": "loraloop.trainer.dpo.Dpo", "beta": Dpo().beta}
+    assert values == {
+        "defaults": ["sft"],
+        "_target_": "loraloop.trainer.dpo.Dpo",
+        "loss_on": "last",
+        "beta": Dpo().beta,
+    }
 
 
 def test_length_is_held_against_the_positions():

@@ -44,7 +44,7 @@ _LLAMA2 = (
     _SYSTEM
     + "{% for message in rest %}{% if message.role == 'assistant' %} {{ message.content or '' }}"
     + _CALLS
-    + " {{ eos_token }}{% else %}{{ bos_token }}[INST] "
+    + "{{ eos_token }}{% else %}{{ bos_token }}[INST] "
     + "{% if loop.first and (told or tools) %}<<SYS>>\n{{ told }}{% if tools %}{% if told %}{{ '\n\n' }}{% endif %}"
     + _TOOLS
     + "{% endif %}{{ '\n' }}<</SYS>>\n\n{% endif %}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
@@ -44,6 +44,35 @@ def encode_rows(tokenizer: PreTrainedTokenizerBase, rows: Sequence[tuple[str, st
     wholes: list[list[int]] = tokenizer(texts)["input_ids"]
     prompts: list[list[int]] = tokenizer([prompt for prompt, _ in rows])["input_ids"]
     return [(whole, _common(prompt, whole)) for prompt, whole in zip(prompts, wholes, strict=True)]
+
+
+def within(
+    tokenizer: PreTrainedTokenizerBase, text: str, spans: Sequence[tuple[int, int]]
+) -> Iterator[tuple[int, int]]:
+    """Which tokens of ``text`` begin within each span of its characters: from and to, in the spans' order.
+
+    A token that begins before a span and ends in it belongs to what stands before: it is known when the span is due.
+
+    Args:
+        tokenizer: A fast one, which tells where its tokens stand.
+        text: With ``spans`` in it.
+        spans: From and to, ascending, without overlaps.
+
+    Raises:
+        DataError: The tokenizer does not tell where its tokens stand.
+    """
+    if not tokenizer.is_fast:
+        raise DataError(
+            f"the tokenizer of {tokenizer.name_or_path!r} does not tell where its tokens stand, so only the last turn "
+            "of a conversation can be learned: write trainer.loss_on=last"
+        )
+    offsets = tokenizer(text, return_offsets_mapping=True)["offset_mapping"]
+    # A start token that the tokenizer adds covers no character.
+    begins = [begin if end > begin else -1 for begin, end in offsets]
+    for start, stop in spans:
+        inside = [place for place, begin in enumerate(begins) if start <= begin < stop]
+        if inside:
+            yield inside[0], inside[-1] + 1
 
 
 def _common(prompt: list[int], whole: list[int]) -> int:

@@ -15,8 +15,8 @@ from pydantic import Field, field_validator, model_validator
 from loraloop.core.chat_templates import NAMED
 from loraloop.core.part import part
 from loraloop.core.prompt_format import placeholders
+from loraloop.core.rendering import Renderer
 from loraloop.dataset import exports
-from loraloop.dataset.rendering import Renderer
 from loraloop.dataset.split import hold_out, rank
 from loraloop.errors import ConfigError, DataError, ModelError
 from loraloop.records import Collection, Dataset, Example, Quarantined, Row

@@ -114,9 +114,14 @@ def load(path: Path) -> tuple[Example, ...]:
 
 
 def _examples(rows: Sequence[Row]) -> list[Example]:
-    """The examples of rows, each once: a conversation may have several rows."""
-    pairs = zip([None, *rows], rows, strict=False)
-    return [row.example for before, row in pairs if before is None or before.example is not row.example]
+    """The examples of rows, without those whose conversation goes on in the next row."""
+    pairs = zip(rows, [*rows[1:], None], strict=True)
+    return [row.example for row, after in pairs if after is None or not _goes_on(row.example, after.example)]
+
+
+def _goes_on(example: Example, after: Example) -> bool:
+    said = example.messages
+    return len(said) < len(after.messages) and example.origin == after.origin and after.messages[: len(said)] == said
 
 
 def _more(path: Path, examples: Iterable[Example]) -> dict[str, str]:

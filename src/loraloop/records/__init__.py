@@ -158,6 +158,7 @@ class Row:
         completion: The last turn that is learned; the end token follows it.
         rejected: A worse completion.
         earlier: Characters of ``prompt``, from and to, that are learned turns before the last, their ends included.
+        template: By which it was rendered.
     """
 
     prompt: str
@@ -165,6 +166,7 @@ class Row:
     example: Example
     rejected: str | None = None
     earlier: tuple[tuple[int, int], ...] = ()
+    template: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,11 +237,13 @@ class Fitting:
         rows: In their order.
         sides: The rows' tokens; preference training has a second list, those with the rejected answers.
         left_out: The other rows, and why.
+        shortened: How many of ``rows`` lack the oldest turns of their conversation.
     """
 
     rows: list[Row]
     sides: tuple[list[Encoded], ...]
     left_out: tuple[Quarantined, ...]
+    shortened: int = 0
 
     def lengths(self) -> list[int]:
         """Tokens that the model sees of each row, of all its sides."""

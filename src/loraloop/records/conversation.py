@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 Speaker = Literal["system", "user", "assistant", "tool"]
@@ -134,6 +134,12 @@ class Example:
             and not (self.tools or self.raw or self.label is not None)
             and not any(message.tool_calls for message in (*self.messages, *filter(None, [self.rejected])))
         )
+
+    def until(self, place: int) -> Example:
+        """The conversation up to the turn at ``place``."""
+        if place == len(self.messages) - 1:
+            return self
+        return replace(self, messages=self.messages[: place + 1], rejected=None)
 
     @property
     def past(self) -> tuple[Message, ...]:

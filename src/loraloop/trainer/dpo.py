@@ -13,9 +13,9 @@ from loraloop.errors import ConfigError, DataError
 from loraloop.records import Dataset, Estimate, Fitting, LoadedModel, Quarantined, Row, Training
 from loraloop.trainer import estimate, fit
 from loraloop.trainer.choices import choose
-from loraloop.trainer.encode import encode, fit_rows, row_name, warn
+from loraloop.trainer.encode import counted, encode, fit_rows, row_name, shorten, warn
 from loraloop.trainer.loop import guarded
-from loraloop.trainer.settings import Settings
+from loraloop.trainer.settings import LossOn, Settings
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -32,6 +32,7 @@ class Dpo(Settings):
         beta: How strongly the adapter is held to the reference.
     """
 
+    loss_on: LossOn = "last"
     beta: Annotated[float, Field(gt=0)] = 0.1
 
     @model_validator(mode="after")
@@ -40,20 +41,29 @@ class Dpo(Settings):
             raise ValueError("packing=true is not available for preference pairs: use packing=auto")
         return self
 
+    @model_validator(mode="after")
+    def _compares_the_last(self) -> Dpo:
+        if self.loss_on != "last":
+            raise ValueError(
+                f"loss_on={self.loss_on} is not available: pairs differ in the last turn, write loss_on=last"
+            )
+        return self
+
     def fitting(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, name: str) -> Fitting:
         """Pairs with their better and their worse answer as the model will see them.
 
         Left out are rows without a rejected answer, with one that equals the answer, or with one that is too long.
         """
         unpaired = [(row, _no_pair(row)) for row in rows]
-        pairs = [row for row, reason in unpaired if not reason]
+        given = [row for row, reason in unpaired if not reason]
+        pairs = shorten(given, tokenizer, self.max_length) if self.too_long == "oldest_turns" else given
         sides = [
-            encode(pairs, tokenizer),
-            encode([replace(row, completion=row.rejected or "") for row in pairs], tokenizer),
+            encode(pairs, tokenizer, self.loss_on),
+            encode([replace(row, completion=row.rejected or "") for row in pairs], tokenizer, self.loss_on),
         ]
         fitting = fit_rows(pairs, sides, self.max_length, name)
         left_out = tuple(Quarantined(row_name(row), reason) for row, reason in unpaired if reason)
-        return replace(fitting, left_out=left_out + fitting.left_out)
+        return counted(replace(fitting, left_out=left_out + fitting.left_out), given)
 
     def check_lora(self, lora: Lora) -> None:
         """Refuse an adapter that changes the base, which is the reference.

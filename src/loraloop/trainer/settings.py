@@ -14,6 +14,7 @@ from loraloop.errors import ConfigError
 if TYPE_CHECKING:
     from loraloop.protocols import Lora
 
+LossOn = Literal["assistant", "last", "all"]
 Auto = bool | Literal["auto"]
 Count = Annotated[int, Field(ge=1)]
 WITHOUT_EFFECT = frozenset({"eval_steps", "save_steps", "log_steps", "keep_checkpoints", "cost_per_hour"})
@@ -33,7 +34,10 @@ class Settings:
         schedule: How the learning rate falls after the warm-up.
         weight_decay: AdamW's decoupled weight decay.
         max_grad_norm: Gradients are scaled down to this norm; 0 leaves them.
-        max_length: Tokens per row; longer rows are left out, because an answer is never cut.
+        loss_on: What is learned: every turn of the ``assistant``, its ``last`` one, or ``all`` tokens, the user's too.
+        max_length: Tokens per row; an answer is never cut.
+        too_long: What becomes of longer rows: ``drop`` leaves them out, ``oldest_turns`` leaves out as many of a
+            conversation's oldest turns as needed, those of the system excepted.
         packing: Several rows in one sequence of ``max_length``, which then counts as a row of a step: other batches,
             fewer steps. ``auto`` is false, because it may not change what is learned.
         bf16: Autocast to bfloat16; ``auto`` where it is faster.
@@ -56,7 +60,9 @@ class Settings:
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     max_grad_norm: Annotated[float, Field(ge=0)] = 1.0
+    loss_on: LossOn = "assistant"
     max_length: Annotated[int, Field(ge=8)] = 512
+    too_long: Literal["drop", "oldest_turns"] = "drop"
     packing: Auto = "auto"
     bf16: Auto = "auto"
     gradient_checkpointing: Auto = "auto"

@@ -1,4 +1,4 @@
-"""Supervised fine-tuning of a LoRA with TRL's SFTTrainer: the loss falls on the completion only."""
+"""Supervised fine-tuning of a LoRA with TRL's SFTTrainer: the loss falls on what the assistant says."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from loraloop.errors import ConfigError
 from loraloop.records import Dataset, Encoded, Estimate, Fitting, LoadedModel, Row, Training
 from loraloop.trainer import estimate, fit
 from loraloop.trainer.choices import choose, isolating_attention
-from loraloop.trainer.encode import by_length, encode, fit_rows, warn
+from loraloop.trainer.encode import by_length, counted, encode, fit_rows, shorten, warn
 from loraloop.trainer.loop import sft_trainer
 from loraloop.trainer.settings import Settings
 
@@ -41,7 +41,9 @@ class Sft(Settings):
 
     def fitting(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, name: str) -> Fitting:
         """The rows as the model will see them, with their labels; those that are too long are left out."""
-        return fit_rows(rows, [encode(rows, tokenizer)], self.max_length, name)
+        taken = shorten(rows, tokenizer, self.max_length) if self.too_long == "oldest_turns" else rows
+        fitting = fit_rows(taken, [encode(taken, tokenizer, self.loss_on)], self.max_length, name)
+        return counted(fitting, rows)
 
     def estimate(self, loaded: LoadedModel, lora: Lora, data: Dataset) -> Estimate:
         """What :meth:`train` would take, from the shapes of ``loaded.model``, which may be on the meta device."""

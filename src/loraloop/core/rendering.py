@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from loraloop.core import prompts
-from loraloop.core.chat_templates import NAMED
+from loraloop.core.chat_templates import CHAT, NAMED
 from loraloop.errors import ConfigError, ModelError
 from loraloop.records import Example, Message, Row
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+MOST_TURNS = 1000
+"""Each learned turn is rendered with all that came before it, which takes the square of the turns."""
 _WITH_TOOLS = "write dataset.template=chatml (or plain, llama2)"
 
 
@@ -50,8 +53,9 @@ class Renderer:
     def rows(self, example: Example) -> list[Row]:
         """The rows of an example: one, in which every learned turn stands.
 
-        Where a turn is rendered otherwise once more turns follow, which is so for every format string, each learned
-        turn has a row of its own, with what came before it as a server would render it.
+        Where a turn is rendered otherwise once more turns follow, or without an end token, as by every format string,
+        each learned turn has a row of its own, with what came before it as a server would render it; its example ends
+        there.
 
         Raises:
             ModelError: The chat template refuses the conversation.
@@ -60,6 +64,8 @@ class Renderer:
         learned = [place for place, message in enumerate(example.messages) if message.is_target]
         if not learned:
             raise ValueError("no turn of an assistant is learned")
+        if len(example.messages) > MOST_TURNS:
+            raise ValueError(f"{len(example.messages)} turns are more than {MOST_TURNS}: split the conversation")
         if example.raw:
             return [self._raw(example)]
         if self.template in NAMED:
@@ -71,6 +77,10 @@ class Renderer:
         return self._apart(example, learned)
 
     def _apart(self, example: Example, learned: Sequence[int]) -> list[Row]:
+        if len(learned) > 1 and not example.origin:
+            # Rows of one conversation must not stand on both sides of a split.
+            said = repr((example.messages, example.tools)).encode("utf-8", "surrogatepass")
+            example = replace(example, origin=hashlib.sha256(said).hexdigest())
         return [self._row(example, place) for place in learned]
 
     def _raw(self, example: Example) -> Row:
@@ -82,7 +92,8 @@ class Renderer:
         rejected = None
         if example.rejected is not None and place == len(example.messages) - 1:
             rejected = self._answer(example, place, example.rejected, prompt)
-        return Row(prompt, self._answer(example, place, example.messages[place], prompt), example, rejected, spans)
+        answer = self._answer(example, place, example.messages[place], prompt)
+        return Row(prompt, answer, example.until(place), rejected, spans, self.template)
 
     def _ask(self, example: Example, place: int) -> str:
         """The prompt that the turn at ``place`` answers."""
@@ -103,10 +114,15 @@ class Renderer:
         said = self._ended(rendered[len(prompt) :])[0]
         if any(call.name not in said for call in message.tool_calls):
             raise ValueError(f"dataset.template={self.template} shows no calls of tools: {_WITH_TOOLS}")
-        return message.text if said.strip() == message.text.strip() else said
+        # Templates trim what they are given; the text itself is what answers are compared with.
+        return message.text if self.template == CHAT and said.strip() == message.text.strip() else said
 
     def _spans(self, example: Example, learned: Sequence[int]) -> tuple[tuple[int, int], ...] | None:
-        """Where the learned turns before the last stand in its prompt; ``None`` where they are rendered otherwise."""
+        """Where the learned turns before the last stand in its prompt.
+
+        ``None`` where they are rendered otherwise there, or without the tokenizer's end token: a model that learns them
+        so would not learn to stop.
+        """
         whole = self._ask(example, learned[-1])
         spans = []
         for place in learned[:-1]:
@@ -114,14 +130,26 @@ class Renderer:
             if not (said.startswith(asked) and whole.startswith(said)):
                 return None
             text, end = self._ended(said[len(asked) :])
+            if not end or end != self._end:
+                return None
             spans.append((len(asked), len(asked) + len(text) + len(end)))
         return tuple(spans)
 
     def _ended(self, said: str) -> tuple[str, str]:
         """A rendered turn without what stands after its end token, and that token if it has one."""
-        end = str(self.tokenizer.eos_token) if self.tokenizer is not None and self.tokenizer.eos_token else ""
+        end = self._end
         text, found, _ = said.rpartition(end) if end else ("", "", said)
-        return (text, end) if found else (said.rstrip("\n"), "")
+        if found:
+            return text, end
+        said = said.rstrip("\n")
+        special = (str(token) for token in getattr(self.tokenizer, "all_special_tokens", ()))
+        end = max((token for token in special if said.endswith(token)), key=len, default="")
+        return said.removesuffix(end), end
+
+    @property
+    def _end(self) -> str:
+        """The text of the tokenizer's end token; empty without one."""
+        return str(getattr(self.tokenizer, "eos_token", None) or "")
 
     def _require_tools(self, example: Example, place: int) -> None:
         without = replace(example, tools=())
