@@ -11,9 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from loraloop.core import tables
+from loraloop.core.rendering import Renderer
 from loraloop.dataset.exports import export, load
 from loraloop.errors import DataError
-from loraloop.records import Dataset, Example, Provenance, Row
+from loraloop.records import Dataset, Example, Message, Provenance, Row, ToolCall
 
 NAMES = ["d.jsonl", "d.json", "d.alpaca.jsonl", "d.alpaca.json", "d.csv", "d.parquet", "d.toon", "folder"]
 
@@ -74,6 +75,48 @@ def test_every_format_returns_the_examples(tmp_path_factory, name, train, valida
     """What is exported, hostile text and provenance included, is what is loaded, the training side first."""
     path = export(dataset(train, validation), tmp_path_factory.mktemp("export") / name)
     assert load(path) == (*train, *validation)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_format_returns_conversations(tmp_path, name):
+    """Messages, calls, tools, labels, raw texts and a rejected call survive every format, beside plain examples."""
+    look = ToolCall("look", {"at": [1, "é"], "deep": {"n": None}}, "c1")
+    where = Provenance(source="test", index=3)
+    made = [
+        Example(
+            messages=(
+                Message("system", ("Be kind.",)),
+                Message("user", ("a", "b")),
+                Message("assistant", (), (look,), learned=False),
+                Message("tool", ("{}",), tool_call_id="c1", name="look"),
+                Message("assistant", ("done",)),
+            ),
+            tools=({"type": "function", "function": {"name": "look"}},),
+            rejected=Message("assistant", (), (look,)),
+            label=False,
+            task="t",
+            origin="o",
+            provenance=where,
+        ),
+        Example(messages=(Message("user", ("x> ",)), Message("assistant", ("y",))), raw=True, provenance=where),
+    ]
+    path = export(dataset([made[0], full(1)], [made[1]]), tmp_path / name)
+    assert load(path) == (made[0], full(1), made[1])
+
+
+def test_a_conversation_of_several_rows_is_written_once(tmp_path):
+    """Rows that end at earlier answers of one conversation are left out: the whole of it holds them."""
+    said = (
+        Message("user", ("a",)),
+        Message("assistant", ("b",)),
+        Message("user", ("c",)),
+        Message("assistant", ("d",)),
+    )
+    whole = Example(messages=said, provenance=Provenance(source="test"))
+    rows = Renderer("{input}\n", None).rows(whole)
+    assert len(rows) == 2
+    path = export(Dataset(train=tuple(rows), validation=(), fingerprint=""), tmp_path / "d.jsonl")
+    assert [example.messages for example in load(path)] == [said]
 
 
 @pytest.mark.parametrize("name", NAMES)

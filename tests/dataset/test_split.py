@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from loraloop.core.rendering import Renderer
 from loraloop.dataset.similarity import normalise
 from loraloop.dataset.split import group, hold_out
 from loraloop.errors import DataError
-from loraloop.records import Example, Provenance
+from loraloop.records import Example, Message, Provenance
 
 PARAGRAPH = (
     "The quick brown fox jumps over the lazy dog while seven wizards quietly mix bright potions "
@@ -164,3 +165,21 @@ def test_one_group_cannot_be_split():
     rows = [example("same"), example("Same."), example("same", output="y")]
     with pytest.raises(DataError, match="3 examples form 1 group of near-identical inputs"):
         hold_out(rows, 0.2, 0)
+
+
+def test_a_conversation_and_its_near_copies_stay_on_one_side():
+    """Conversations that differ in a word, and the rows that one conversation becomes, are held out together."""
+
+    def chat(number: int, word: str) -> Example:
+        said = [f"{PARAGRAPH} {number * 'again and '}", "yes", f"And the {word}?", f"the {word} {number}"]
+        turns = (Message(("user", "assistant")[place % 2], (text,)) for place, text in enumerate(said))
+        return Example(messages=tuple(turns), provenance=Provenance(source="test", index=number))
+
+    alike = [chat(0, word) for word in ("witch", "wizard", "dragon")]
+    assert [len(each) for each in group(alike)] == [3]
+    renderer = Renderer("{instruction}\n{input}\n> ", None)
+    distinct = [example(f"row {number}") for number in range(20)]
+    rows = [row for each in (chat(0, "witch"), *distinct) for row in renderer.rows(each)]
+    held = hold_out([row.example for row in rows], 0.5, 0)
+    assert len(rows) == 22
+    assert (0 in held) == (1 in held)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from loraloop.errors import DataError
-from loraloop.records import Collection, Example, Provenance
+from loraloop.records import Collection, Example, Message, Provenance, ToolCall
 from loraloop.source import screening
 from loraloop.source.files import Files
 from loraloop.source.flips import Flips
@@ -129,3 +129,21 @@ def test_nothing_left_is_an_error_of_the_dataset(tmp_path):
     path.write_text("".join(json.dumps({"input": f"{number} {TEXTS[0]}", "output": "x"}) + "\n" for number in range(6)))
     with pytest.raises(DataError, match="6 were set aside: 6 x holds secrets: password"):
         DatasetBuilder().build(screening.collect(Files(path=str(path), secrets="quarantine"), None))
+
+
+def test_secrets_of_every_turn_are_found_and_masked():
+    """A secret in an earlier turn, a call's argument or a rejected turn is found by its place, and masked there."""
+    asked = Message("user", (f"log in, password: {SECRET}",))
+    call = Message("assistant", (), (ToolCall("type", {"text": [f"password: {SECRET}"], "at": 3}),))
+    made = Example(
+        messages=(asked, call, Message("tool", ("ok",)), Message("assistant", ("done",))),
+        rejected=Message("assistant", (f"password: {SECRET}",)),
+        provenance=Provenance(source="own"),
+    )
+    (aside,) = screening.screen(Collection((made,)), "quarantine").quarantined
+    assert all(f"of the {place}" in aside.reason for place in ("message 1", "message 2", "rejected"))
+    assert SECRET not in aside.reason
+    (masked,) = screening.screen(Collection((made,)), "mask").examples
+    assert SECRET not in repr(masked)
+    assert masked.messages[1].tool_calls[0].arguments["at"] == 3
+    assert masked.messages[2:] == made.messages[2:]

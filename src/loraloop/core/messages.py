@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
-
-import orjson
 
 from loraloop.core.tables_json import loads
 from loraloop.records import Message, ToolCall
@@ -57,7 +56,7 @@ def read_all(data: Any) -> tuple[Message, ...]:
 
 def write(message: Message) -> dict[str, Any]:
     """The JSON of a message; :func:`read` reads it back."""
-    said: dict[str, Any] = {"role": message.role, "content": message.text}
+    said: dict[str, Any] = {"role": message.role, "content": message.text if message.parts else None}
     if len(message.parts) > 1:
         said["content"] = [{"type": "text", "text": part} for part in message.parts]
     if message.tool_calls:
@@ -91,7 +90,7 @@ def for_template(message: Message) -> dict[str, Any]:
 
 
 def _written(call: ToolCall) -> dict[str, Any]:
-    arguments = orjson.dumps(dict(call.arguments)).decode()
+    arguments = json.dumps(dict(call.arguments), ensure_ascii=False)  # of any size, which orjson does not write
     return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": arguments}}
 
 

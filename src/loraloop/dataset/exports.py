@@ -77,7 +77,7 @@ def export(dataset: Dataset, path: Path) -> Path:
     except ValueError as error:
         raise DataError(str(error)) from None
     sides = {side: _examples(getattr(dataset, side)) for side in _SIDES}
-    columns |= _more(path, itertools.chain(*sides.values()))
+    columns = columns | _more(path, itertools.chain(*sides.values()))
     rows = [_flat(example, side, columns, path) for side, examples in sides.items() for example in examples]
     if path.suffix:
         tables.write(path, rows)
@@ -115,7 +115,7 @@ def load(path: Path) -> tuple[Example, ...]:
 
 def _examples(rows: Sequence[Row]) -> list[Example]:
     """The examples of rows, without those whose conversation goes on in the next row."""
-    pairs = zip(rows, [*rows[1:], None], strict=True)
+    pairs = zip(rows, [*rows[1:], None], strict=False)
     return [row.example for row, after in pairs if after is None or not _goes_on(row.example, after.example)]
 
 

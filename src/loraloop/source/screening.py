@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Literal
-
-import orjson
 
 from loraloop.core import secrets
 from loraloop.core.progress import track
@@ -84,7 +83,9 @@ def _texts(example: Example) -> Iterator[tuple[str, str]]:
 
 def _said(message: Message) -> str:
     """The text of a message with the arguments of its calls."""
-    return "\n".join([message.text, *(orjson.dumps(dict(call.arguments)).decode() for call in message.tool_calls)])
+    return "\n".join(
+        [message.text, *(json.dumps(dict(call.arguments), ensure_ascii=False) for call in message.tool_calls)]
+    )
 
 
 def _masked(example: Example, emails: bool) -> Example:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from loraloop.core import console
@@ -47,11 +48,15 @@ def _show(name: str, row: Encoded, tokenizer: PreTrainedTokenizerBase) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    learned = sum(label != IGNORED for label in row.labels)
-    prompt = len(row.input_ids) - learned
-    text = Text(str(tokenizer.decode(row.input_ids[:prompt])).replace("\n", "\\n"), style="dim")
-    text.append(" | ", style="dim")
-    text.append(str(tokenizer.decode(row.input_ids[prompt:])).replace("\n", "\\n"), style="bold green")
+    told = f"{row.scored} (between the bars)"
+    if IGNORED not in row.labels[-row.scored :]:
+        told = f"the last {row.scored} (after the bar)"
+    text = Text()
+    for learned, run in groupby(zip(row.input_ids, row.labels, strict=True), lambda each: each[1] != IGNORED):
+        said = str(tokenizer.decode([token for token, _ in run])).replace("\n", "\\n")
+        if text:
+            text.append(" | ", style="dim")
+        text.append(said, style="bold green" if learned else "dim")
     out = Console(highlight=False)
-    out.print(f"{name}: {len(row.input_ids)} tokens, loss on the last {learned} (after the bar)")
+    out.print(f"{name}: {len(row.input_ids)} tokens, loss on {told}")
     out.print(text)
