@@ -44,7 +44,7 @@ def _show(store: Store, proposal: Proposal, place: str) -> None:
             "answered": printable(session.answer or ""),
             "by": session.answered or "?",
             "stars": f"{rating.stars} {printable(rating.comment)}" if rating else "-",
-            "issues": ", ".join(map(printable, rating.issues)) if rating else "-",
+            "issues": ", ".join(printable(store.issues.get(each, each)) for each in rating.issues) if rating else "-",
             f"correction ({proposal.source})": printable(proposal.text),
         },
     )

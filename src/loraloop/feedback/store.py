@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,6 +15,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
 from loraloop.core.durations import stamp
+from loraloop.core.session_file import ISSUES
 from loraloop.core.session_rows import select
 from loraloop.errors import DataError, StoreError
 from loraloop.feedback.database import Database
@@ -73,14 +74,21 @@ class Store:
     Args:
         database: Where.
         links: Makes the rating links.
+        issues: What a rating may say went wrong: the label of each word.
         reviewed: Whether a correction that a user wrote waits for review before anything is trained on it.
         on_rating: Called after every rating that was kept.
     """
 
     def __init__(
-        self, database: Database, links: Links, *, reviewed: bool = True, on_rating: OnRating | None = None
+        self,
+        database: Database,
+        links: Links,
+        *,
+        issues: Mapping[str, str] = ISSUES,
+        reviewed: bool = True,
+        on_rating: OnRating | None = None,
     ) -> None:
-        self.database, self.links = database, links
+        self.database, self.links, self.issues = database, links, issues
         self.reviewed, self._on_rating = reviewed, on_rating
         self._writer = Writer(database)
 

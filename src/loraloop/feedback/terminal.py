@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from loraloop.core.session_file import ISSUES
-from loraloop.core.suggest import nearest
 from loraloop.errors import ConfigError
+from loraloop.feedback.issues import unknown
 from loraloop.feedback.ratings import LONGEST_COMMENT, LONGEST_CORRECTION, clean
 from loraloop.feedback.store import Store
 from loraloop.records import Rating, Session
@@ -21,8 +20,17 @@ SHOWN = 2_000
 """Characters of an answer that are shown before it is rated."""
 
 
-def checked(rating: object, comment: str | None, issues: Sequence[str] | None, correction: str | None) -> Rating:
+def checked(
+    rating: object, comment: str | None, issues: Sequence[str] | None, correction: str | None, known: Mapping[str, str]
+) -> Rating:
     """The rating that was given on the command line.
+
+    Args:
+        rating: Stars.
+        comment: In the rater's words.
+        issues: Words of what went wrong.
+        correction: The right answer.
+        known: The issues that there are.
 
     Raises:
         ConfigError: With every problem: stars outside 1 to 5, an unknown issue, a text that is too long.
@@ -31,11 +39,7 @@ def checked(rating: object, comment: str | None, issues: Sequence[str] | None, c
     if isinstance(rating, bool) or not isinstance(rating, int) or not 1 <= rating <= 5:
         problems.append(f"rating={rating}: give 1, 2, 3, 4 or 5 stars")
     wanted = [issues] if isinstance(issues, str) else list(issues or ())
-    for issue in wanted:
-        if issue not in ISSUES:
-            problems.append(
-                f"issues={issue}: no such issue{nearest(str(issue), ISSUES)}; there are {', '.join(ISSUES)}"
-            )
+    problems += [f"issues={issue}: {unknown(issue, known)}" for issue in wanted if issue not in known]
     texts = {"comment": (clean(str(comment or "")), LONGEST_COMMENT)}
     texts["correction"] = (clean(str(correction or "")), LONGEST_CORRECTION)
     for name, (text, most) in texts.items():
@@ -51,7 +55,7 @@ def checked(rating: object, comment: str | None, issues: Sequence[str] | None, c
     )
 
 
-def ask(session: Session) -> Rating:
+def ask(session: Session, known: Mapping[str, str]) -> Rating:
     """Show a session and ask for its rating.
 
     Raises:
@@ -64,14 +68,22 @@ def ask(session: Session) -> Rating:
     for role, text in [*session.turns, (session.answered or "answer", session.answer or "(empty)")]:
         print(f"{role}:\n{printable(text)[:SHOWN]}\n")
     stars = IntPrompt.ask("stars", choices=["1", "2", "3", "4", "5"])
-    for number, label in enumerate(ISSUES.values(), 1):
-        print(f"  {number} {label}")
-    said = Prompt.ask("what went wrong, such as 1,3", default="nothing")
-    words = list(ISSUES)
-    issues = [words[int(each) - 1] for each in said.replace(",", " ").split() if each in set("12345")]
+    issues = _ask_issues(known)
     comment = Prompt.ask("comment", default="", show_default=False)
     correction = Prompt.ask("the right answer", default="", show_default=False)
-    return checked(stars, comment, issues, correction)
+    return checked(stars, comment, issues, correction, known)
+
+
+def _ask_issues(known: Mapping[str, str]) -> list[str]:
+    from rich.prompt import Prompt
+
+    if not known:
+        return []
+    words = {str(number): word for number, word in enumerate(known, 1)}
+    for number, word in words.items():
+        print(f"  {number} {printable(known[word])}")
+    said = Prompt.ask("what went wrong, such as 1,3", default="nothing")
+    return [words[each] for each in said.replace(",", " ").split() if each in words]
 
 
 def printable(text: str) -> str:

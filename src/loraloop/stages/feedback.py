@@ -42,12 +42,12 @@ def feedback(
     if load is None and export is None and session is None:
         terminal.print_latest(feedback.existing())
     if session is not None:
-        given = None if rating is None else terminal.checked(rating, comment, issues, correction)
+        given = None if rating is None else terminal.checked(rating, comment, issues, correction, feedback.issues)
         store = feedback.existing()
         logged = store.session(str(session))
         if logged.rating is not None:
             raise RatedError(logged.id)
-        store.rate(logged.id, given or terminal.ask(logged))
+        store.rate(logged.id, given or terminal.ask(logged, feedback.issues))
         console.facts(f"session {logged.id}", {"answered by": logged.answered or "?", "rating": "kept"})
 
 
