@@ -71,7 +71,8 @@ class Plain:
         short = None
         if len(ended) < self.min_sessions:
             left = f", {len(answered) - len(ended)} more that the client left" * (len(ended) < len(answered))
-            short = f"{len(ended)} sessions of version {rollout.canary}{left}; canary.min_sessions={self.min_sessions}"
+            more = f"{self.min_sessions - len(ended)} more needed (canary.min_sessions={self.min_sessions})"
+            short = f"{len(ended)} sessions of version {rollout.canary}{left}; {more}"
         elif not stars:
             short = f"none of the last {len(answered)} sessions rated"
         if short is not None:

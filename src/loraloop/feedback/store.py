@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from itertools import islice
 from typing import Any, Literal
 
 import sqlalchemy as sa
@@ -162,17 +163,33 @@ class Store:
             raise UnknownSessionError(f"there is no session {session!r} in {self.database.name}")
         return found
 
-    def all(self, answered: str | None = None) -> list[Session]:
-        """Every session, or those that a version answered, in the order of their ids."""
-        where = "sessions.answered = :answered" if answered else "true"
-        with self.database.read() as connection:
-            return list(select(connection, where, answered=answered))
+    def correct(self, session: str, text: str) -> None:
+        """Keep the right answer to a session that was rated without one, as a correction of its user.
 
-    def latest(self, count: int) -> list[Session]:
-        """The latest sessions, the newest first; those without a time come last."""
-        order = "sessions.time DESC NULLS LAST, sessions.id LIMIT :count"
+        Raises:
+            UnknownSessionError: There is no such session.
+        """
+        found, status = self.session(session), "proposed" if self.reviewed else "accepted"
+        self._writer.write(lambda connection: _correct(connection, found.id, "user", status, text))
+
+    def all(self, answered: str | None = None, rated_below: int | None = None) -> list[Session]:
+        """Sessions in the order of their ids.
+
+        Args:
+            answered: Of this version alone.
+            rated_below: Of those alone that people gave fewer stars.
+        """
+        conditions = ["sessions.answered = :answered"] * bool(answered)
+        conditions += ["given.stars < :rated_below"] * (rated_below is not None)
+        where = " AND ".join(conditions) or "true"
         with self.database.read() as connection:
-            return list(select(connection, order=order, count=count))
+            return list(select(connection, where, answered=answered, rated_below=rated_below))
+
+    def latest(self, count: int, own: Callable[[Session], bool] = lambda session: True) -> list[Session]:
+        """The latest sessions for which ``own`` holds, the newest first; those without a time come last."""
+        order = "sessions.time DESC NULLS LAST, sessions.id"
+        with self.database.read() as connection:
+            return list(islice(filter(own, select(connection, order=order, paged=True)), count))
 
     def outcomes(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from loraloop.errors import ConfigError
 from loraloop.feedback.issues import unknown
@@ -91,12 +91,38 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
-def print_latest(store: Store) -> None:
-    """Print the latest sessions: id and facts on one line, what was asked below it."""
-    print(f"latest sessions in {store.database.name}")
-    for session in store.latest(LISTED):
+def print_latest(store: Store, own: Callable[[Session], bool], role: str | None = None) -> None:
+    """Print the latest sessions: id and facts on one line; below it request, answer and correction.
+
+    Args:
+        store: The sessions.
+        own: Whether a session is to be listed.
+        role: The agent role whose sessions these are, for the title.
+    """
+    print(f"latest sessions {f'of {role} ' if role else ''}in {store.database.name}")
+    waiting = {each.session: each.text for each in store.proposals()}
+    listed = store.latest(LISTED, own)
+    for session in listed:
         stars = f"{session.rating.stars} stars" if session.rating else "not rated"
-        implied = f"implied {session.implied}" if session.implied else ""
-        facts = [(session.time or "")[:19], session.answered or "", session.status or "", stars, implied]
+        facts = [(session.time or "")[:19], session.role or "", session.answered or "", _ended(session), stars]
         print("  ".join([session.id, *filter(None, facts)]))
-        print(f"    {printable(session.prompt_text).replace(NEWLINE, ' ')[:SUMMED]}")
+        print(f"    asked      {_beginning(session.prompt_text)}")
+        print(f"    answered   {_beginning(session.answer or '(empty)')}")
+        if session.correction is not None:
+            print(f"    corrected  {_beginning(session.correction)}")
+        elif session.id in waiting:
+            print(f"    correction waits for review (loraloop stage=review): {_beginning(waiting[session.id])}")
+    if not listed:
+        print("    none")
+    if any(session.rating is None for session in listed):
+        print('To rate one: loraloop stage=feedback session=ID rating=2 correction="the right answer"')
+
+
+def _ended(session: Session) -> str:
+    if session.status is None or session.duration is None:
+        return session.status or ""
+    return f"{session.status} in {session.duration:.2g} s"
+
+
+def _beginning(text: str) -> str:
+    return printable(text).strip().replace(NEWLINE, " ")[:SUMMED]

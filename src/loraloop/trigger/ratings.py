@@ -63,12 +63,16 @@ def person(outcome: Outcome) -> str:
 
 
 def shortage(ratings: int, raters: int, min_ratings: int, min_raters: int) -> str | None:
-    """Which minimum the ratings do not reach; ``None`` if they reach both."""
+    """What the ratings lack to be judged, how much of it, and the key that sets it; ``None`` if they are enough."""
+    lacking = []
     if ratings < min_ratings:
-        return f"{count(ratings, raters)}; trigger.min_ratings={min_ratings}"
+        lacking.append(f"{min_ratings - ratings} more ratings needed (trigger.min_ratings={min_ratings})")
     if raters < min_raters:
-        return f"{count(ratings, raters)}; trigger.min_raters={min_raters}"
-    return None
+        more = (
+            f"{min_raters - raters} more people needed (trigger.min_raters={min_raters}; requests name them as `user`)"
+        )
+        lacking.append(more)
+    return f"{count(ratings, raters)}; {', '.join(lacking)}" if lacking else None
 
 
 def count(ratings: int, raters: int) -> str:
