@@ -110,7 +110,7 @@ def test_the_whole_ledger(desk, story):
 
 
 def test_the_present_is_told(desk, story):
-    """The ledger ends with the version behind each alias now and the running rollout; a future time is named as such."""
+    """The ledger ends with the version behind each alias and the running rollout; a future time is said to be one."""
     since = {n: story[n].time.replace("+00:00", "Z") for n in (0, 3, 4)}
     seen = desk("stage=ledger", "role=validator")
     assert seen.line("champion") == f"version 2, since {since[4]}"

@@ -90,7 +90,7 @@ class TestEveryTrigger:
         """Nine ratings do not fire however poor they are; ten do."""
         rows = [outcome(i, 1) for i in range(10)]
         assert decide(kind(), rows[:9]).reason.startswith(
-            "9 ratings of 9 raters; 1 more ratings needed (trigger.min_ratings=10)"
+            "9 ratings of 9 raters; 1 more rating needed (trigger.min_ratings=10)"
         )
         assert decide(kind(), rows).passed
 
@@ -99,7 +99,9 @@ class TestEveryTrigger:
         rows = [outcome(i, 1, rater=f"r{i % 2}") for i in range(30)]
         verdict = decide(kind(min_raters=3), rows)
         assert not verdict.passed
-        assert verdict.reason.startswith("30 ratings of 2 raters; 1 more people needed (trigger.min_raters=3")
+        assert verdict.reason.startswith(
+            "30 ratings of 2 raters; ratings of 1 more person needed (trigger.min_raters=3"
+        )
         assert decide(kind(min_raters=3), [*rows, outcome(30, 1, rater="r2")]).passed
 
     def test_one_person_counts_only_so_often(self, kind):
