@@ -222,19 +222,25 @@ class TrainingSetBuilder:
             secret = f", {len(screened.quarantined)} hold secrets" * bool(screened.quarantined)
             raise ShortageError(
                 f"{len(found)} sessions of {role} rated below {below} have an answer to learn from{secret}; "
-                f"{least - len(found)} more needed (policy.min_corrective={least}). {self._left(mine)}"
+                f"{least - len(found)} more needed (policy.min_corrective={least}){self._left(role, mine)}"
             )
         return found
 
-    def _left(self, judged: Sequence[Labelled]) -> str:
+    def _left(self, role: str, judged: Sequence[Labelled]) -> str:
         """What keeps the other badly rated sessions from being learned from, and what a person can do about it."""
         proposed = {each.session for each in self.store.proposals()}
         left = [one for one in judged if one.fate == "quarantined"]
         waiting = sum(one.waiting is not None or one.id in proposed for one in left)
-        return (
-            f"For {waiting} a correction waits for review: loraloop stage=review below={self.policy.below}. "
-            f"{len(left) - waiting} have none: loraloop stage=feedback session=ID correction=... writes one"
-        )
+        said = []
+        if waiting:
+            command = f"loraloop stage=review role={role} below={self.policy.below}"
+            said.append(f"; for {waiting} more a correction waits for review: {command}")
+        if len(left) > waiting:
+            command = "loraloop stage=feedback session=ID correction=..."
+            said.append(
+                f"; {len(left) - waiting} more have no correction, no well-rated sibling and no rule: {command}"
+            )
+        return "".join(said)
 
     def _golden(self, role: str, built: Dataset) -> list[Example]:
         from loraloop.dataset import exports
