@@ -454,7 +454,7 @@ def test_broken_bookkeeping_does_not_keep_a_failing_canary(rolling, override):
         path.write_text(path.read_text().replace('"version":1', '"version":2', 1))
     more = [override] if "=" in override else []
     more += ["policy.roles=[actor,validator]"] if "actor=ocr" in override else []
-    seen = rolling.give.attempt(*TICK, *more)
+    seen = rolling.give.attempt(*TICK, SERVICE, *more)
     assert seen.code == 2
     assert "the loop cannot go on" in seen.err
     assert "validator: rollback: " in seen.out
@@ -468,6 +468,15 @@ def test_broken_bookkeeping_promotes_nothing(rolling):
     seen = rolling.give.attempt(*TICK, "policy.golden=nowhere.jsonl")
     assert "the rollout of version 2 is won, but the loop cannot go on: the last 12 sessions" in seen.out
     assert "version 2 is the champion" in rolling.tick()
+
+
+def test_an_own_role_is_found(place):
+    """A tick without a champion names the roles that have one; with role= it goes on with that role alone."""
+    own = ("~server.roles.validator", "server.roles.tickets=ocr@champion", "policy.roles=[actor]")
+    seen = place.give.attempt(*TICK, *own)
+    assert "policy.roles=[actor] does not name tickets, which has a champion: role=tickets goes on with it" in seen.err
+    few = "tickets: nothing to do: 0 ratings of 0 raters; 10 more ratings needed (trigger.min_ratings=10)"
+    assert few in place.give(*TICK, *own, "role=tickets").out
 
 
 def test_two_rollbacks_at_once_roll_back_one_version(place):

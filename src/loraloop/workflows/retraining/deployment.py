@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from loraloop.core.suggest import nearest
-from loraloop.errors import ConfigError
+from loraloop.errors import ConfigError, LoraloopError
 from loraloop.serve.names import BASE
 
 if TYPE_CHECKING:
@@ -141,6 +141,14 @@ def registry_for(
             f"server.roles.{role}=NAME@{registry.serve_alias}"
         )
     return registry_of(role, name, names, registry)
+
+
+def has_champion(role: str, roles: Mapping[str, str], names: Mapping[str, str], registry: MlflowRegistry) -> bool:
+    """Whether the model that answers for a role has a champion; nothing of it is verified."""
+    try:
+        return registry_for(role, roles, names, registry).number(f"@{registry.serve_alias}") > 0
+    except LoraloopError:
+        return False
 
 
 def sessions_of(role: str | None, roles: Mapping[str, str], names: Mapping[str, str]) -> Callable[[Session], bool]:

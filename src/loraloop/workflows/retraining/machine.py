@@ -14,7 +14,7 @@ from loraloop.loop.cycle import Cycle
 from loraloop.loop.store import MovedError
 from loraloop.workflows.retraining import cycles as stored
 from loraloop.workflows.retraining.audit import audit
-from loraloop.workflows.retraining.deployment import NoChampionError, deployment_of
+from loraloop.workflows.retraining.deployment import NoChampionError, deployment_of, has_champion
 from loraloop.workflows.retraining.due import RetrainingTrigger
 from loraloop.workflows.retraining.heartbeat import heartbeat
 from loraloop.workflows.retraining.rollout import StagedRollout
@@ -85,12 +85,13 @@ class RetrainingLoop:
         self._report_left_over({*(each.role for each in found), *(self.policy.roles if role else ())})
         for name, problem in errors.items():
             self.cycles.alerts.send(f"loraloop {name}: the loop cannot go on", str(problem))
-        others = [each for each in roles if each not in asked]
-        if others and role is None and any(isinstance(each, NoChampionError) for each in errors.values()):
-            errors[""] = ConfigError(
-                f"policy.roles={list(self.policy.roles)}: to go on with another role of server.roles "
-                f"({', '.join(others)}), name it: role={others[-1]} for this tick, policy.roles=[{others[-1]}] for all"
-            )
+        if role is None and any(isinstance(each, NoChampionError) for each in errors.values()):
+            others = [each for each in roles if each not in asked and has_champion(each, roles, names, registry)]
+            if others:
+                errors[""] = ConfigError(
+                    f"policy.roles=[{','.join(asked)}] does not name {', '.join(others)}, which has a champion: "
+                    f"role={others[0]} goes on with it in this tick, policy.roles=[{others[0]}] in every one"
+                )
         if errors:
             raise _together(list(errors.values()))
 
@@ -196,7 +197,7 @@ class RetrainingLoop:
             audit(self.cycles.state.database, model, deployment.registry)
         except RegistryError as error:
             self.cycles.state.ticked(role, model, intact=False)
-            raise ConfigError(f"the ledger is broken: {error}") from error
+            raise ConfigError(f"{role}: the ledger is broken: {error}") from error
         try:
             deployment.champion()
             self.training_sets.check(deployment)
