@@ -41,7 +41,7 @@ def main() -> None:
     from loraloop.core.signals import sigterm_raises
     from loraloop.errors import LoraloopError, TerminatedError
 
-    sys.argv[1:] = arguments = [accept(argument) for argument in arguments]
+    sys.argv[1:] = arguments = accept(arguments)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a file's name may hold bytes that are no text

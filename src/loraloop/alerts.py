@@ -20,7 +20,9 @@ SECONDS = 10.0
 
 @part
 class Alerts:
-    """Writes each alert into the log and sends it to every service. A service that fails does not stop the loop.
+    """Sends each alert to every service. A service that fails does not stop the loop.
+
+    Whoever sends an alert also prints it, so that the log names its title alone.
 
     Attributes:
         urls: Services as apprise writes them (https://appriseit.com/services/), such as ``mailto://...`` or
@@ -50,7 +52,8 @@ class Alerts:
 
     def send(self, title: str, text: str) -> None:
         """Send an alert; the log names each service that does not take it within :data:`SECONDS`."""
-        _log.warning("%s: %s", title, text)
+        if self._each:
+            _log.info("alert to %d services: %s", len(self._each), title)
         sendings = [_Sending(url, title, text) for url in self._each]
         for each in sendings:
             each.start()

@@ -167,7 +167,9 @@ class TestPlain:
         left = [replace(each, success=None) for each in served(7, 19)]
         verdict = decide(Plain(), [*left, *served(7, 1)])
         assert verdict.action == "wait"
-        assert verdict.reason == ("1 sessions of version 7, 19 more that the client left; canary.min_sessions=10")
+        assert verdict.reason == (
+            "1 sessions of version 7, 19 more that the client left; 9 more needed (canary.min_sessions=10)"
+        )
 
     def test_more_sessions_than_the_window_holds(self):
         """A minimum that the window cannot hold would wait for ever."""
@@ -334,7 +336,7 @@ class TestSequential:
         one = [replace(each, conversation="t") for each in served(7, 60, failing=60)]
         verdict = decide(Sequential(), [*served(6, 6), *one])
         assert verdict.action == "wait"
-        assert verdict.reason == "1 conversations of the canary; canary.min_sessions=20"
+        assert verdict.reason == "1 conversations of the canary; 19 more needed (canary.min_sessions=20)"
 
     def test_a_cap_below_the_minimum(self):
         """A rule that would end before it may decide is refused."""

@@ -66,7 +66,13 @@ def test_a_plain_path_needs_no_quotes():
 def test_a_home_folder_and_a_key_of_an_open_map_are_accepted(argument, expanded, monkeypatch):
     """`~/` is the home folder where a value begins with it; roles, names and columns take keys of a person's own."""
     monkeypatch.setenv("HOME", "/home/of a user")
-    assert overrides.accept(argument) == expanded
+    assert overrides.accept([argument]) == [expanded]
+
+
+def test_roles_given_as_a_whole_replace_the_shipped_ones():
+    """A map of roles or names is taken out and added again, which Hydra would otherwise merge."""
+    given = ["lora=r8", "server.roles={tickets: support@champion}", "server.names={}"]
+    assert overrides.accept(given) == ["lora=r8", "~server.roles", f"+{given[1]}", "~server.names", "+server.names={}"]
 
 
 def test_a_resumed_run_is_found_from_any_folder(tmp_path, monkeypatch):

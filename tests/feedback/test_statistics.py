@@ -41,22 +41,23 @@ def test_the_bootstrap_is_as_wide_as_the_theory():
     assert found.high - found.low == pytest.approx(2 * statistics.Z * np.std(values) / 20, rel=0.1)
 
 
-def session(number, status, stars=None, implied=None, duration=1.0):
-    rating = None if stars is None else Rating(stars=stars)
+def session(number, status, stars=None, implied=None, duration=1.0, issues=()):
+    rating = None if stars is None else Rating(stars=stars, issues=issues)
     return Session(id=str(number), prompt="p", status=status, duration=duration, rating=rating, implied=implied)
 
 
 def test_a_version_by_its_sessions():
-    """Success counts ended sessions, ratings stay apart by kind, and latency is that of successes."""
+    """Success counts ended sessions, ratings stay apart by kind, issues are counted, latency is that of successes."""
     sessions = [
-        session(1, "ok", stars=5, implied=5, duration=1.0),
+        session(1, "ok", stars=5, implied=5, duration=1.0, issues=("wrong_queue",)),
         session(2, "ok", implied=4, duration=3.0),
-        session(3, "error", stars=1, implied=1, duration=90.0),
+        session(3, "error", stars=1, implied=1, duration=90.0, issues=("timeout", "wrong_queue")),
         session(4, "cancelled"),
     ]
     found = statistics.summarise("ocr@7", sessions, np.random.default_rng(0))
     assert (found.sessions, found.rated) == (4, 2)
     assert found.success == statistics.share(2, 3)
+    assert found.issues == {"timeout": 1, "wrong_queue": 2}
     assert (found.rating.value, found.implied.value, found.p50.value) == (3.0, pytest.approx(10 / 3), 2.0)
 
 

@@ -64,12 +64,27 @@ def on_terminal(desk, typed, *arguments):
 
 
 def test_a_rating_in_one_command(asked):
-    """Stars, comment and issues are kept, and the list shows them beside what the session implies."""
+    """Stars, comment and issues are kept, and the list shows the session with them, its request and its answer."""
     asked("stage=feedback", "session=s1", "rating=4", 'comment="off by 10 px"', "issues=[ocr_confidence_low]")
     found = rating(asked)
     assert (found.stars, found.comment, found.issues) == (4, "off by 10 px", ("ocr_confidence_low",))
-    (line,) = [line for line in asked("stage=feedback").out.splitlines() if line.startswith("s1  ")]
-    assert line.split("  ")[2:] == ["ocr@7", "ok", "4 stars", "implied 5"]
+    lines = asked("stage=feedback").out.splitlines()
+    at = next(at for at, line in enumerate(lines) if line.startswith("s1  "))
+    assert lines[at].split("  ")[2:] == ["ocr@7", "ok in 1 s", "4 stars"]
+    assert [line.split() for line in lines[at + 1 :]] == [
+        ["asked", "read", "\N{REPLACEMENT CHARACTER}[31mthis"],
+        ["answered", "7F-2A"],
+    ]
+    assert "7F-2A" in asked("stage=feedback", "role=validator").out
+    assert "7F-2A" not in asked("stage=feedback", "role=actor").out
+
+
+def test_a_correction_after_the_rating(asked):
+    """A right answer can be written for a session that was rated without one; the list says that it waits."""
+    asked("stage=feedback", "session=s1", "rating=2")
+    assert "waits for review" in asked("stage=feedback", "session=s1", "correction=7F-2B").line("correction")
+    assert "correction waits for review (loraloop stage=review): 7F-2B" in asked("stage=feedback").out
+    assert rating(asked).stars == 2
 
 
 def test_a_rating_at_the_terminal(asked):

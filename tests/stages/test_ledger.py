@@ -16,7 +16,7 @@ FACTS = {"decision": "validator-1/4-rollout", "role": "validator", "policy": "de
 
 @pytest.fixture
 def story(desk) -> list[Entry]:
-    """The ledger of the validator's model: version 1 reigns, version 2 is tried beside it and wins."""
+    """The ledger of the validator's model: version 1 is the champion, version 2 is tried beside it and wins."""
     ledger = Ledger(desk.folder / "mlruns" / "loraloop-ocr.ledger.jsonl")
     ledger.append("register", 1, "content 0123456789ab", alias="candidate")
     ledger.append("promote", 1, "it beats the base", alias="champion", numbers={"margin": 0.0312345, "run": "12e4567"})
@@ -107,6 +107,20 @@ def test_the_whole_ledger(desk, story):
         "promote version 2 -> champion (validator, policy default)",
     ]
     assert [line.strip() for line in lines if line.startswith("    ")] == [entry.reason for entry in story]
+
+
+def test_the_present_is_told(desk, story):
+    """The ledger ends with the version behind each alias and the running rollout; a future time is said to be one."""
+    since = {n: story[n].time.replace("+00:00", "Z") for n in (0, 3, 4)}
+    seen = desk("stage=ledger", "role=validator")
+    assert seen.line("champion") == f"version 2, since {since[4]}"
+    assert seen.line("candidate") == f"version 1, since {since[0]}"
+    ledger = Ledger(desk.folder / "mlruns" / "loraloop-ocr.ledger.jsonl")
+    ledger.append("rollout", 3, "better", alias="canary", numbers=FACTS | {"rollout": "r2", "share": 0.15})
+    assert desk("stage=ledger", "role=validator").line("rollout").startswith("version 3 to 15% of conversations")
+    later = desk("stage=ledger", "role=validator", "at=2999-01-01").out
+    assert later.startswith("2999-01-01T00:00:00+00:00 is in the future")
+    assert "loraloop-ocr version 2 was validator at 20" in later
 
 
 def test_a_time_of_the_ledger_can_be_asked_for(desk, story):

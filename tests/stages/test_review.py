@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import sys
 
 import pytest
@@ -96,6 +97,23 @@ def test_one_by_one_at_the_terminal(waiting):
 
 
 def test_nothing_waits(waiting):
-    """When all is decided the command says so."""
-    waiting("stage=review", "accept=[1,2,3]")
-    assert "no correction waits" in waiting("stage=review").out
+    """When all is decided the command says so, and what of the badly rated sessions has a correction."""
+    waiting("stage=review", "accept=[1,2]", "reject=[3]")
+    said = waiting("stage=review").out
+    assert "no correction waits" in said
+    assert "sessions rated below 4 with an accepted correction: 2" in said
+    assert "sessions rated below 4 without a correction: 1; to write one: loraloop stage=feedback" in said
+
+
+def test_a_role_alone(waiting):
+    """With a role only its corrections are listed and decided on; an unknown one is refused with those there are."""
+    store = Feedback(folder=waiting.folder / "mlruns").open()
+    store.keep(Session(id="s4", prompt="wifi slow", answer="printing", answered="support@1", role="tickets"))
+    store.rate("s4", Rating(stars=1, correction="network"))
+    store.close()
+    own = ("stage=review", "role=tickets", "server.roles.tickets=support@champion")
+    assert re.findall(r"session (\w+)", waiting(*own).out) == ["s4"]
+    assert "1 accepted, 0 rejected, 0 wait" in waiting(*own, "accept=all").out
+    assert {name for name, text in corrections(waiting).items() if text} == {"s4"}
+    seen = waiting.attempt("stage=review", "role=ticket", "server.roles.tickets=support@champion")
+    assert "there is no role ticket (did you mean tickets?): server.roles has validator" in seen.err

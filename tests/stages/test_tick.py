@@ -31,6 +31,8 @@ TRAIN = (f"registry.name={MODEL}", *SMALL, "tracker=none")
 TRIGGER = Event(name="trigger", version=1, reason="rated badly")
 CORRECTIVE = Event(name="corrective", version=1, reason="40 rows")
 ROLLBACK = ("stage=rollback", "role=validator", "tracker=none")
+SERVICE = "alerts.urls=json://127.0.0.1:9/nobody"
+"""Where alerts are sent to, in vain: the log names each one."""
 WORLD = (
     (*TRAIN, "trainer.max_steps=1"),
     ("stage=promote", f"registry.name={MODEL}", "version=1"),
@@ -189,10 +191,10 @@ def test_an_altered_ledger_stops_the_tick_and_people_are_alerted(unhappy):
     """A ledger whose chain does not hold is an alert and a metric, and no cycle begins on it."""
     path = unhappy.registry.ledger.path
     path.write_text(path.read_text().replace('"version":1', '"version":2', 1))
-    seen = unhappy.give.attempt(*TICK)
+    seen = unhappy.give.attempt(*TICK, SERVICE)
     assert (seen.code, unhappy.loop.cycles("validator")) == (2, [])
-    assert "the ledger was altered after it was written" in seen.err
-    assert "WARNING: loraloop validator: the loop cannot go on: the ledger is broken" in seen.err
+    assert seen.err.count("the ledger was altered after it was written") == 1
+    assert "alert to 1 services: loraloop validator: the loop cannot go on" in seen.err
     assert ("loraloop_ledger_intact", {"model": MODEL}, 0.0) in unhappy.loop.stats()
 
 
@@ -239,19 +241,19 @@ def test_a_session_that_asks_what_a_golden_row_asks_is_left_out(unhappy):
 def test_where_rows_are_missing_the_loop_waits(unhappy, rows, said):
     """With too few rows to learn from or to measure on, one cycle is refused with one alert; later ticks wait."""
     override, more = golden(unhappy, rows), ("gate.min_rows=3", "policy.cooldown=0.001s")
-    seen = [unhappy.give(*TICK, override, *more) for _ in range(3)]
+    seen = [unhappy.give(*TICK, SERVICE, override, *more) for _ in range(3)]
     assert f"validator: refuse: {said}" in seen[0].out
     assert all(f"validator: nothing to do: {said}" in each.out for each in seen[1:])
-    assert ["WARNING" in each.err for each in seen] == [True, False, False]
+    assert ["alert to 1 services" in each.err for each in seen] == [True, False, False]
     assert len(unhappy.loop.cycles("validator")) == 1
     assert unhappy.events() == ["trigger", "refuse"]
 
 
 def test_a_training_that_fails_is_alerted_and_not_begun_again(unhappy):
     """A training that fails ends the cycle with an alert; the next tick does not begin another one."""
-    seen = unhappy.give(*TICK, "trainer.max_length=8")
+    seen = unhappy.give(*TICK, SERVICE, "trainer.max_length=8")
     assert "validator: fail: " in seen.out
-    assert "WARNING: loraloop validator: fail: " in seen.err
+    assert "alert to 1 services: loraloop validator: fail" in seen.err
     assert unhappy.loop.cycles("validator")[-1].state == "failed"
     assert "policy.cooldown=24h" in unhappy.tick()
     assert unhappy.events() == ["trigger", "corrective", "fail"]
@@ -352,9 +354,9 @@ def test_a_canary_that_fails_is_rolled_back_with_an_alert(rolling):
     """A canary whose users are unhappy gets no session any more, the champion stays, and people are told."""
     (rollout,) = rolling.loop.rollouts()
     rolling.serve(12, "ocr@2", 1, rollout.id)
-    seen = rolling.give(*TICK)
+    seen = rolling.give(*TICK, SERVICE)
     assert "validator: rollback: " in seen.out
-    assert "WARNING: loraloop validator: rollback: " in seen.err
+    assert "alert to 1 services: loraloop validator: rollback" in seen.err
     assert rolling.loop.rollouts() == []
     assert rolling.give.aliases(MODEL)["champion"] == 1
     assert ("loraloop_canary_failing", {"role": "validator"}, 1.0) in rolling.loop.stats()
@@ -452,7 +454,7 @@ def test_broken_bookkeeping_does_not_keep_a_failing_canary(rolling, override):
         path.write_text(path.read_text().replace('"version":1', '"version":2', 1))
     more = [override] if "=" in override else []
     more += ["policy.roles=[actor,validator]"] if "actor=ocr" in override else []
-    seen = rolling.give.attempt(*TICK, *more)
+    seen = rolling.give.attempt(*TICK, SERVICE, *more)
     assert seen.code == 2
     assert "the loop cannot go on" in seen.err
     assert "validator: rollback: " in seen.out
@@ -466,6 +468,15 @@ def test_broken_bookkeeping_promotes_nothing(rolling):
     seen = rolling.give.attempt(*TICK, "policy.golden=nowhere.jsonl")
     assert "the rollout of version 2 is won, but the loop cannot go on: the last 12 sessions" in seen.out
     assert "version 2 is the champion" in rolling.tick()
+
+
+def test_an_own_role_is_found(place):
+    """A tick without a champion names the roles that have one; with role= it goes on with that role alone."""
+    own = ("~server.roles.validator", "server.roles.tickets=ocr@champion", "policy.roles=[actor]")
+    seen = place.give.attempt(*TICK, *own)
+    assert "policy.roles=[actor] does not name tickets, which has a champion: role=tickets goes on with it" in seen.err
+    few = "tickets: nothing to do: 0 ratings of 0 raters; 10 more ratings needed (trigger.min_ratings=10)"
+    assert few in place.give(*TICK, *own, "role=tickets").out
 
 
 def test_two_rollbacks_at_once_roll_back_one_version(place):
@@ -523,9 +534,9 @@ def test_a_rollback_says_when_somebody_was_faster(place, monkeypatch):
 def test_a_rollout_of_a_role_that_left_is_named_and_can_be_ended(rolling):
     """A rollout whose role left the policy is named by every tick, and a rollback ends it."""
     gone = ("~server.roles.validator", "policy.roles=[actor]")
-    seen = rolling.give.attempt(*TICK, *gone)
+    seen = rolling.give.attempt(*TICK, SERVICE, *gone)
     assert "validator: the rollout of version 2 is not over, and no tick goes on with it" in seen.out
-    assert "WARNING: loraloop validator: not in the policy" in seen.err
+    assert "alert to 1 services: loraloop validator: not in the policy" in seen.err
     assert "the rollout of version 2 was ended" in rolling.give(*ROLLBACK, *gone).out
     assert rolling.loop.rollouts() == []
     assert rolling.events() == ["rollout", "rollback"]

@@ -56,6 +56,18 @@ def test_promoting_what_does_not_exist_changes_nothing(compared):
     assert compared.aliases() == {"candidate": 3}
 
 
+def test_a_role_leads_to_its_model(compared):
+    """With role= a stage on the registry acts on that role's model; an unknown role or model names those there are."""
+    own = "server.roles.tickets=loraloop@champion"
+    assert (
+        compared("stage=promote", "registry.name=other", "role=tickets", "version=1", own).line("aliases") == "champion"
+    )
+    seen = compared.attempt("stage=publish", "role=ticket", own, "publish.path=out")
+    assert "there is no role ticket (did you mean tickets?): server.roles has validator" in seen.err
+    seen = compared.attempt("stage=promote", "registry.name=other", "version=1")
+    assert "other has no versions yet; there are loraloop; register one" in seen.err
+
+
 def test_a_published_folder_is_the_champion_with_a_card(finished):
     """stage=publish copies the champion with manifest and a model card that shows its scores; PEFT loads it."""
     from peft import PeftModel

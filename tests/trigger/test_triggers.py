@@ -79,7 +79,7 @@ class TestEveryTrigger:
         """Sessions that nobody rated are no ratings, and the reason names the key."""
         verdict = decide(kind(), [outcome(i, None) for i in range(40)])
         assert not verdict.passed
-        assert verdict.reason.startswith("0 ratings of 0 raters; trigger.min_ratings=10")
+        assert verdict.reason.startswith("0 ratings of 0 raters; 10 more ratings needed (trigger.min_ratings=10)")
         assert verdict.numbers["mean"] is None
 
     def test_no_sessions_at_all(self, kind):
@@ -89,7 +89,9 @@ class TestEveryTrigger:
     def test_too_few_ratings(self, kind):
         """Nine ratings do not fire however poor they are; ten do."""
         rows = [outcome(i, 1) for i in range(10)]
-        assert decide(kind(), rows[:9]).reason.startswith("9 ratings of 9 raters; trigger.min_ratings=10")
+        assert decide(kind(), rows[:9]).reason.startswith(
+            "9 ratings of 9 raters; 1 more rating needed (trigger.min_ratings=10)"
+        )
         assert decide(kind(), rows).passed
 
     def test_too_few_people(self, kind):
@@ -97,7 +99,9 @@ class TestEveryTrigger:
         rows = [outcome(i, 1, rater=f"r{i % 2}") for i in range(30)]
         verdict = decide(kind(min_raters=3), rows)
         assert not verdict.passed
-        assert verdict.reason.startswith("30 ratings of 2 raters; trigger.min_raters=3")
+        assert verdict.reason.startswith(
+            "30 ratings of 2 raters; ratings of 1 more person needed (trigger.min_raters=3"
+        )
         assert decide(kind(min_raters=3), [*rows, outcome(30, 1, rater="r2")]).passed
 
     def test_one_person_counts_only_so_often(self, kind):
@@ -233,7 +237,10 @@ class TestSequential:
         verdict = decide(Sequential(), rows)
         assert verdict.numbers["upper"] < 3.8
         assert not verdict.passed
-        assert " is not shown to be below 3.8 by others than one rater alone (at most 5.000): " in verdict.reason
+        assert (
+            " is not shown to be below 3.8 without the ratings of one person (then at most 5.000), so that more people "
+            in verdict.reason
+        )
         two = [outcome(39 + i, 1, rater="furious") for i in range(20)]
         assert decide(Sequential(), [*rows, *two]).passed
 

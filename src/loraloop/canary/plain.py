@@ -71,9 +71,10 @@ class Plain:
         short = None
         if len(ended) < self.min_sessions:
             left = f", {len(answered) - len(ended)} more that the client left" * (len(ended) < len(answered))
-            short = f"{len(ended)} sessions of version {rollout.canary}{left}; canary.min_sessions={self.min_sessions}"
+            more = f"{self.min_sessions - len(ended)} more needed (canary.min_sessions={self.min_sessions})"
+            short = f"{len(ended)} sessions of version {rollout.canary}{left}; {more}"
         elif not stars:
-            short = f"none of the last {len(answered)} sessions rated"
+            short = f"none of the last {len(answered)} sessions of version {rollout.canary} is rated; 1 rating needed"
         if short is not None:
             if moment(now) - moment(rollout.began) < span(self.max_age):
                 return CanaryVerdict(action="wait", reason=short, numbers=numbers)

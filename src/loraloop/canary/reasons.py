@@ -66,7 +66,8 @@ def crossed(numbers: FrozenMap) -> str:
 
 def too_few(numbers: FrozenMap, least: int) -> str:
     """That there are too few conversations to decide."""
-    return f"{numbers['canary']['conversations']} conversations of the canary; canary.min_sessions={least}"
+    there = numbers["canary"]["conversations"]
+    return f"{there} conversations of the canary; {least - there} more needed (canary.min_sessions={least})"
 
 
 def _sentence(verdict: str, numbers: FrozenMap, bounds: str, measures: list[Measure] | None = None) -> str:

@@ -13,6 +13,8 @@ PLAIN = re.compile(r"[A-Za-z0-9_./:@%+-]+")
 
 OPEN = ("server.roles.", "server.names.", "source.columns.")
 """Maps whose keys are a person's own: Hydra asks for a ``+`` before a key that the shipped YAML does not have."""
+REPLACED = re.compile(r"(server\.(?:roles|names))=(\{.*\})", re.S)
+"""Such a map given as a whole: Hydra would merge it into the shipped one."""
 
 
 def assign(key: str, text: str) -> str:
@@ -51,13 +53,19 @@ def command(overrides: Iterable[str]) -> str:
     return " ".join(["loraloop", *map(shell, overrides)])
 
 
-def accept(argument: str) -> str:
-    """An argument of the command line as Hydra is given it: home folders expanded, new keys added to open maps."""
-    return _open_map(_expand_home(argument))
+def accept(arguments: Iterable[str]) -> list[str]:
+    """The command line as Hydra is given it.
+
+    Home folders are expanded, and new keys are added to open maps. Roles and names that are given as a whole map
+    replace the shipped ones.
+    """
+    return [each for argument in arguments for each in _open_map(_expand_home(argument))]
 
 
-def _open_map(argument: str) -> str:
-    return f"++{argument}" if argument.startswith(OPEN) and "=" in argument else argument
+def _open_map(argument: str) -> list[str]:
+    if found := REPLACED.fullmatch(argument):
+        return [f"~{found[1]}", f"+{argument}"]
+    return [f"++{argument}" if argument.startswith(OPEN) and "=" in argument else argument]
 
 
 def _expand_home(argument: str) -> str:

@@ -91,6 +91,8 @@ def sentence(override: str, cause: Exception, folders: Sequence[Path], keys: Seq
         )
     if re.search(r"mismatched|extraneous|no viable|LexerNoViable|token recognition|missing", str(cause)):
         return _unreadable(override, key, value)
+    if key.startswith("~") and "Could not delete" in str(cause):
+        return f"{name}: the stage has no such key, so that there is nothing to take out or to replace"
     if key.startswith("+"):
         return f"{override}: {first_line(cause)}"
     if name not in keys and there:

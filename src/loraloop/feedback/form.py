@@ -6,17 +6,18 @@ import logging
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from urllib.parse import parse_qs
 
 from fastapi import APIRouter, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from loraloop.core.session_file import ISSUES
 from loraloop.core.workers import Workers
 from loraloop.errors import StoreError
+from loraloop.feedback.issues import MOST, unknown
 from loraloop.feedback.links import ExpiredLinkError, ForgedLinkError
 from loraloop.feedback.ratings import LONGEST_COMMENT, LONGEST_CORRECTION, clean
 from loraloop.feedback.store import RatedError, Store, UnknownSessionError
@@ -26,12 +27,11 @@ LARGEST_FORM = 256 * 1024
 """Bytes: an emoji of a text takes twelve, percent-encoded; this holds both texts at their longest, and some more."""
 FORM = {"security": [], "x-body-bytes": LARGEST_FORM}
 """What the form's route says of itself: it is open, and takes no larger body."""
-MOST_FIELDS = 16
+MOST_FIELDS = MOST + 8
 THREADS = 4
 """Ratings that wait for the database at the same time; others wait for one of them."""
 COOKIE = "loraloop_rate"
 logger = logging.getLogger(__name__)
-Issue = Literal["ocr_confidence_low", "wrong_action_selected", "timeout", "minor_precision_issue", "other"]
 PAGES = Environment(loader=FileSystemLoader(Path(__file__).parent / "pages"), autoescape=True, trim_blocks=True)
 
 
@@ -42,7 +42,7 @@ class RatingFields(BaseModel):
 
     rating: Annotated[int, Field(ge=1, le=5)]
     comment: Annotated[str, Field(max_length=LONGEST_COMMENT)] = ""
-    issues: Annotated[list[Issue], Field(max_length=len(ISSUES))] = []
+    issues: Annotated[list[str], Field(max_length=MOST, description="words of feedback.issues")] = []
     correction: Annotated[str, Field(max_length=LONGEST_CORRECTION)] = ""
 
     def as_rating(self) -> Rating:
@@ -86,6 +86,7 @@ FORGED = Notice(403, "This link does not work", "It is incomplete or was changed
 UNKNOWN = Notice(404, "There is no such answer", "It was not kept, or it is still being given: try again in a moment.")
 LARGE = Notice(413, "That is too long", f"Comments have up to {LONGEST_COMMENT} characters: go back and shorten it.")
 FOREIGN = Notice(403, "Please try again", "The form did not come from its own page, or cookies are off: open the link.")
+OTHER_FIELDS = "The form was sent with something that it does not ask for."
 AWAY = Notice(503, "Not now", "The rating could not be kept: send it again in a moment.")
 
 
@@ -111,6 +112,8 @@ def router(store: Store) -> APIRouter:
     @routes.post("/v1/feedback", openapi_extra={"security": [{"key": ["feedback"]}]})
     async def feedback(request: Request, body: FeedbackRequest) -> dict[str, Any]:
         """Rate an answer; its session has one rating, the first."""
+        if problems := _other_issues(store, body):
+            raise RequestValidationError(problems, body=body)
         try:
             key = getattr(request.state, "key", None)
             await workers.run(store.rate, body.session, body.as_rating(), key)
@@ -158,10 +161,12 @@ class Form:
                 raise NoFormError(FOREIGN)
             given = {name: values if name == "issues" else values[0] for name, values in fields.items()}
             try:
-                rating = RatingFields.model_validate(given).as_rating()
+                said = RatingFields.model_validate(given)
             except ValidationError as error:
                 return self._form(request, found, given, _problem(error))
-            await self._workers.run(self._keep, session, rating)
+            if _other_issues(self._store, said):
+                return self._form(request, found, given, OTHER_FIELDS)
+            await self._workers.run(self._keep, session, said.as_rating())
         except NoFormError as error:
             return _message(error.notice)
         return _message(THANKS)
@@ -199,7 +204,7 @@ class Form:
             session=found,
             given={"rating": "", "comment": "", "issues": [], "correction": ""} | given,
             problem=problem,
-            issues=ISSUES,
+            issues=self._store.issues,
             reviewed=self._store.reviewed,
             longest_comment=LONGEST_COMMENT,
             longest_correction=LONGEST_CORRECTION,
@@ -228,7 +233,16 @@ def _problem(error: ValidationError) -> str:
         "rating": "Choose one to five stars.",
         "comment": f"The comment is longer than {LONGEST_COMMENT} characters.",
         "correction": f"The right answer is longer than {LONGEST_CORRECTION} characters.",
-    }.get(field, "The form was sent with something that it does not ask for.")
+    }.get(field, OTHER_FIELDS)
+
+
+def _other_issues(store: Store, said: RatingFields) -> list[dict[str, Any]]:
+    """What is wrong with issues that the form does not have, as pydantic lists problems."""
+    return [
+        {"type": "issue", "loc": ("body", "issues", at), "msg": unknown(word, store.issues), "input": word}
+        for at, word in enumerate(said.issues)
+        if word not in store.issues
+    ]
 
 
 def _message(notice: Notice) -> HTMLResponse:

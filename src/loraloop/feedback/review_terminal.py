@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from loraloop.core import console
 from loraloop.errors import ConfigError
 from loraloop.feedback.store import Proposal, Store
 from loraloop.feedback.terminal import printable
+from loraloop.records import Session
 
 CHOICES = {"a": "accept", "e": "edit", "r": "reject", "s": "skip", "q": "quit"}
 
@@ -17,6 +18,20 @@ def print_waiting(store: Store, waiting: Sequence[Proposal]) -> None:
     for number, proposal in enumerate(waiting, 1):
         _show(store, proposal, f"{number} of {len(waiting)}")
     print("To decide: loraloop stage=review in a terminal, or accept=[1,2] reject=[3], or accept=all.")
+
+
+def print_none(store: Store, below: int, own: Callable[[Session], bool]) -> None:
+    """Print that nothing waits, and how many badly rated sessions have a correction and how many could get one."""
+    print("no correction waits for review")
+    bad = [each for each in store.all(rated_below=below) if own(each)]
+    decided = sum(each.correction is not None for each in bad)
+    if decided:
+        print(f"sessions rated below {below} with an accepted correction: {decided}")
+    if len(bad) > decided:
+        print(
+            f"sessions rated below {below} without a correction: {len(bad) - decided}; to write one: "
+            'loraloop stage=feedback session=ID correction="..." (stage=feedback lists them)'
+        )
 
 
 def decide_each(store: Store, waiting: Sequence[Proposal]) -> None:
@@ -44,7 +59,7 @@ def _show(store: Store, proposal: Proposal, place: str) -> None:
             "answered": printable(session.answer or ""),
             "by": session.answered or "?",
             "stars": f"{rating.stars} {printable(rating.comment)}" if rating else "-",
-            "issues": ", ".join(map(printable, rating.issues)) if rating else "-",
+            "issues": ", ".join(printable(store.issues.get(each, each)) for each in rating.issues) if rating else "-",
             f"correction ({proposal.source})": printable(proposal.text),
         },
     )

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
 from loraloop.core.part import part
 from loraloop.core.passwords import mask
+from loraloop.core.session_file import ISSUES
 from loraloop.errors import ConfigError
+from loraloop.feedback.issues import labelled
 
 if TYPE_CHECKING:
     from loraloop.feedback.store import OnRating, Store
@@ -26,6 +28,8 @@ class Feedback:
         folder: Where that file and the key of rating links lie.
         review: ``required``: a correction that a user wrote, and in a retraining the answer of a sibling or a rule, is
             trained on after a person accepted it; ``none``: at once. ``source=sessions`` has ``source.review``.
+        issues: What a rating may say went wrong: a list of words, or a map of words to the labels that the form shows;
+            ``None`` is :data:`loraloop.core.session_file.ISSUES`. Kept ratings with other words stay as they are.
         link_days: For how long a rating link is good.
         busy_seconds: How long a write waits while another program writes.
     """
@@ -33,6 +37,7 @@ class Feedback:
     url: str | None = None
     folder: Path = Path("mlruns")
     review: Literal["required", "none"] = "required"
+    issues: Annotated[dict[str, str], BeforeValidator(labelled)] = Field(default_factory=lambda: dict(ISSUES))
     link_days: Annotated[float, Field(gt=0, le=3650)] = 30
     busy_seconds: Annotated[float, Field(gt=0, le=60)] = 5
 
@@ -70,7 +75,8 @@ class Feedback:
 
         database = Database(address(self.url, self.folder), self.busy_seconds)
         links = Links(self.folder / "rating.key", round(self.link_days * DAY_SECONDS))
-        return Store(database, links, reviewed=self.review == "required", on_rating=on_rating)
+        reviewed = self.review == "required"
+        return Store(database, links, issues=self.issues, reviewed=reviewed, on_rating=on_rating)
 
     def existing(self) -> Store:
         """The store of a database that is there already.

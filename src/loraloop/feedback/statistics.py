@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,6 +68,7 @@ class VersionSummary:
         rating: Mean of the stars that people gave.
         rated: How many sessions people gave stars.
         implied: Mean of the stars that sessions imply.
+        issues: How many sessions people gave each issue, also those that the form had earlier.
         p50: Median latency of successful sessions, in seconds.
         p95: Its 95th percentile.
     """
@@ -77,6 +79,7 @@ class VersionSummary:
     rating: Interval
     rated: int
     implied: Interval
+    issues: Mapping[str, int]
     p50: Interval
     p95: Interval
 
@@ -93,6 +96,7 @@ def summarise(version: str, sessions: Sequence[Session], rng: np.random.Generato
         rating=mean(stars, rng),
         rated=len(stars),
         implied=mean([float(each.implied) for each in sessions if each.implied is not None], rng),
+        issues=Counter(issue for each in sessions for issue in set(each.issues)),
         p50=quantile(seconds, 0.5, rng),
         p95=quantile(seconds, 0.95, rng),
     )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from itertools import islice
 from typing import Any, Literal
 
 import sqlalchemy as sa
@@ -15,6 +16,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
 from loraloop.core.durations import stamp
+from loraloop.core.session_file import ISSUES
 from loraloop.core.session_rows import select
 from loraloop.errors import DataError, StoreError
 from loraloop.feedback.database import Database
@@ -73,14 +75,21 @@ class Store:
     Args:
         database: Where.
         links: Makes the rating links.
+        issues: What a rating may say went wrong: the label of each word.
         reviewed: Whether a correction that a user wrote waits for review before anything is trained on it.
         on_rating: Called after every rating that was kept.
     """
 
     def __init__(
-        self, database: Database, links: Links, *, reviewed: bool = True, on_rating: OnRating | None = None
+        self,
+        database: Database,
+        links: Links,
+        *,
+        issues: Mapping[str, str] = ISSUES,
+        reviewed: bool = True,
+        on_rating: OnRating | None = None,
     ) -> None:
-        self.database, self.links = database, links
+        self.database, self.links, self.issues = database, links, issues
         self.reviewed, self._on_rating = reviewed, on_rating
         self._writer = Writer(database)
 
@@ -154,17 +163,33 @@ class Store:
             raise UnknownSessionError(f"there is no session {session!r} in {self.database.name}")
         return found
 
-    def all(self, answered: str | None = None) -> list[Session]:
-        """Every session, or those that a version answered, in the order of their ids."""
-        where = "sessions.answered = :answered" if answered else "true"
-        with self.database.read() as connection:
-            return list(select(connection, where, answered=answered))
+    def correct(self, session: str, text: str) -> None:
+        """Keep the right answer to a session that was rated without one, as a correction of its user.
 
-    def latest(self, count: int) -> list[Session]:
-        """The latest sessions, the newest first; those without a time come last."""
-        order = "sessions.time DESC NULLS LAST, sessions.id LIMIT :count"
+        Raises:
+            UnknownSessionError: There is no such session.
+        """
+        found, status = self.session(session), "proposed" if self.reviewed else "accepted"
+        self._writer.write(lambda connection: _correct(connection, found.id, "user", status, text))
+
+    def all(self, answered: str | None = None, rated_below: int | None = None) -> list[Session]:
+        """Sessions in the order of their ids.
+
+        Args:
+            answered: Of this version alone.
+            rated_below: Of those alone that people gave fewer stars.
+        """
+        conditions = ["sessions.answered = :answered"] * bool(answered)
+        conditions += ["given.stars < :rated_below"] * (rated_below is not None)
+        where = " AND ".join(conditions) or "true"
         with self.database.read() as connection:
-            return list(select(connection, order=order, count=count))
+            return list(select(connection, where, answered=answered, rated_below=rated_below))
+
+    def latest(self, count: int, own: Callable[[Session], bool] = lambda session: True) -> list[Session]:
+        """The latest sessions for which ``own`` holds, the newest first; those without a time come last."""
+        order = "sessions.time DESC NULLS LAST, sessions.id"
+        with self.database.read() as connection:
+            return list(islice(filter(own, select(connection, order=order, paged=True)), count))
 
     def outcomes(
         self,

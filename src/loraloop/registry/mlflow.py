@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -199,7 +199,8 @@ class MlflowRegistry:
             number = aliases.get(match["alias"]) if match["alias"] else int(match["number"])
             numbers = self._numbers(client, name)
             if number not in numbers:
-                raise UnknownVersionError(_unknown(reference, name, aliases, numbers))
+                others = [each.name for each in client.search_registered_models()] if not numbers else []
+                raise UnknownVersionError(_unknown(reference, name, aliases, numbers, others))
             version = self._version(client, name, number, created=False)
         adapter_store.load(version.path, version.path.name)
         return version
@@ -417,8 +418,9 @@ def _tags(content: str, manifest: Manifest) -> dict[str, str]:
     return {key: str(value) for key, value in values.items()}
 
 
-def _unknown(reference: str, name: str, aliases: Mapping[str, int], numbers: list[int]) -> str:
+def _unknown(reference: str, name: str, aliases: Mapping[str, int], numbers: list[int], others: Sequence[str]) -> str:
     if not numbers:
-        return f"{reference}: {name} has no versions yet; register one with stage=register run=RUN"
+        there = f"; there are {', '.join(sorted(others))}" if others else ""
+        return f"{reference}: {name} has no versions yet{there}; register one with stage=register run=RUN"
     pointers = ", ".join(f"{alias} -> {number}" for alias, number in sorted(aliases.items())) or "none"
     return f"{reference}: no such version of {name}; aliases: {pointers}; versions: {', '.join(map(str, numbers))}"

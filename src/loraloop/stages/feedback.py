@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loraloop.core import console
+from loraloop.workflows.retraining.deployment import sessions_of
 
 if TYPE_CHECKING:
     from loraloop.feedback.settings import Feedback
     from loraloop.feedback.store import Store
-    from loraloop.records import Job
+    from loraloop.records import Job, Session
 
 
 def feedback(
@@ -23,12 +24,15 @@ def feedback(
     correction: str | None,
     export: str | None,
     load: str | None,
+    role: str | None,
+    roles: dict[str, str],
+    names: dict[str, str],
     feedback: Feedback,
 ) -> None:
     """Rate a session, asking on the terminal for what is not given; without a session, list the latest.
 
     Raises:
-        ConfigError: A rating outside 1 to 5, an unknown issue, or no rating and no terminal to ask on.
+        ConfigError: A rating outside 1 to 5, an unknown issue or role, or no rating and no terminal to ask on.
         UnknownSessionError: The session does not exist.
         RatedError: The session has been rated.
     """
@@ -40,15 +44,29 @@ def feedback(
     if export is not None:
         _export(feedback.existing(), Path(export).expanduser())
     if load is None and export is None and session is None:
-        terminal.print_latest(feedback.existing())
+        own = sessions_of(role, roles, names)
+        terminal.print_latest(feedback.existing(), own, role)
     if session is not None:
-        given = None if rating is None else terminal.checked(rating, comment, issues, correction)
+        given = None if rating is None else terminal.checked(rating, comment, issues, correction, feedback.issues)
         store = feedback.existing()
         logged = store.session(str(session))
-        if logged.rating is not None:
+        if logged.rating is None:
+            given = given or terminal.ask(logged, feedback.issues)
+            store.rate(logged.id, given)
+            written = given.correction
+        elif rating is None and correction:
+            written = terminal.checked(logged.rating.stars, None, None, correction, feedback.issues).correction
+            store.correct(logged.id, written)
+        else:
             raise RatedError(logged.id)
-        store.rate(logged.id, given or terminal.ask(logged))
-        console.facts(f"session {logged.id}", {"answered by": logged.answered or "?", "rating": "kept"})
+        _kept(store, logged, written)
+
+
+def _kept(store: Store, logged: Session, written: str) -> None:
+    waits = "waits for review (loraloop stage=review)" if store.reviewed else "kept, and learned from without a review"
+    rating = "kept" if logged.rating is None else f"{logged.rating.stars} stars, as before"
+    facts = {"answered by": logged.answered or "?", "rating": rating}
+    console.facts(f"session {logged.id}", facts | ({"correction": waits} if written else {}))
 
 
 def _export(store: Store, folder: Path) -> None:

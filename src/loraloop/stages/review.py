@@ -3,42 +3,56 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from loraloop.errors import ConfigError
+from loraloop.workflows.retraining.deployment import sessions_of
 
 if TYPE_CHECKING:
     from loraloop.feedback.settings import Feedback
     from loraloop.feedback.store import Proposal, Store
-    from loraloop.records import Job
+    from loraloop.records import Job, Session
 
 ALL = "all"
 
 
 def review(
-    job: Job, below: int, accept: Sequence[int] | str | None, reject: Sequence[int] | str | None, feedback: Feedback
+    job: Job,
+    below: int,
+    accept: Sequence[int] | str | None,
+    reject: Sequence[int] | str | None,
+    role: str | None,
+    roles: dict[str, str],
+    names: dict[str, str],
+    feedback: Feedback,
 ) -> None:
     """Decide on proposed corrections: those that are named, all that wait, or one by one on the terminal.
 
     Raises:
-        ConfigError: A named proposal does not wait for review.
+        ConfigError: A named proposal does not wait for review, or the role is unknown.
     """
     from loraloop.feedback import review_terminal
     from loraloop.workflows.proposals import propose
 
+    own = sessions_of(role, roles, names)
     store = feedback.existing()
     propose(store, int(below))
-    waiting = store.proposals()
+    waiting = _waiting(store, own)
     if accept or reject:
-        _named(store, _chosen(accept, waiting), _chosen(reject, waiting))
+        _named(store, waiting, _chosen(accept, waiting), _chosen(reject, waiting))
+        print(f"{len(_waiting(store, own))} wait")
         return
     if not waiting:
-        print("no correction waits for review")
+        review_terminal.print_none(store, int(below), own)
     elif sys.stdin.isatty() and sys.stdout.isatty():
         review_terminal.decide_each(store, waiting)
     else:
         review_terminal.print_waiting(store, waiting)
+
+
+def _waiting(store: Store, own: Callable[[Session], bool]) -> list[Proposal]:
+    return [each for each in store.proposals() if own(store.session(each.session))]
 
 
 def _chosen(asked: Sequence[int] | str | None, waiting: Sequence[Proposal]) -> list[Any]:
@@ -48,16 +62,16 @@ def _chosen(asked: Sequence[int] | str | None, waiting: Sequence[Proposal]) -> l
     return list(asked) if isinstance(asked, list) else [asked] if asked else []
 
 
-def _named(store: Store, accept: Sequence[int], reject: Sequence[int]) -> None:
-    waiting = {proposal.id for proposal in store.proposals()}
-    unknown = [each for each in (*accept, *reject) if each not in waiting]
-    if unknown or set(accept) & set(reject):
-        raise ConfigError(
-            f"accept={list(accept)} reject={list(reject)}: each proposal that waits is named once, "
-            f"and {', '.join(map(str, unknown)) or 'one'} is not; stage=review lists them"
-        )
+def _named(store: Store, waiting: Sequence[Proposal], accept: Sequence[int], reject: Sequence[int]) -> None:
+    there = {proposal.id for proposal in waiting}
+    twice = sorted(set(accept) & set(reject))
+    problems = [f"proposal {each} does not wait for review" for each in (*accept, *reject) if each not in there]
+    problems += [f"proposal {each} is named in accept and in reject" for each in twice]
+    if problems:
+        numbers = ", ".join(map(str, sorted(there))) or "none"
+        raise ConfigError(*problems[:-1], f"{problems[-1]}; these wait: {numbers} (stage=review shows them)")
     for proposal in accept:
         store.decide(proposal, "accepted")
     for proposal in reject:
         store.decide(proposal, "rejected")
-    print(f"{len(accept)} accepted, {len(reject)} rejected, {len(store.proposals())} wait")
+    print(f"{len(accept)} accepted, {len(reject)} rejected", end=", ")

@@ -21,11 +21,13 @@ class Tick(ExperimentParts):
     """Takes the cycle of every role of the policy as far as it can go now; the next tick goes on from there.
 
     Attributes:
+        role: The only role to look at; ``None`` for those of the policy.
         roles: What answers for each agent role.
         names: Short names of registered models.
     """
 
     policy: Policy
+    role: str | None
     roles: dict[str, str]
     names: dict[str, str]
     feedback: Feedback
@@ -41,4 +43,4 @@ class Tick(ExperimentParts):
         with closing(self.feedback.open()) as store:
             retraining = Retraining(parts=self, max_forgetting=self.policy.max_forgetting)
             loop = retraining_loop(self.policy, retraining, store, self.registry, self.alerts)
-            loop.tick(self.roles, self.names, self.registry)
+            loop.tick(self.roles, self.names, self.registry, self.role)

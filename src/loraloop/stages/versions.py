@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from loraloop.core import console
 from loraloop.workflows import promotion, report
+from loraloop.workflows.retraining.deployment import registry_for
 
 if TYPE_CHECKING:
     from loraloop.gate.gate import Gate
@@ -15,19 +16,48 @@ if TYPE_CHECKING:
     from loraloop.registry.mlflow import MlflowRegistry
 
 
-def register(job: Job, run: str, gate: Gate, tracker: Tracker, registry: MlflowRegistry) -> None:
-    """Register the adapter of an earlier run and put it before the gate."""
+def register(
+    job: Job,
+    run: str,
+    role: str | None,
+    roles: dict[str, str],
+    names: dict[str, str],
+    gate: Gate,
+    tracker: Tracker,
+    registry: MlflowRegistry,
+) -> None:
+    """Register the adapter of an earlier run, under a role's model or ``registry.name``, and put it before the gate."""
+    registry = registry_for(role, roles, names, registry)
     report.verdict(promotion.promote_if_passed(registry, gate, promotion.of_run(run, tracker)))
 
 
-def promote(job: Job, version: int, alias: str, reason: str, registry: MlflowRegistry) -> None:
-    """Point an alias at a version by hand; the ledger keeps the reason."""
-    made = registry.promote(int(version), alias, reason)
+def promote(
+    job: Job,
+    version: int,
+    alias: str,
+    reason: str,
+    role: str | None,
+    roles: dict[str, str],
+    names: dict[str, str],
+    registry: MlflowRegistry,
+) -> None:
+    """Point an alias of a role's model, or of ``registry.name``, at a version by hand; the ledger keeps the reason."""
+    made = registry_for(role, roles, names, registry).promote(int(version), alias, reason)
     console.facts(f"{made.name} version {made.number}", {"aliases": ", ".join(made.aliases), "reason": reason})
 
 
-def publish(job: Job, adapter: str, publish: Publisher, tracker: Tracker, registry: MlflowRegistry) -> None:
+def publish(
+    job: Job,
+    adapter: str,
+    role: str | None,
+    roles: dict[str, str],
+    names: dict[str, str],
+    publish: Publisher,
+    tracker: Tracker,
+    registry: MlflowRegistry,
+) -> None:
     """Copy a version with its manifest and a model card, which shows its run's scores, to where others find it."""
+    registry = registry_for(role, roles, names, registry)
     version = registry.resolve(str(adapter))
     run = version.manifest.run_id
     metrics = tracker.read(run)["metrics"] if run else {}

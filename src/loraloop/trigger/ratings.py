@@ -63,12 +63,16 @@ def person(outcome: Outcome) -> str:
 
 
 def shortage(ratings: int, raters: int, min_ratings: int, min_raters: int) -> str | None:
-    """Which minimum the ratings do not reach; ``None`` if they reach both."""
+    """What the ratings lack to be judged, how much of it, and the key that sets it; ``None`` if they are enough."""
+    lacking = []
     if ratings < min_ratings:
-        return f"{count(ratings, raters)}; trigger.min_ratings={min_ratings}"
+        more = min_ratings - ratings
+        lacking.append(f"{more} more rating{'s' * (more != 1)} needed (trigger.min_ratings={min_ratings})")
     if raters < min_raters:
-        return f"{count(ratings, raters)}; trigger.min_raters={min_raters}"
-    return None
+        who = "person" if min_raters - raters == 1 else "people"
+        key = f"trigger.min_raters={min_raters}; requests name them as `user`"
+        lacking.append(f"ratings of {min_raters - raters} more {who} needed ({key})")
+    return f"{count(ratings, raters)}; {', '.join(lacking)}" if lacking else None
 
 
 def count(ratings: int, raters: int) -> str:

@@ -114,6 +114,6 @@ class Sequential:
         sure = f"{100 * (1 - self.alpha):g}% at every look"
         known = f"mean rating {numbers['mean']:.2f}, at most {numbers['upper']:.3f} ({sure}), is"
         if not low and numbers["upper"] < self.threshold:
-            without = f"by others than one rater alone (at most {numbers['upper_without_one']:.3f})"
-            return f"{known} not shown to be below {self.threshold:g} {without}"
+            without = f"without the ratings of one person (then at most {numbers['upper_without_one']:.3f})"
+            return f"{known} not shown to be below {self.threshold:g} {without}, so that more people have to rate"
         return f"{known} {'' if low else 'not shown to be '}below {self.threshold:g}"

@@ -134,6 +134,11 @@ def print_sessions(job: Job, chosen: Sequence[str], feedback: Feedback, *, requi
     ]
     columns = ["answered by", "sessions", "rating", "rated", "implied", "success", "p50 ms", "p95 ms"]
     console.table("live sessions, each with other prompts (95% intervals in brackets)", columns, rows)
+    words = [each for each in store.issues if any(one.issues.get(each) for one in found)]
+    words += sorted({word for each in found for word in each.issues} - set(words))  # of a form of earlier times
+    counts = [[store.issues.get(word, word), *(str(each.issues.get(word, 0)) for each in found)] for word in words]
+    if counts:
+        console.table("what people said went wrong, in sessions", ["issue", *chosen], counts)
 
 
 def _figure(figure: Interval, scale: float, form: str) -> str:

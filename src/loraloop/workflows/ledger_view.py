@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import textwrap
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from loraloop.core import console
@@ -69,7 +69,7 @@ def require_known(role: str, entries: Sequence[Entry], roles: Mapping[str, str])
 def print_active(
     role: str, alias: str, model: str | None, at: str, entries: Sequence[Entry], roles: Mapping[str, str]
 ) -> None:
-    """Print which version served a role at a time, since when, and why.
+    """Print which version served a role at a time, since when, and why; of a time to come, which one serves now.
 
     Args:
         role: As it was asked for: an agent role or an alias.
@@ -82,7 +82,10 @@ def print_active(
     from loraloop.registry.alias_history import active_version
     from loraloop.registry.ledger import moment
 
-    then = moment(at)
+    then, now = moment(at), datetime.now(UTC)
+    if then > now:
+        print(f"{then.isoformat()} is in the future, which no ledger knows; this is how it is now:")
+        then = now.replace(microsecond=0)
     time = then.isoformat()
     own = f"{model} " if model else ""
     if alias.isdecimal():
@@ -129,7 +132,7 @@ def _earlier(entry: Entry) -> str:
 
 
 def print_entries(entries: Sequence[Entry]) -> None:
-    """Print the whole ledger: what happened on one line, the reason below it."""
+    """Print the whole ledger, what happened on one line and the reason below it, and where the aliases point now."""
     print(f"{len(entries)} entries; each continues the one before it")
     width = min(shutil.get_terminal_size().columns, WIDTH)
     for entry in entries:
@@ -143,6 +146,26 @@ def print_entries(entries: Sequence[Entry]) -> None:
         ]
         print(entry.time.replace("+00:00", "Z"), " ".join(filter(None, head)))
         print(textwrap.fill(entry.reason, width, initial_indent=INDENT, subsequent_indent=INDENT))
+    if entries:
+        console.facts("now", _now(entries))
+
+
+def _now(entries: Sequence[Entry]) -> dict[str, str]:
+    """The version behind each alias, and the rollout that runs."""
+    from loraloop.registry.alias_history import active_version
+
+    now = datetime.now(UTC)
+    facts: dict[str, str] = {}
+    rollout: dict[str, str] = {}
+    for alias in dict.fromkeys(("champion", *(entry.alias for entry in entries if entry.alias))):
+        found = active_version(entries, alias, now)
+        if found is None or found.version is None:
+            facts[alias] = "no version"
+        else:
+            facts[alias] = f"version {found.version}, since {found.entry.time.replace('+00:00', 'Z')}"
+        if found and found.canary and alias == "champion":
+            rollout = {"rollout": _beside(found.canary)["canary"]}
+    return facts | rollout
 
 
 def _short(value: str) -> str:

@@ -118,7 +118,7 @@ def _agents(server: Server, versions: Versions, overrides: Sequence[str]) -> str
             told.append(f"{role}: {BASE if name == BASE else versions.current(name)}")
         except LoraloopError:
             if any(re.match(rf"[+~]*server(\.roles(\.{re.escape(role)})?)?=", each) for each in overrides):
-                told.append(f"{role}: {name}, which has no version yet")
+                told.append(f"{role}: {name}, which no version is yet (loraloop stage=promote role={role} version=N)")
     return "; ".join(told)
 
 

@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 
 from loraloop.dataset import exports
 from loraloop.errors import ConfigError
+from loraloop.feedback.settings import Feedback
 from loraloop.policy import Mix
-from loraloop.records import Example, Provenance, Row
+from loraloop.records import Example, Provenance, Rating, Row, Session
 from loraloop.source.flips import Flips
 from loraloop.source.sessions import Sessions
 from loraloop.workflows.retraining.overlap import apart
-from loraloop.workflows.retraining.training_set import Scorer, TrainingSetBuilder, mixed
+from loraloop.workflows.retraining.training_set import Scorer, ShortageError, TrainingSetBuilder, mixed
 
 
 def examples(count: int, source: str) -> list[Example]:
@@ -155,3 +156,23 @@ def test_rows_that_ask_what_a_golden_row_asks_are_told_apart():
     )
     assert [each.example.input for each in kept] == ["new"]
     assert len(dropped) == 3
+
+
+def test_too_few_corrections_say_how_many_are_missing_and_where_they_are(builder, tmp_path):
+    """A refusal counts what is missing, what waits for review, and what has no correction, each with its command."""
+    store = Feedback(folder=tmp_path / "mlruns").open()
+    for name, correction in (("s1", "network"), ("s2", "printing"), ("s3", "")):
+        store.keep(Session(id=name, prompt=f"ticket {name}", answer="?", answered="support@1", status="ok"))
+        store.rate(name, Rating(stars=2, correction=correction))
+    store.decide(store.proposals()[0].id, "accepted")
+    policy: Any = SimpleNamespace(golden=None, below=4, min_corrective=5)
+    role: Any = SimpleNamespace(role="tickets", owns=lambda answered: answered == "support@1")
+    with pytest.raises(ShortageError) as raised:
+        replace(builder, policy=policy, store=store)._corrective(role)
+    assert str(raised.value) == (
+        "1 sessions of tickets rated below 4 have an answer to learn from; 4 more needed (policy.min_corrective=5); "
+        "for 1 more a correction waits for review: loraloop stage=review role=tickets below=4; "
+        "1 more have no correction, no well-rated sibling and no rule: "
+        "loraloop stage=feedback session=ID correction=..."
+    )
+    store.close()

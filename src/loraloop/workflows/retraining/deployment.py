@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from loraloop.core.suggest import nearest
-from loraloop.errors import ConfigError
+from loraloop.errors import ConfigError, LoraloopError
 from loraloop.serve.names import BASE
 
 if TYPE_CHECKING:
-    from loraloop.records import Version
+    from loraloop.records import Session, Version
     from loraloop.registry.ledger import Entry
     from loraloop.registry.mlflow import MlflowRegistry
+
+
+class NoChampionError(ConfigError):
+    """A role's model has no champion yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +39,12 @@ class Deployment:
         """The champion, with its weights verified.
 
         Raises:
-            ConfigError: There is none.
+            NoChampionError: There is none.
             RegistryError: Its artefact is gone or was altered.
         """
         champion = self.registry.champion()
         if champion is None:
-            raise ConfigError(
+            raise NoChampionError(
                 f"{self.role} has no champion: {self.model} has no version under the alias "
                 f"{self.registry.serve_alias}. Train one with `loraloop registry.name={self.model}`, or promote one "
                 f"with `loraloop stage=promote registry.name={self.model} version=N`"
@@ -106,11 +110,7 @@ def deployment_of(
     Raises:
         ConfigError: ``server.roles`` has no such role, or the role does not follow the alias that the loop moves.
     """
-    if role not in roles:
-        raise ConfigError(
-            f"there is no role {role}{nearest(role, roles)}: server.roles has {', '.join(roles) or 'none'}; add "
-            f"server.roles.{role}=NAME@{registry.serve_alias}, or name another role"
-        )
+    _require(role, roles, registry.serve_alias)
     name, _, at = roles[role].partition("@")
     if at != registry.serve_alias:
         model = "NAME" if name == BASE else name
@@ -119,9 +119,64 @@ def deployment_of(
             f"not follow; write server.roles.{role}={model}@{registry.serve_alias}, or remove the role from "
             "policy.roles"
         )
-    model = names.get(name, name)
-    short_name = next((each for each, full in names.items() if full == model), model)
+    model, short_name = _model(name, names)
     return Deployment(role, short_name, model, registry_of(role, name, names, registry))
+
+
+def registry_for(
+    role: str | None, roles: Mapping[str, str], names: Mapping[str, str], registry: MlflowRegistry
+) -> MlflowRegistry:
+    """The registry of the model that answers for a role; without a role, ``registry``.
+
+    Raises:
+        ConfigError: ``server.roles`` has no such role, or the base alone answers for it.
+    """
+    if role is None:
+        return registry
+    _require(role, roles, registry.serve_alias)
+    name = roles[role].partition("@")[0]
+    if name == BASE:
+        raise ConfigError(
+            f"server.roles.{role}={BASE}: the base answers for it, which no registered model does; write "
+            f"server.roles.{role}=NAME@{registry.serve_alias}"
+        )
+    return registry_of(role, name, names, registry)
+
+
+def has_champion(role: str, roles: Mapping[str, str], names: Mapping[str, str], registry: MlflowRegistry) -> bool:
+    """Whether the model that answers for a role has a champion; nothing of it is verified."""
+    try:
+        return registry_for(role, roles, names, registry).number(f"@{registry.serve_alias}") > 0
+    except LoraloopError:
+        return False
+
+
+def sessions_of(role: str | None, roles: Mapping[str, str], names: Mapping[str, str]) -> Callable[[Session], bool]:
+    """Whether a session is a role's: asked as that role, or answered by its model; without a role, all are.
+
+    Raises:
+        ConfigError: ``server.roles`` has no such role.
+    """
+    if role is None:
+        return lambda session: True
+    _require(role, roles)
+    name = roles[role].partition("@")[0]
+    short_name = None if name == BASE else _model(name, names)[1]
+    return lambda session: session.role == role or (session.answered or "").partition("@")[0] == short_name
+
+
+def _require(role: str, roles: Mapping[str, str], alias: str = "champion") -> None:
+    if role not in roles:
+        raise ConfigError(
+            f"there is no role {role}{nearest(role, roles)}: server.roles has {', '.join(roles) or 'none'}; add "
+            f"server.roles.{role}=NAME@{alias}, or name another role"
+        )
+
+
+def _model(name: str, names: Mapping[str, str]) -> tuple[str, str]:
+    """The registered model behind a role's name, and its short name in sessions."""
+    model = names.get(name, name)
+    return model, next((each for each, full in names.items() if full == model), model)
 
 
 def registry_of(role: str, name: str, names: Mapping[str, str], registry: MlflowRegistry) -> MlflowRegistry:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ from loraloop.loop.cycle import Cycle
 from loraloop.loop.store import MovedError
 from loraloop.workflows.retraining import cycles as stored
 from loraloop.workflows.retraining.audit import audit
-from loraloop.workflows.retraining.deployment import deployment_of
+from loraloop.workflows.retraining.deployment import NoChampionError, deployment_of, has_champion
 from loraloop.workflows.retraining.due import RetrainingTrigger
 from loraloop.workflows.retraining.heartbeat import heartbeat
 from loraloop.workflows.retraining.rollout import StagedRollout
@@ -61,8 +61,10 @@ class RetrainingLoop:
             "promoting": self.rollouts.finish,
         }
 
-    def tick(self, roles: Mapping[str, str], names: Mapping[str, str], registry: MlflowRegistry) -> None:
-        """Go on with every role of the policy; a problem of one role, of whatever kind, does not stop the others.
+    def tick(
+        self, roles: Mapping[str, str], names: Mapping[str, str], registry: MlflowRegistry, role: str | None = None
+    ) -> None:
+        """Go on with every role; a problem of one role, of whatever kind, does not stop the others.
 
         Where a role has a problem, its running rollout is judged all the same: it may be rolled back, not promoted.
 
@@ -70,17 +72,26 @@ class RetrainingLoop:
             roles: ``server.roles``.
             names: ``server.names``.
             registry: Any model's.
+            role: The only one to go on with; ``None`` for those of the policy.
 
         Raises:
             LoraloopError: The problems, after everything that could be done.
         """
-        found, errors = self._deployments(roles, names, registry)
+        asked = (role,) if role else self.policy.roles
+        found, errors = self._deployments(asked, roles, names, registry)
         for deployment in found:
             if problem := self._tend(deployment, errors.get(deployment.role)):
                 errors[deployment.role] = problem
-        self._report_left_over(found)
-        for role, problem in errors.items():
-            self.cycles.alerts.send(f"loraloop {role}: the loop cannot go on", str(problem))
+        self._report_left_over({*(each.role for each in found), *(self.policy.roles if role else ())})
+        for name, problem in errors.items():
+            self.cycles.alerts.send(f"loraloop {name}: the loop cannot go on", str(problem))
+        if role is None and any(isinstance(each, NoChampionError) for each in errors.values()):
+            others = [each for each in roles if each not in asked and has_champion(each, roles, names, registry)]
+            if others:
+                errors[""] = ConfigError(
+                    f"policy.roles=[{','.join(asked)}] does not name {', '.join(others)}, which has a champion: "
+                    f"role={others[0]} goes on with it in this tick, policy.roles=[{others[0]}] in every one"
+                )
         if errors:
             raise _together(list(errors.values()))
 
@@ -151,12 +162,12 @@ class RetrainingLoop:
                 self.cycles.outbox(deployment).publish()
 
     def _deployments(
-        self, roles: Mapping[str, str], names: Mapping[str, str], registry: MlflowRegistry
+        self, asked: Sequence[str], roles: Mapping[str, str], names: Mapping[str, str], registry: MlflowRegistry
     ) -> tuple[list[Deployment], dict[str, LoraloopError]]:
-        """The deployments of the policy's roles, and what is wrong with the settings of some."""
+        """The deployments of the roles that are asked for, and what is wrong with the settings of some."""
         found: list[Deployment] = []
         errors: dict[str, LoraloopError] = {}
-        for role in self.policy.roles:
+        for role in asked:
             try:
                 found.append(deployment_of(role, roles, names, registry))
             except ConfigError as error:
@@ -186,7 +197,7 @@ class RetrainingLoop:
             audit(self.cycles.state.database, model, deployment.registry)
         except RegistryError as error:
             self.cycles.state.ticked(role, model, intact=False)
-            raise ConfigError(f"the ledger is broken: {error}") from error
+            raise ConfigError(f"{role}: the ledger is broken: {error}") from error
         try:
             deployment.champion()
             self.training_sets.check(deployment)
@@ -195,9 +206,8 @@ class RetrainingLoop:
         except LoraloopError as error:
             raise ConfigError(f"{role}: {error}") from error
 
-    def _report_left_over(self, found: Sequence[Deployment]) -> None:
-        """Alert people to open cycles whose role the policy does not name."""
-        roles = {each.role for each in found}
+    def _report_left_over(self, roles: Collection[str]) -> None:
+        """Alert people to open cycles of other roles."""
         for cycle in self.cycles.state.open_cycles():
             if cycle.role not in roles:
                 what = f"the rollout of version {cycle.candidate}" if cycle.rollout else f"the cycle {cycle.id}"

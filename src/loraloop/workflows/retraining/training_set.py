@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from loraloop.policy import Mix, Policy
     from loraloop.protocols import Ocr, Source
     from loraloop.records import Example, Row
+    from loraloop.source.sessions.source import Labelled
     from loraloop.workflows.retraining.deployment import Deployment
 
 SET = "set"
@@ -214,20 +215,32 @@ class TrainingSetBuilder:
         secrets = getattr(self.source, "secrets", part.secrets)
         strict = secrets if secrets in ("mask", "quarantine") else part.secrets
         screened = screening.screen(taught, strict, emails=getattr(self.source, "emails", False))
-        found = list(screened.examples)
+        found, least = list(screened.examples), self.policy.min_corrective
         if screened.quarantined:
             _log.warning("%d sessions of %s are not learned from: they hold secrets", len(screened.quarantined), role)
-        if len(found) < self.policy.min_corrective:
-            waiting = sum(one.waiting is not None for one in mine)
-            without = sum(one.fate == "quarantined" for one in mine) - waiting
+        if len(found) < least:
             secret = f", {len(screened.quarantined)} hold secrets" * bool(screened.quarantined)
             raise ShortageError(
-                f"{len(found)} sessions of {role} rated below {below} have an answer to learn from, and at "
-                f"least {self.policy.min_corrective} are needed (policy.min_corrective){secret}; {without} more have "
-                f"no correction, no well-rated sibling and no rule, and for {waiting} the answer of a sibling or a "
-                "rule waits for review: accept or write corrections with stage=review below={below}"
+                f"{len(found)} sessions of {role} rated below {below} have an answer to learn from{secret}; "
+                f"{least - len(found)} more needed (policy.min_corrective={least}){self._left(role, mine)}"
             )
         return found
+
+    def _left(self, role: str, judged: Sequence[Labelled]) -> str:
+        """What keeps the other badly rated sessions from being learned from, and what a person can do about it."""
+        proposed = {each.session for each in self.store.proposals()}
+        left = [one for one in judged if one.fate == "quarantined"]
+        waiting = sum(one.waiting is not None or one.id in proposed for one in left)
+        said = []
+        if waiting:
+            command = f"loraloop stage=review role={role} below={self.policy.below}"
+            said.append(f"; for {waiting} more a correction waits for review: {command}")
+        if len(left) > waiting:
+            command = "loraloop stage=feedback session=ID correction=..."
+            said.append(
+                f"; {len(left) - waiting} more have no correction, no well-rated sibling and no rule: {command}"
+            )
+        return "".join(said)
 
     def _golden(self, role: str, built: Dataset) -> list[Example]:
         from loraloop.dataset import exports
