@@ -65,6 +65,7 @@ class Job:
         choices: The chosen variant of each group.
         cache: What the jobs of a multirun share; ``None`` for a job on its own.
         trial: What the job is in a sweep that a study steers.
+        multirun: Whether it is one of several that are compared: then it moves no alias.
     """
 
     stage: str
@@ -75,6 +76,7 @@ class Job:
     overrides: tuple[str, ...] = ()
     cache: Cache | None = None
     trial: Trial | None = None
+    multirun: bool = False
 
 
 @dataclass(frozen=True, slots=True)
