@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_store import ConfigStore
 from omegaconf import read_write
 
 if TYPE_CHECKING:
     from hydra.types import HydraContext, TaskFunction
     from omegaconf import DictConfig
 
+    from hydra_plugins.loraloop_sweeper._overrides import ParsedOverrides
+
 log = logging.getLogger(__name__)
+
+# In the place of Hydra's own, which is stored before Hydra looks for plugins. A file of that name would be held against
+# the stored schema, with a warning.
+ConfigStore.instance().store(
+    group="hydra/sweeper",
+    name="basic",
+    node={"_target_": f"{__name__}.GridSweeper", "max_batch_size": None, "params": {}},
+    provider="loraloop",
+)
 
 
 class GridSweeper(BasicSweeper):
@@ -32,8 +45,12 @@ class GridSweeper(BasicSweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run every combination, then compare those that ended, also where others failed."""
+        from hydra_plugins.loraloop_sweeper import _origins
         from loraloop.errors import LoraloopError
+        from loraloop.sweep import report
 
+        asked = self._asked(arguments)
+        report.varied(_origins.rows(self.config, self.params, arguments, asked))
         try:
             returned = super().sweep(arguments)
         except Exception:
@@ -43,10 +60,16 @@ class GridSweeper(BasicSweeper):
                 log.warning("The runs that ended are not compared: %s", error)
             raise
         except BaseException:
-            self._say_how()
+            self._say_how(asked.fixed)
             raise
         self._compare()
         return returned
+
+    def _asked(self, arguments: list[str]) -> ParsedOverrides:
+        from hydra_plugins.loraloop_sweeper import _overrides
+
+        lines = [f"{key}={value}" for key, value in self.params.items()]
+        return _overrides.read([*lines, *arguments], self.hydra_context.config_loader)
 
     def _compare(self) -> None:
         from hydra_plugins.loraloop_sweeper import _dry_run
@@ -58,12 +81,15 @@ class GridSweeper(BasicSweeper):
         asked = {"stage": "multirun_report", "multirun": str(self._folder)}
         prepare.prepare({**_dry_run.task(config), **asked}, self._folder, {}, ())()
 
-    def _say_how(self) -> None:
+    def _say_how(self, fixed: list[str]) -> None:
         from loraloop.core.overrides import assign, command
 
         if ended := self._ended():
-            line = command(["stage=multirun_report", assign("multirun", str(self._folder))])
-            print(f"{ended} runs have ended; to compare them and register the best: {line}")
+            kept = [each for each in fixed if not each.startswith(("stage=", "sweeps="))]
+            report = command(["stage=multirun_report", assign("multirun", str(self._folder)), *kept])
+            line = f"cd {shlex.quote(str(Path.cwd()))} && {report}"
+            runs, what = ("run has", "and register it") if ended == 1 else ("runs have", "them and register the best")
+            print(f"{ended} {runs} ended; to compare {what}: {line}")
 
     def _ended(self) -> int:
         from loraloop.workflows.multirun import results

@@ -1,10 +1,14 @@
-"""What a run is, in a few lines that a person reads on its page and in comparisons."""
+"""What a run is, in a few lines that a person reads on its page.
+
+The result and the version come first: MLflow folds a description after four lines.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from loraloop.core import console
+from loraloop.core.passwords import without_user
 
 if TYPE_CHECKING:
     from loraloop.lora import Lora
@@ -36,13 +40,11 @@ def ended(metric: str, base: Score, adapter: Score) -> str:
 
 def registered(version: Version, registry: MlflowRegistry) -> str:
     """The version that a run's adapter became, with a link to its page."""
-    site = registry.uri if (registry.uri or "").startswith("http") else ""  # the same site's address may be any
-    link = f"{site}/#/models/{version.name}/versions/{version.number}" if site else _page(version)
+    uri = registry.uri or ""
+    # The pages of a local database have the address that the link is read at, whatever that is.
+    site = without_user(uri).rstrip("/") + "/" if uri.startswith("http") else ""
+    link = f"{site}#/models/{version.name}/versions/{version.number}"
     return _line("version", f"[{version.name} version {version.number}]({link})")
-
-
-def _page(version: Version) -> str:
-    return f"#/models/{version.name}/versions/{version.number}"
 
 
 def _value(metric: str, score: Score) -> str:

@@ -274,7 +274,7 @@ class Experiment(ExperimentParts):
             verdict = put(self.registry, self.gate, candidate)
             run.tags(verdict.tags())
             if verdict.version:
-                lines = self._description(rows, base, score), description.registered(verdict.version, self.registry)
+                lines = description.registered(verdict.version, self.registry), self._description(rows, base, score)
                 run.tags({description.TAG: "\n".join(lines)})
         report.summary(base, score, training, verdict, run.link, self.tracker.ui_command)
         if self.job.trial:
@@ -342,7 +342,7 @@ class Experiment(ExperimentParts):
 
     def _description(self, rows: Dataset, base: Score, score: Score) -> str:
         begun = description.begun(self.job, rows, self.lora)
-        return f"{begun}\n{description.ended(self._compared_by(score), base, score)}"
+        return f"{description.ended(self._compared_by(score), base, score)}\n{begun}"
 
     @property
     def _objectives(self) -> list[str]:

@@ -170,7 +170,7 @@ def note(made: Promotion, run: str | None, registry: MlflowRegistry, tracker: Tr
         tracked.tags(made.tags())
         line = description.registered(made.version, registry) if made.version else ""
         if line and line not in (text := before.get(description.TAG, "")):
-            tracked.tags({description.TAG: f"{text}\n{line}".strip()})
+            tracked.tags({description.TAG: f"{line}\n{text}".strip()})
 
 
 def promote_command(registry: MlflowRegistry, version: Version) -> str | None:
