@@ -28,14 +28,15 @@ def rows(
     given = {key for line in config.hydra.overrides.hydra if line.lstrip("+").startswith(PARAMS) for key in _keys(line)}
 
     def origin(key: str) -> str:
-        return PARAMS if key in given else f"sweeps={config.hydra.runtime.choices.get('sweeps')}"
+        file = config.hydra.runtime.choices.get("sweeps")
+        return PARAMS if key in given or not file else f"sweeps={file}"
 
     found = []
     for key, dimension in asked.space.items():
         where = "command line" if key in typed else origin(key)
         replaced = f", in place of {params[key]} of {origin(key)}" if key in typed and key in params else ""
         found.append((key, str(dimension), where + replaced))
-    for key in params.keys() & asked.settings.keys():
+    for key in sorted(params.keys() & asked.settings.keys()):
         where = f"command line, in place of {params[key]} of {origin(key)}" if key in typed else origin(key)
         found.append((key, f"{asked.settings[key]}, not varied", where))
     if function := config.hydra.sweeper.get("custom_search_space"):

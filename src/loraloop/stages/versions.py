@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 def register(job: Job, run: str, gate: Gate, tracker: Tracker, registry: MlflowRegistry) -> None:
     """Register the adapter of an earlier run and put it before the gate."""
-    report.verdict(promotion.promote_if_passed(registry, gate, promotion.of_run(run, tracker)))
+    candidate = promotion.of_run(run, tracker)
+    made = promotion.promote_if_passed(registry, gate, candidate)
+    promotion.note(made, candidate.run, registry, tracker)
+    report.verdict(made)
 
 
 def promote(job: Job, version: int, alias: str, reason: str, registry: MlflowRegistry) -> None:
