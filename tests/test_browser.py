@@ -22,7 +22,7 @@ def screenshot():
 
 
 def test_three_ranks_stand_side_by_side_in_mlflow(three_runs, screenshot):
-    """MLflow's comparison opens on the held-out score over the parameters that differ, and shows all of three runs; a run's page describes it."""
+    """MLflow's comparison opens on the score over what differs, and shows all three runs; a run's page describes it."""
     runs = three_runs.runs()
     with screenshot.ui(three_runs.folder) as site, screenshot.browser() as page:
         opened = screenshot.compare(page, site, runs)

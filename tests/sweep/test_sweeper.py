@@ -162,17 +162,16 @@ def test_the_command_line_wins_over_params(app):
 
 def test_what_is_varied_and_where_it_was_said_is_printed_before_the_first_trial(app):
     """A file's space, one merged into it by hydra.sweeper.params and the command line's are told apart in a table."""
-    wide = "# @package hydra.sweeper.params\nx: range(0,9)\ny: interval(1,2)\nname: choice(a,b)\nseed: 7\n"
+    wide = "# @package hydra.sweeper.params\nx: range(0,9)\ny: interval(1,2)\nname: choice(a,b)\n"
     app.write("conf/sweeps/wide.yaml", wide)
-    given = '++hydra.sweeper.params={y: "interval(3,4)", flag: "choice(true,false)"}'
+    given = '++hydra.sweeper.params={y: "interval(3,4)", seed: "choice(7,8)"}'
     out = app("+sweeps=wide", given, "x=choice(5,6)", "name=plain", "hydra.sweeper.n_trials=1")
     table = out[out.index("varied\n") : out.index("trial 0")].splitlines()[3:]
     assert [" ".join(line.split()) for line in table] == [
         "x choice(5,6) command line, in place of range(0,9) of sweeps=wide",
         "y interval(3.0,4.0) hydra.sweeper.params",
-        "flag choice(true,false) hydra.sweeper.params",
+        "seed choice(7,8) hydra.sweeper.params",
         "name plain, not varied command line, in place of choice(a,b) of sweeps=wide",
-        "seed 7, not varied sweeps=wide",
     ]
 
 
@@ -223,7 +222,7 @@ def test_the_results_are_hydra_optuna_sweepers(app):
 
 
 def test_what_is_printed(app):
-    """Study and how to go on with it, what is varied, a line for each trial with the best so far, the file of results."""
+    """Study, how to go on with it, what is varied, a line for each trial with the best so far, the file of results."""
     shown = app("x=choice(3)", "y=choice(0.5)", "hydra.sweeper.n_trials=2").splitlines()
     assert shown[0] == (
         f"study    study in sqlite:///{app.folder}/state/optuna.db: 0 of 2 trials done "

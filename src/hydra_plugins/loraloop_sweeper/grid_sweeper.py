@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# In the place of Hydra's own, which is stored when its module is imported. A file of that name would be held against the
-# stored schema, with a warning; Hydra 1.4 warns of two of one name.
+# In the place of Hydra's own, which is stored when its module is imported. A file of that name would be held against
+# the stored schema, with a warning; Hydra 1.4 warns of two of one name.
 ConfigStore.instance().repo["hydra"]["sweeper"].pop("basic.yaml", None)
 ConfigStore.instance().store(
     group="hydra/sweeper",
