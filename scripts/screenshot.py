@@ -61,6 +61,9 @@ METRIC = """(async name => {
 })(%s)"""
 """Scrolls the table of metrics until a row is in it, and reads its cells."""
 
+CHOSEN = "[...document.querySelectorAll('[role=combobox]')].map(each => each.ariaDescription)"
+"""The parameters and the metrics of the parallel coordinates plot."""
+
 PLOT = "document.querySelector('.js-plotly-plot').getBoundingClientRect().bottom + 10"
 """Where the plot ends."""
 
@@ -180,13 +183,20 @@ def ui(folder: Path) -> Iterator[str]:
             process.wait()
 
 
-def compare(page: Browser, site: str, runs: Sequence[Any]) -> None:
-    """Open MLflow's comparison of ``runs``, with its assistant's panel closed."""
+def compare(page: Browser, site: str, runs: Sequence[Any]) -> list[list[str]]:
+    """Open MLflow's comparison of ``runs``, with its assistant's panel closed; what its plot opened on.
+
+    Returns:
+        The parameters and the metrics that MLflow has chosen by itself, before anything was clicked.
+    """
     ids, experiments = [run.info.run_id for run in runs], [runs[0].info.experiment_id]
     address = f"{site}/#/compare-runs?runs={quote(json.dumps(ids))}&experiments={quote(json.dumps(experiments))}"
     page.call("Page.navigate", url=address)
     page.wait("document.querySelector('.ReactVirtualized__Grid a')")
+    page.wait("document.querySelector('.js-plotly-plot')?.innerText")
+    chosen: list[str] = page.js(CHOSEN)
     page.click("document.querySelector('[aria-label=Close]')")
+    return [names.split(", ") for names in chosen]
 
 
 def parameter(page: Browser, name: str) -> list[str]:
@@ -202,25 +212,6 @@ def metric(page: Browser, name: str) -> list[str]:
     """What the table of metrics shows for ``name``, a value for each run; it holds only the rows in view."""
     values: list[str] = page.js(METRIC % json.dumps(name))
     return values
-
-
-def choose(page: Browser, place: int, name: str) -> None:
-    """Add a parameter (place 0) or metric (place 1) to the parallel coordinates plot."""
-    page.click(f"document.querySelectorAll('[role=combobox]')[{place}]")
-    page.call("Input.insertText", text=name)
-    page.wait(f"document.querySelector('[role=option][aria-selected], [title=\"{name}\"]')")
-    page.press("Enter", 13)
-    page.wait(f"document.querySelector('.js-plotly-plot')?.innerText.includes('{name}')")
-    page.press("Escape", 27)
-    page.js("document.activeElement.blur()")
-
-
-def unchoose(page: Browser, place: int) -> None:
-    """Take away the last of the parameters (place 0) or metrics (place 1) that MLflow chose for the plot."""
-    page.click(f"document.querySelectorAll('[role=combobox]')[{place}]")
-    page.press("Backspace", 8)
-    page.press("Escape", 27)
-    page.js("document.activeElement.blur()")
 
 
 def axes(page: Browser) -> str:
@@ -239,13 +230,9 @@ def main(what: str, folder: Path) -> None:
     with ui(folder) as site, browser(1400, 1900) as page:
         compare(page, site, runs)
         page.click("document.querySelector('[aria-label=\"Toggle sidebar\"]')")
-        unchoose(page, 1)
         if what == "sweep":
-            choose(page, 0, "trainer.learning_rate")
-            choose(page, 1, "final/loss")
             page.picture(IMAGES / "mlflow-sweep.png", page.js(PLOT))
             return
-        choose(page, 1, "final/exact_match")
         for table in ("Parameters", "Metrics"):
             page.click(f"document.querySelector('[aria-label=\"{table} - Show diff only\"]')")
         metric(page, "final/exact_match")

@@ -220,9 +220,10 @@ def main_job(tmp_path_factory: pytest.TempPathFactory) -> Desk:
 
 @pytest.fixture(scope="session")
 def three_runs(tmp_path_factory: pytest.TempPathFactory) -> Desk:
-    """A small multirun over three ranks on two tasks. Only to be read."""
+    """A small multirun over three ranks on two tasks, and its other two runs registered. Only to be read."""
     command = ["-m", "lora=r8,r16,r64", "source.tasks=[count,parity]", *SMALL]
-    return _once(tmp_path_factory, "three_runs", [command])
+    others = [["stage=register", f"run=flips-tiny-{rank}"] for rank in ("r8", "r16")]
+    return _once(tmp_path_factory, "three_runs", [command, *others])
 
 
 @pytest.fixture(scope="session")

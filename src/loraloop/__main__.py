@@ -183,6 +183,7 @@ def prepare(config: DictConfig, cache: Cache | None = None) -> Call:
         (*_own_groups(), *(str(override) for override in runtime.overrides.task)),
         cache if runtime.mode == RunMode.MULTIRUN else None,
         _trial(),
+        multirun=runtime.mode == RunMode.MULTIRUN,
     )
 
 

@@ -160,6 +160,21 @@ def test_the_command_line_wins_over_params(app):
     assert set(app.values("name")) == {"fixed"}
 
 
+def test_what_is_varied_and_where_it_was_said_is_printed_before_the_first_trial(app):
+    """A file's space, one merged into it by hydra.sweeper.params and the command line's are told apart in a table."""
+    wide = "# @package hydra.sweeper.params\nx: range(0,9)\ny: interval(1,2)\nname: choice(a,b)\n"
+    app.write("conf/sweeps/wide.yaml", wide)
+    given = '++hydra.sweeper.params={y: "interval(3,4)", seed: "choice(7,8)"}'
+    out = app("+sweeps=wide", given, "x=choice(5,6)", "name=plain", "hydra.sweeper.n_trials=1")
+    table = out[out.index("varied\n") : out.index("trial 0")].splitlines()[3:]
+    assert [" ".join(line.split()) for line in table] == [
+        "x choice(5,6) command line, in place of range(0,9) of sweeps=wide",
+        "y interval(3.0,4.0) hydra.sweeper.params",
+        "seed choice(7,8) hydra.sweeper.params",
+        "name plain, not varied command line, in place of choice(a,b) of sweeps=wide",
+    ]
+
+
 @pytest.mark.parametrize("sampler", ["tpe", "cmaes", "nsgaii", "qmc", "gp", "grid"])
 def test_every_sampler_of_the_group_sweeps(app, sampler):
     """Each choice of ``hydra/sweeper/sampler`` carries a sweep out as its file configures it."""
@@ -207,15 +222,16 @@ def test_the_results_are_hydra_optuna_sweepers(app):
 
 
 def test_what_is_printed(app):
-    """The study and how to go on with it, a line for each trial with the best so far, and the file of results."""
+    """Study, how to go on with it, what is varied, a line for each trial with the best so far, the file of results."""
     shown = app("x=choice(3)", "y=choice(0.5)", "hydra.sweeper.n_trials=2").splitlines()
     assert shown[0] == (
         f"study    study in sqlite:///{app.folder}/state/optuna.db: 0 of 2 trials done "
         "(go on with it: hydra.sweeper.study_name=study)"
     )
-    assert shown[1] == "trial 0     complete  0.5  x=3 y=0.5  best 0.5 (trial 0)"
+    assert [line.split()[0] for line in shown[1:6:2]] == ["varied", "\u2500" * len(shown[3].strip()), "y"]
+    assert shown[6] == "trial 0     complete  0.5  x=3 y=0.5  best 0.5 (trial 0)"
     assert shown[-1] == "results  out/optimization_results.yaml"
-    assert len(shown) == 4
+    assert len(shown) == 9
 
 
 def test_trials_of_a_batch_have_folders_of_their_own(app):

@@ -58,7 +58,7 @@ class OptunaSweeper(Sweeper):
             ConfigError: Something is wrong with the settings or the search space; no trial began.
             SweepError: Too many trials failed.
         """
-        from hydra_plugins.loraloop_sweeper import _dry_run, _overrides
+        from hydra_plugins.loraloop_sweeper import _dry_run, _origins, _overrides
         from loraloop.sweep import report
         from loraloop.sweep.opening import open_study
         from loraloop.workflows.multirun import sweep_run
@@ -73,6 +73,7 @@ class OptunaSweeper(Sweeper):
         fingerprint = _dry_run.terms(config, asked)
         with _quiet(self.config), open_study(settings, name, asked.space, fingerprint) as session:
             print(report.opening(session))
+            report.varied(_origins.rows(self.config, cast("dict[str, Any]", params), arguments, asked))
             summary = self._summary(config, session)
             with sweep_run.tracked(summary, session) as run:
                 while size := session.batch_size(self._at_once(settings)):

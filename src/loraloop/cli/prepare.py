@@ -23,6 +23,8 @@ def prepare(
     overrides: tuple[str, ...],
     cache: Cache | None = None,
     trial: Trial | None = None,
+    *,
+    multirun: bool = False,
 ) -> Call:
     """Build the parts that the stage's parameters name.
 
@@ -33,6 +35,7 @@ def prepare(
         overrides: The command line's overrides.
         cache: What the job shares with the others of its multirun in this process.
         trial: What the job is in a study.
+        multirun: Whether it is one of several jobs that are compared.
 
     Raises:
         ConfigError: With every problem of every part; nothing was written.
@@ -54,6 +57,7 @@ def prepare(
         overrides=overrides,
         cache=cache,
         trial=trial,
+        multirun=multirun,
     )
     return Call(stage, job, parts)
 

@@ -11,7 +11,7 @@ PLAIN = re.compile(r"[A-Za-z0-9_./:@%+-]+")
 """Values that neither Hydra's grammar nor a shell reads in another way."""
 
 
-OPEN = ("server.roles.", "server.names.", "source.columns.")
+OPEN = ("server.roles.", "server.names.", "source.columns.", "hydra.sweeper.params=")
 """Maps whose keys are a person's own: Hydra asks for a ``+`` before a key that the shipped YAML does not have."""
 REPLACED = re.compile(r"(server\.(?:roles|names))=(\{.*\})", re.S)
 """Such a map given as a whole: Hydra would merge it into the shipped one."""

@@ -70,6 +70,7 @@ class Job:
         choices: The chosen variant of each group.
         cache: What the jobs of a multirun share; ``None`` for a job on its own.
         trial: What the job is in a sweep that a study steers.
+        multirun: Whether it is one of several that are compared: then it moves no alias.
     """
 
     stage: str
@@ -80,6 +81,7 @@ class Job:
     overrides: tuple[str, ...] = ()
     cache: Cache | None = None
     trial: Trial | None = None
+    multirun: bool = False
 
 
 @dataclass(frozen=True, slots=True)

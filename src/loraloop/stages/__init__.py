@@ -19,6 +19,7 @@ from loraloop.stages.evaluate import evaluate
 from loraloop.stages.feedback import feedback
 from loraloop.stages.keys import keys
 from loraloop.stages.ledger import ledger
+from loraloop.stages.multirun_report import multirun_report
 from loraloop.stages.ocr_bench import ocr_bench
 from loraloop.stages.pretrain import pretrain
 from loraloop.stages.preview import preview
@@ -58,6 +59,7 @@ STAGES: dict[str, Stage] = {
     "rollback": Rollback,
     "pretrain": pretrain,
     "sweep_report": sweep_report,
+    "multirun_report": multirun_report,
     "ocr_bench": ocr_bench,
 }
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loraloop.workflows import promotion, report
-from loraloop.workflows.multirun import study_report, sweep_run
+from loraloop.workflows.multirun import results, study_report, sweep_run
 
 if TYPE_CHECKING:
     from loraloop.gate.gate import Gate
@@ -26,8 +27,8 @@ def sweep_report(
 ) -> None:
     """Print the best trials and importances, log the plots in the sweep's run, and put the winner before the gate.
 
-    A winner that passes is registered as ``candidate``. It is not made champion: the best of many trials on one
-    held-out set looks better there than it is.
+    The winner is registered as ``candidate``, and the command that promotes it is printed. It is not made champion: the
+    best of many trials on one held-out set looks better there than it is.
 
     Raises:
         DataError: There is no such study.
@@ -45,9 +46,13 @@ def sweep_report(
     study_report.print_importances(found)
     study_report.log_plots(job.output, found, tracker)
     winner = trials[0]
-    run = sweep_run.readable(tracker, winner.user_attrs.get("run"))
-    if run is None:
-        print(f"winner   trial {winner.number} is not tracked: its adapter is in {winner.user_attrs.get('folder')}")
+    run, kept = sweep_run.readable(tracker, winner.user_attrs.get("run")), Path(winner.user_attrs.get("folder", ""))
+    known = f", run {run}" if run else f" is not tracked: its adapter is in {kept}"
+    print(f"winner   trial {winner.number}{known}")
+    if run is None and (registry.uri or not results.whole(kept)):
+        print("not registered: the adapter is not on this machine, or the registry keeps adapters with their runs")
         return
-    print(f"winner   trial {winner.number}, run {run}")
-    report.verdict(promotion.register_if_passed(registry, gate, promotion.of_run(run, tracker)))
+    candidate = promotion.of_run(run, tracker) if run else promotion.of_folder(kept, None, tracker)
+    made = promotion.register_only(registry, gate, candidate)
+    promotion.note(made, run, registry, tracker)
+    report.verdict(made, promotion.promote_command(registry, made.version) if made.version else None)

@@ -28,7 +28,10 @@ def register(
 ) -> None:
     """Register the adapter of an earlier run, under a role's model or ``registry.name``, and put it before the gate."""
     registry = registry_for(role, roles, names, registry)
-    report.verdict(promotion.promote_if_passed(registry, gate, promotion.of_run(run, tracker)))
+    candidate = promotion.of_run(run, tracker)
+    made = promotion.promote_if_passed(registry, gate, candidate)
+    promotion.note(made, candidate.run, registry, tracker)
+    report.verdict(made)
 
 
 def promote(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loraloop.core import atomic
+from loraloop.core import atomic, console
 from loraloop.core.passwords import mask
 from loraloop.core.progress import show_bar
 
@@ -26,6 +26,12 @@ def opening(session: StudyRunner) -> str:
         f"study    {study.study_name} in {mask(session.url)}: {session.done} of {session.total} trials done "
         f"(go on with it: hydra.sweeper.study_name={study.study_name})"
     )
+
+
+def varied(rows: Sequence[tuple[str, str, str]]) -> None:
+    """Print which parameters are varied, over which values, and where that was said."""
+    if rows:
+        console.table("varied", ["parameter", "values", "from"], rows, numbers=False)
 
 
 def line(finished: Finished, session: StudyRunner) -> str:

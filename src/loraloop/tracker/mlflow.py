@@ -23,7 +23,7 @@ from loraloop.core.passwords import mask, without_user
 from loraloop.errors import PrunedError, TrackingError
 from loraloop.tracker import environment, recovery
 from loraloop.tracker.mlflow_database import Database, first_line
-from loraloop.tracker.mlflow_run import MlflowRun
+from loraloop.tracker.mlflow_run import SHOWN, MlflowRun
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -41,6 +41,8 @@ SETTINGS = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # it would print the server's with its password
 }
 """Environment variables of MLflow, unless the person set them; its own retries last for minutes."""
+
+OURS = {theirs: ours for ours, theirs in SHOWN.items()}
 
 T = TypeVar("T")
 
@@ -160,7 +162,7 @@ class Mlflow:
             "status": stored.info.status,
             "params": dict(stored.data.params),
             "metrics": dict(stored.data.metrics),
-            "tags": dict(stored.data.tags),
+            "tags": {OURS.get(key, key): value for key, value in stored.data.tags.items()},
             "link": self._link(stored),
         }
 

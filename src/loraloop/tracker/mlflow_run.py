@@ -25,12 +25,19 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 SEND_SECONDS = 5.0
+SHOWN = {"description": "mlflow.note.content"}
+"""Tags that MLflow's pages show in a place of their own, by the names that workflows give them."""
 
 _log = logging.getLogger(__name__)
 
 
 def _now() -> int:
     return time.time_ns() // 1_000_000
+
+
+def _metrics(values: Mapping[str, float], step: int) -> list[Entry]:
+    now = _now()
+    return [Entry(kind="metric", key=legal(k), value=float(v), timestamp=now, step=step) for k, v in values.items()]
 
 
 class MlflowRun:
@@ -58,6 +65,8 @@ class MlflowRun:
         self._outbox = Outbox(sender.send, unsent / "entries.jsonl", self._warn, sender.refuses)
         self._outbox.load(without="status")  # that of an earlier process: this one goes on with the run
         self._params: dict[str, str] = {}
+        self._begun = False
+        self._held: list[Entry] = []
         self._tables: list[dict[str, str]] = []
         self._system = SystemMetrics(run_id, client.tracking_uri) if system_metrics else None
         self._stopped = threading.Event()
@@ -93,10 +102,9 @@ class MlflowRun:
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         """Queue metrics; they are sent every `SEND_SECONDS` and at the end."""
-        now = _now()
-        self._outbox.put(
-            [Entry(kind="metric", key=legal(k), value=float(v), timestamp=now, step=step) for k, v in values.items()]
-        )
+        held, self._held = self._held, []
+        self._outbox.put([*_metrics(values, step), *held])
+        self._begun = True
 
     def artifact(self, path: Path, folder: str = "") -> None:
         """Keep a file, or what is in a folder, under ``folder``.
@@ -151,6 +159,7 @@ class MlflowRun:
         self._stopped.set()
         self._sender.join()
         self._sample()
+        self.metrics({})  # what was held
         self._put_tags(environment.accelerators())  # torch may be loaded only now
         self._outbox.put([Entry(kind="status", key="status", value=status, timestamp=_now())])
         if self._outbox.flush() and send_aside(self._client, self._id, self._unsent):
@@ -160,7 +169,12 @@ class MlflowRun:
         now = _now()
         self._outbox.put(
             [
-                Entry(kind="tag", key=legal(key), value=cut(mask(str(value)), TAG_CHARACTERS), timestamp=now)
+                Entry(
+                    kind="tag",
+                    key=SHOWN.get(key, legal(key)),
+                    value=cut(mask(str(value)), TAG_CHARACTERS),
+                    timestamp=now,
+                )
                 for key, value in values.items()
             ]
         )
@@ -175,8 +189,13 @@ class MlflowRun:
             self._outbox.flush()
 
     def _sample(self) -> None:
-        if self._system is not None:
-            self.metrics(*self._system.sample())
+        if self._system is None:
+            return
+        entries = _metrics(*self._system.sample())
+        if self._begun:
+            self._outbox.put(entries)
+        else:  # a comparison opens on the metric that was logged first
+            self._held += entries
 
     @property
     def _aside(self) -> Path:

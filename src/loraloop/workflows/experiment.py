@@ -23,8 +23,9 @@ from loraloop.errors import ConfigError, DataError
 from loraloop.protocols import TrainingJob
 from loraloop.tracker.mlflow import Mlflow
 from loraloop.tracker.none import NoTracker
-from loraloop.workflows import promotion, report
+from loraloop.workflows import description, promotion, report
 from loraloop.workflows import rows as data
+from loraloop.workflows.multirun import results
 from loraloop.workflows.parts import ExperimentParts
 from loraloop.workflows.same_base import same_base
 
@@ -94,6 +95,7 @@ class Experiment(ExperimentParts):
         rows, estimate = self.prepare()
         with self.running(rows, estimate) as run, self.loaded() as loaded, _interruptible(self.job):
             references = self.references(loaded, rows)
+            self.log_start(run, estimate, references.base)
             report_to_study = self.job.trial.report if self.job.trial else None
             before = Path(self.resume) if self.resume else None
             training = self.train(loaded, rows, run, before, report_to_study)
@@ -159,12 +161,19 @@ class Experiment(ExperimentParts):
             if job.trial:
                 job.trial.note(run=run.id, folder=str(job.output))
                 run.tags({"trial": str(job.trial.number)})
-            run.params(
-                {**console.flatten(job.config), "seed": str(job.seed), "lora.alpha": str(self.lora.effective_alpha)}
-            )
-            run.metrics({f"estimate/{name}": float(value) for name, value in asdict(estimate).items()})
+            run.params(self._params())
+            run.tags({description.TAG: description.begun(job, rows, self.lora)})
             _log_data(run, job, self.dataset, rows)
             yield run
+
+    def log_start(self, run: Run, estimate: Estimate, base: Score) -> None:
+        """Log the base's held-out score as that of step 0, before any other metric, and the estimate.
+
+        MLflow's comparison opens on the metric that was logged first, so this one is what runs are compared by.
+        """
+        name = self._compared_by(base)
+        run.metrics({f"heldout/{name}": base[name]})
+        run.metrics({f"estimate/{name}": float(value) for name, value in asdict(estimate).items()})
 
     def base_score(self, loaded: LoadedModel, rows: Dataset) -> Score:
         """The base's score on the held-out rows."""
@@ -243,9 +252,14 @@ class Experiment(ExperimentParts):
     def conclude(
         self, run: Run, rows: Dataset, loaded: LoadedModel, references: References, training: Training
     ) -> Values:
-        """Last phase: evaluate, save, register and ask the gate; a trial of a sweep is only evaluated and saved."""
+        """Last phase: evaluate, save, register and ask the gate.
+
+        A trial of a sweep is only evaluated and saved. A job of another multirun is put before the gate as well; the
+        best of them is registered when all have ended.
+        """
         base = references.base
         score, manifest = self.measure(run, rows, loaded, base, training)
+        values = self._values(score, training)
         verdict = None
         if self.job.trial is None:
 
@@ -256,13 +270,35 @@ class Experiment(ExperimentParts):
                 return self.score_of(champion, loaded, rows)
 
             candidate = promotion.Candidate(training.adapter, manifest, score, base, run.id, rescore)
-            verdict = promotion.promote_if_passed(self.registry, self.gate, candidate)
+            put = promotion.judge if self.job.multirun else promotion.promote_if_passed
+            verdict = put(self.registry, self.gate, candidate)
             run.tags(verdict.tags())
+            if verdict.version:
+                lines = description.registered(verdict.version, self.registry), self._description(rows, base, score)
+                run.tags({description.TAG: "\n".join(lines)})
         report.summary(base, score, training, verdict, run.link, self.tracker.ui_command)
-        values = self._values(score, training)
         if self.job.trial:
             self.job.trial.finish(values)
+        elif self.job.multirun:
+            self._leave_result(run, references, values)
         return values
+
+    def _leave_result(self, run: Run, references: References, values: Values) -> None:
+        """Write into the job's folder what the end of the multirun compares."""
+        from loraloop.evaluation import store
+
+        champion = references.champion if references.champion_score else None
+        if references.champion_score:
+            store.write(references.champion_score, self.job.output / SCORES / "champion")
+        result = results.Result(
+            run=run.id,
+            model=self.registry.name,
+            objective=self._objectives[0],
+            value=values[0] if isinstance(values, tuple) else values,
+            overrides=self.job.overrides,
+            champion=champion.manifest.weights_sha256 if champion else None,
+        )
+        results.write(result, self.job.output)
 
     def measure(
         self, run: Run, rows: Dataset, loaded: LoadedModel, base: Score, training: Training
@@ -275,6 +311,9 @@ class Experiment(ExperimentParts):
                 trained, loaded.tokenizer, rows.validation, self.source.correct, "evaluate adapter"
             )
             manifest = self._manifest(run, loaded, rows, trained, training.adapter)
+        name = self._compared_by(score)
+        run.metrics({f"heldout/{name}": score[name]}, training.steps)
+        run.tags({description.TAG: self._description(rows, base, score)})
         _log_result(run, self.job, self.evaluation, base, score, training, manifest)
         return score, manifest
 
@@ -285,6 +324,25 @@ class Experiment(ExperimentParts):
         config = {group: self.job.config.get(group) for group in groups}
         key = json.dumps([config, fingerprint], sort_keys=True, default=str)
         return self.job.cache.get(name, key, make)
+
+    def _params(self) -> dict[str, str]:
+        """The configuration, with the scaling as the one number that it comes to.
+
+        MLflow's comparison opens on the first three parameters that differ: the ratio would repeat what rank and alpha
+        say, in the place of the learning rate.
+        """
+        params = {**console.flatten(self.job.config), "seed": str(self.job.seed)}
+        params.pop("lora.alpha_over_r", None)
+        return params | {"lora.alpha": str(self.lora.effective_alpha)}
+
+    def _compared_by(self, score: Score) -> str:
+        """The metric of the held-out score: a sweep's objective, otherwise the gate's metric."""
+        wanted = [*(self._objectives if self.job.trial else []), self.gate.metric, *score.values]
+        return next(name for name in wanted if name in score.values)
+
+    def _description(self, rows: Dataset, base: Score, score: Score) -> str:
+        begun = description.begun(self.job, rows, self.lora)
+        return f"{description.ended(self._compared_by(score), base, score)}\n{begun}"
 
     @property
     def _objectives(self) -> list[str]:

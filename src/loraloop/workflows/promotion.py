@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loraloop.core import paired
+from loraloop.core.overrides import assign, command
 from loraloop.errors import AliasMovedError, ArtefactError, DataError, ModelError, TrackingError
 from loraloop.records import Verdict
+from loraloop.registry.mlflow import MlflowRegistry
+from loraloop.workflows import description
 
 if TYPE_CHECKING:
     from loraloop.gate.gate import Gate
     from loraloop.protocols import Tracker
     from loraloop.records import Manifest, Score, Version
-    from loraloop.registry.mlflow import MlflowRegistry
 
 RANDOM_BASE = Verdict(False, "a base with random weights is for benchmarks and never registered", {})
 SAME_ADAPTER = Verdict(True, "it is the champion, trained again to the same weights", {})
@@ -47,10 +50,17 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Promotion:
-    """What the registry and the gate made of an adapter; without a version it was not registered."""
+    """What the registry and the gate made of an adapter.
+
+    Attributes:
+        version: ``None`` if it was not registered.
+        verdict: What the gate said.
+        unregistered: What is printed in place of a version.
+    """
 
     version: Version | None
     verdict: Verdict
+    unregistered: str = "not registered"
 
     def tags(self) -> dict[str, str]:
         """Tags for the run that trained the adapter."""
@@ -65,17 +75,31 @@ def of_run(run: str, tracker: Tracker) -> Candidate:
         DataError: The run holds no adapter.
         TrackingError: There is no such run.
     """
-    from loraloop.evaluation import store
-    from loraloop.registry import manifest as manifests
-
     folder = tracker.artifacts(run)
     if not (folder / "adapter").is_dir():
         raise DataError(f"run {run} holds no adapter: it did not finish, or was made by another stage")
+    return of_folder(folder, str(tracker.read(run)["id"]), tracker)
+
+
+def of_folder(folder: Path, run: str | None, tracker: Tracker, champion_sha256: str | None = None) -> Candidate:
+    """The adapter in a job's folder or among a run's artifacts.
+
+    Args:
+        folder: Holds ``adapter`` and ``evaluation``.
+        run: Id of the run that trained it; ``None`` if that was not tracked.
+        tracker: Keeps the run of the champion.
+        champion_sha256: Weights of the champion whose score is in ``evaluation/champion``, if there is one.
+    """
+    from loraloop.evaluation import store
+    from loraloop.registry import manifest as manifests
+
     manifest = manifests.read(folder / "adapter")
     score, base = (store.read(folder / "evaluation" / name) for name in ("adapter", "base"))
 
     def rescore(champion: Version) -> Score | None:
-        if champion.manifest.run_id is None:
+        if champion_sha256 == champion.manifest.weights_sha256:
+            return store.read(folder / "evaluation" / "champion")
+        if run is None or champion.manifest.run_id is None:
             return None
         try:
             manifests.verify_adapter(manifest.base, champion.manifest)
@@ -85,7 +109,7 @@ def of_run(run: str, tracker: Tracker) -> Candidate:
         answered = [tracker.read(each).get("params", {}).get(ANSWERS) for each in (run, champion.manifest.run_id)]
         return known if answered[0] == answered[1] and paired.same_rows(score, known) else None
 
-    return Candidate(folder / "adapter", manifest, score, base, str(tracker.read(run)["id"]), rescore)
+    return Candidate(folder / "adapter", manifest, score, base, run, rescore)
 
 
 def promote_if_passed(registry: MlflowRegistry, gate: Gate, candidate: Candidate) -> Promotion:
@@ -116,18 +140,69 @@ def promote_if_passed(registry: MlflowRegistry, gate: Gate, candidate: Candidate
         return Promotion(replace(promoted, created=version.created), verdict)
 
 
-def register_if_passed(registry: MlflowRegistry, gate: Gate, candidate: Candidate) -> Promotion:
-    """Register the adapter as candidate if the gate passes it, and promote nothing."""
+def register_only(registry: MlflowRegistry, gate: Gate, candidate: Candidate) -> Promotion:
+    """Register the adapter as candidate, whatever the gate says, and promote nothing."""
+    judged = judge(registry, gate, candidate)
+    if judged.version or candidate.manifest.base.weights == "random":
+        return judged
+    version = registry.register(candidate.adapter, candidate.manifest, candidate.run)
+    registry.record("gate", version.number, judged.verdict.reason, dict(judged.verdict.numbers))
+    return Promotion(version, judged.verdict)
+
+
+def judge(registry: MlflowRegistry, gate: Gate, candidate: Candidate) -> Promotion:
+    """Ask the gate and register nothing; the version is the champion's if the adapter has the same weights."""
     if candidate.manifest.base.weights == "random":
         return Promotion(None, RANDOM_BASE)
     champion = registry.champion()
     if champion is not None and champion.manifest.weights_sha256 == candidate.manifest.weights_sha256:
         return Promotion(replace(champion, created=False), SAME_ADAPTER)
     verdict = _decide(registry, gate, candidate, champion)
-    version = registry.register(candidate.adapter, candidate.manifest, candidate.run) if verdict.passed else None
-    if version:
-        registry.record("gate", version.number, verdict.reason, dict(verdict.numbers))
-    return Promotion(version, verdict)
+    return Promotion(None, verdict, "not registered: the best run of the multirun is, at its end")
+
+
+def note(made: Promotion, run: str | None, registry: MlflowRegistry, tracker: Tracker) -> None:
+    """Tag an earlier run with what became of its adapter, and add the version to its description."""
+    if run is None:
+        return
+    before = tracker.read(run)["tags"]
+    with tracker.start("", resume=run) as tracked:
+        tracked.tags(made.tags())
+        line = description.registered(made.version, registry) if made.version else ""
+        if line and line not in (text := before.get(description.TAG, "")):
+            tracked.tags({description.TAG: f"{line}\n{text}".strip()})
+
+
+def promote_command(registry: MlflowRegistry, version: Version) -> str | None:
+    """The command that makes a version champion, from any folder; where the loop rolls out, the one that begins that.
+
+    Returns:
+        ``None`` for a version that is the champion, or that no server would load.
+    """
+    if registry.serve_alias in version.aliases:
+        return None
+    try:
+        registry.require_servable(version.path, "the adapter")
+    except ArtefactError:
+        return None
+    role = registry.rollout_role() if registry.champion() else None
+    if role is not None:
+        overrides = ["stage=rollout", assign("role", role), f"version={version.number}"]
+        overrides += [assign("folder", str(registry.folder))] if registry.folder != MlflowRegistry().folder else []
+    else:
+        overrides = ["stage=promote", f"version={version.number}", *_own_settings(registry)]
+    return f"cd {shlex.quote(str(Path.cwd()))} && {command(overrides)}"
+
+
+def _own_settings(registry: MlflowRegistry) -> list[str]:
+    """The overrides that make this registry of the default one."""
+    default = MlflowRegistry()
+    pairs = ((each.name, getattr(registry, each.name), getattr(default, each.name)) for each in fields(registry))
+    return [
+        f"registry.{key}={value}" if isinstance(value, int) else assign(f"registry.{key}", str(value))
+        for key, value, usual in pairs
+        if value != usual
+    ]
 
 
 def _decide(registry: MlflowRegistry, gate: Gate, candidate: Candidate, champion: Version | None) -> Verdict:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from loraloop.core import console
 
 if TYPE_CHECKING:
     from loraloop.records import Dataset, Estimate, Score, Training
+    from loraloop.workflows.multirun.results import Result
     from loraloop.workflows.promotion import Promotion
 
 
@@ -65,9 +67,10 @@ def costs(training: Training) -> dict[str, float]:
     }
 
 
-def verdict(made: Promotion) -> None:
-    """Print the registered version and what the gate said."""
-    console.facts("registry", _verdict(made))
+def verdict(made: Promotion, command: str | None = None) -> None:
+    """Print the registered version, what the gate said, and the command that promotes the version."""
+    label = "to promote it" if made.verdict.passed else "to promote it all the same"
+    console.facts("registry", _verdict(made) | ({label: command} if command else {}))
 
 
 def summary(
@@ -91,11 +94,27 @@ def summary(
     )
 
 
+def runs(found: Sequence[tuple[str, Result]]) -> None:
+    """Print the runs of a multirun, the best first, each with the overrides that not all of them have."""
+    common = set.intersection(*(set(result.overrides) for _, result in found))
+    rows = [
+        [
+            job,
+            f"{result.value:.4g}",
+            " ".join(each for each in result.overrides if each not in common),
+            result.run or "-",
+        ]
+        for job, result in found
+    ]
+    columns = ["job", found[0][1].objective, "overrides", "run"]
+    console.table("runs of the multirun, best first", columns, rows, numbers=False)
+
+
 def _verdict(made: Promotion) -> dict[str, str]:
     version = made.version
     aliases = f" ({', '.join(version.aliases)})" if version and version.aliases else ""
     known = "" if version is None or version.created else ", registered before"
-    named = f"{version.name} version {version.number}{aliases}{known}" if version else "not registered"
+    named = f"{version.name} version {version.number}{aliases}{known}" if version else made.unregistered
     return {"registry": named, "gate": f"{'passed' if made.verdict.passed else 'refused'}: {made.verdict.reason}"}
 
 

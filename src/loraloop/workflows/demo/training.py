@@ -40,6 +40,7 @@ def register_ungated(experiment: Experiment, name: str) -> Version:
     estimate = experiment.trainer.estimate(skeleton, experiment.lora, rows)
     with experiment.running(rows, estimate, name) as run:
         base = experiment.base_score(loaded, rows)
+        experiment.log_start(run, estimate, base)
         training = experiment.train(loaded, rows, run)
         _, manifest = experiment.measure(run, rows, loaded, base, training)
         return experiment.registry.register(training.adapter, manifest, run.id)

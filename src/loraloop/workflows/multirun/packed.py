@@ -134,6 +134,8 @@ def _train(ready: Sequence[PreparedJob]) -> list[Result]:
             for stack, job in zip(stacks, ready, strict=True)
         ]
         references = first.references(loaded, rows)
+        for job, run in zip(ready, runs, strict=True):
+            job.experiment.log_start(run, job.estimate, references.base)
         trials = [_packed_trial(job.experiment, run) for job, run in zip(ready, runs, strict=True)]
         with same_base(loaded, first.model, first.lora):
             trainings = pack.train(loaded, trials, rows)

@@ -80,6 +80,7 @@ class Retraining:
             estimate = self.parts.trainer.estimate(experiment.skeleton(), self.parts.lora, rows)
             with experiment.running(rows, estimate, name, cycle.run, interrupted(self.parts.tracker, name)) as run:
                 base = experiment.base_score(loaded, rows)
+                experiment.log_start(run, estimate, base)
                 champion_score = experiment.score_of(champion, loaded, rows)
                 if champion_score is None:
                     raise DataError(

@@ -1,0 +1,102 @@
+"""Hydra's basic sweeper, which lists every combination, with a comparison of the runs at the end."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_store import ConfigStore
+from omegaconf import read_write
+
+if TYPE_CHECKING:
+    from hydra.types import HydraContext, TaskFunction
+    from omegaconf import DictConfig
+
+    from hydra_plugins.loraloop_sweeper._overrides import ParsedOverrides
+
+log = logging.getLogger(__name__)
+
+# In the place of Hydra's own, which is stored when its module is imported. A file of that name would be held against
+# the stored schema, with a warning; Hydra 1.4 warns of two of one name.
+ConfigStore.instance().repo["hydra"]["sweeper"].pop("basic.yaml", None)
+ConfigStore.instance().store(
+    group="hydra/sweeper",
+    name="basic",
+    node={"_target_": f"{__name__}.GridSweeper", "max_batch_size": None, "params": {}},
+    provider="loraloop",
+)
+
+
+class GridSweeper(BasicSweeper):
+    """``hydra/sweeper=basic``: the runs move no alias; the best one is registered after the last."""
+
+    config: DictConfig
+    hydra_context: HydraContext
+    overrides: Sequence[Sequence[Sequence[str]]]
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Keep what Hydra hands over; a pattern with a time in it would name another folder later."""
+        with read_write(config.hydra.sweep):
+            config.hydra.sweep.dir = str(config.hydra.sweep.dir)
+        super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Run every combination, then compare those that ended, also where others failed."""
+        from hydra_plugins.loraloop_sweeper import _origins
+        from loraloop.errors import LoraloopError
+        from loraloop.sweep import report
+
+        asked = self._asked(arguments)
+        report.varied(_origins.rows(self.config, self.params, arguments, asked))
+        try:
+            returned = super().sweep(arguments)
+        except Exception:
+            try:
+                self._compare()
+            except LoraloopError as error:
+                log.warning("The runs that ended are not compared: %s", error)
+            raise
+        except BaseException:
+            self._say_how(asked.fixed)
+            raise
+        self._compare()
+        return returned
+
+    def _asked(self, arguments: list[str]) -> ParsedOverrides:
+        from hydra_plugins.loraloop_sweeper import _overrides
+
+        lines = [f"{key}={value}" for key, value in self.params.items()]
+        return _overrides.read([*lines, *arguments], self.hydra_context.config_loader)
+
+    def _compare(self) -> None:
+        from hydra_plugins.loraloop_sweeper import _dry_run
+        from loraloop.cli import prepare
+
+        if not self._ended():
+            return
+        config = self.hydra_context.config_loader.load_sweep_config(self.config, list(self.overrides[0][0]))
+        asked = {"stage": "multirun_report", "multirun": str(self._folder)}
+        prepare.prepare({**_dry_run.task(config), **asked}, self._folder, {}, ())()
+
+    def _say_how(self, fixed: list[str]) -> None:
+        from loraloop.core.overrides import assign, command
+
+        if ended := self._ended():
+            kept = [each for each in fixed if not each.startswith(("stage=", "sweeps="))]
+            report = command(["stage=multirun_report", assign("multirun", str(self._folder)), *kept])
+            line = f"cd {shlex.quote(str(Path.cwd()))} && {report}"
+            runs, what = ("run has", "and register it") if ended == 1 else ("runs have", "them and register the best")
+            print(f"{ended} {runs} ended; to compare {what}: {line}")
+
+    def _ended(self) -> int:
+        from loraloop.workflows.multirun import results
+
+        return len(results.read(self._folder))
+
+    @property
+    def _folder(self) -> Path:
+        return Path(str(self.config.hydra.sweep.dir)).absolute()
