@@ -3,21 +3,48 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loraloop.core import console
-from loraloop.workflows import promotion, report
+from loraloop.errors import ConfigError
+from loraloop.workflows import promotion, registration, report
 
 if TYPE_CHECKING:
+    from loraloop.dataset.builder import DatasetBuilder
     from loraloop.gate.gate import Gate
+    from loraloop.model.causal import CausalLM
     from loraloop.protocols import Publisher, Tracker
     from loraloop.records import Job
     from loraloop.registry.mlflow import MlflowRegistry
 
 
-def register(job: Job, run: str, gate: Gate, tracker: Tracker, registry: MlflowRegistry) -> None:
-    """Register the adapter of an earlier run and put it before the gate."""
-    report.verdict(promotion.promote_if_passed(registry, gate, promotion.of_run(run, tracker)))
+def register(
+    job: Job,
+    run: str | None,
+    adapter: str | None,
+    gate: Gate,
+    dataset: DatasetBuilder,
+    model: CausalLM,
+    tracker: Tracker,
+    registry: MlflowRegistry,
+) -> None:
+    """Register the adapter of an earlier run and put it before the gate, or that of a folder as candidate.
+
+    Raises:
+        ConfigError: Neither a run nor a folder is given, or both.
+    """
+    if (run is None) == (adapter is None):
+        given = "both run and adapter are given" if run else "nothing to register is given"
+        raise ConfigError(f"{given}: write run=RUN for an earlier run, or adapter=FOLDER for an adapter of PEFT's")
+    if run is not None:
+        report.verdict(promotion.promote_if_passed(registry, gate, promotion.of_run(str(run), tracker)))
+        return
+    registration.report(
+        registration.FolderRegistration(
+            model=model, template=dataset.template, tracker=tracker, registry=registry, output=job.output
+        ).register(Path(str(adapter)))
+    )
 
 
 def promote(job: Job, version: int, alias: str, reason: str, registry: MlflowRegistry) -> None:
