@@ -23,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -138,10 +139,16 @@ def main() -> None:
     with concurrent.futures.ThreadPoolExecutor(options.at_once) as pool:
         for done in concurrent.futures.as_completed([pool.submit(cell, *one, options.model) for one in todo]):
             report["cells"].append(done.result())
-            report["cells"].sort(key=lambda each: asked.index((each["seed"], each["threads"], each["capability"])))
+            report["cells"].sort(key=partial(_place, asked))
             options.out.write_text(json.dumps(report, indent=2) + "\n")
             show([done.result()])
     show(report["cells"])
+
+
+def _place(asked: list[tuple[int, int, str]], each: dict[str, Any]) -> int:
+    """Where a cell stands in the report: those of an earlier call that were not asked for now come first."""
+    cell = (each["seed"], each["threads"], each["capability"])
+    return asked.index(cell) if cell in asked else -1
 
 
 def _fingerprint(model: str) -> str:

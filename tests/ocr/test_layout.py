@@ -41,11 +41,19 @@ def test_confident_words_are_likely_right_and_marks_are_not():
 def test_the_estimate_falls_with_doubt_with_marks_and_with_what_is_missing():
     """A sure and whole reading is expected to be right; unread letters, marks and another reading's words lower it."""
     sure = words(*[97] * 10)
-    assert layout.estimate(sure, 0.0, 10) == 1
-    assert layout.estimate(sure, 0.5, 10) == pytest.approx(2 / 3)
-    assert layout.estimate(sure, 0.0, 30) == 0.5
-    assert layout.estimate(sure + words(*[90] * 10, text="—"), 0.0, 10) < 0.7
-    assert layout.estimate(words(*[50] * 10), 0.0, 10) < 0.2
+    assert layout.estimate(sure, 0.0, 40) == 1
+    assert layout.estimate(sure, 0.5, 40) == pytest.approx(2 / 3)
+    assert layout.estimate(sure, 0.0, 120) == 0.5
+    assert layout.estimate(sure + words(*[90] * 10, text="—"), 0.0, 40) < 0.7
+    assert layout.estimate(words(*[50] * 10), 0.0, 40) < 0.2
+
+
+def test_a_reading_that_parts_words_is_not_worth_more():
+    """``324`` and ``70`` are no more of the page than ``324.70``: a reading is not better by having more words."""
+    whole, parted = words(*[96] * 10, text="324.70"), words(*[97] * 10, text="324") + words(*[97] * 10, text="70")
+    most = layout.likely_letters(parted)
+    assert most == 50
+    assert layout.estimate(whole, 0.0, most) == pytest.approx(0.97, abs=0.01)
 
 
 def test_nothing_read_is_right_for_a_blank_page_alone():

@@ -14,8 +14,10 @@ from loraloop.workflows.ocr_benchmark import engines, measure
 
 @pytest.fixture(scope="module")
 def seen(office):
-    """The smallest run: two pictures, one of them timed."""
-    return office("stage=ocr_bench", "pictures=2", "documents=0", "timed=1")
+    """The smallest run: two pictures, one of them timed, once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measure, "ROUNDS", 1)
+        return office("stage=ocr_bench", "pictures=2", "documents=0", "timed=1")
 
 
 @pytest.fixture(scope="module")

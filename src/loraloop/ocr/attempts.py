@@ -17,7 +17,7 @@ from typing import cast
 
 import numpy as np
 
-from loraloop.ocr import gaps, layout
+from loraloop.ocr import gaps, layout, supplement
 from loraloop.ocr.engines import Engine, Found, LateError
 from loraloop.ocr.image import Pixels
 from loraloop.ocr.preprocess import Prepared, Steps, prepare
@@ -67,8 +67,8 @@ class Reading:
 
     @cached_property
     def likely(self) -> float:
-        """See :func:`layout.likely`."""
-        return layout.likely(self.words)
+        """See :func:`layout.likely_letters`."""
+        return layout.likely_letters(self.words)
 
     @cached_property
     def unread(self) -> float:
@@ -125,7 +125,7 @@ class Attempts:
             self._try(best.prepared, mode, best.worth)
         if others and self._expected() < POOR:
             self._try(_plain(self._page, self._readings[0].prepared), BLOCK)
-        return self._best()
+        return self._supplemented() if others else self._best()
 
     @cached_property
     def _letters(self) -> layout.Places:
@@ -154,15 +154,24 @@ class Attempts:
             return
         self._readings.append(Reading(view, mode, words, worth, lambda: self._letters))
 
+    def _supplemented(self) -> Reading:
+        """The best reading without its noise, with what only the others read, the next best first."""
+        worths = self._worths()
+        best, *others = (self._readings[at] for at in sorted(range(len(worths)), key=lambda at: -worths[at]))
+        found = [(one.words, one.boxes()) for one in others]
+        return replace(best, words=supplement.supplemented(best.words, best.boxes(), found, best.prepared.placed))
+
     def _expected(self) -> float:
         return max(self._estimates())
 
     def _best(self) -> Reading:
+        return self._readings[int(np.argmax(self._worths()))]
+
+    def _worths(self) -> list[float]:
         if len(self._readings) == 1:
-            return self._readings[0]
+            return [1.0]
         estimates = zip(self._estimates(), self._readings, strict=True)
-        worth = [value * one.worth * (TORN if one.cells > CELLS else 1.0) for value, one in estimates]
-        return self._readings[worth.index(max(worth))]
+        return [value * one.worth * (TORN if one.cells > CELLS else 1.0) for value, one in estimates]
 
     def _estimates(self) -> list[float]:
         most = max(one.likely for one in self._readings)

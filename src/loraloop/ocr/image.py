@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from loraloop.core import leaves
 from loraloop.core.hashing import sha256
 from loraloop.core.leaves import located
+from loraloop.core.transparency import opaque
 from loraloop.errors import MissingDependencyError
 from loraloop.ocr.colour import grey
 
@@ -39,7 +40,7 @@ def digest(path: Path) -> str:
 
 
 def load(path: Path, max_pixels: int) -> Pixels:
-    """Decode an image to grey, upright by its EXIF orientation, transparency laid on white.
+    """Decode an image to grey, upright by its EXIF orientation, transparency laid on what shows it.
 
     Args:
         path: A file in one of :data:`FORMATS`, a PDF, or a page of one: ``scan.tiff#2``.
@@ -138,14 +139,12 @@ def _jpeg_ends(data: bytes) -> bool:
 
 
 def _grey(image: Image) -> Pixels:
-    from PIL import Image, ImageOps
+    from PIL import ImageOps
 
     upright = ImageOps.exif_transpose(image)
     if upright.mode in {"I", "F"} or upright.mode.startswith("I;"):
         return _stretch(np.asarray(upright, dtype=np.float64))
-    if upright.has_transparency_data:
-        upright = upright.convert("RGBA")
-        upright = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright)
+    upright = opaque(upright)
     return grey(np.asarray(upright.convert("L" if upright.mode in {"1", "L", "LA"} else "RGB")))
 
 

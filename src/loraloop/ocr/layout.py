@@ -28,7 +28,15 @@ def likely(words: Sequence[Found]) -> float:
     On real and made pages the share of right words grows with about the third power of the confidence; marks without a
     letter or digit, such as ``|`` for a ruled line, are hardly ever words of the page.
     """
-    return sum(min(1.0, word.confidence / SURE) ** 3 for word in words if any(letter.isalnum() for letter in word.text))
+    return sum(_right(word) for word in words if any(letter.isalnum() for letter in word.text))
+
+
+def likely_letters(words: Sequence[Found]) -> float:
+    """How many letters and digits stand in words that are likely right.
+
+    They are the same whether a reading parts ``324.70`` into two words or not, so readings are compared by them.
+    """
+    return sum(_right(word) * sum(letter.isalnum() for letter in word.text) for word in words)
 
 
 def estimate(words: Sequence[Found], missed: float, most: float) -> float:
@@ -37,12 +45,13 @@ def estimate(words: Sequence[Found], missed: float, most: float) -> float:
     Args:
         words: A reading.
         missed: Share of the page's letters that lie in none of its words.
-        most: The most likely words of any reading of the page.
+        most: The most likely letters of any reading of the page.
     """
     if not words:
         return float(most == 0 and missed == 0)  # a blank page has been read
-    there = max(most, len(words) / (1 - min(missed, MOST_MISSED)))
-    return 2 * likely(words) / (len(words) + there)
+    right, letters = likely(words), likely_letters(words)
+    found = right * most / letters if letters else 0.0
+    return 2 * right / (len(words) + max(found, len(words) / (1 - min(missed, MOST_MISSED))))
 
 
 def cells(words: Sequence[Found]) -> float:
@@ -91,6 +100,10 @@ def covered(places: Places, boxes: Boxes, shape: tuple[int, ...]) -> NDArray[np.
     for left, top, right, bottom in boxes:
         inside[top:bottom, left:right] = True
     return inside[places[:, 1], places[:, 0]]
+
+
+def _right(word: Found) -> float:
+    return min(1.0, word.confidence / SURE) ** 3
 
 
 def _bounds(words: Sequence[Found]) -> tuple[int, int, int, int]:

@@ -76,6 +76,13 @@ class Prepared:
         high = np.clip(np.ceil(points.max(axis=0)), 0, bounds)
         return np.hstack([low, high]).astype(np.int64)
 
+    def placed(self, boxes: NDArray[np.int64]) -> list[Box]:
+        """The inverse of :meth:`original`: upright boxes on ``pixels`` around boxes on the original."""
+        corners = np.stack([boxes[:, [x, y]] for x in (0, 2) for y in (1, 3)]) if len(boxes) else np.zeros((4, 0, 2))
+        points = corners @ self.matrix[:, :2].T + self.matrix[:, 2]
+        low, high = np.floor(points.min(axis=0)), np.ceil(points.max(axis=0))
+        return [(int(x), int(y), int(w), int(h)) for (x, y), (w, h) in zip(low, high - low, strict=True)]
+
 
 def prepare(page: Pixels, steps: Steps) -> Prepared:
     """Apply the allowed steps that the page needs."""

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from loraloop.core import transparency
 from loraloop.core.console import printable
 from loraloop.core.hashing import sha256
 from loraloop.core.leaves import located
@@ -25,7 +26,8 @@ from loraloop.records import Page, Word
 
 GRACE_SECONDS = 30.0  # for a worker to start, to load its engine and to prepare a page
 RECIPE = tuple(
-    f"{name}.py" for name in ("image", "colour", "preprocess", "layout", "gaps", "attempts", "engines", "worker")
+    f"{name}.py"
+    for name in ("image", "colour", "preprocess", "layout", "gaps", "supplement", "attempts", "engines", "worker")
 )
 
 
@@ -156,7 +158,8 @@ def _quarantined(image: Path, digest: str, engine: str, reason: str) -> Page:
 @cache
 def _recipe() -> str:
     """Hash of the source that turns an image into text: a change to it makes earlier pages stale."""
-    return sha256(b"".join((Path(__file__).parent / name).read_bytes() for name in RECIPE))
+    files = [*(Path(__file__).parent / name for name in RECIPE), Path(transparency.__file__)]
+    return sha256(b"".join(file.read_bytes() for file in files))
 
 
 def _cpus() -> int:

@@ -35,13 +35,14 @@ def bundle(version: Version, metrics: Mapping[str, float], where: str) -> dict[s
 def card(version: Version, metrics: Mapping[str, float], where: str) -> str:
     """A model card in Markdown with the Hub's metadata header; equal arguments give equal text."""
     manifest, base = version.manifest, version.manifest.base
+    trained_here = manifest.dataset_fingerprint is not None
     facts = {
         "base": f"{base.name}, revision {base.revision or 'none'}, SHA-256 `{base.sha256}`",
         "quantisation while training": base.quantization,
         "rank, alpha": f"{manifest.rank}, {manifest.alpha:g}",
         "targets": ", ".join(manifest.targets),
-        "dataset fingerprint": f"`{manifest.dataset_fingerprint}`",
-        "run": manifest.run_id or "not tracked",
+        "dataset fingerprint": f"`{manifest.dataset_fingerprint}`" if trained_here else "not known",
+        "run": manifest.run_id or ("not tracked" if trained_here else "not known"),
         "weights SHA-256": f"`{manifest.weights_sha256}`",
         "loraloop": manifest.loraloop_version,
     }
@@ -51,14 +52,15 @@ def card(version: Version, metrics: Mapping[str, float], where: str) -> str:
             *_header(base),
             f"# {version.name} version {version.number}",
             "",
-            f"A LoRA adapter for {base.name}, trained with loraloop.",
+            f"A LoRA adapter for {base.name}, "
+            + ("trained with loraloop." if trained_here else "trained elsewhere and registered with loraloop."),
             "",
             *_table("fact", "value", facts),
             *(["## Scores on the held-out part", "", *_table("metric", "value", scores)] if scores else []),
             "## Use",
             "",
             *_usage(base, where),
-            "The prompt was rendered by this template:",
+            "The prompt was rendered by this template:" if trained_here else "Prompts are rendered by this template:",
             "",
             *_fenced("text", manifest.template),
         ]

@@ -361,6 +361,7 @@ class Manifest:
     """What an adapter is, kept beside its weights (promise T7). JSON-ready through :meth:`to_dict`.
 
     Attributes:
+        dataset_fingerprint: ``None`` for an adapter that was trained elsewhere.
         probe: By it a server sees that the adapter answers as it did when it was trained.
     """
 
@@ -368,7 +369,7 @@ class Manifest:
     rank: int
     alpha: float
     targets: tuple[str, ...]
-    dataset_fingerprint: str
+    dataset_fingerprint: str | None
     template: str
     run_id: str | None
     parent_run_id: str | None

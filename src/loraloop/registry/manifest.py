@@ -16,6 +16,8 @@ from loraloop.records import Base, Manifest
 from loraloop.registry import weights
 
 PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib"})
+PICKLED = "adapter_model.bin"
+"""PEFT's weights before safetensors."""
 ORIGIN = ("run_id", "parent_run_id", "loraloop_version", "probe")
 """Manifest keys that say where an adapter came from or what follows from its weights, not what it is."""
 
@@ -28,7 +30,10 @@ def read(folder: Path) -> Manifest:
     """
     path = folder / MANIFEST
     if not path.is_file():
-        raise ArtefactError(f"{folder} has no {MANIFEST}, so its base cannot be checked; register it (stage=register)")
+        raise ArtefactError(
+            f"{folder} has no {MANIFEST}, so its base cannot be checked; register it on its base: "
+            "stage=register adapter=FOLDER model.name=BASE"
+        )
     try:
         return TypeAdapter(Manifest).validate_json(path.read_bytes())
     except ValidationError as error:
@@ -49,7 +54,8 @@ def verify(folder: Path, manifest: Manifest) -> None:
     Raises:
         ArtefactError: A file is missing, truncated, altered, pickled or not finite, or differs from the manifest.
     """
-    _verify_files(folder)
+    require_files(folder)
+    _require_no_pickles(folder)
     found = sha256(folder / WEIGHTS)
     if found != manifest.weights_sha256:
         raise ArtefactError(
@@ -85,6 +91,27 @@ def content_sha256(folder: Path, manifest: Manifest) -> str:
     return sha256_json([facts, settings])
 
 
+def require_files(folder: Path) -> None:
+    """Check that a folder holds PEFT's two files.
+
+    Raises:
+        ArtefactError: One is missing; the message says what is there, and how a pickle becomes safetensors.
+    """
+    if not folder.is_dir():
+        raise ArtefactError(f"the adapter folder {folder} does not exist")
+    missing = [name for name in (CONFIG, WEIGHTS) if not (folder / name).is_file()]
+    if not missing:
+        return
+    there = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
+    pickled = (
+        f". {PICKLED} is a pickle, which runs code when loaded, and is never read: where you trust it, load it with "
+        "PEFT and save it again with save_pretrained(FOLDER), which writes safetensors"
+        if WEIGHTS in missing and (folder / PICKLED).exists()
+        else ""
+    )
+    raise ArtefactError(f"{folder} lacks {' and '.join(missing)}; it holds {there}{pickled}")
+
+
 def config(folder: Path) -> dict[str, Any]:
     """PEFT's configuration of an adapter.
 
@@ -100,13 +127,7 @@ def config(folder: Path) -> dict[str, Any]:
     return found
 
 
-def _verify_files(folder: Path) -> None:
-    if not folder.is_dir():
-        raise ArtefactError(f"the adapter folder {folder} does not exist")
-    missing = [name for name in (CONFIG, WEIGHTS) if not (folder / name).is_file()]
-    if missing:
-        there = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
-        raise ArtefactError(f"{folder} lacks {' and '.join(missing)}; it holds {there}")
+def _require_no_pickles(folder: Path) -> None:
     pickles = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.suffix.lower() in PICKLES)
     if pickles:
         raise ArtefactError(

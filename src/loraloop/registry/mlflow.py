@@ -412,7 +412,7 @@ def _tags(content: str, manifest: Manifest) -> dict[str, str]:
         **_base_tags(manifest.base),
         "rank": manifest.rank,
         "alpha": f"{manifest.alpha:g}",
-        "dataset_fingerprint": manifest.dataset_fingerprint,
+        "dataset_fingerprint": manifest.dataset_fingerprint or "",
         "run_id": manifest.run_id or "",
     }
     return {key: str(value) for key, value in values.items()}
@@ -421,6 +421,7 @@ def _tags(content: str, manifest: Manifest) -> dict[str, str]:
 def _unknown(reference: str, name: str, aliases: Mapping[str, int], numbers: list[int], others: Sequence[str]) -> str:
     if not numbers:
         there = f"; there are {', '.join(sorted(others))}" if others else ""
-        return f"{reference}: {name} has no versions yet{there}; register one with stage=register run=RUN"
+        way = "register one with stage=register run=RUN or adapter=FOLDER"
+        return f"{reference}: {name} has no versions yet{there}; {way}"
     pointers = ", ".join(f"{alias} -> {number}" for alias, number in sorted(aliases.items())) or "none"
     return f"{reference}: no such version of {name}; aliases: {pointers}; versions: {', '.join(map(str, numbers))}"

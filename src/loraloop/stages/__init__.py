@@ -24,6 +24,7 @@ from loraloop.stages.ocr_bench import ocr_bench
 from loraloop.stages.pretrain import pretrain
 from loraloop.stages.preview import preview
 from loraloop.stages.read import read
+from loraloop.stages.register import register
 from loraloop.stages.review import review
 from loraloop.stages.rollback import Rollback
 from loraloop.stages.rollout import rollout
@@ -31,7 +32,7 @@ from loraloop.stages.serve import serve
 from loraloop.stages.simulate import simulate
 from loraloop.stages.sweep_report import sweep_report
 from loraloop.stages.tick import Tick
-from loraloop.stages.versions import promote, publish, register
+from loraloop.stages.versions import promote, publish
 from loraloop.workflows.experiment import Experiment
 
 Stage = Callable[..., Any]

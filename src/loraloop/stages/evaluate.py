@@ -54,12 +54,17 @@ def evaluate(
         run.figure(plots.bars(base, score), "plots/base_vs_adapter.png")
         link = run.link
     report.scores(base, score)
-    same = rows.fingerprint == version.manifest.dataset_fingerprint
+    trained_on = version.manifest.dataset_fingerprint
+    other = (
+        ", of another dataset than it was trained on"
+        if trained_on
+        else ", and which rows it was trained on is not known"
+    )
     console.facts(
         f"{version.name} version {version.number}",
         {
             "held-out rows": f"{len(rows.validation)}"
-            + ("" if same else ", of another dataset than it was trained on: some may have been in its training part"),
+            + ("" if trained_on == rows.fingerprint else f"{other}: some may have been in its training part"),
             "run": link or "not tracked",
         },
     )

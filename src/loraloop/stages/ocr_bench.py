@@ -44,7 +44,7 @@ def _measured(half: str, pictures: int, documents: int, timed: int) -> dict[str,
         pages = measure.save(
             [benchmark_data.document(drawn, at) for at in range(documents)], Path(folder) / "documents"
         )
-        rounds = sum(rounds for _, rounds in engines.for_speed().values())
+        rounds = measure.ROUNDS * sum(times for _, times in engines.for_speed().values())
         total = len(cases) * len(engines.for_pictures()) + len(pages) * len(engines.for_documents()) + timed * rounds
         with Progress("reading", "page", total) as progress:
             return {

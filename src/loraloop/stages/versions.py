@@ -1,4 +1,4 @@
-"""Stages on the registry: ``register``, ``promote``, ``publish``."""
+"""Stages on versions: ``promote``, ``publish``."""
 
 from __future__ import annotations
 
@@ -6,32 +6,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from loraloop.core import console
-from loraloop.workflows import promotion, report
 from loraloop.workflows.retraining.deployment import registry_for
 
 if TYPE_CHECKING:
-    from loraloop.gate.gate import Gate
     from loraloop.protocols import Publisher, Tracker
     from loraloop.records import Job
     from loraloop.registry.mlflow import MlflowRegistry
-
-
-def register(
-    job: Job,
-    run: str,
-    role: str | None,
-    roles: dict[str, str],
-    names: dict[str, str],
-    gate: Gate,
-    tracker: Tracker,
-    registry: MlflowRegistry,
-) -> None:
-    """Register the adapter of an earlier run, under a role's model or ``registry.name``, and put it before the gate."""
-    registry = registry_for(role, roles, names, registry)
-    candidate = promotion.of_run(run, tracker)
-    made = promotion.promote_if_passed(registry, gate, candidate)
-    promotion.note(made, candidate.run, registry, tracker)
-    report.verdict(made)
 
 
 def promote(

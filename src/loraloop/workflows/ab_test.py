@@ -57,7 +57,9 @@ def warn_of_other_training(chosen: Sequence[str], versions: Versions, built: Dat
         if name == BASE:
             continue
         manifest = versions.version(name).manifest
-        if manifest.dataset_fingerprint != built.fingerprint:
+        if manifest.dataset_fingerprint is None:
+            print(f"{name} was trained elsewhere: whether these prompts were in its training part is not known")
+        elif manifest.dataset_fingerprint != built.fingerprint:
             print(f"{name} was trained on another dataset: some of these prompts may have been in its training part")
         if manifest.template != dataset.template:
             print(f"{name} was trained with dataset.template={manifest.template!r}, and is asked in another one here")

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 HOW = frozenset({"workers", "threads", "cache", "timeout_seconds", "actors", "address", "shard", "batch"})
 """Keys of an engine, or of the cluster that it runs on, that do not change what it reads, only how fast."""
 
+DOUBTFUL = 70
+"""Mean confidence below which a page is named: most of its words are wrong."""
+
 
 @dataclass
 class Tally:
@@ -30,6 +33,7 @@ class Tally:
     characters: int = 0
     confidence: float = 0.0
     aside: list[Quarantined] = field(default_factory=list)
+    doubtful: list[str] = field(default_factory=list)
 
     def add(self, row: Mapping[str, Any], kept: bool) -> None:
         """Count a page; ``kept`` is one that an earlier, stopped run read."""
@@ -39,6 +43,8 @@ class Tally:
         self.confidence += row["confidence"]
         if row["status"] != "ok":
             self.aside.append(Quarantined(row["image"], row["reason"]))
+        elif row["text"] and row["confidence"] < DOUBTFUL:
+            self.doubtful.append(row["image"])
 
     def show(self, file: Path, seconds: float) -> None:
         """Print the summary."""
@@ -52,9 +58,15 @@ class Tally:
                 "confidence": f"{self.confidence / read:.1f} (mean of the pages read)" if read else "-",
                 "speed": f"{fresh / seconds:.1f} pages/s ({fresh} in {console.duration(seconds)})",
                 **({"kept": f"{self.kept} of a stopped run"} if self.kept else {}),
+                **({"doubtful": _doubt(self.doubtful)} if self.doubtful else {}),
             },
         )
         console.quarantine(self.aside)
+
+
+def _doubt(images: Sequence[str]) -> str:
+    more = f" and {len(images) - 1} more" if len(images) > 1 else ""
+    return f"{images[0]}{more}: confidence below {DOUBTFUL}; is it writing that ocr.language names?"
 
 
 def read_into(file: Path, images: Sequence[Path], ocr: Ocr, settings: Mapping[str, str]) -> None:

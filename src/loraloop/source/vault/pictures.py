@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from loraloop.core import atomic, leaves
+from loraloop.core import atomic, leaves, transparency
 from loraloop.core.hashing import sha256, sha256_json
 from loraloop.core.progress import track
 from loraloop.errors import DataError
@@ -26,8 +26,9 @@ SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".jfif", ".jp2", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".pdf", ".heic", ".avif"}
 )
 """Ends of the names of files to read; of those that the reader does not take, it says why."""
-SOURCES = tuple(
-    Path(__file__).with_name(f"{name}.py") for name in ("drawing", "safe", "screen", "degrade", "fonts", "pictures")
+SOURCES = (
+    *(Path(__file__).with_name(f"{name}.py") for name in ("drawing", "safe", "screen", "degrade", "fonts", "pictures")),
+    Path(transparency.__file__),
 )
 
 
@@ -145,13 +146,9 @@ def _decode(path: Path) -> Pixels:
 
 
 def _upright(image: Image) -> Pixels:
-    from PIL import Image, ImageOps
+    from PIL import ImageOps
 
-    upright = ImageOps.exif_transpose(image)
-    if upright.has_transparency_data:  # as the reader sees it: on white
-        upright = upright.convert("RGBA")
-        upright = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright)
-    return np.asarray(upright.convert("RGB"))
+    return np.asarray(transparency.opaque(ImageOps.exif_transpose(image)).convert("RGB"))
 
 
 def png(pixels: Pixels) -> bytes:

@@ -54,10 +54,10 @@ def for_speed() -> dict[str, tuple[Tesseract, int]]:
     ours = default()
     return {
         "pytesseract, its default threads": (replace(ours, engine="pytesseract", workers=1, threads=NO_LIMIT), 1),
-        "pytesseract, OMP_THREAD_LIMIT=1": (replace(ours, engine="pytesseract", workers=1), 2),
-        "tesseract_psm6, 1 worker": (replace(ours, workers=1), 4),
-        "tesseract_psm6, 2 workers": (replace(ours, workers=2), 8),
-        "tesseract_auto, 2 workers": (replace(ours, psm="auto", workers=2), 8),
+        "pytesseract, OMP_THREAD_LIMIT=1": (replace(ours, engine="pytesseract", workers=1), 1),
+        "tesseract_psm6, 1 worker": (replace(ours, workers=1), 2),
+        "tesseract_psm6, 2 workers": (replace(ours, workers=2), 3),
+        "tesseract_auto, 2 workers": (replace(ours, psm="auto", workers=2), 3),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 WARM = 2
 """Pages per worker before the clock starts: processes start, engines load."""
+ROUNDS = 3
+"""How often each engine is timed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,17 +84,22 @@ def document_words(samples: Sequence[Sample], progress: Progress) -> dict[str, d
 
 
 def speeds(images: Sequence[Path], progress: Progress) -> dict[str, Any]:
-    """Pictures read per second, from file to words, and preprocessing's share of that time."""
+    """Pictures read per second, from file to words, and preprocessing's share of that time.
+
+    The engines take turns, so that other work on the machine meets all of them; the median of the rounds counts.
+    """
     import psutil
 
-    rates: dict[str, float] = {}
+    rounds: dict[str, list[float]] = {name: [] for name in engines.for_speed()}
     inside = 0.0
-    for name, (engine, rounds) in engines.for_speed().items():
-        warm = WARM * (engine.workers or 1)
-        pages = list(_stamped(_counted(engine.read([*images[:1]] * warm + [*images] * rounds), name, progress)))
-        rates[name] = round(rounds * len(images) / (pages[-1][0] - pages[warm - 1][0]), 3)
-        if engine.workers == 1 and engine.engine == "auto":
-            inside = sum(page.seconds for _, page in pages[warm : warm + len(images)])
+    for _ in range(ROUNDS):
+        for name, (engine, times) in engines.for_speed().items():
+            warm = WARM * (engine.workers or 1)
+            pages = list(_stamped(_counted(engine.read([*images[:1]] * warm + [*images] * times), name, progress)))
+            rounds[name].append(times * len(images) / (pages[-1][0] - pages[warm - 1][0]))
+            if engine.workers == 1 and engine.engine == "auto":
+                inside = sum(page.seconds for _, page in pages[warm : warm + len(images)])
+    rates = {name: round(statistics.median(each), 3) for name, each in rounds.items()}
     load = round(psutil.getloadavg()[0], 2)
     share = round(_preparing(images) / inside, 3)
     return {"images_per_second": rates, "preprocessing_share": share, "load_average": load}
