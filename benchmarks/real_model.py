@@ -52,14 +52,13 @@ class Clock:
     """Wall time of the steps after the first, and the losses."""
 
     def __init__(self, steps: int) -> None:
-        self.steps, self.began, self.seconds, self.losses = steps, 0.0, 0.0, []  # type: ignore[var-annotated]
+        self.steps, self.seconds, self.cpu = steps, 0.0, 0.0
+        self.losses: list[float] = []
 
     def tick(self, step: int) -> None:
         """A step ended."""
-        if step == WARM:
-            self.began = time.perf_counter()
-        if step == self.steps:
-            self.seconds = time.perf_counter() - self.began
+        if step in {WARM, self.steps}:
+            self.seconds, self.cpu = time.perf_counter() - self.seconds, time.process_time() - self.cpu
 
 
 def hand(options: argparse.Namespace) -> Clock:
@@ -225,6 +224,7 @@ def child(options: argparse.Namespace) -> None:
         json.dumps(
             {
                 "tokens_per_second": per_step * (clock.steps - WARM) / clock.seconds,
+                "cpu_seconds": clock.cpu,
                 "peak_gib": peak / 2**30,
                 "estimate_gib": getattr(clock, "estimate", 0) / 2**30,
                 "losses": clock.losses,

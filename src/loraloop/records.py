@@ -96,6 +96,27 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RunResult:
+    """What a stage left behind, as :func:`loraloop.run` gives it back.
+
+    Attributes:
+        stage: Name of the stage that ran.
+        value: What the stage returned, such as the objective of an experiment; ``None`` where it returns nothing.
+        run: Id of the tracked run that trained the adapter; ``None`` without an adapter or a tracker.
+        scores: Metrics by what was measured, ``base`` and ``adapter``; empty where nothing was.
+        adapter: Folder of the adapter in PEFT's layout, if one was trained.
+        output: The job's own folder.
+    """
+
+    stage: str
+    value: Any
+    run: str | None
+    scores: Mapping[str, Mapping[str, float]]
+    adapter: Path | None
+    output: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
     """Where an example came from; ``None`` means that the fact does not apply."""
 
