@@ -3,9 +3,9 @@
     python benchmarks/real_model.py --rows banking77_train.csv [--model FOLDER] [--count 160] [--rounds 2]
 
 A CSV file with the columns ``text`` and ``category`` (Banking77) is read where it is. LoRA r16 on q, k, v, o, 16 rows a
-step in one pass, fp32, without dropout. Every contender trains in a process of its own, contenders take turns, and
-each round's ratio to the hand loop is taken before the median. Tokens are those of the rows, padding excluded; the
-first step is not timed. The peak is the process's resident memory while it trains, loading excluded.
+step in one pass, fp32, without dropout. Every contender trains in a process of its own, one after the other, and prints
+one line. Tokens are those of the rows, padding excluded; the first step is not timed. Compare them within one round on
+an idle machine alone: others' work slows them unevenly. The peak is the process's resident memory while it trains.
 """
 
 from __future__ import annotations
