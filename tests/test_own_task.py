@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from waiting import PATIENCE
+from waiting import PATIENCE, reaped
 
 PAGE = Path(__file__).parents[1] / "docs" / "own_task.md"
 PORT = "8123"
@@ -60,7 +60,8 @@ def printed(office, tmp_path_factory):
     """Each block of the page and what it printed."""
     reader = Reader(type(office)(tmp_path_factory.mktemp("own_task")))
     blocks = re.findall(r"^```bash\n(.*?)^```", PAGE.read_text("utf8"), re.M | re.S)
-    return [(block, reader.give(block)) for block in blocks]
+    with reaped():
+        return [(block, reader.give(block)) for block in blocks]
 
 
 def said(printed, *words):
