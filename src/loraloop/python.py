@@ -32,7 +32,7 @@ def run(overrides: Sequence[str]) -> RunResult:
     from hydra.types import HydraContext
 
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line has it; read when torch is loaded
-    config = _compose([accept(override) for override in overrides])
+    config = _compose(accept(overrides))
     with _own_logging(), _masked_output():
         done = run_job(
             hydra_context=HydraContext(config_loader=None, callbacks=Callbacks(config)),  # type: ignore[arg-type]

@@ -29,7 +29,7 @@ def test_preview_shows_rows_with_their_loss_mask_and_the_estimate(desk):
     prompt, completion = lines[shown[0] + 1].split(" | ")
     assert completion.startswith(f"{prompt.count('H')} heads, {prompt.count('T')} tails")
     assert lines[shown[0]].endswith("(after the bar)")
-    assert seen.line("steps").startswith("6 over ")
+    assert seen.line("steps").startswith("100 over ")
     assert seen.line("trainable").startswith("65,536 parameters")
     assert seen.line("memory").endswith("iB")
     assert seen.line("training time").endswith(" s")

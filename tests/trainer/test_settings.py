@@ -16,16 +16,34 @@ CONF = Path(__file__).parents[2] / "conf" / "trainer"
 
 
 def test_defaults_are_those_promised():
-    """Three epochs, batch 4 x 4, 2e-4, 10% warm-up, 512 tokens (promise T3)."""
+    """Three epochs of the main job, batch 4 x 4, 2e-4, 10% warm-up, 512 tokens (promise T3)."""
     part = Sft()
-    assert (part.epochs, part.batch_size, part.accumulation, part.max_length) == (3, 4, 4, 512)
+    assert (part.passes(2560), part.batch_size, part.accumulation, part.max_length) == (3, 4, 4, 512)
     assert (part.learning_rate, part.warmup) == (2e-4, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "rows", "epochs", "steps"),
+    [
+        ({}, 5, 100, 100),
+        ({}, 48, 34, 102),
+        ({}, 533, 3, 102),
+        ({}, 2560, 3, 480),
+        ({"max_steps": 4}, 48, 34, 4),
+        ({"epochs": 3}, 48, 3, 9),
+    ],
+)
+def test_few_rows_are_gone_through_until_a_hundred_steps_are_made(changes, rows, epochs, steps):
+    """epochs=auto is 3, or as many as make 100 steps of few rows; max_steps ends it sooner, and a number is kept."""
+    settings = Sft(**changes)
+    assert (settings.passes(rows), settings.steps(rows)) == (epochs, steps)
 
 
 @pytest.mark.parametrize(
     "values",
     [
         {"epochs": 0},
+        {"epochs": "automatic"},
         {"learning_rate": 0},
         {"warmup": 1.0},
         {"max_length": 7},

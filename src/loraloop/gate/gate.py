@@ -116,7 +116,10 @@ class Gate:
                 return f"{self.metric} of the {name} is {self._value(score)}, which cannot be compared"
         rows = {name: score.rows for name, score in everyone.items()}
         if min(rows.values()) < self.min_rows:
-            return f"measured on {min(rows.values())} rows, fewer than gate.min_rows={self.min_rows}"
+            return (
+                f"measured on {min(rows.values())} rows, fewer than gate.min_rows={self.min_rows}: collect more, or "
+                "hold out more (dataset.validation_share=0.4)"
+            )
         for name, score in references.items():
             found = paired.same_rows(candidate, score)
             if found is None:

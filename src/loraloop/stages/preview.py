@@ -33,6 +33,7 @@ def preview(
     """Compose, validate, collect, and show the trainer's own tokens with their loss mask, steps and the estimate."""
     skeleton = model.skeleton()
     data.fits(skeleton, lora, trainer)
+    data.hint_chat(skeleton, dataset)
     built = data.prepare(source, ocr, dataset, skeleton.tokenizer)
     report.data(built)
     fitting = trainer.fitting(built.train, skeleton.tokenizer, "training")

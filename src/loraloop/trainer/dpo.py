@@ -108,7 +108,7 @@ class Dpo(Settings):
             from trl.trainer.dpo_config import DPOConfig
             from trl.trainer.dpo_trainer import DPOTrainer
 
-            arguments = fit.arguments(self, start.choices, loaded.model, job.output, validates=bool(validation.rows))
+            arguments = fit.arguments(self, start, loaded.model, job.output, validates=bool(validation.rows))
             trainer = guarded(DPOTrainer)(
                 model=loaded.model,
                 args=DPOConfig(beta=self.beta, **arguments),

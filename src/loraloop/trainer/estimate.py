@@ -106,10 +106,10 @@ def seconds(settings: Settings, choices: Choices, loaded: LoadedModel, lora: Lor
 
 def _work(settings: Settings, rows: Rows) -> tuple[int, int]:
     """Steps, where packed sequences count as rows, and tokens without padding."""
-    count = len(rows.lengths) if settings.packing is not True else math.ceil(sum(rows.lengths) / settings.max_length)
-    steps = settings.epochs * math.ceil(count / settings.rows_per_step)
-    share = min(1.0, settings.max_steps / steps) if settings.max_steps and steps else 1.0
-    return round(steps * share), round(sum(rows.lengths) * settings.epochs * share)
+    count = settings.sequences(rows.lengths)
+    epochs, steps = settings.passes(count), settings.steps(count)
+    whole = epochs * math.ceil(count / settings.rows_per_step)
+    return steps, round(sum(rows.lengths) * epochs * steps / max(1, whole))
 
 
 def parameters(model: PreTrainedModel) -> int:

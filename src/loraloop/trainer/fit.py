@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 from loraloop.core import atomic
 from loraloop.errors import TrainingError
-from loraloop.records import Dataset, LoadedModel, Training
+from loraloop.records import Training
 from loraloop.trainer import checkpoints, estimate, memory
 from loraloop.trainer.choices import Choices, choose
 from loraloop.trainer.monitor import Monitor
-from loraloop.trainer.settings import Settings
+from loraloop.trainer.settings import EPOCHS, Settings
 
 if TYPE_CHECKING:
     from peft import PeftModel
 
-    from loraloop.protocols import Lora, TrainingJob
+    from loraloop.protocols import TrainingJob
 
 log = logging.getLogger(__name__)
 
@@ -32,18 +32,20 @@ EVAL_BATCH = 4  # times the rows of a training pass: nothing is kept for a backw
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Where a run begins."""
+    """Where a run begins; ``epochs`` are those that ``auto`` came to."""
 
     choices: Choices
+    epochs: int
     monitor: Monitor
     checkpoint: Path | None
 
 
-def arguments(settings: Settings, choices: Choices, model: Any, output: Path, *, validates: bool) -> dict[str, Any]:
+def arguments(settings: Settings, start: Start, model: Any, output: Path, *, validates: bool) -> dict[str, Any]:
     """Arguments that SFTConfig and DPOConfig share."""
+    choices = start.choices
     return {
         "output_dir": str(output / "checkpoints"),
-        "num_train_epochs": settings.epochs,
+        "num_train_epochs": start.epochs,
         "max_steps": settings.max_steps or -1,
         "per_device_train_batch_size": choices.micro_batch,
         "per_device_eval_batch_size": choices.micro_batch * EVAL_BATCH,
@@ -72,14 +74,14 @@ def arguments(settings: Settings, choices: Choices, model: Any, output: Path, *,
     }
 
 
-def inputs(settings: Settings, lora: Lora, loaded: LoadedModel, data: Dataset, choices: Choices) -> Mapping[str, Any]:
+def inputs(settings: Settings, job: TrainingJob, choices: Choices, epochs: int) -> Mapping[str, Any]:
     """What decides the trained weights; a checkpoint resumes under equal ones only."""
     return {
-        "trainer": dict(settings.decisive()),
-        "lora": vars(lora),
-        "base": loaded.base.sha256,
-        "quantization": loaded.base.quantization,
-        "dataset": data.fingerprint,
+        "trainer": {**settings.decisive(), "epochs": epochs},
+        "lora": vars(job.lora),
+        "base": job.loaded.base.sha256,
+        "quantization": job.loaded.base.quantization,
+        "dataset": job.data.fingerprint,
         "choices": asdict(choices),
     }
 
@@ -104,15 +106,24 @@ def prepare(output: Path, resume: Path | None, deciding: Mapping[str, Any]) -> P
 def begin(settings: Settings, job: TrainingJob, rows: estimate.Rows) -> Start:
     """Decide what is open, log it with the expected cost, and find the checkpoint to go on from."""
     choices = choose(settings, job.loaded.model, rows.lengths)
-    deciding = inputs(settings, job.lora, job.loaded, job.data, choices)
+    sequences = settings.sequences(rows.lengths)
+    epochs = settings.passes(sequences)
+    deciding = inputs(settings, job, choices, epochs)
     checkpoint = prepare(job.output, job.resume, deciding)
     values = {f"trainer.chosen.{name}": value for name, value in asdict(choices).items()}
     log.info("chosen: %s", ", ".join(f"{name.rpartition('.')[2]}={value}" for name, value in values.items()))
-    job.run.params(values)
+    if epochs > EPOCHS and settings.epochs == "auto" and settings.max_steps is None:
+        log.info(
+            "%d rows: %d epochs for %d steps, because they are few; trainer.epochs=N takes N",
+            len(rows.lengths),
+            epochs,
+            settings.steps(sequences),
+        )
+    job.run.params(values | {"trainer.chosen.epochs": epochs})
     price = settings.cost_per_hour / 3600
     expected = estimate.seconds(settings, choices, job.loaded, job.lora, rows) if price else 0.0
     job.run.metrics({"estimate/cost": price * expected})
-    return Start(choices, Monitor(job.run, deciding, job.on_evaluation), checkpoint)
+    return Start(choices, epochs, Monitor(job.run, deciding, job.on_evaluation), checkpoint)
 
 
 def fit(build: Callable[[Any], Any], settings: Settings, job: TrainingJob, start: Start) -> tuple[PeftModel, Training]:
@@ -123,7 +134,7 @@ def fit(build: Callable[[Any], Any], settings: Settings, job: TrainingJob, start
         KeyboardInterrupt: After Ctrl+C or SIGTERM, once the step in progress is saved as a checkpoint.
     """
     trainer = _quiet(build, start.monitor.callback())
-    _epochs_bound_steps(trainer, settings)
+    _epochs_bound_steps(trainer, settings, start.epochs)
     with tempfile.TemporaryDirectory() as initial:
         if job.lora.mutates_base:
             trainer.model.save_pretrained(initial)
@@ -146,11 +157,11 @@ def fit(build: Callable[[Any], Any], settings: Settings, job: TrainingJob, start
     return model, training
 
 
-def _epochs_bound_steps(trainer: Any, settings: Settings) -> None:
+def _epochs_bound_steps(trainer: Any, settings: Settings, epochs: int) -> None:
     """``max_steps`` only ever shortens a run; transformers would go round the rows again to reach it."""
     args = trainer.args
     rows_per_step = settings.rows_per_step * args.world_size
-    if args.max_steps > settings.epochs * math.ceil(len(trainer.train_dataset) / rows_per_step):
+    if args.max_steps > epochs * math.ceil(len(trainer.train_dataset) / rows_per_step):
         args.max_steps = -1
 
 

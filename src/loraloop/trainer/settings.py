@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 LossOn = Literal["assistant", "last", "all"]
 Auto = bool | Literal["auto"]
 Count = Annotated[int, Field(ge=1)]
+EPOCHS = 3
+MIN_STEPS = 100
+"""Steps that ``epochs=auto`` takes at least: 60 tickets in 5 queues need about as many, see docs/training.md."""
 WITHOUT_EFFECT = frozenset({"eval_steps", "save_steps", "log_steps", "keep_checkpoints", "cost_per_hour"})
 
 
@@ -25,7 +29,7 @@ class Settings:
     """The settings that trainers share.
 
     Attributes:
-        epochs: Passes over the training rows.
+        epochs: Passes over the training rows; ``auto`` is 3, or as many as make 100 steps where the rows are few.
         batch_size: Rows per device and forward pass where memory is scarce.
         accumulation: Forward passes per optimizer step; ``batch_size * accumulation`` rows are one step.
         micro_batch: Rows per forward pass: ``auto`` takes fewer, larger passes with the same gradient on a CPU.
@@ -51,7 +55,7 @@ class Settings:
         seed: Of the adapter's initialisation, the row order and dropout.
     """
 
-    epochs: Count = 3
+    epochs: Count | Literal["auto"] = "auto"
     batch_size: Count = 4
     accumulation: Count = 4
     micro_batch: Count | Literal["auto"] = "auto"
@@ -87,6 +91,21 @@ class Settings:
     def rows_per_step(self) -> int:
         """Rows per device that one optimizer step averages over."""
         return self.batch_size * self.accumulation
+
+    def sequences(self, lengths: Sequence[int]) -> int:
+        """What an epoch goes through: rows of these lengths in tokens, or with packing the sequences they fill."""
+        return len(lengths) if self.packing is not True else math.ceil(sum(lengths) / self.max_length)
+
+    def passes(self, sequences: int) -> int:
+        """Epochs over so many sequences; an answer to ``epochs=auto``."""
+        if self.epochs != "auto":
+            return self.epochs
+        return max(EPOCHS, math.ceil(MIN_STEPS / max(1, math.ceil(sequences / self.rows_per_step))))
+
+    def steps(self, sequences: int) -> int:
+        """Optimizer steps over so many sequences; ``max_steps`` only ever shortens a run."""
+        whole = self.passes(sequences) * math.ceil(sequences / self.rows_per_step)
+        return min(self.max_steps or whole, whole)
 
     def check_lora(self, lora: Lora) -> None:
         """Every adapter can be trained, unless a trainer says otherwise."""

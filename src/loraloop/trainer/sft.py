@@ -86,7 +86,7 @@ class Sft(Settings):
                 args=SFTConfig(
                     packing=start.choices.packing,
                     dataset_kwargs={"skip_prepare_dataset": not start.choices.packing},
-                    **fit.arguments(self, start.choices, loaded.model, job.output, validates=bool(validation.rows)),
+                    **fit.arguments(self, start, loaded.model, job.output, validates=bool(validation.rows)),
                 ),
                 train_dataset=_columns(train.sides[0]),
                 eval_dataset=_columns(by_length(validation.sides[0])) if validation.rows else None,

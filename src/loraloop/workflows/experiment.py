@@ -115,6 +115,7 @@ class Experiment(ExperimentParts):
             _require_run(self.registry, self.tracker)
         skeleton = self.skeleton()
         data.fits(skeleton, self.lora, self.trainer)
+        data.hint_chat(skeleton, self.dataset)
         rows = self._cached("rows", DATA_GROUPS, lambda: self._rows(skeleton))
         _require_measurable({*self._objectives, self.gate.metric}, rows)
         estimate = self.trainer.estimate(skeleton, self.lora, rows)

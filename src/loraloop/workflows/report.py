@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from loraloop.workflows.promotion import Promotion
 
 
+SHOWN = 3
+WIDTH = 32
+"""Characters of a prompt or an answer in the table."""
+
+
 def data(rows: Dataset) -> None:
     """Print how many rows there are and of which tasks."""
     tasks = Counter(row.example.task or "(none)" for row in (*rows.train, *rows.validation))
@@ -50,6 +55,19 @@ def scores(base: Score, adapter: Score) -> None:
     console.table(f"{adapter.rows} held-out rows, \u00b1 standard error", ["metric", "base", "adapter"], rows)
 
 
+def answers(score: Score) -> None:
+    """Print three held-out answers beside the expected ones; up to two wrong ones come first."""
+    wrong = [each for each in score.generations if not each.correct]
+    right = [each for each in score.generations if each.correct]
+    chosen = [*wrong[:2], *right, *wrong[2:]][:SHOWN]
+    cells = [
+        [_last_line(each.prompt), _cut(each.expected), _cut(each.answer), "right" if each.correct else "wrong"]
+        for each in chosen
+    ]
+    title = f"{len(cells)} of {len(score.generations)} held-out answers, {len(wrong)} of all wrong"
+    console.table(title, ["prompt", "expected", "answer", ""], cells, numbers=False)
+
+
 def score_metrics(score: Score, prefix: str) -> dict[str, float]:
     """A score as metrics of a run; the standard error of ``exact_match`` is ``exact_match_se``."""
     values = {f"{prefix}/{name}": value for name, value in score.values.items()}
@@ -78,6 +96,8 @@ def summary(
 ) -> None:
     """Print the end of a run: scores, cost, version, and where to look; a sweep's trial has no verdict of its own."""
     scores(base, adapter)
+    if made:
+        answers(adapter)
     share = f"{training.trainable_share:.2%} of {training.total_parameters:,}"
     took = console.duration(training.seconds)
     speed = f"{training.tokens_per_second:,.0f} tokens/s over {training.steps} steps in {took}"
@@ -120,3 +140,14 @@ def _verdict(made: Promotion) -> dict[str, str]:
 
 def _cell(score: Score, metric: str) -> str:
     return console.value_with_error(score[metric], score.errors.get(metric)) if metric in score.values else "-"
+
+
+def _last_line(prompt: str) -> str:
+    """The last line that says something; a template often ends with a marker."""
+    lines = prompt.splitlines()
+    return _cut(next((line for line in reversed(lines) if any(map(str.isalnum, line))), prompt))
+
+
+def _cut(text: str) -> str:
+    said = console.printable(" ".join(text.split()))
+    return said if len(said) <= WIDTH else f"{said[: WIDTH - 3]}..."

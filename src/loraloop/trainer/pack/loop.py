@@ -71,8 +71,7 @@ class _Pack:
         lengths = [len(row.input_ids) for row in self.rows]
         self.choices = replace(choose(self.settings, self.model, lengths), gradient_checkpointing=False)
         self.steps_per_epoch = math.ceil(len(self.rows) / self.settings.rows_per_step)
-        whole = self.settings.epochs * self.steps_per_epoch
-        self.steps = min(self.settings.max_steps or whole, whole)
+        self.steps = self.settings.steps(len(self.rows))
         self.step = 0
         self.trials: dict[int, TrialState] = {}
         self.ended: dict[int, Exception] = {}
