@@ -1,4 +1,4 @@
-"""How a dataset is split for the stages that train or measure."""
+"""What the stages that train or measure share."""
 
 from __future__ import annotations
 
@@ -23,12 +23,13 @@ class Numbers:
     def collect(self, ocr):
         """Every row asks for another word."""
         provenance = Provenance(source="test")
-        examples = [Example(input=f"word{n}", output=str(n), provenance=provenance) for n in range(self.count)]
+        examples = [Example.one_turn(input=f"word{n}", output=str(n), provenance=provenance) for n in range(self.count)]
         return Collection(examples=tuple(examples))
 
 
 @pytest.mark.parametrize(
-    ("count", "share", "held_out"), [(59, 0.2, 12), (60, 0.2, 20), (99, 0.2, 20), (100, 0.2, 20), (60, 0.1, 6)]
+    ("count", "share", "held_out"),
+    [(59, "auto", 12), (60, "auto", 20), (99, "auto", 20), (100, "auto", 20), (60, 0.2, 12), (60, 0.1, 6)],
 )
 def test_enough_rows_are_held_out_for_a_verdict(count, share, held_out):
     """Of 60 to 99 rows 20 are held out, of fewer and of more the usual fifth, and another share is kept."""

@@ -7,7 +7,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import orjson
 from pydantic import Field, field_validator, model_validator
@@ -24,6 +24,11 @@ from loraloop.records import Collection, Dataset, Example, Quarantined, Row
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+USUAL_SHARE = 0.2
+ENOUGH = 20
+"""Held-out rows on which the gate gives a verdict (``gate.min_rows``)."""
+MOST = 3
+"""Of ``MOST`` rows at most one is held out for a verdict; with fewer, too little is left to learn from."""
 _log = logging.getLogger(__name__)
 
 
@@ -32,7 +37,7 @@ class DatasetBuilder:
     """How examples become a dataset."""
 
     template: str = "{instruction}\n{input}\n> "
-    validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    validation_share: Annotated[float, Field(gt=0, lt=1)] | Literal["auto"] = "auto"
     seed: Annotated[int, Field(ge=0)] = 0
     min_rows: Annotated[int, Field(ge=2)] = 5
     max_rows: Annotated[int, Field(ge=2)] | None = None
@@ -84,12 +89,28 @@ class DatasetBuilder:
         if len(rows) < self.min_rows:
             raise DataError(_too_few(len(rows), self.min_rows, quarantined))
         rows = self._capped(rows)
-        held_out = hold_out([row.example for row in rows], self.validation_share, self.seed)
+        held_out = hold_out([row.example for row in rows], self._share(len(rows)), self.seed)
         train = tuple(row for place, row in enumerate(rows) if place not in held_out)
         validation = tuple(row for place, row in enumerate(rows) if place in held_out)
         return Dataset(
             train=train, validation=validation, fingerprint=fingerprint(train, validation), quarantined=quarantined
         )
+
+    def _share(self, rows: int) -> float:
+        """The part that is held out: ``auto`` is a fifth, and of few rows as many as the gate needs for a verdict."""
+        if self.validation_share != "auto":
+            return self.validation_share
+        if not MOST * ENOUGH <= rows < ENOUGH / USUAL_SHARE:
+            return USUAL_SHARE
+        _log.info(
+            "%d rows: %d held out instead of %d, so that the gate can decide; dataset.validation_share=%g holds out a "
+            "fifth",
+            rows,
+            ENOUGH,
+            round(USUAL_SHARE * rows),
+            USUAL_SHARE,
+        )
+        return ENOUGH / rows
 
     def save(self, dataset: Dataset) -> Path | None:
         """Write ``dataset`` to ``export``, if that is set; see :func:`loraloop.dataset.exports.export`."""

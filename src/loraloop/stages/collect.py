@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from loraloop.core import console
 from loraloop.errors import ConfigError
 from loraloop.source import screening
-from loraloop.workflows.rows import QUARANTINED, split
+from loraloop.workflows.rows import QUARANTINED
 
 if TYPE_CHECKING:
     from loraloop.dataset.builder import DatasetBuilder
@@ -22,7 +22,7 @@ def collect(job: Job, source: Source, ocr: Ocr, dataset: DatasetBuilder) -> None
         raise ConfigError(
             "stage=collect needs dataset.export=FILE (.jsonl .alpaca.jsonl .csv .parquet .toon, or a folder)"
         )
-    built = split(screening.collect(source, ocr), dataset)
+    built = dataset.build(screening.collect(source, ocr))
     path = dataset.save(built)
     console.quarantine(built.quarantined, every=job.output / QUARANTINED)
     tasks = Counter(row.example.task or "(none)" for row in (*built.train, *built.validation))

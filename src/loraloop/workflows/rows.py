@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from loraloop.core import console
-from loraloop.dataset.template import CHAT
+from loraloop.core.chat_templates import NAMED
 from loraloop.errors import ConfigError
 from loraloop.source import screening
 
@@ -20,14 +19,11 @@ if TYPE_CHECKING:
     from loraloop.dataset.builder import DatasetBuilder
     from loraloop.lora import Lora
     from loraloop.protocols import Ocr, Source, Trainer
-    from loraloop.records import Collection, Dataset, LoadedModel
+    from loraloop.records import Dataset, LoadedModel
 
 log = logging.getLogger(__name__)
 
 QUARANTINED = "quarantined.jsonl"
-USUAL_SHARE = 0.2
-ENOUGH = 20
-"""Held-out rows on which the gate gives a verdict (``gate.min_rows``)."""
 
 
 def fits(skeleton: LoadedModel, lora: Lora, trainer: Trainer) -> None:
@@ -53,7 +49,7 @@ def fits(skeleton: LoadedModel, lora: Lora, trainer: Trainer) -> None:
 
 def hint_chat(skeleton: LoadedModel, dataset: DatasetBuilder) -> None:
     """Say that a base has a chat template where the data's template is another; the bundled one is no chat model."""
-    plain = dataset.template != CHAT and not skeleton.base.name.startswith("bundled:")
+    plain = dataset.template not in NAMED and not skeleton.base.name.startswith("bundled:")
     if plain and skeleton.tokenizer.chat_template:
         log.info(
             "%s has a chat template: if it was tuned to follow instructions, dataset=chat asks it in that form",
@@ -68,22 +64,6 @@ def prepare(
 
     ``output`` takes a list that is long.
     """
-    built = split(screening.collect(source, ocr), dataset, tokenizer)
+    built = dataset.build(screening.collect(source, ocr), tokenizer)
     console.quarantine(built.quarantined, every=output and output / QUARANTINED)
     return built
-
-
-def split(collection: Collection, dataset: DatasetBuilder, tokenizer: PreTrainedTokenizerBase | None = None) -> Dataset:
-    """The built dataset; of 60 to 99 rows 20 are held out, unless another share than the usual one is set."""
-    built = dataset.build(collection, tokenizer)
-    held_out, every = len(built.validation), len(built.train) + len(built.validation)
-    if held_out >= ENOUGH or every < 3 * ENOUGH or dataset.validation_share != USUAL_SHARE:
-        return built
-    log.info(
-        "%d rows: %d held out instead of %d, so that the gate can decide; any dataset.validation_share but %g is kept",
-        every,
-        ENOUGH,
-        held_out,
-        USUAL_SHARE,
-    )
-    return replace(dataset, validation_share=ENOUGH / every).build(collection, tokenizer)

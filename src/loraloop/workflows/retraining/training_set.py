@@ -16,7 +16,6 @@ from loraloop.errors import ConfigError, DataError
 from loraloop.records import Collection, Dataset
 from loraloop.source import screening
 from loraloop.workflows.retraining.overlap import apart
-from loraloop.workflows.rows import split
 
 _log = logging.getLogger(__name__)
 
@@ -158,7 +157,7 @@ class TrainingSetBuilder:
         """
         if not (cycle / SET).exists():
             corrective = self._corrective(deployment)
-            built = split(screening.collect(self.source, self.ocr), self.dataset, tokenizer)
+            built = self.dataset.build(screening.collect(self.source, self.ocr), tokenizer)
             golden = self._golden(deployment.role, built)
             usable, overlap = self._apart(golden, corrective, tokenizer, min_golden)
             earlier = [row.example for row in apart(self._rows(golden, tokenizer), built.train)[0]]
