@@ -81,7 +81,14 @@ class Hub:
         with self._explained():
             dataset = self._load()
         records = self._pages(dataset, ocr, quarantined) if self.image else self._records(dataset)
-        return mapping.collect(str(self.name), records, self.columns, self.instruction, quarantined)
+        return mapping.collect(
+            str(self.name),
+            records,
+            self.columns,
+            self.instruction,
+            quarantined,
+            recognised=self.image is None,
+        )
 
     def correct(self, example: Example, answer: str) -> bool:
         """The answer must equal the output but for case, white space and a full stop at the end."""
