@@ -17,10 +17,11 @@ from loraloop.source.files import Files
 HEAD = ("file", "form", "rows in", "conversations", "learned turns", "repaired", "quarantined")
 
 
-def line(path: str) -> tuple[str, ...]:
-    """The figures of a file."""
+def line(asked: str) -> tuple[str, ...]:
+    """The figures of a file, whose columns may be mapped as ``source.columns`` maps them."""
     quarantined: list[Quarantined] = []
-    source = Files(path=path)
+    path, *mapped = asked.split(",")
+    source = Files(path=path, columns=columns.Columns(**dict(each.split("=") for each in mapped)))
     try:
         found, tally = columns.read(path, source.records(quarantined), source.columns, "", quarantined)
     except DataError as error:
