@@ -202,3 +202,15 @@ def test_large_integers_become_text_with_all_digits(tmp_path):
     large = 10**20 + 1
     path = jsonl(tmp_path / "a.jsonl", {"input": "q", "output": large}, {"input": "q", "output": {"é": [large]}})
     assert [row[2] for row in rows_of(Files(path=str(path)))] == [str(large), f'{{"é":[{large}]}}']
+
+
+def test_conversations_are_recognised_and_their_faults_are_set_aside(tmp_path, caplog):
+    """Lines of conversations need no mapping; one that is nested too deeply, or no Unicode, costs itself alone."""
+    talk = {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}
+    deep = '{"text": ' + "[" * 900 + "]" * 900 + "}"
+    path = jsonl(tmp_path / "a.jsonl", talk, deep, r'{"messages": [{"role": "user", "content": "\ud800"}]}')
+    with caplog.at_level("INFO"):
+        collection = Files(path=str(path)).collect(None)
+    assert len(collection.examples) == 1
+    assert [Path(one.item).name for one in collection.quarantined] == ["a.jsonl:2", "a.jsonl:3"]
+    assert "recognised OpenAI messages in 1 rows: 1 conversations, 1 learned turns" in caplog.text

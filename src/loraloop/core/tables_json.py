@@ -58,8 +58,8 @@ def objects(values: Iterable[tuple[int, Any]], bad: Bad) -> Iterator[Numbered]:
     for number, value in values:
         if not isinstance(value, dict):
             bad(number, f"not an object of named values but {type(value).__name__}")
-        elif names := [name for name, each in value.items() if _holds_nan(each)]:
-            bad(number, f"not JSON: {', '.join(names)} holds NaN or Infinity; write null, or a number")
+        elif reason := _unread(value):
+            bad(number, reason)
         else:
             yield number, value
 
@@ -82,6 +82,15 @@ def loads(data: bytes) -> Any:
         except ValueError:
             raise fault from None
     return json.loads(data, parse_constant=lambda name: NOT_A_NUMBER)
+
+
+def _unread(row: dict[str, Any]) -> str:
+    """Why the values of a row cannot be used; empty where they can."""
+    try:
+        names = [name for name, each in row.items() if _holds_nan(each)]
+    except RecursionError:
+        return "its values are nested too deeply"
+    return f"not JSON: {', '.join(names)} holds NaN or Infinity; write null, or a number" if names else ""
 
 
 def _holds_nan(value: Any) -> bool:

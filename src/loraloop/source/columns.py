@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from decimal import Decimal
@@ -16,6 +17,10 @@ from loraloop.core.suggest import nearest
 from loraloop.core.tables_json import loads
 from loraloop.errors import DataError
 from loraloop.records import Collection, Example, Provenance, Quarantined
+from loraloop.source import forms
+from loraloop.source.forms import Tally
+
+_log = logging.getLogger(__name__)
 
 Record = tuple[str, Mapping[str, Any], Provenance]
 """What to call a row in messages, its values, and where it came from."""
@@ -28,7 +33,11 @@ class Columns:
     """Which column fills which field of an example.
 
     A field left out takes the column of its own name where there is one. Dots reach into nested values and into JSON
-    text: ``json.text``, ``answers.0.label``.
+    text: ``json.text``, ``answers.0.label``. Rows of conversations are recognised by their columns, unless one of
+    ``input``, ``output``, ``instruction`` and ``rejected`` is set.
+
+    Attributes:
+        messages: The column that holds a list of messages.
     """
 
     input: str | None = None
@@ -36,19 +45,48 @@ class Columns:
     instruction: str | None = None
     task: str | None = None
     rejected: str | None = None
+    messages: str | None = None
+
+    @property
+    def one_turn(self) -> bool:
+        """Whether a person says which columns are the question and the answer."""
+        return any((self.input, self.output, self.instruction, self.rejected)) and not self.messages
 
     def of(self, field: str) -> str:
         """The column that fills ``field``."""
         return str(getattr(self, field) or field)
 
 
-FIELDS = tuple(field.name for field in fields(Columns))
+FIELDS = tuple(field.name for field in fields(Columns) if field.name != "messages")
+"""Of a question and its answer."""
 
 
 def collect(
-    where: str, records: Iterable[Record], columns: Columns, instruction: str, quarantined: list[Quarantined]
+    where: str,
+    records: Iterable[Record],
+    columns: Columns,
+    instruction: str,
+    quarantined: list[Quarantined],
+    *,
+    recognised: bool = True,
 ) -> Collection:
-    """Map records to examples.
+    """The examples of :func:`read`; says which forms were recognised."""
+    found, tally = read(where, records, columns, instruction, quarantined, recognised=recognised)
+    if tally.rows:
+        _log.info("%s: recognised %s", where, tally.line())
+    return found
+
+
+def read(
+    where: str,
+    records: Iterable[Record],
+    columns: Columns,
+    instruction: str,
+    quarantined: list[Quarantined],
+    *,
+    recognised: bool = True,
+) -> tuple[Collection, Tally]:
+    """Map records to examples: rows of conversations as their form says, others as a question and its answer.
 
     A row without an answer, or without anything to ask, is quarantined.
 
@@ -58,6 +96,7 @@ def collect(
         columns: Which column fills which field.
         instruction: Stands in for a missing or empty instruction.
         quarantined: What was set aside while reading; rows set aside here are added.
+        recognised: Whether rows of conversations are looked for.
 
     Raises:
         DataError: A mapped column is in no row, or no row is usable.
@@ -65,25 +104,52 @@ def collect(
     examples: list[Example] = []
     names: dict[str, None] = {}
     found: set[str] = set()
+    tally = Tally()
     for item, row, provenance in records:
-        names.update(dict.fromkeys(row))
-        values = {field: value for field in FIELDS if (value := _reach(row, columns.of(field))) is not _ABSENT}
-        found |= values.keys()
         try:
+            if recognised and not columns.one_turn and (one := _conversation(row, columns, tally)) is not None:
+                made = forms.make(*one, instruction, _text("task", _task(row, columns)), provenance)
+                tally.add(made)
+                examples.append(made.example)
+                continue
+            names.update(dict.fromkeys(row))
+            values = {field: value for field in FIELDS if (value := _reach(row, columns.of(field))) is not _ABSENT}
+            found |= values.keys()
             examples.append(_example(values, instruction, provenance))
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             quarantined.append(Quarantined(item, str(error)))
-    if names:
+    if names and not tally.rows:
         _require(where, columns, instruction, found, list(names))
     if not examples:
         reasons = "; ".join(f"{one.item}: {one.reason}" for one in quarantined[:3])
         raise DataError(f"{where}: no usable row, {len(quarantined)} set aside{reasons and f' ({reasons})'}")
-    return Collection(tuple(examples), tuple(quarantined))
+    return Collection(tuple(examples), tuple(quarantined)), tally
+
+
+def _conversation(
+    row: Mapping[str, Any], columns: Columns, tally: Tally
+) -> tuple[forms.Form, Mapping[str, Any]] | None:
+    """The form of a row, with the row as the form reads it; ``None`` for a row of a question and its answer."""
+    if columns.messages:
+        if (value := _reach(row, columns.messages)) is _ABSENT:
+            return None
+        others = {name: each for name, each in row.items() if name not in ("conversations", "conversation")}
+        row = {**others, "messages": value}
+    form = forms.recognise(row)
+    if form is None:
+        return None
+    tally.rows[form.name] += 1
+    return form, row
+
+
+def _task(row: Mapping[str, Any], columns: Columns) -> Any:
+    value = _reach(row, columns.of("task"))
+    return None if value is _ABSENT else value
 
 
 def _require(where: str, columns: Columns, instruction: str, found: set[str], names: list[str]) -> None:
-    needed = [field for field in FIELDS if getattr(columns, field) or field == "output"]
-    if not instruction and not found & {"input", "instruction"}:
+    needed = ["messages"] if columns.messages else [f for f in FIELDS if getattr(columns, f) or f == "output"]
+    if not columns.messages and not instruction and not found & {"input", "instruction"}:
         needed.append("input")
     for field in needed:
         if field not in found:
@@ -102,7 +168,7 @@ def _example(values: Mapping[str, Any], instruction: str, provenance: Provenance
         text["instruction"] = instruction
     if not (text["instruction"] + text.get("input", "")).strip():
         raise ValueError("nothing to ask: input and instruction are empty")
-    return Example.one_turn(
+    example = Example.one_turn(
         input=text.get("input", ""),
         output=text["output"],
         instruction=text["instruction"],
@@ -111,6 +177,8 @@ def _example(values: Mapping[str, Any], instruction: str, provenance: Provenance
         origin=provenance.image_sha256 or "",
         provenance=provenance,
     )
+    forms.writable(example)
+    return example
 
 
 def _reach(value: Any, path: str) -> Any:

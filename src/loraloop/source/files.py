@@ -51,7 +51,7 @@ class Files:
         """
         self.check()
         quarantined: list[Quarantined] = []
-        records = itertools.islice(self._records(quarantined), self.limit)
+        records = itertools.islice(self.records(quarantined), self.limit)
         return mapping.collect(str(self.path), records, self.columns, self.instruction, quarantined)
 
     def correct(self, example: Example, answer: str) -> bool:
@@ -65,7 +65,8 @@ class Files:
         found = path.iterdir() if path.is_dir() else map(Path, glob.glob(str(path), recursive=True))  # noqa: PTH207 - it may be absolute
         return sorted(file for file in found if file.is_file() and not file.name.startswith("."))
 
-    def _records(self, quarantined: list[Quarantined]) -> Iterator[mapping.Record]:
+    def records(self, quarantined: list[Quarantined]) -> Iterator[mapping.Record]:
+        """The rows of all files; what cannot be parsed is added to ``quarantined``."""
         index = itertools.count()
         for path in self._paths():
 

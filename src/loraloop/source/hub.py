@@ -78,14 +78,23 @@ class Hub:
         """
         self.check()
         quarantined: list[Quarantined] = []
-        with self._explained():
-            dataset = self._load()
-        records = self._pages(dataset, ocr, quarantined) if self.image else self._records(dataset)
-        return mapping.collect(str(self.name), records, self.columns, self.instruction, quarantined)
+        records = self._pages(self._opened(), ocr, quarantined) if self.image else self.records(quarantined)
+        return mapping.collect(
+            str(self.name),
+            records,
+            self.columns,
+            self.instruction,
+            quarantined,
+            recognised=self.image is None,
+        )
 
     def correct(self, example: Example, answer: str) -> bool:
         """The answer must equal the output but for case, white space and a full stop at the end."""
         return same(example.output, answer)
+
+    def _opened(self) -> Dataset | IterableDataset:
+        with self._explained():
+            return self._load()
 
     def _load(self) -> Dataset | IterableDataset:
         import datasets
@@ -160,8 +169,13 @@ class Hub:
             for table in dataset.with_format("arrow").iter(batch_size=size):
                 yield from map(decode, tables.shortest(table))
 
-    def _records(self, dataset: Dataset | IterableDataset) -> Iterator[mapping.Record]:
-        for index, row in enumerate(itertools.islice(self._rows(dataset), self.limit)):
+    def records(self, quarantined: list[Quarantined]) -> Iterator[mapping.Record]:
+        """The rows of the split, without images; a dataset has none that cannot be parsed.
+
+        Raises:
+            DataError: As :meth:`collect`.
+        """
+        for index, row in enumerate(itertools.islice(self._rows(self._opened()), self.limit)):
             yield f"row {index}", row, Provenance(source="hub", index=index)
 
     def _pages(

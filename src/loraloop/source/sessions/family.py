@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from loraloop.core.same_task import answer_key, task_key
 from loraloop.records import Session
-from loraloop.source.sessions.text import answer
+from loraloop.source.sessions.calls import ToolCall, steps
+from loraloop.source.sessions.text import answer, usable
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,7 @@ class Family:
         accepted: Keys of what people accepted in review.
         refused: Keys of what people rejected in review.
         turns: The place of each low-rated answer among the low-rated ones, by session id.
+        actions: The calls of each good answer that is told by its calls, by the step that they were chosen in.
     """
 
     good: Mapping[str, str]
@@ -31,6 +33,7 @@ class Family:
     accepted: frozenset[str]
     refused: frozenset[str]
     turns: Mapping[str, int]
+    actions: Mapping[str, tuple[tuple[ToolCall, ...], ...]]
 
     def others(self, text: str) -> list[str]:
         """The good answers that are not ``text``."""
@@ -87,16 +90,20 @@ def _family(group: Mapping[str, Session], low: int, high: int, counts: Callable[
     bad = [name for name, text in answers.items() if text and (group[name].stars or high) < low]
     refused = frozenset(answer_key(text) for one in group.values() for text in one.refused)
     good: dict[str, str] = {}
+    actions: dict[str, tuple[tuple[ToolCall, ...], ...]] = {}
     for name in sorted(answers, key=lambda name: _rank(name, group[name])):
         key = answer_key(answers[name])
         if key and key not in refused and (group[name].stars or 0) >= high and counts(group[name]):
             good.setdefault(key, answers[name])
+            if not usable(group[name].answer):
+                actions.setdefault(key, tuple(step.calls for step in steps(group[name])))
     return Family(
         good=good,
         bad=frozenset(answer_key(answers[name]) for name in bad),
         accepted=frozenset(answer_key(one.correction) for one in group.values() if one.correction),
         refused=refused,
         turns={name: turn for turn, name in enumerate(bad)},
+        actions=actions,
     )
 
 

@@ -17,7 +17,7 @@ from loraloop.errors import ConfigError, DataError
 from loraloop.protocols import Ocr
 from loraloop.records import Agent, Collection, Example, Message, Provenance, Quarantined, Session
 from loraloop.source.screening import Policy
-from loraloop.source.sessions import database, reading
+from loraloop.source.sessions import conversation, database, reading
 from loraloop.source.sessions.family import Family, families, praised_by_itself, vouched
 from loraloop.source.sessions.targets import Target, lacking, targets
 from loraloop.source.sessions.text import answer, asked
@@ -62,6 +62,9 @@ class Sessions:
     What a person rejected in ``stage=review`` is no target, and neither is an answer that only the key that asked for
     it rated high. With ``review: required`` a sibling or a rule's answer of a database is a target after a person
     accepted it for its task; a folder has no review, and whoever made it chose what is in it.
+
+    With ``form: calls`` a session that recorded calls is a conversation that calls tools: a good one is learned turn by
+    turn, a bad one up to its failing step, where the corrected or the sibling's calls are learned.
     """
 
     path: Path | str = Path("examples/sessions")
@@ -70,6 +73,7 @@ class Sessions:
     use: Annotated[tuple[Literal["corrective", "positive"], ...], Field(min_length=1)] = ("corrective", "positive")
     min_positive_rating: Stars = 5
     review: Literal["required", "none"] = "required"
+    form: Literal["text", "calls"] = "text"
     pairs: bool = False
     rejected_below: Annotated[Stars, Field(ge=2)] = 3
     agents: Annotated[tuple[Agent, ...], Field(min_length=1)] | None = None
@@ -80,6 +84,12 @@ class Sessions:
     @classmethod
     def _folder_or_url(cls, path: Path | str) -> Path | str:
         return path if "://" in str(path) else Path(path)
+
+    @model_validator(mode="after")
+    def _pairs_are_texts(self) -> Sessions:
+        if self.pairs and self.form == "calls":
+            raise ValueError("pairs=true sets answers against each other as texts: write form=text")
+        return self
 
     @model_validator(mode="after")
     def _high_above_low(self) -> Sessions:
@@ -134,7 +144,9 @@ class Sessions:
         return wanted(url, self._low, self.min_positive_rating)
 
     def correct(self, example: Example, answer: str) -> bool:
-        """Whether ``answer`` is the target, white space aside."""
+        """Whether ``answer`` is the target, white space aside; calls are read out of it as templates write them."""
+        if example.messages[-1].tool_calls:
+            return conversation.same_calls(example.messages[-1], answer)
         return collapse(answer) == collapse(example.output)
 
     def judge(self, sessions: Mapping[str, Session], *, reviewed: bool = False) -> list[Labelled]:
@@ -171,11 +183,15 @@ class Sessions:
         if fate not in self.use:
             return Labelled(name, "filtered", reason=f"rated {rating}: {fate} examples are not in source.use")
         if fate == "positive":
-            return _unwanted(name, session, family) or _labelled(name, fate, session, [answer(session)], _NO_ANSWER)
+            said = conversation.whole(session) if self.form == "calls" else ()
+            return _unwanted(name, session, family) or _labelled(
+                name, fate, session, [answer(session)], _NO_ANSWER, said=said
+            )
         waiting = None
         for each in targets(session, family):
             if not reviewed or each.source == "user" or answer_key(each.text) in family.accepted:
-                return _labelled(name, fate, session, [each.text], "")
+                said = conversation.corrected(session, each) if self.form == "calls" else ()
+                return _labelled(name, fate, session, [each.text], "", said=said)
             waiting = waiting or each
         if waiting is not None:
             reason = f"rated {rating}, and the answer of a {waiting.source} waits for review (stage=review)"
@@ -235,11 +251,18 @@ def _unwanted(name: str, session: Session, family: Family) -> Labelled | None:
 
 
 def _labelled(
-    name: str, fate: Fate, session: Session, outputs: Sequence[str], missing: str, rejected: str | None = None
+    name: str,
+    fate: Fate,
+    session: Session,
+    outputs: Sequence[str],
+    missing: str,
+    rejected: str | None = None,
+    said: tuple[Message, ...] = (),
 ) -> Labelled:
+    """The examples with ``outputs``; ``said`` is the whole conversation of the one output, where there is one."""
     examples = tuple(
         Example(
-            messages=(*past, Message("assistant", (output,))),
+            messages=said or (*past, Message("assistant", (output,))),
             raw=isinstance(session.prompt, str) and not session.iterations,
             rejected=None if rejected is None else Message("assistant", (rejected,)),
             task=session.agent or "session",

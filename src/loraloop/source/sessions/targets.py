@@ -27,10 +27,15 @@ _WAITS = ("timeout", "wait", "seconds")
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """An answer to learn, and where it comes from: a person's correction, a good sibling, or a rule."""
+    """An answer to learn, and where it comes from: a person's correction, a good sibling, or a rule.
+
+    Attributes:
+        steps: The calls that the text tells, by the step that they were chosen in; none where it is no list of calls.
+    """
 
     source: Literal["user", "sibling", "rule"]
     text: str
+    steps: tuple[tuple[ToolCall, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +58,11 @@ def targets(session: Session, family: Family) -> Iterator[Target]:
     own = answer_key(answer(session))
     if (text := usable(session.correction)) and answer_key(text) != own:
         yield Target("user", text)
-    yield from (Target("sibling", text) for key, text in family.good.items() if key != own)
-    for text in _corrected(session):
+    yield from (Target("sibling", text, family.actions.get(key, ())) for key, text in family.good.items() if key != own)
+    for made in _corrected(session):
+        text = render(made)
         if usable(text) and answer_key(text) not in family.bad | family.refused:
-            yield Target("rule", text)
+            yield Target("rule", text, (tuple(made),))
 
 
 def lacking(session: Session) -> str:
@@ -70,10 +76,10 @@ def lacking(session: Session) -> str:
     )
 
 
-def _corrected(session: Session) -> Iterator[str]:
+def _corrected(session: Session) -> Iterator[Sequence[ToolCall]]:
     for issue in session.issues:
         if rule := RULES.get(issue_word(issue)):
-            yield from map(render, rule.correct(session))
+            yield from rule.correct(session)
 
 
 def _reread(session: Session) -> Iterator[Sequence[ToolCall]]:

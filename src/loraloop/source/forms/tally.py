@@ -1,0 +1,37 @@
+"""What was recognised in a file or dataset, in figures and in one line."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from loraloop.source.forms.recognise import Made
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Counts over the rows that were read.
+
+    Attributes:
+        rows: By the name of the form, usable or not.
+        repaired: By what was put right.
+        counts: ``conversations``, ``learned`` turns, and conversations that were ``mended``.
+    """
+
+    rows: Counter[str] = field(default_factory=Counter)
+    repaired: Counter[str] = field(default_factory=Counter)
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def add(self, made: Made) -> None:
+        """Count a conversation."""
+        self.repaired.update(made.repaired)
+        learned = sum(message.is_target for message in made.example.messages)
+        self.counts.update(conversations=1, learned=learned, mended=bool(made.repaired))
+
+    def line(self) -> str:
+        """The forms with their rows, the conversations, the learned turns, and what was put right."""
+        forms = ", ".join(f"{form} in {rows:,} rows" for form, rows in self.rows.most_common())
+        repaired = ", ".join(f"{count:,} {what}" for what, count in self.repaired.most_common())
+        return f"{forms}: {self.counts['conversations']:,} conversations, {self.counts['learned']:,} learned turns" + (
+            f"; {repaired}" if repaired else ""
+        )

@@ -1,0 +1,195 @@
+"""Rows of conversations, recognised by their columns and read as examples."""
+
+import json
+
+import pytest
+
+from loraloop.core import messages
+from loraloop.errors import DataError
+from loraloop.records import Provenance
+from loraloop.source import columns
+from loraloop.source.columns import Columns
+
+TOOL = {"name": "look", "description": "Look.", "parameters": {"type": "object", "properties": {"at": {}}}}
+CALL = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": '{"at": "panel"}'}}
+
+
+def read(*rows, instruction="", **mapped):
+    records = ((f"row {index}", row, Provenance(source="files")) for index, row in enumerate(rows))
+    return columns.read("rows", records, Columns(**mapped), instruction, [])
+
+
+def one(row, **options):
+    collection, _ = read(row, **options)
+    (example,) = collection.examples
+    return example
+
+
+def turns(example):
+    return [(message.role, message.text or [call.name for call in message.tool_calls]) for message in example.messages]
+
+
+ASKED = {"role": "user", "content": "q"}
+SAID = {"role": "assistant", "content": "a"}
+WORSE = {"role": "assistant", "content": "w"}
+TALK = [("user", "q"), ("assistant", "a")]
+
+FORMS = {
+    "openai": ({"messages": [ASKED, SAID]}, TALK),
+    "openai as text": ({"messages": json.dumps([ASKED, SAID])}, TALK),
+    "sharegpt": ({"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]}, TALK),
+    "sharegpt with a system": (
+        {"system": "s", "conversations": [{"role": "user", "value": "q"}, {"from": "assistant", "content": "a"}]},
+        [("system", "s"), *TALK],
+    ),
+    "sharegpt with calls": (
+        {
+            "conversations": [
+                {"from": "human", "value": "q"},
+                {"from": "function_call", "value": json.dumps({"name": "look", "arguments": {"at": "panel"}})},
+                {"from": "observation", "value": "lit"},
+                {"from": "gpt", "value": "a"},
+            ],
+            "tools": json.dumps([TOOL]),
+        },
+        [("user", "q"), ("assistant", ["look"]), ("tool", "lit"), ("assistant", "a")],
+    ),
+    "alpaca with history": (
+        {"instruction": "q", "input": "", "output": "a", "system": "s", "history": [["q0", "a0"]]},
+        [("system", "s"), ("user", "q0"), ("assistant", "a0"), *TALK],
+    ),
+    "prompt and completion": ({"prompt": "q", "completion": "a"}, TALK),
+    "prompt and completion as messages": ({"prompt": [ASKED], "completion": [SAID]}, TALK),
+    "plain text": ({"text": "a"}, [("assistant", "a")]),
+    "a mapped list": ({"talk": {"turns": [ASKED, SAID]}}, TALK),
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_a_form_is_recognised_by_its_columns(name):
+    """Each form gives the turns that its row says, without a mapping but where the list has a name of its own."""
+    row, said = FORMS[name]
+    example = one(row, messages="talk.turns" if name == "a mapped list" else None)
+    assert turns(example) == said
+    assert example.raw == (name == "plain text")
+
+
+PAIRS = {
+    "texts": ({"prompt": "q", "chosen": "a", "rejected": "w"}, TALK),
+    "texts of an Alpaca row": ({"instruction": "q", "input": "", "chosen": "a", "rejected": "w"}, TALK),
+    "messages": ({"conversations": [ASKED], "chosen": SAID, "rejected": WORSE}, TALK),
+    "whole conversations": ({"prompt": "q", "chosen": [ASKED, SAID], "rejected": [ASKED, WORSE]}, TALK),
+    "transcripts": ({"chosen": "\n\nHuman: q\n\nAssistant: a", "rejected": "\n\nHuman: q\n\nAssistant: w"}, TALK),
+    "texts that begin alike": (
+        {"chosen": "q a", "rejected": "q w"},
+        [("user", "q "), ("assistant", "a")],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_a_pair_has_one_past_and_a_worse_last_turn(name):
+    """Chosen and rejected answers get one past, from columns of their own or from what both begin with."""
+    row, said = PAIRS[name]
+    example = one(row)
+    assert (turns(example), example.rejected.text) == (said, "w")
+    assert example.raw == (name == "texts that begin alike")
+
+
+@pytest.mark.parametrize(("label", "good"), [(True, True), ("false", False), (0, False)])
+@pytest.mark.parametrize("row", [{"messages": [ASKED, SAID]}, {"prompt": "q", "completion": "a"}])
+def test_a_label_says_whether_the_last_turn_is_good(row, label, good):
+    """KTO's label is read beside messages and beside prompt and completion, as a boolean, a text or a number."""
+    assert one(row | {"label": label}).label is good
+
+
+def test_tools_get_the_form_of_openai():
+    """Bare schemas, wrapped ones, the column of functions and JSON text all become tools of one form."""
+    wrapped = {"type": "function", "function": TOOL}
+    for held in ({"tools": [TOOL]}, {"tools": [wrapped]}, {"functions": [TOOL]}, {"tools": json.dumps(TOOL)}):
+        assert one({"messages": [ASKED, SAID]} | held).tools == (wrapped,)
+
+
+def test_what_was_recognised_is_told_in_one_line():
+    """The line names each form with its rows, the conversations, the learned turns and the repairs."""
+    rows = [{"messages": [ASKED, ASKED, SAID, ASKED]}, {"text": "x"}, {"messages": [ASKED]}]
+    collection, tally = read(*rows)
+    assert tally.line() == (
+        "OpenAI messages in 2 rows, plain text in 1 rows: 2 conversations, 2 learned turns; 1 turns of the user in a "
+        "row were merged, 1 last turns of the user, which no answer follows, were left out"
+    )
+    assert [(one.item, one.reason) for one in collection.quarantined] == [("row 2", "no turn of the assistant")]
+
+
+def test_a_mapping_wins_over_what_is_recognised():
+    """Rows whose question and answer are mapped are read so, whatever other columns they have."""
+    row = {"messages": [ASKED, SAID], "frage": "f", "antwort": "g"}
+    assert turns(one(row, input="frage", output="antwort")) == [("user", "f"), ("assistant", "g")]
+
+
+def test_texts_with_a_class_are_no_plain_texts():
+    """A text beside a column that may be its answer is not learned as a plain text: the answer has to be mapped."""
+    with pytest.raises(DataError, match=r"no column 'output'.*it has text, category"):
+        read({"text": "q", "category": "c"})
+
+
+def test_an_instruction_of_the_source_is_the_first_word():
+    """A lone question gets it as its first part; a longer conversation gets it as the system's words."""
+    assert one({"prompt": "q", "completion": "a"}, instruction="I").instruction == "I"
+    long = one({"messages": [ASKED, SAID, ASKED, SAID]}, instruction="I")
+    assert turns(long)[0] == ("system", "I")
+
+
+REFUSED = {
+    "a role": ({"messages": [{"role": "wizard", "content": "q"}, SAID]}, "message 1: unknown role 'wizard'"),
+    "an image": (
+        {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}, SAID]},
+        "message 1: a part of the type 'image_url' is no text",
+    ),
+    "images": ({"messages": [ASKED, SAID], "images": ["a.png"]}, "images belong to the conversation"),
+    "tools": ({"messages": [ASKED, SAID], "tools": [{"name": "x", "parameters": [1]}]}, "tool 1 (x): parameters is no"),
+    "tools as text": ({"messages": [ASKED, SAID], "tools": "look"}, "tools is no JSON"),
+    "two lists": ({"messages": [ASKED, SAID], "conversations": [ASKED, SAID]}, "messages and conversations both"),
+    "a surrogate": ({"messages": [{"role": "user", "content": "\ud800"}, SAID]}, "half of a surrogate pair"),
+    "a surrogate in one turn": ({"input": "\ud800", "output": "x"}, "half of a surrogate pair"),
+    "a large number": (
+        {"messages": [ASKED, {"role": "assistant", "tool_calls": [{"name": "x", "arguments": {"n": 2**70}}]}]},
+        "cannot be written as JSON",
+    ),
+    "many turns": ({"messages": [ASKED, SAID] * 5_000}, "10,000 messages, more than 1,000"),
+    "a long turn": ({"messages": [ASKED, {"role": "assistant", "content": "x" * 2**20}]}, "1,048,576 characters"),
+    "a long text": ({"text": "x" * 2**20}, "1,048,576 characters"),
+    "a label": ({"messages": [ASKED, SAID], "label": "spam"}, "label 'spam' is neither true nor false"),
+    "equal answers": ({"prompt": "q", "chosen": "a", "rejected": "a"}, "chosen and rejected are equal"),
+    "no prompt": ({"chosen": "a", "rejected": "w"}, "have no prompt"),
+    "a history": ({"instruction": "q", "output": "a", "history": [["q0"]]}, "turn 1 of the history"),
+    "a row of no form": ({"other": 1}, "the output is empty"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_read_is_set_aside_with_its_reason(name):
+    """A row that holds no conversation to learn is quarantined with the reason, and the row beside it is kept."""
+    row, reason = REFUSED[name]
+    collection, _ = read({"messages": [ASKED, SAID]}, row)
+    assert len(collection.examples) == 1
+    (aside,) = collection.quarantined
+    assert aside.item == "row 1"
+    assert reason in aside.reason
+
+
+def test_what_is_written_in_openais_form_is_read_back():
+    """A conversation with a call, its result and a turn that is not learned is equal after writing and reading."""
+    example = one(
+        {
+            "messages": [
+                ASKED,
+                {"role": "assistant", "content": "a0", "weight": 0},
+                ASKED,
+                {"role": "assistant", "tool_calls": [CALL]},
+                {"role": "tool", "tool_call_id": "c1", "content": "lit"},
+                SAID,
+            ]
+        }
+    )
+    assert one({"messages": [messages.write(each) for each in example.messages]}) == example
