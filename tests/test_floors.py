@@ -16,10 +16,10 @@ FLOORS = (
     },
     {"workflows"},
     {"stages"},
-    {"cli", "__main__"},
+    {"cli", "__main__", "python"},
 )  # fmt: skip
 PARTS = 2
-KNOW_HYDRA = {"loraloop.__main__", "loraloop.cli.explain"}
+KNOW_HYDRA = {"loraloop.__main__", "loraloop.python", "loraloop.cli.explain"}
 MODULES = sorted(ROOT.rglob("*.py"))
 PLUGINS = sorted((ROOT.parent / "hydra_plugins").rglob("*.py"))
 

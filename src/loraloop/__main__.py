@@ -122,28 +122,44 @@ def job(config: DictConfig, cache: Cache | None = None) -> Any:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    from loraloop.core import console, exhausted
     from loraloop.errors import LoraloopError
 
     runtime = HydraConfig.get()
     try:
-        call = prepare(config, cache)
-        with console.redirect_output(call.job):
-            result = call()
+        result = run_stage(config, cache)
     except BrokenPipeError:
         _hang_up()
     except LoraloopError as error:
         if runtime.mode == RunMode.RUN and not runtime.verbose:
             _fail(error)  # Hydra would first print a line of its own
         raise
+    return result if isinstance(result, (float, tuple)) else None
+
+
+def run_stage(config: DictConfig, cache: Cache | None = None) -> Any:
+    """What the stage that the configuration asks for returns; every error is raised.
+
+    Args:
+        config: The job's composed configuration.
+        cache: What the jobs of a multirun share; a job on its own does not use it.
+
+    Raises:
+        LoraloopError: What a person can cure, also where memory or the disk was not enough.
+    """
+    from loraloop.core import console, exhausted
+    from loraloop.errors import LoraloopError
+
+    try:
+        call = prepare(config, cache)
+        with console.redirect_output(call.job):
+            return call()
+    except (LoraloopError, BrokenPipeError):
+        raise
     except Exception as error:
         told = exhausted.explain(error)
-        if told and runtime.mode == RunMode.RUN and not runtime.verbose:
-            _fail(told)
         if told is None:
             raise
         raise told from error
-    return result if isinstance(result, (float, tuple)) else None
 
 
 def prepare(config: DictConfig, cache: Cache | None = None) -> Call:

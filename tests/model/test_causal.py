@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pydantic import ValidationError
+import yaml
 
 from loraloop.errors import ConfigError, ModelError
 from loraloop.model import causal
@@ -257,21 +257,41 @@ def test_a_hub_that_cannot_be_reached_is_one_problem(monkeypatch):
         part.load()
 
 
-def test_a_gpu_that_is_not_there_is_refused_with_the_other_problem(tmp_path, monkeypatch):
-    """``requires_gpu`` without a GPU and a missing model are two problems of one error, before any work."""
+def test_all_clashes_of_a_machine_without_a_gpu_are_told_at_once(tmp_path, monkeypatch):
+    """A GPU asked for in vain, FlashAttention, double quantisation of nothing and no model are one error's problems."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    part = CausalLM(
+        name=str(tmp_path),
+        requires_gpu=True,
+        attention="flash_attention_2",
+        quantization="none",
+        double_quantization=True,
+    )
     with pytest.raises(ConfigError) as error:
-        CausalLM(name=str(tmp_path), requires_gpu=True).check()
-    gpu, folder = error.value.problems
+        part.check()
+    double, gpu, attention, folder = error.value.problems
+    assert "model.double_quantization=true needs model.quantization=nf4" in double
     assert "model.requires_gpu=true and this machine has no CUDA GPU" in gpu
     assert "model.requires_gpu=false to try it on the CPU" in gpu
+    assert "model.attention=flash_attention_2 needs a CUDA GPU" in attention
     assert "no config.json" in folder
 
 
-def test_double_quantisation_needs_nf4():
-    """``double_quantization`` alone is refused when the part is built."""
-    with pytest.raises(ValidationError, match="double_quantization=true needs quantization=nf4"):
-        CausalLM(name="bundled:tiny", double_quantization=True)
+@pytest.mark.parametrize(
+    ("gpu", "quantization", "dtype"), [(False, "none", "float32"), (True, "nf4-double", "bfloat16")]
+)
+def test_auto_is_what_the_machine_has(monkeypatch, gpu, quantization, dtype):
+    """``model=hub`` is float32 without quantisation on a CPU, and NF4 with bf16 on a GPU; nothing has to be set."""
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    hub = yaml.safe_load((Path(__file__).parents[2] / "conf" / "model" / "hub.yaml").read_text("utf8"))
+    settings = {key: value for key, value in hub.items() if key not in {"_target_", "seed"}}
+    part = CausalLM(**settings | {"name": "bundled:tiny"})
+    part.check()
+    base = part.skeleton().base
+    assert (base.quantization, base.dtype) == (quantization, dtype)
 
 
 def test_random_weights_need_no_network(silent):

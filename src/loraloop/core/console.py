@@ -68,7 +68,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, 
         least += width + 4  # with the padding and the gap that rich puts around it
     for row in rows:
         view.add_row(*row)
-    out = Console(highlight=False, markup=False)
+    out = Console(highlight=False, markup=False, force_jupyter=False)  # a notebook would show the drawing too
     out.width = max(out.width, least)
     with out.capture() as drawn:
         out.print(view)

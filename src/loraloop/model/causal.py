@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from loraloop.core.part import part
 from loraloop.errors import ConfigError, ModelError
-from loraloop.model import identity, nf4
+from loraloop.model import gguf, identity, nf4
 from loraloop.records import Base, LoadedModel
 
 if TYPE_CHECKING:
@@ -19,49 +21,59 @@ if TYPE_CHECKING:
 
 BUNDLED = Path(__file__).parent / "assets"
 HUB_SECONDS = 10
+log = logging.getLogger(__name__)
 MODEL_FILES = ("*.safetensors", "*.json", "*.model", "*.jinja", "*.txt")
 
 
 @part
 class CausalLM:
-    """A causal language model by name. Only safetensors are read and no code of a repository is ever run."""
+    """A causal language model by name. Only safetensors are read and no code of a repository is ever run.
+
+    Attributes:
+        otherwise: Name that takes the place of ``name`` where the hub's files are neither kept here nor within reach.
+        quantization: ``auto`` is NF4 on a GPU and none on a CPU.
+        double_quantization: ``auto`` is what goes with NF4.
+        dtype: ``auto`` is a half-precision type that the GPU has, and float32 on a CPU.
+    """
 
     name: Annotated[str, Field(min_length=1)]
     revision: str | None = None
+    otherwise: Annotated[str, Field(pattern=r"^gguf:\w+/.+")] | None = None
     weights: Literal["pretrained", "random"] = "pretrained"
     architecture: dict[str, Any] | None = None
-    quantization: Literal["none", "nf4"] = "none"
-    double_quantization: bool = False
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    quantization: Literal["auto", "none", "nf4"] = "none"
+    double_quantization: Literal["auto"] | bool = False
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
     device_map: Literal["auto"] | None = None
     attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
     requires_gpu: bool = False
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 2e-4
     seed: Annotated[int, Field(ge=0)] = 0
 
-    @model_validator(mode="after")
-    def _double_needs_nf4(self) -> CausalLM:
-        if self.double_quantization and self.quantization == "none":
-            raise ValueError("double_quantization=true needs quantization=nf4")
-        return self
-
     def check(self) -> None:
         """Find what would stop the loading, before any work.
 
         Raises:
-            ConfigError: No GPU where one is required, or no such bundled model, folder or reachable repository.
+            ConfigError: With every reason: settings that exclude each other or need a GPU that is not there, and no
+                such bundled model, folder or reachable repository.
         """
-        problems = []
-        if self.requires_gpu and not _gpu():
-            problems.append(
+        problems = [*self._clashes(), *filter(None, [self._missing()])]
+        if problems:
+            raise ConfigError(*problems)
+
+    def _clashes(self) -> Iterator[str]:
+        """What of the settings cannot be, here or anywhere."""
+        if self.double_quantization is True and self.quantization == "none":
+            yield "model.double_quantization=true needs model.quantization=nf4, or model.double_quantization=auto"
+        if _gpu():
+            return
+        if self.requires_gpu:
+            yield (
                 f"model.requires_gpu=true and this machine has no CUDA GPU for {self.name}: take model=tiny_nf4, "
                 "or model.requires_gpu=false to try it on the CPU"
             )
-        problem = self._missing()
-        if problem:
-            problems.append(problem)
-        if problems:
-            raise ConfigError(*problems)
+        if self.attention == "flash_attention_2":
+            yield "model.attention=flash_attention_2 needs a CUDA GPU: take model.attention=sdpa"
 
     def load(self) -> LoadedModel:
         """Load the model in evaluation mode, with its tokenizer and identity.
@@ -69,13 +81,32 @@ class CausalLM:
         Raises:
             ModelError: The weights are missing, truncated, or do not fit the configuration.
         """
+        return self._settled()._load()
+
+    def _load(self) -> LoadedModel:
         folder = self._folder()
         with self._reading(folder):
             tokenizer = self._tokenizer(folder)
             model = self._random(folder) if self.weights == "random" else self._pretrained(folder)
+        if self.name.startswith(gguf.PREFIX):
+            log.info("the base is %s: its quantised weights lie as float32 in %s", self.name, folder)
         nf4.keep_trainable(model)
         model.eval()
         return LoadedModel(model=model, tokenizer=tokenizer, base=self._base(folder, tokenizer, self._sha256(folder)))
+
+    def _settled(self) -> CausalLM:
+        """The same with every ``auto`` decided by what the machine has, and with the name that is taken."""
+        quantization = ("nf4" if _gpu() else "none") if self.quantization == "auto" else self.quantization
+        double = quantization == "nf4" if self.double_quantization == "auto" else self.double_quantization
+        dtype = _fast_dtype() if self.dtype == "auto" else self.dtype
+        named = {"name": self.otherwise, "revision": None, "otherwise": None} if self._takes_other() else {}
+        return replace(self, quantization=quantization, double_quantization=double, dtype=dtype, **named)  # type: ignore[arg-type]
+
+    def _takes_other(self) -> bool:
+        """Whether ``otherwise`` is what can be had; what this machine has kept of either comes before the network."""
+        if self.otherwise is None or self._local() is not None or _is_cached(self.name, self.revision):
+            return False
+        return gguf.is_kept(self.otherwise) or _unreachable(self.name, self.revision) is not None
 
     def config(self) -> PretrainedConfig:
         """The architecture, without weights: ``architecture`` where it is given, else the repository's own."""
@@ -93,6 +124,9 @@ class CausalLM:
         Raises:
             ModelError: Configuration or tokenizer are missing or damaged, or need code of the repository.
         """
+        return self._settled()._skeleton()
+
+    def _skeleton(self) -> LoadedModel:
         import torch
         from transformers import AutoModelForCausalLM
 
@@ -134,15 +168,25 @@ class CausalLM:
     def _missing(self) -> str | None:
         if self.weights == "random" and self.architecture is not None:
             return None
+        if self.name.startswith(gguf.PREFIX):
+            problem = gguf.missing(self.name)
+            return problem and f"model.name={self.name}: {problem}"
         local = self._local()
         if local is not None:
             return None if (local / "config.json").is_file() else _no_model(self.name, local)
-        return _unreachable(self.name, self.revision)
+        if self.otherwise is not None and gguf.is_kept(self.otherwise):
+            return None
+        problem = _unreachable(self.name, self.revision)
+        instead = gguf.missing(self.otherwise) if problem and self.otherwise else problem
+        return problem if instead == problem else instead and f"{problem}; or, as {instead}"
 
     def _folder(self) -> Path | None:
         """The local folder with the model's files; fetched from the hub where they are not in its cache yet."""
         if self.weights == "random" and self.architecture is not None:
             return None
+        if self.name.startswith(gguf.PREFIX):
+            with self._reading(Path(self.name)):
+                return gguf.folder(self.name)
         local = self._local()
         if local is not None:
             return local
@@ -197,7 +241,7 @@ class CausalLM:
                 self.config(), trust_remote_code=False, **settings
             )
         if self.quantization == "nf4":
-            nf4.quantize(model, getattr(torch, self.dtype), double=self.double_quantization)
+            nf4.quantize(model, getattr(torch, self.dtype), double=self.double_quantization is True)
         return model
 
     def _sha256(self, folder: Path | None) -> str:
@@ -209,7 +253,7 @@ class CausalLM:
         double = "-double" if self.double_quantization else ""
         return Base(
             name=self.name,
-            revision=self.revision or identity.commit(folder),
+            revision=self.revision or gguf.identity(self.name) or identity.commit(folder),
             sha256=sha256,
             tokenizer_sha256=identity.tokenizer(tokenizer),
             chat_template_sha256=identity.chat_template(tokenizer),
@@ -223,6 +267,26 @@ def _gpu() -> bool:
     import torch
 
     return torch.cuda.is_available()
+
+
+def _fast_dtype() -> str:
+    import torch
+
+    if not _gpu():
+        return "float32"
+    return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+
+
+def _is_cached(name: str, revision: str | None) -> bool:
+    """Whether the hub's cache holds a repository's configuration and weights."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        found = try_to_load_from_cache(name, "config.json", revision=revision)
+    except HFValidationError:
+        return False
+    return isinstance(found, str) and any(Path(found).parent.glob("*.safetensors"))
 
 
 def _no_model(name: str, folder: Path) -> str:

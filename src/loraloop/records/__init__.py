@@ -100,6 +100,27 @@ class Call:
         return made.run() if isinstance(self.stage, type) else made
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResult:
+    """What a stage left behind, as :func:`loraloop.run` gives it back.
+
+    Attributes:
+        stage: Name of the stage that ran.
+        value: What the stage returned, such as the objective of an experiment; ``None`` where it returns nothing.
+        run: Id of the tracked run that trained the adapter; ``None`` without an adapter or a tracker.
+        scores: Metrics by what was measured, ``base`` and ``adapter``; empty where nothing was.
+        adapter: Folder of the adapter in PEFT's layout, if one was trained.
+        output: The job's own folder.
+    """
+
+    stage: str
+    value: Any
+    run: str | None
+    scores: Mapping[str, Mapping[str, float]]
+    adapter: Path | None
+    output: Path
+
+
 @dataclass(frozen=True, slots=True)
 class Quarantined:
     """Something that could not be used, and why."""
