@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 SCORES = "evaluation"
 ADAPTER = "adapter"
+FEW_SHOT = "few_shot"
 DATA = "dataset.jsonl"
 DATA_GROUPS = ("source", "ocr", "dataset", "model")
 
@@ -52,6 +53,7 @@ class References:
 
     Attributes:
         base: Score of the base.
+        few_shot: The base's score with training rows as examples; ``None`` where that is not asked for.
         champion: The champion before the training; ``None`` if there is none or the gate does not look at it.
         champion_score: ``None`` if the champion is of another base.
     """
@@ -59,6 +61,7 @@ class References:
     base: Score
     champion: Version | None = None
     champion_score: Score | None = None
+    few_shot: Score | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,11 +185,21 @@ class Experiment(ExperimentParts):
             RegistryError: The champion is damaged.
         """
         base = self.base_score(loaded, rows)
+        few_shot = self.few_shot_score(loaded, rows)
         registers = self.job.trial is None and loaded.base.weights != "random"
         champion = self.registry.champion() if registers else None
         if champion is None or "champion" not in self.gate.against:
-            return References(base)
-        return References(base, champion, self.score_of(champion, loaded, rows))
+            return References(base, few_shot=few_shot)
+        return References(base, champion, self.score_of(champion, loaded, rows), few_shot)
+
+    def few_shot_score(self, loaded: LoadedModel, rows: Dataset) -> Score | None:
+        """The base's score on the held-out rows with training rows as examples, if ``evaluation.few_shot`` asks."""
+        return self._cached(
+            "few-shot score",
+            (*DATA_GROUPS, "evaluation"),
+            lambda: self.evaluation.score_few_shot(loaded, rows.validation, rows.train, self.source.correct),
+            rows.fingerprint,
+        )
 
     def score_of(self, version: Version, loaded: LoadedModel, rows: Dataset) -> Score | None:
         """A registered version's score on the held-out rows; ``None`` if it is of another base."""
@@ -245,7 +258,7 @@ class Experiment(ExperimentParts):
     ) -> Values:
         """Last phase: evaluate, save, register and ask the gate; a trial of a sweep is only evaluated and saved."""
         base = references.base
-        score, manifest = self.measure(run, rows, loaded, base, training)
+        score, manifest = self.measure(run, rows, loaded, base, training, references.few_shot)
         verdict = None
         if self.job.trial is None:
 
@@ -258,14 +271,20 @@ class Experiment(ExperimentParts):
             candidate = promotion.Candidate(training.adapter, manifest, score, base, run.id, rescore)
             verdict = promotion.promote_if_passed(self.registry, self.gate, candidate)
             run.tags(verdict.tags())
-        report.summary(base, score, training, verdict, run.link, self.tracker.ui_command)
+        report.summary(base, score, training, verdict, run.link, self.tracker.ui_command, references.few_shot)
         values = self._values(score, training)
         if self.job.trial:
             self.job.trial.finish(values)
         return values
 
     def measure(
-        self, run: Run, rows: Dataset, loaded: LoadedModel, base: Score, training: Training
+        self,
+        run: Run,
+        rows: Dataset,
+        loaded: LoadedModel,
+        base: Score,
+        training: Training,
+        few_shot: Score | None = None,
     ) -> tuple[Score, Manifest]:
         """Evaluate the saved adapter on the base and write its scores and its manifest; nothing is registered."""
         from loraloop.model import adapters
@@ -275,7 +294,7 @@ class Experiment(ExperimentParts):
                 trained, loaded.tokenizer, rows.validation, self.source.correct, "evaluate adapter"
             )
             manifest = self._manifest(run, loaded, rows, trained, training.adapter)
-        _log_result(run, self.job, self.evaluation, base, score, training, manifest)
+        _log_result(run, self.job, self.evaluation, References(base, few_shot=few_shot), score, training, manifest)
         return score, manifest
 
     def _cached(self, name: str, groups: Sequence[str], make: Callable[[], T], fingerprint: str = "") -> T:
@@ -400,19 +419,29 @@ def _log_data(run: Run, job: Job, dataset: DatasetBuilder, rows: Dataset) -> Non
 
 
 def _log_result(
-    run: Run, job: Job, evaluation: Evaluation, base: Score, score: Score, training: Training, manifest: Manifest
+    run: Run,
+    job: Job,
+    evaluation: Evaluation,
+    references: References,
+    score: Score,
+    training: Training,
+    manifest: Manifest,
 ) -> None:
     from loraloop.evaluation import plots, store
     from loraloop.registry import manifest as manifests
 
+    base, few_shot = references.base, references.few_shot
     final = report.score_metrics(score, "final") | report.score_metrics(base, "base")
+    if few_shot is not None:
+        final |= report.score_metrics(few_shot, FEW_SHOT)
+        store.write(few_shot, job.output / SCORES / FEW_SHOT)
     for task, each in score.slices.items():
         final |= report.score_metrics(each, f"final/{task}") | {f"final/{task}/rows": float(each.rows)}
     run.metrics(final | report.costs(training), training.steps)
     store.write(base, job.output / SCORES / "base")
     store.write(score, job.output / SCORES / ADAPTER)
     run.artifact(job.output / SCORES, SCORES)
-    run.table(evaluation.table(score), f"{SCORES}/samples.json")
+    run.table(evaluation.table(score, {"base": base, FEW_SHOT: few_shot}), f"{SCORES}/samples.json")
     run.figure(plots.bars(base, score), "plots/base_vs_adapter.png")
     run.figure(plots.loss_curve(training.history), "plots/loss.png")
     manifests.write(training.adapter, manifest)
