@@ -172,8 +172,8 @@ def _corpus(
 ) -> tuple[Callable[..., float | None], Callable[..., float | None]]:
     """Value and standard error of a metric over all answers together.
 
-    The error is the delete-a-group jackknife's (Kott 2001, J. Official Statistics 17:4), rows dealt to groups in turn, the
-    turns of a conversation to one group.
+    The error is the delete-a-group jackknife's (Kott 2001, J. Official Statistics 17:4), rows dealt to groups in turn,
+    the turns of a conversation to one group.
     """
 
     def value(answers: Answers) -> float:

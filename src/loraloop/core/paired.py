@@ -40,7 +40,7 @@ def gains(metric: str, found: Pairs) -> list[float]:
     """For each pair, by how much the first is better; without the rows on which the metric does not apply.
 
     For the loss, a row's value is the sum over its tokens, so that the sum of the gains decides which loss is lower.
-    For BLEU and chrF it is the score of the row alone. The gains of one conversation's turns, which are not independent,
+    For BLEU and chrF it is the score of the row alone. The turns of one conversation are not independent: their gains
     are added up.
     """
     rule = METRICS[metric]

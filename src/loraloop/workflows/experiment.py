@@ -364,11 +364,17 @@ def _require_known(objectives: list[str]) -> None:
 
 
 def _require_measurable(metrics: Set[str], rows: Dataset) -> None:
-    if "preference_accuracy" in metrics and all(row.rejected is None for row in rows.validation):
-        raise ConfigError(
-            "preference_accuracy is chosen by objective or gate.metric, and no held-out row has a rejected answer: "
-            "choose another metric, or data with rejected answers"
-        )
+    rejected = any(row.rejected is not None for row in rows.validation)
+    calls = any(message.tool_calls for row in rows.validation for message in row.example.messages)
+    problems = [
+        f"{name} is chosen by objective or gate.metric, and no held-out row has {needed}: choose another metric, or "
+        f"data with {needed}"
+        for name in sorted(metrics)
+        for prefix, found, needed in (("preference_", rejected, "a rejected answer"), ("tool_", calls, "a tool call"))
+        if name.startswith(prefix) and not found
+    ]
+    if problems:
+        raise ConfigError(*problems)
 
 
 def _own_folder(job: Job, resume: str | None) -> None:
