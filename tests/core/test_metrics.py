@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from loraloop.core import paired
 from loraloop.core.metrics import (
     METRICS,
     OBJECTIVES,
@@ -21,7 +22,7 @@ from loraloop.core.metrics import (
     rouge_l,
     summarise,
 )
-from loraloop.records import Example, Provenance, Row, Score
+from loraloop.records import Example, Message, Provenance, Row, Score, ToolCall
 
 WORDS = st.lists(st.sampled_from("abcd"), max_size=8)
 
@@ -163,3 +164,51 @@ def test_every_objective_has_a_direction():
     falling = {"loss", "perplexity", "trainable_parameters", "peak_memory_bytes", "seconds"}
     assert {name for name in OBJECTIVES if direction(name) == "minimize"} == falling
     assert {name for name in METRICS if direction(name) == "minimize"} == {"loss", "perplexity"}
+
+
+TOOL = {"function": {"name": "open", "parameters": {"properties": {"vault": {"type": "integer"}}}}}
+
+
+def turn(conversation: str, expected: int | None, task: str = "") -> Row:
+    """A turn that calls a tool, or says "done" at a conversation's end."""
+    call = Message("assistant", (), (ToolCall("open", {"vault": expected}),))
+    said = [Message("user", ("go",)), call] + ([] if expected else [Message("assistant", ("done",))])
+    example = Example(
+        messages=tuple(said), tools=(TOOL,), task=task, origin=conversation, provenance=Provenance(source="test")
+    )
+    return Row("p", said[-1].text or "call", example)
+
+
+def said(number: int, name: str = "open") -> str:
+    return f'<tool_call>{{"name": "{name}", "arguments": {{"vault": {number}}}}}</tool_call>'
+
+
+def measured(*answers: str) -> Measurement:
+    count = len(answers)
+    return Measurement((1.0,) * count, (2,) * count, answers, (None,) * count)
+
+
+def test_tool_calls_are_scored_on_the_turns_that_call():
+    """Validity, names, arguments and both are shares of the turns that should call, over all and by task."""
+    rows = [turn("a", 1, "x"), turn("b", 2, "x"), turn("c", 3, "y"), turn("d", 4, "y"), turn("e", None, "y")]
+    answers = measured(said(1), said(9), said(3, "shut"), "no call", said(5))
+    score = summarise(rows, answers, lambda *_: False)
+    names = ("tool_call_validity", "tool_name_accuracy", "tool_argument_accuracy", "tool_call_accuracy")
+    assert [score[name] for name in names] == [0.5, 0.5, 0.5, 0.25]
+    assert score.slices["x"]["tool_call_accuracy"] == 0.5
+    assert [METRICS["tool_call_accuracy"].row(each) for each in score.generations] == [1, 0, 0, 0, None]
+    assert not {*names} & {*summarise([row("a")], measured("a"), lambda *_: True).values}
+
+
+def test_turns_of_one_conversation_count_as_one_for_the_error():
+    """Turns that are right together have the error of their conversations, not of as many rows of their own."""
+    marks = [True, False, True, True, False, True]
+    alone = summarise([row("x")] * 6, measured(*("x" if each else "y" for each in marks)), lambda e, a: a == "x")
+    rows = [each for place in range(6) for each in (turn(f"c{place}", 1), turn(f"c{place}", None))]
+    together = summarise(rows, measured(*("x" if each else "y" for each in marks for _ in "ab")), lambda e, a: a == "x")
+    assert together.errors["task_accuracy"] == pytest.approx(alone.errors["task_accuracy"])
+    assert together.rows == 12
+    one = summarise(rows[:2], measured("x", "y"), lambda e, a: a == "x")
+    assert not one.errors
+    gained = paired.gains("task_accuracy", list(zip(together.generations, reversed(together.generations), strict=True)))
+    assert len(gained) == 6

@@ -32,8 +32,9 @@ def test_rows_are_the_same_whatever_their_order_and_only_then(first, second, ran
 
 def test_a_gain_is_positive_where_the_first_is_better():
     """Each metric's gains have the sign of its direction, and rows on which it does not apply are left out."""
-    right = Generation("t", "p", "a b", "a b", True, 1.0, True)
-    wrong = Generation("t", "p", "a b", "c", False, 2.0, False)
+    calls = ("valid", "names", "arguments", "right")
+    right = Generation("t", "p", "a b", "a b", True, 1.0, True, dict.fromkeys(calls, True))
+    wrong = Generation("t", "p", "a b", "c", False, 2.0, False, dict.fromkeys(calls, False))
     for metric in METRICS:
         assert paired.gains(metric, [(right, wrong)])[0] > 0
         assert paired.gains(metric, [(wrong, right)])[0] < 0

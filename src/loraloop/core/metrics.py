@@ -6,12 +6,15 @@ To add one is to add a row to :data:`METRICS`.
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
+from loraloop.core.tool_calls import Judgement, judge
 from loraloop.records import Example, Generation, Row, Score
 
 Rule = Callable[[Example, str], bool]
@@ -90,6 +93,8 @@ class Answers:
         truth: Expected ones, likewise.
         correct: Whether the source's own rule accepts the answer.
         nll: See :class:`Measurement`; so are ``tokens`` and ``rejected_nll``.
+        calls: How the calls of the answer compare with the expected ones; ``None`` where no call is expected.
+        conversations: What the turns of one conversation share; empty where a row stands alone.
     """
 
     found: Sequence[str]
@@ -98,6 +103,8 @@ class Answers:
     nll: Sequence[float]
     tokens: Sequence[int]
     rejected_nll: Sequence[float | None]
+    calls: Sequence[Judgement | None]
+    conversations: Sequence[str]
 
     def of(self, index: Sequence[int]) -> Answers:
         """The same for some of the rows."""
@@ -126,16 +133,36 @@ class Metric:
     scale: float | None = None
 
 
-def _mean(of: Callable[[Answers], Sequence[float]]) -> tuple[Callable[..., float | None], Callable[..., float | None]]:
-    """Value and standard error of a metric that is a mean over rows: ``s / sqrt(n)``."""
+def _by_conversation(values: Sequence[float], conversations: Sequence[str]) -> NDArray[np.float64]:
+    """The values summed over the turns of each conversation; a row that stands alone keeps its own."""
+    sums: dict[str | int, float] = defaultdict(float)
+    for place, (value, conversation) in enumerate(zip(values, conversations, strict=True)):
+        sums[conversation or place] += value
+    return np.array(list(sums.values()))
+
+
+def _mean(
+    of: Callable[[Answers], Sequence[float | None]],
+) -> tuple[Callable[..., float | None], Callable[..., float | None]]:
+    """Value and standard error of a metric that is a mean over the rows that it applies to.
+
+    The error is ``s / sqrt(n)``; the turns of a conversation are not independent, so that their residuals are summed
+    first (Cameron and Miller 2015, J. Human Resources 50:2, for a mean).
+    """
 
     def value(answers: Answers) -> float | None:
-        each = of(answers)
+        each = [one for one in of(answers) if one is not None]
         return float(np.mean(each)) if each else None
 
     def error(answers: Answers) -> float | None:
-        each = of(answers)
-        return float(np.std(each, ddof=1)) / math.sqrt(len(each)) if len(each) > 1 else None
+        pairs = zip(of(answers), answers.conversations, strict=True)
+        each = [(one, conversation) for one, conversation in pairs if one is not None]
+        values, conversations = [one for one, _ in each], [conversation for _, conversation in each]
+        if not any(conversations):
+            return float(np.std(values, ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else None
+        sums = _by_conversation([one - float(np.mean(values)) for one in values], conversations)
+        groups = len(sums)
+        return math.sqrt(groups / (groups - 1) * float(np.sum(sums**2))) / len(values) if groups > 1 else None
 
     return value, error
 
@@ -145,18 +172,22 @@ def _corpus(
 ) -> tuple[Callable[..., float | None], Callable[..., float | None]]:
     """Value and standard error of a metric over all answers together.
 
-    The error is the delete-a-group jackknife's (Kott 2001, J. Official Statistics 17:4), rows dealt to groups in turn.
+    The error is the delete-a-group jackknife's (Kott 2001, J. Official Statistics 17:4), rows dealt to groups in turn,
+    the turns of a conversation to one group.
     """
 
     def value(answers: Answers) -> float:
         return of(answers.found, answers.truth)
 
     def error(answers: Answers) -> float | None:
-        rows = len(answers.found)
-        groups = min(GROUPS, rows)
+        numbers: dict[str | int, int] = {}
+        places = [numbers.setdefault(each or row, len(numbers)) for row, each in enumerate(answers.conversations)]
+        groups = min(GROUPS, len(numbers))
         if groups < 2:
             return None
-        kept = [answers.of([row for row in range(rows) if row % groups != group]) for group in range(groups)]
+        kept = [
+            answers.of([row for row, place in enumerate(places) if place % groups != group]) for group in range(groups)
+        ]
         without = np.array([value(each) for each in kept])
         return float(math.sqrt((groups - 1) / groups * np.sum((without - without.mean()) ** 2)))
 
@@ -169,11 +200,19 @@ def _loss(answers: Answers) -> float:
 
 
 def _loss_error(answers: Answers) -> float | None:
-    """Standard error of a ratio of sums over rows (Cochran 1977, Sampling Techniques, equation 6.13)."""
-    rows, tokens, loss = len(answers.nll), sum(answers.tokens), _loss(answers)
-    if rows < 2 or not math.isfinite(loss):
+    """Standard error of a ratio of sums over rows (Cochran 1977, Sampling Techniques, equation 6.13).
+
+    The turns of a conversation count as one row.
+    """
+    tokens, loss = sum(answers.tokens), _loss(answers)
+    if not math.isfinite(loss):
         return None
     residuals = np.asarray(answers.nll) - loss * np.asarray(answers.tokens)
+    if any(answers.conversations):
+        residuals = _by_conversation(residuals.tolist(), answers.conversations)
+    rows = len(residuals)
+    if rows < 2:
+        return None
     return float(math.sqrt(rows / (rows - 1) * np.sum(residuals**2)) / tokens)
 
 
@@ -195,14 +234,26 @@ def _rouge(answers: Answers) -> list[float]:
     return [rouge_l(found, truth) for found, truth in zip(answers.found, answers.truth, strict=True)]
 
 
-def _preferred(answers: Answers) -> list[float]:
+def _preferred(answers: Answers) -> list[float | None]:
     pairs = zip(answers.nll, answers.rejected_nll, strict=True)
-    return [float(nll < worse) for nll, worse in pairs if worse is not None]
+    return [None if worse is None else float(nll < worse) for nll, worse in pairs]
 
 
 def _row(of: Callable[[str, str], float]) -> Callable[[Generation], float]:
     """A metric of an answer and the expected one, without white space around them."""
     return lambda each: float(of(each.answer.strip(), each.expected.strip()))
+
+
+def _calls(label: str, name: str) -> Metric:
+    """The share of the turns that should call tools whose calls are right in one way of :class:`Judgement`."""
+
+    def of(answers: Answers) -> list[float | None]:
+        return [None if each is None else float(getattr(each, name)) for each in answers.calls]
+
+    def row(each: Generation) -> float | None:
+        return None if each.calls is None else float(each.calls[name])
+
+    return Metric(label, True, *_mean(of), row, 100)
 
 
 METRICS: Mapping[str, Metric] = {
@@ -216,8 +267,15 @@ METRICS: Mapping[str, Metric] = {
     "bleu": Metric("BLEU", True, *_corpus(bleu), _row(lambda found, truth: bleu([found], [truth])), 1),
     "chrf": Metric("chrF", True, *_corpus(chrf), _row(lambda found, truth: chrf([found], [truth])), 1),
     "preference_accuracy": Metric("preference accuracy", True, *_mean(_preferred), lambda each: each.preferred, 100),
+    "tool_call_validity": _calls("tool-call validity", "valid"),
+    "tool_name_accuracy": _calls("tool-name accuracy", "names"),
+    "tool_argument_accuracy": _calls("tool-argument accuracy", "arguments"),
+    "tool_call_accuracy": _calls("tool-call accuracy", "right"),
 }
-"""``preference_accuracy``: share of the rows with a rejected answer whose completion the model finds likelier."""
+"""``preference_accuracy``: share of the rows with a rejected answer whose completion the model finds likelier.
+
+The last four are over the turns that should call tools, see :class:`loraloop.core.tool_calls.Judgement`.
+"""
 COSTS: Mapping[str, bool] = {
     "trainable_parameters": False,
     "peak_memory_bytes": False,
@@ -253,6 +311,8 @@ def summarise(rows: Sequence[Row], measured: Measurement, correct: Rule) -> Scor
         nll=measured.nll,
         tokens=measured.tokens,
         rejected_nll=measured.rejected_nll,
+        calls=[_judged(row, answer) for row, answer in zip(rows, measured.answers, strict=True)],
+        conversations=_conversations(rows),
     )
     overall = _score(answers)
     slices = {tasks[0]: overall}
@@ -267,10 +327,23 @@ def summarise(rows: Sequence[Row], measured: Measurement, correct: Rule) -> Scor
             correct=right[place],
             nll=measured.nll[place],
             preferred=None if (worse := measured.rejected_nll[place]) is None else measured.nll[place] < worse,
+            calls=None if (judged := answers.calls[place]) is None else asdict(judged),
+            conversation=answers.conversations[place],
         )
         for place, (task, row) in enumerate(zip(tasks, rows, strict=True))
     )
     return replace(overall, slices=dict(sorted(slices.items())), generations=generations)
+
+
+def _judged(row: Row, answer: str) -> Judgement | None:
+    expected = row.example.messages[-1].tool_calls
+    return judge(answer, expected, row.example.tools) if expected else None
+
+
+def _conversations(rows: Sequence[Row]) -> list[str]:
+    """The origin of each row that is one of several turns of a conversation; empty for a row of its own."""
+    longer = {row.example.origin for row in rows if sum(each.is_target for each in row.example.messages) > 1}
+    return [row.example.origin if row.example.origin in longer else "" for row in rows]
 
 
 def _score(answers: Answers) -> Score:

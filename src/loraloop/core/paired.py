@@ -40,12 +40,17 @@ def gains(metric: str, found: Pairs) -> list[float]:
     """For each pair, by how much the first is better; without the rows on which the metric does not apply.
 
     For the loss, a row's value is the sum over its tokens, so that the sum of the gains decides which loss is lower.
-    For BLEU and chrF it is the score of the row alone.
+    For BLEU and chrF it is the score of the row alone. The turns of one conversation are not independent: their gains
+    are added up.
     """
     rule = METRICS[metric]
     sign = 1 if rule.higher else -1
-    values = ((rule.row(ours), rule.row(theirs)) for ours, theirs in found)
-    return [sign * (ours - theirs) for ours, theirs in values if ours is not None and theirs is not None]
+    sums: dict[str | int, float] = defaultdict(float)
+    for place, (ours, theirs) in enumerate(found):
+        one, other = rule.row(ours), rule.row(theirs)
+        if one is not None and other is not None:
+            sums[ours.conversation or place] += sign * (one - other)
+    return list(sums.values())
 
 
 def p_value(gained: Sequence[float]) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,9 +15,11 @@ from loraloop.core.metrics import Measurement, Rule, exact, summarise
 from loraloop.core.part import part
 from loraloop.core.progress import Progress
 from loraloop.core.tokens import encode_prompt, encode_rows
+from loraloop.core.turns import turns
 from loraloop.errors import DataError
 from loraloop.evaluation import store
 from loraloop.evaluation.encode import fit, shorten
+from loraloop.evaluation.few_shot import with_examples
 from loraloop.evaluation.infer import answers, likelihoods
 from loraloop.records import Generation, LoadedModel, Row, Score
 
@@ -42,6 +44,7 @@ class Evaluation:
         max_rows: Score a seeded sample of this many rows; ``None`` scores all.
         seed: Draws ``max_rows`` and the random samples.
         cache: Folder in which the base's measurements are kept; ``None`` measures every time.
+        few_shot: Nearest training conversations that the base is also measured with; 0 leaves that out.
     """
 
     batch_tokens: Annotated[int, Field(ge=1)] = 8192
@@ -50,6 +53,7 @@ class Evaluation:
     max_rows: Annotated[int, Field(ge=1)] | None = None
     seed: Annotated[int, Field(ge=0)] = 0
     cache: Path | None = Path("mlruns/cache/scores")
+    few_shot: Annotated[int, Field(ge=0)] = 0
 
     def score(
         self,
@@ -61,7 +65,8 @@ class Evaluation:
     ) -> Score:
         """Measure ``model``, a base or a PEFT model, on ``rows``; the result does not depend on the batching.
 
-        A prompt that does not fit the model's positions loses its beginning, with one warning that counts them.
+        Each learned turn of a conversation is answered, and scored, with its true past. A prompt that does not fit the
+        model's positions loses its beginning, with one warning that counts them.
 
         Args:
             model: A causal model with ``generate``.
@@ -73,7 +78,7 @@ class Evaluation:
         Raises:
             DataError: There are no rows, or a completion alone is longer than the model's positions.
         """
-        chosen = self._chosen(rows)
+        chosen = self._chosen(rows, tokenizer)
         return summarise(chosen, self._measure(model, tokenizer, chosen, label), correct)
 
     def score_base(
@@ -84,7 +89,25 @@ class Evaluation:
         The cache holds what the model did, not its marks: ``correct`` is applied anew. A base with random weights is
         never cached, as its identity does not tell its weights.
         """
-        return self._cached(loaded, rows, correct, label, nullcontext(loaded.model))
+        chosen = self._chosen(rows, loaded.tokenizer)
+        return self._cached(loaded, chosen, correct, label, nullcontext(loaded.model))
+
+    def score_few_shot(
+        self, loaded: LoadedModel, rows: Sequence[Row], train: Sequence[Row], correct: Rule
+    ) -> Score | None:
+        """The score of the base with training rows as examples before each question; ``None`` without ``few_shot``.
+
+        Args:
+            loaded: The base.
+            rows: Held-out rows.
+            train: What the examples are taken from, see :func:`with_examples`.
+            correct: The source's rule for a right answer.
+        """
+        if not self.few_shot:
+            return None
+        chosen = self._chosen(rows, loaded.tokenizer)
+        shown = with_examples(chosen, train, self.few_shot, loaded.tokenizer)
+        return self._cached(loaded, shown, correct, "evaluate base with examples", nullcontext(loaded.model))
 
     def score_adapter(
         self,
@@ -105,18 +128,17 @@ class Evaluation:
             attached: Gives the base with the adapter; it is entered only where the score is not cached.
             label: What the progress is called.
         """
-        return self._cached(loaded, rows, correct, label, attached, content)
+        return self._cached(loaded, self._chosen(rows, loaded.tokenizer), correct, label, attached, content)
 
     def _cached(
         self,
         loaded: LoadedModel,
-        rows: Sequence[Row],
+        chosen: Sequence[Row],
         correct: Rule,
         label: str,
         answering: AbstractContextManager[torch.nn.Module],
         adapter: str | None = None,
     ) -> Score:
-        chosen = self._chosen(rows)
         path = None
         if self.cache is not None and loaded.base.weights != "random":
             path = self.cache / f"{store.key(loaded, chosen, self.max_new_tokens, adapter)}.json"
@@ -128,23 +150,34 @@ class Evaluation:
                 store.keep(path, measured)
         return summarise(chosen, measured, correct)
 
-    def table(self, score: Score) -> list[dict[str, Any]]:
-        """``samples`` answers as uniform rows: a third each of the best, the worst and a seeded draw of the others."""
+    def table(self, score: Score, others: Mapping[str, Score | None] | None = None) -> list[dict[str, Any]]:
+        """``samples`` answers as uniform rows: a third each of the best, the worst and a seeded draw of the others.
+
+        Args:
+            score: Whose answers are sorted.
+            others: Scores of the same rows by the name of a column that shows their answers; ``None`` shows none.
+        """
+        shown = {name: other.generations for name, other in (others or {}).items() if other is not None}
         order = sorted(range(len(score.generations)), key=lambda i: _quality(score.generations[i]), reverse=True)
         count = min(self.samples, len(order))
         best, worst = order[: (count + 2) // 3], order[len(order) - (count + 1) // 3 :][::-1]
-        others = order[len(best) : len(order) - len(worst)]
-        drawn = np.random.default_rng(self.seed).permutation(others)[: count // 3].tolist()
+        between = order[len(best) : len(order) - len(worst)]
+        drawn = np.random.default_rng(self.seed).permutation(between)[: count // 3].tolist()
         groups = (("best", best), ("worst", worst), ("random", drawn))
-        return [_cells(group, score.generations[i]) for group, index in groups for i in index]
+        return [
+            _cells(group, score.generations[i]) | {name: each[i].answer for name, each in shown.items()}
+            for group, index in groups
+            for i in index
+        ]
 
-    def _chosen(self, rows: Sequence[Row]) -> Sequence[Row]:
+    def _chosen(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> Sequence[Row]:
+        """The learned turns of the rows that are scored."""
         if not rows:
             raise DataError("there are no held-out rows to score: collect more rows or hold out a larger share")
-        if self.max_rows is None or self.max_rows >= len(rows):
-            return rows
-        drawn = np.random.default_rng(self.seed).choice(len(rows), self.max_rows, replace=False)
-        return [rows[i] for i in sorted(drawn.tolist())]
+        if self.max_rows is not None and self.max_rows < len(rows):
+            drawn = np.random.default_rng(self.seed).choice(len(rows), self.max_rows, replace=False)
+            rows = [rows[i] for i in sorted(drawn.tolist())]
+        return [turn for row in rows for turn in turns(row, str(tokenizer.eos_token))]
 
     def _measure(
         self, model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], label: str

@@ -332,6 +332,9 @@ class Generation:
     Attributes:
         nll: Negative log-likelihood of the expected answer in nats; ``None`` in a score of an earlier version.
         preferred: Whether the expected answer is likelier than the rejected one; ``None`` without one.
+        calls: How its tool calls compare with the expected ones, by the names of
+            :class:`loraloop.core.tool_calls.Judgement`; ``None`` where none is expected.
+        conversation: What the answers in one conversation share; empty for an answer that stands alone.
     """
 
     task: str
@@ -341,6 +344,8 @@ class Generation:
     correct: bool
     nll: float | None = None
     preferred: bool | None = None
+    calls: Mapping[str, bool] | None = None
+    conversation: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

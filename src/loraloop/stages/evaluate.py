@@ -44,16 +44,18 @@ def evaluate(
     with tracker.start(f"evaluate-{version.name}-{version.number}") as run:
         run.params({**console.flatten(job.config), "seed": str(job.seed), "adapter": str(adapter)})
         base = evaluation.score_base(loaded, rows.validation, source.correct)
+        few_shot = evaluation.score_few_shot(loaded, rows.validation, rows.train, source.correct)
         tuned = adapters.attach(loaded.model, version.path)
         score = evaluation.score(tuned, loaded.tokenizer, rows.validation, source.correct, "evaluate adapter")
-        run.metrics(report.score_metrics(score, "final") | report.score_metrics(base, "base"))
-        store.write(base, job.output / "evaluation" / "base")
-        store.write(score, job.output / "evaluation" / "adapter")
+        measured = {"base": base, "few_shot": few_shot, "final": score}
+        for name, each in ((name, each) for name, each in measured.items() if each is not None):
+            run.metrics(report.score_metrics(each, name))
+            store.write(each, job.output / "evaluation" / ("adapter" if each is score else name))
         run.artifact(job.output / "evaluation", "evaluation")
-        run.table(evaluation.table(score), "evaluation/samples.json")
+        run.table(evaluation.table(score, {"base": base, "few_shot": few_shot}), "evaluation/samples.json")
         run.figure(plots.bars(base, score), "plots/base_vs_adapter.png")
         link = run.link
-    report.scores(base, score)
+    report.scores(base, score, few_shot)
     trained_on = version.manifest.dataset_fingerprint
     other = (
         ", of another dataset than it was trained on"

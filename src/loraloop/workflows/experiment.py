@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 SCORES = "evaluation"
 ADAPTER = "adapter"
+FEW_SHOT = "few_shot"
 DATA = "dataset.jsonl"
 DATA_GROUPS = ("source", "ocr", "dataset", "model")
 
@@ -53,6 +54,7 @@ class References:
 
     Attributes:
         base: Score of the base.
+        few_shot: The base's score with training rows as examples; ``None`` where that is not asked for.
         champion: The champion before the training; ``None`` if there is none or the gate does not look at it.
         champion_score: ``None`` if the champion is of another base.
     """
@@ -60,6 +62,7 @@ class References:
     base: Score
     champion: Version | None = None
     champion_score: Score | None = None
+    few_shot: Score | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,11 +195,21 @@ class Experiment(ExperimentParts):
             RegistryError: The champion is damaged.
         """
         base = self.base_score(loaded, rows)
+        few_shot = self.few_shot_score(loaded, rows)
         registers = self.job.trial is None and loaded.base.weights != "random"
         champion = self.registry.champion() if registers else None
         if champion is None or "champion" not in self.gate.against:
-            return References(base)
-        return References(base, champion, self.score_of(champion, loaded, rows))
+            return References(base, few_shot=few_shot)
+        return References(base, champion, self.score_of(champion, loaded, rows), few_shot)
+
+    def few_shot_score(self, loaded: LoadedModel, rows: Dataset) -> Score | None:
+        """The base's score on the held-out rows with training rows as examples, if ``evaluation.few_shot`` asks."""
+        return self._cached(
+            "few-shot score",
+            (*DATA_GROUPS, "evaluation"),
+            lambda: self.evaluation.score_few_shot(loaded, rows.validation, rows.train, self.source.correct),
+            rows.fingerprint,
+        )
 
     def score_of(self, version: Version, loaded: LoadedModel, rows: Dataset) -> Score | None:
         """A registered version's score on the held-out rows; ``None`` if it is of another base."""
@@ -259,7 +272,7 @@ class Experiment(ExperimentParts):
         best of them is registered when all have ended.
         """
         base = references.base
-        score, manifest = self.measure(run, rows, loaded, base, training)
+        score, manifest = self.measure(run, rows, loaded, base, training, references.few_shot)
         values = self._values(score, training)
         verdict = None
         if self.job.trial is None:
@@ -277,7 +290,7 @@ class Experiment(ExperimentParts):
             if verdict.version:
                 lines = description.registered(verdict.version, self.registry), self._description(rows, base, score)
                 run.tags({description.TAG: "\n".join(lines)})
-        report.summary(base, score, training, verdict, run.link, self.tracker.ui_command)
+        report.summary(base, score, training, verdict, run.link, self.tracker.ui_command, references.few_shot)
         if self.job.trial:
             self.job.trial.finish(values)
         elif self.job.multirun:
@@ -302,7 +315,13 @@ class Experiment(ExperimentParts):
         results.write(result, self.job.output)
 
     def measure(
-        self, run: Run, rows: Dataset, loaded: LoadedModel, base: Score, training: Training
+        self,
+        run: Run,
+        rows: Dataset,
+        loaded: LoadedModel,
+        base: Score,
+        training: Training,
+        few_shot: Score | None = None,
     ) -> tuple[Score, Manifest]:
         """Evaluate the saved adapter on the base and write its scores and its manifest; nothing is registered."""
         from loraloop.model import adapters
@@ -315,7 +334,7 @@ class Experiment(ExperimentParts):
         name = self._compared_by(score)
         run.metrics({f"heldout/{name}": score[name]}, training.steps)
         run.tags({description.TAG: self._description(rows, base, score)})
-        _log_result(run, self.job, self.evaluation, base, score, training, manifest)
+        _log_result(run, self.job, self.evaluation, References(base, few_shot=few_shot), score, training, manifest)
         return score, manifest
 
     def _cached(self, name: str, groups: Sequence[str], make: Callable[[], T], fingerprint: str = "") -> T:
@@ -404,11 +423,17 @@ def _require_known(objectives: list[str]) -> None:
 
 
 def _require_measurable(metrics: Set[str], rows: Dataset) -> None:
-    if "preference_accuracy" in metrics and all(row.rejected is None for row in rows.validation):
-        raise ConfigError(
-            "preference_accuracy is chosen by objective or gate.metric, and no held-out row has a rejected answer: "
-            "choose another metric, or data with rejected answers"
-        )
+    rejected = any(row.rejected is not None for row in rows.validation)
+    calls = any(message.tool_calls for row in rows.validation for message in row.example.messages)
+    problems = [
+        f"{name} is chosen by objective or gate.metric, and no held-out row has {needed}: choose another metric, or "
+        f"data with {needed}"
+        for name in sorted(metrics)
+        for prefix, found, needed in (("preference_", rejected, "a rejected answer"), ("tool_", calls, "a tool call"))
+        if name.startswith(prefix) and not found
+    ]
+    if problems:
+        raise ConfigError(*problems)
 
 
 def _own_folder(job: Job, resume: str | None) -> None:
@@ -459,19 +484,29 @@ def _log_data(run: Run, job: Job, dataset: DatasetBuilder, rows: Dataset) -> Non
 
 
 def _log_result(
-    run: Run, job: Job, evaluation: Evaluation, base: Score, score: Score, training: Training, manifest: Manifest
+    run: Run,
+    job: Job,
+    evaluation: Evaluation,
+    references: References,
+    score: Score,
+    training: Training,
+    manifest: Manifest,
 ) -> None:
     from loraloop.evaluation import plots, store
     from loraloop.registry import manifest as manifests
 
+    base, few_shot = references.base, references.few_shot
     final = report.score_metrics(score, "final") | report.score_metrics(base, "base")
+    if few_shot is not None:
+        final |= report.score_metrics(few_shot, FEW_SHOT)
+        store.write(few_shot, job.output / SCORES / FEW_SHOT)
     for task, each in score.slices.items():
         final |= report.score_metrics(each, f"final/{task}") | {f"final/{task}/rows": float(each.rows)}
     run.metrics(final | report.costs(training), training.steps)
     store.write(base, job.output / SCORES / "base")
     store.write(score, job.output / SCORES / ADAPTER)
     run.artifact(job.output / SCORES, SCORES)
-    run.table(evaluation.table(score), f"{SCORES}/samples.json")
+    run.table(evaluation.table(score, {"base": base, FEW_SHOT: few_shot}), f"{SCORES}/samples.json")
     run.figure(plots.bars(base, score), "plots/base_vs_adapter.png")
     run.figure(plots.loss_curve(training.history), "plots/loss.png")
     manifests.write(training.adapter, manifest)

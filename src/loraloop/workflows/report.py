@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 SHOWN = 3
 WIDTH = 32
 """Characters of a prompt or an answer in the table."""
+BY_TASK = ("task_accuracy", "tool_call_accuracy", "loss")
+"""What the table shows of each task."""
 
 
 def data(rows: Dataset) -> None:
@@ -46,13 +48,15 @@ def estimate(expected: Estimate) -> None:
     )
 
 
-def scores(base: Score, adapter: Score) -> None:
-    """Print the scores of base and adapter in one table, by metric and by task."""
-    rows = [[name, _cell(base, name), _cell(adapter, name)] for name in adapter.values]
+def scores(base: Score, adapter: Score, few_shot: Score | None = None) -> None:
+    """Print the scores of base, base with examples if it was measured, and adapter in one table, by metric and task."""
+    shown = {"base": base, "few-shot": few_shot, "adapter": adapter}
+    columns = {name: score for name, score in shown.items() if score is not None}
+    rows = [[name, *(_cell(each, name) for each in columns.values())] for name in adapter.values]
     for task in adapter.slices if len(adapter.slices) > 1 else ():
-        for name in ("task_accuracy", "loss"):
-            rows.append([f"{task}/{name}", _cell(base.slices[task], name), _cell(adapter.slices[task], name)])
-    console.table(f"{adapter.rows} held-out rows, \u00b1 standard error", ["metric", "base", "adapter"], rows)
+        for name in (name for name in BY_TASK if name in adapter.slices[task].values):
+            rows.append([f"{task}/{name}", *(_cell(each.slices[task], name) for each in columns.values())])
+    console.table(f"{adapter.rows} held-out rows, \u00b1 standard error", ["metric", *columns], rows)
 
 
 def answers(score: Score) -> None:
@@ -92,10 +96,16 @@ def verdict(made: Promotion, command: str | None = None) -> None:
 
 
 def summary(
-    base: Score, adapter: Score, training: Training, made: Promotion | None, link: str | None, ui: str | None
+    base: Score,
+    adapter: Score,
+    training: Training,
+    made: Promotion | None,
+    link: str | None,
+    ui: str | None,
+    few_shot: Score | None = None,
 ) -> None:
     """Print the end of a run: scores, cost, version, and where to look; a sweep's trial has no verdict of its own."""
-    scores(base, adapter)
+    scores(base, adapter, few_shot)
     if made:
         answers(adapter)
     share = f"{training.trainable_share:.2%} of {training.total_parameters:,}"

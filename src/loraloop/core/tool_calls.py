@@ -1,0 +1,187 @@
+"""Tool calls in a model's answer: reading them, and comparing them with the schemas and with the expected ones.
+
+After the manner of the AST check of the Berkeley function-calling leaderboard (Patil et al. 2025,
+https://gorilla.cs.berkeley.edu/leaderboard.html): the calls are compared as values rather than as text. Other than
+there, a text must be equal to the letter but for white space around it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from loraloop.core.messages import arguments
+from loraloop.records import ToolCall
+
+Tools = Sequence[Mapping[str, Any]]
+
+_TAG = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL)
+_OPEN = "<tool_call>"
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """How the calls of an answer compare with the expected ones.
+
+    Attributes:
+        valid: The answer parses, and each of its calls, at least one, fits the schema of an offered tool.
+        names: The same tools are called, each as often.
+        arguments: The same arguments are given, each as often, to whichever tool.
+        right: The same calls are made.
+    """
+
+    valid: bool = False
+    names: bool = False
+    arguments: bool = False
+    right: bool = False
+
+
+def read(answer: str) -> tuple[ToolCall, ...]:
+    """The calls in an answer; none where it is plain text.
+
+    Args:
+        answer: With calls in ``<tool_call>`` tags, or all of it as JSON: one call or a list of calls, each as ``name``
+            and ``arguments`` or in OpenAI's form, or an object with ``tool_calls``.
+
+    Raises:
+        ValueError: Something begins as a call and is none; says why.
+    """
+    if _OPEN in answer:
+        if answer.count(_OPEN) != answer.count("</tool_call>"):
+            raise ValueError("a <tool_call> is not closed")
+        return tuple(_call(_json(each)) for each in _TAG.findall(answer))
+    text = answer.strip()
+    if not text.startswith(("{", "[")):
+        return ()
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError):
+        return ()
+    if isinstance(data, Mapping) and isinstance(data.get("tool_calls"), list):
+        data = data["tool_calls"]
+    found = data if isinstance(data, list) else [data]
+    return tuple(_call(each) for each in found) if found and all(map(_begins, found)) else ()
+
+
+def problem(call: ToolCall, tools: Tools) -> str | None:
+    """Why a call does not fit the tools that are offered; ``None`` if it does."""
+    schema = _parameters(tools).get(call.name)
+    if schema is None:
+        return f"no tool is called {call.name}"
+    properties = schema.get("properties") or {}
+    if missing := [name for name in schema.get("required") or () if name not in call.arguments]:
+        return f"{call.name} needs {', '.join(missing)}"
+    if unknown := [name for name in call.arguments if name not in properties]:
+        return f"{call.name} has no {', '.join(unknown)}"
+    wrong = [
+        name for name, value in call.arguments.items() if not _fits(_normal(value, properties[name]), properties[name])
+    ]
+    return f"{call.name} takes another type as {', '.join(wrong)}" if wrong else None
+
+
+def judge(answer: str, expected: Sequence[ToolCall], tools: Tools) -> Judgement:
+    """Compare the calls of an answer with the expected ones, in whatever order.
+
+    Args:
+        answer: What the model said.
+        expected: The true calls.
+        tools: The schemas that were offered.
+    """
+    try:
+        found = read(answer)
+    except ValueError:
+        return Judgement()
+    theirs, ours = [_plain(call, tools) for call in found], [_plain(call, tools) for call in expected]
+    return Judgement(
+        valid=bool(found) and all(problem(call, tools) is None for call in found),
+        names=sorted(name for name, _ in theirs) == sorted(name for name, _ in ours),
+        arguments=sorted(given for _, given in theirs) == sorted(given for _, given in ours),
+        right=sorted(theirs) == sorted(ours),
+    )
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"a call is not JSON: {error}") from error
+
+
+def _begins(data: Any) -> bool:
+    """Whether JSON without tags means to be a call; other objects are answers of their own."""
+    return isinstance(data, Mapping) and ("function" in data or {"name", "arguments"} <= data.keys())
+
+
+def _call(data: Any) -> ToolCall:
+    if isinstance(data, Mapping) and isinstance(data.get("function"), Mapping):
+        data = data["function"]
+    if not isinstance(data, Mapping) or not isinstance(data.get("name"), str) or not data["name"].strip():
+        raise ValueError("a call has no name")
+    name = data["name"].strip()
+    return ToolCall(name, arguments(data.get("arguments"), name))
+
+
+def _parameters(tools: Tools) -> dict[str, Mapping[str, Any]]:
+    functions = (tool.get("function", tool) for tool in tools)
+    return {str(each.get("name")): each.get("parameters") or {} for each in functions}
+
+
+def _plain(call: ToolCall, tools: Tools) -> tuple[str, str]:
+    """Name and arguments so that equal calls are equal: values normalised, defaults filled in, keys in order."""
+    properties = (_parameters(tools).get(call.name) or {}).get("properties") or {}
+    given = {name: rule["default"] for name, rule in properties.items() if "default" in rule} | dict(call.arguments)
+    values = {name: _normal(value, properties.get(name) or {}) for name, value in given.items()}
+    return call.name, json.dumps(values, sort_keys=True)
+
+
+def _normal(value: Any, schema: Mapping[str, Any]) -> Any:
+    """A value as its schema means it: numbers from texts where a number is asked for, and whole ones as integers."""
+    kind = schema.get("type")
+    if kind in ("number", "integer") and isinstance(value, str):
+        value = _number(value)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, str):
+        return value.strip()
+    if isinstance(value, list):
+        return [_normal(each, schema.get("items") or {}) for each in value]
+    if isinstance(value, Mapping):
+        inner = schema.get("properties") or {}
+        return {str(name): _normal(each, inner.get(name) or {}) for name, each in value.items()}
+    return value
+
+
+def _number(text: str) -> Any:
+    try:
+        return int(text)
+    except ValueError:
+        pass
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+_TYPES: Mapping[Any, tuple[type, ...]] = {
+    "string": (str,),
+    "integer": (int,),
+    "number": (int, float),
+    "boolean": (bool,),
+    "array": (list,),
+    "object": (Mapping,),
+    "null": (type(None),),
+}
+
+
+def _fits(value: Any, schema: Mapping[str, Any]) -> bool:
+    """Whether a normalised value is of the schema's type and among its choices; an unknown type fits all."""
+    kind = schema.get("type")
+    kinds = kind if isinstance(kind, list) else [kind]
+    typed = any(
+        each not in _TYPES or (isinstance(value, _TYPES[each]) and (each == "boolean" or not isinstance(value, bool)))
+        for each in kinds
+    )
+    return typed and ("enum" not in schema or value in schema["enum"])
