@@ -347,8 +347,17 @@ class Backend(Protocol):
         """Most tokens of prompt and answer together."""
         ...
 
-    def render(self, messages: Sequence[Mapping[str, str]], model: str) -> str:
-        """The prompt for a conversation (``role``, ``content``), as the model was trained to be asked."""
+    def render(self, messages: Sequence[Mapping[str, Any]], model: str, tools: Sequence[Mapping[str, Any]] = ()) -> str:
+        """The prompt for a conversation in OpenAI's form, as the model was trained to be asked.
+
+        Args:
+            messages: So far.
+            model: Which answers.
+            tools: That it may call.
+
+        Raises:
+            ModelError: The model's template refuses the conversation, or does not show its tools.
+        """
         ...
 
     def generate(self, request: GenerationRequest) -> AsyncIterator[Chunk]:

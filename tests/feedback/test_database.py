@@ -158,7 +158,7 @@ def test_tables_of_another_version(settings):
     with store.database.write() as connection:
         connection.execute(sa.text("UPDATE loraloop SET version = 99"))
     store.close()
-    with pytest.raises(ConfigError, match="tables of version 99, and this loraloop reads version 3"):
+    with pytest.raises(ConfigError, match="tables of version 99, and this loraloop reads version 4"):
         settings.open()
 
 

@@ -18,22 +18,19 @@ ANY = st.characters()
 NEUTRAL = {**NeutralChat.model_fields, **NeutralCompletion.model_fields}
 CHAT: dict[str, Any] = {"model": "base", "messages": [{"role": "user", "content": "x"}]}
 TEXT: dict[str, Any] = {"model": "base", "prompt": "x"}
+CALL: dict[str, Any] = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 OFF: dict[str, Any] = {
-    "n": 1, "presence_penalty": 0, "frequency_penalty": 0.0, "logit_bias": {}, "tools": [],
-    "tool_choice": "none", "parallel_tool_calls": True, "functions": [], "function_call": "auto",
+    "n": 1, "presence_penalty": 0, "frequency_penalty": 0.0, "logit_bias": {},
+    "tool_choice": "none", "functions": [], "function_call": "auto",
     "response_format": {"type": "text"}, "modalities": ["text"], "audio": None, "prediction": None,
-    "reasoning_effort": "none", "verbosity": "medium", "service_tier": "auto", "store": False, "moderation": None,
-    "web_search_options": None, "prompt_cache_key": None, "prompt_cache_options": None, "prompt_cache_retention": None,
-    "best_of": 1, "echo": False, "suffix": "",
+    "moderation": None, "web_search_options": None, "best_of": 1, "echo": False, "suffix": "",
 }  # fmt: skip
 ON: dict[str, Any] = {
     "n": 2, "presence_penalty": 0.5, "frequency_penalty": -1, "logit_bias": {"50256": -100},
-    "tools": [{"type": "function", "function": {"name": "f"}}], "tool_choice": "required", "parallel_tool_calls": "yes",
-    "functions": [{"name": "f"}], "function_call": {"name": "f"}, "response_format": {"type": "json_object"},
+    "tool_choice": "required", "functions": [{"name": "f"}],
+    "function_call": {"name": "f"}, "response_format": {"type": "json_object"},
     "modalities": ["text", "audio"], "audio": {"voice": "alloy", "format": "wav"},
-    "prediction": {"type": "content", "content": "x"}, "reasoning_effort": "high", "verbosity": "low",
-    "service_tier": "flex", "store": True, "moderation": {"model": "m"}, "web_search_options": {},
-    "prompt_cache_key": "k", "prompt_cache_options": {}, "prompt_cache_retention": "24h",
+    "prediction": {"type": "content", "content": "x"}, "moderation": {"model": "m"}, "web_search_options": {},
     "best_of": 3, "echo": True, "suffix": "end",
 }  # fmt: skip
 
@@ -80,10 +77,26 @@ def test_another_value_is_refused_by_name(name):
     [
         ({"temprature": 1}, "temprature", "unknown_parameter"),
         ({"messages": []}, "messages", "invalid_value"),
-        ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0]", "invalid_value"),
+        ({"messages": [{"role": "wizard", "content": "x"}]}, "messages[0]", "invalid_value"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].tool_call_id", "missing_required_parameter"),
+        ({"messages": [{"role": "tool", "content": "x", "tool_call_id": "c"}]}, "messages", "invalid_value"),
+        ({"messages": [{"role": "assistant", "content": None}]}, "messages[0]", "invalid_value"),
+        (
+            {"messages": [{"role": "assistant", "tool_calls": [CALL | {"function": {"name": "f", "arguments": "{"}}]}]},
+            "messages[0].tool_calls[0].function.arguments",
+            "invalid_value",
+        ),
+        ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools[0].function.name", "invalid_value"),
+        (
+            {"tools": [{"type": "function", "function": {"name": "f", "strict": True}}]},
+            "tools[0].function.strict",
+            "invalid_value",
+        ),
+        ({"tools": [{"type": "function", "function": {"name": "f"}}] * 129}, "tools", "invalid_value"),
+        ({"tools": [{"type": "web"}]}, "tools[0].type", "invalid_value"),
         ({"messages": [{"role": "user", "content": 5}]}, "messages[0].content", "invalid_value"),
         ({"messages": [{"role": "user", "content": []}]}, "messages[0].content", "invalid_value"),
-        ({"messages": [{"role": "user", "content": "x", "name": "n"}]}, "messages[0].name", "unknown_parameter"),
+        ({"messages": [{"role": "user", "content": "x", "nam": "n"}]}, "messages[0].nam", "unknown_parameter"),
         (
             {"messages": [{"role": "user", "content": [{"type": "text"}]}]},
             "messages[0].content[0].text",
@@ -109,7 +122,8 @@ def test_another_value_is_refused_by_name(name):
         ({"stop": ["a", ""]}, "stop[1]", "invalid_value"),
         ({"seed": 2**63}, "seed", "invalid_value"),
         ({"metadata": {"retries": "-1"}}, "metadata.retries", "invalid_value"),
-        ({"metadata": {"team": "a"}}, "metadata.team", "unknown_parameter"),
+        ({"metadata": {"team": 7}}, "metadata.team", "invalid_value"),
+        ({"metadata": {f"k{n}": "v" for n in range(17)}}, "metadata", "invalid_value"),
         ({"metadata": {"conversation": ""}}, "metadata.conversation", "invalid_value"),
         ({"metadata": {"conversation": 7}}, "metadata.conversation", "invalid_value"),
         ({"metadata": {"conversation": "c" * 257}}, "metadata.conversation", "invalid_value"),
@@ -172,3 +186,35 @@ def test_any_body_is_taken_or_refused_in_shape(body):
 def test_a_lone_surrogate_is_refused():
     """Half a character, which JSON can write and UTF-8 cannot, never reaches the model."""
     assert refused(CHAT | {"messages": [{"role": "user", "content": "\ud800"}]}).param == "messages[0].content"
+
+
+def test_what_clients_send_back_of_an_answer_is_accepted():
+    """An answer's message in every form that its client writes, names, cache marks and tool results are taken."""
+    whole = {
+        "content": None,
+        "refusal": None,
+        "role": "assistant",
+        "annotations": None,
+        "audio": None,
+        "function_call": None,
+    }
+    messages = [
+        {"role": "system", "content": "x", "name": "rules"},
+        {
+            "role": "user",
+            "content": [{"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}}],
+            "name": "ann",
+        },
+        whole | {"tool_calls": [CALL | {"index": 0}]},
+        {"role": "tool", "content": "y", "tool_call_id": "c"},
+        whole | {"content": "z", "tool_calls": None, "annotations": []},
+    ]
+    body = ChatRequest(model="base", messages=messages, metadata={"team": "a", "conversation": "c"}, store=True)
+    assert (body.conversation, body.ignored) == ("c", ("store",))
+
+
+def test_tools_are_offered_unless_the_client_wants_none():
+    """The model is told of the tools as they were sent, and of none with ``tool_choice=none``."""
+    tool = {"type": "function", "function": {"name": "f", "description": "d", "parameters": {"type": "object"}}}
+    assert ChatRequest(**CHAT, tools=[tool]).offered == [tool]
+    assert ChatRequest(**CHAT, tools=[tool], tool_choice="none").offered == []

@@ -90,8 +90,12 @@ def for_template(message: Message) -> dict[str, Any]:
 
 
 def _written(call: ToolCall) -> dict[str, Any]:
-    arguments = json.dumps(dict(call.arguments), ensure_ascii=False)  # of any size, which orjson does not write
-    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": arguments}}
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": as_json(call.arguments)}}
+
+
+def as_json(arguments: Mapping[str, Any]) -> str:
+    """The arguments of a call as JSON text; numbers may be of any size, which orjson does not write."""
+    return json.dumps(dict(arguments), ensure_ascii=False)
 
 
 def _call(data: Any) -> ToolCall:

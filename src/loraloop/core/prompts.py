@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Tools = Sequence[Mapping[str, Any]]
+WITH_TOOLS = "dataset.template=chatml does, and so do plain and llama2"
 
 
 def ask(
@@ -36,6 +37,21 @@ def ask(
     if template in NAMED:
         return chat(template, tokenizer, messages, tools, ask=True)
     return in_format(template, messages)
+
+
+def require_tools(
+    template: str, tokenizer: PreTrainedTokenizerBase | None, messages: Sequence[Message], tools: Tools
+) -> None:
+    """Check that a template shows the tools and calls of a conversation.
+
+    Raises:
+        ModelError: It does not; says which templates do.
+    """
+    if template not in NAMED:
+        if tools or any(message.tool_calls for message in messages):
+            raise ModelError(f"a format string shows neither tools nor calls: {WITH_TOOLS}")
+    elif tools and ask(template, tokenizer, messages, tools) == ask(template, tokenizer, messages):
+        raise ModelError(f"dataset.template={template} shows no tools: {WITH_TOOLS}")
 
 
 def in_format(template: str, messages: Sequence[Message]) -> str:

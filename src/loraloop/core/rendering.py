@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 MOST_TURNS = 1000
 """Each learned turn is rendered with all that came before it, which takes the square of the turns."""
-_WITH_TOOLS = "write dataset.template=chatml (or plain, llama2)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +57,8 @@ class Renderer:
         there.
 
         Raises:
-            ModelError: The chat template refuses the conversation.
-            ValueError: It does not show what the conversation holds; the message says why.
+            ModelError: The template refuses the conversation, or does not show its tools.
+            ValueError: It does not show its calls, or nothing is learned; the message says why.
         """
         learned = [place for place, message in enumerate(example.messages) if message.is_target]
         if not learned:
@@ -68,12 +67,11 @@ class Renderer:
             raise ValueError(f"{len(example.messages)} turns are more than {MOST_TURNS}: split the conversation")
         if example.raw:
             return [self._raw(example)]
+        shown = example.messages[: learned[0]] if self.template in NAMED else example.messages
+        prompts.require_tools(self.template, self.tokenizer, shown, example.tools)
         if self.template in NAMED:
-            self._require_tools(example, learned[0])
             spans = self._spans(example, learned)
             return [self._row(example, learned[-1], spans)] if spans is not None else self._apart(example, learned)
-        if example.tools or any(message.tool_calls for message in example.messages):
-            raise ValueError(f"a format string shows neither tools nor calls: {_WITH_TOOLS}")
         return self._apart(example, learned)
 
     def _apart(self, example: Example, learned: Sequence[int]) -> list[Row]:
@@ -113,7 +111,7 @@ class Renderer:
             return message.text
         said = self._ended(rendered[len(prompt) :])[0]
         if any(call.name not in said for call in message.tool_calls):
-            raise ValueError(f"dataset.template={self.template} shows no calls of tools: {_WITH_TOOLS}")
+            raise ValueError(f"dataset.template={self.template} shows no calls of tools: {prompts.WITH_TOOLS}")
         # Templates trim what they are given; the text itself is what answers are compared with.
         return message.text if self.template == CHAT and said.strip() == message.text.strip() else said
 
@@ -150,8 +148,3 @@ class Renderer:
     def _end(self) -> str:
         """The text of the tokenizer's end token; empty without one."""
         return str(getattr(self.tokenizer, "eos_token", None) or "")
-
-    def _require_tools(self, example: Example, place: int) -> None:
-        without = replace(example, tools=())
-        if example.tools and self._ask(example, place) == self._ask(without, place):
-            raise ValueError(f"dataset.template={self.template} shows no tools: {_WITH_TOOLS}")

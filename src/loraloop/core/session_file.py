@@ -24,8 +24,8 @@ ISSUES: Mapping[str, str] = {
 }
 """What can go wrong: the word for programs, and the label that people read and ``session.json`` holds."""
 SAME = (
-    "iterations", "answer", "rated", "correction", "duration", "conversation", "client", "rollout", "asked_key",
-    "rated_key",
+    "tools", "iterations", "answer", "rated", "correction", "duration", "conversation", "client", "rollout",
+    "asked_key", "rated_key",
 )  # fmt: skip
 """Fields that the file and the record know by one name."""
 UNLEARNED = frozenset({"rated", "conversation", "client", "rollout"})
@@ -54,6 +54,7 @@ class SessionFile(BaseModel):
     agent: str | None = None
     task: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
     instruction: str | None = None
+    tools: list[dict[str, JsonValue]] | None = None
     iterations: list[JsonValue] | None = None
     answer: str | None = None
     user_rating: Annotated[int, Field(ge=1, le=5)] | None = None

@@ -29,7 +29,7 @@ ORDER BY {order}
 REFUSED = """
 SELECT session, status, proposed, text FROM corrections WHERE status IN ('rejected', 'edited') ORDER BY id
 """
-JSON = ("prompt", "answer", "iterations", "issues", "correction")
+JSON = ("prompt", "tools", "answer", "iterations", "issues", "correction")
 FIELDS = frozenset(Session.__dataclass_fields__) - {"prompt", "rating", "refused"}
 ALL = "sessions.*"  # a database of version 1, which nobody brought up to date, has fewer columns
 PLAIN = ("id", "time", "answered", "role", "status", "duration", "conversation", "client", "rollout", "asked_key")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-VERSION = 3
+VERSION = 4
 """Version of the tables; tables of an earlier version are upgraded in place, those of a later one are refused."""
 
 metadata = sa.MetaData()
@@ -22,6 +22,7 @@ sessions = sa.Table(
     sa.Column("answered", sa.String, comment="base or an immutable version"),
     sa.Column("role", sa.String),
     sa.Column("prompt", sa.JSON, nullable=False),
+    sa.Column("tools", sa.JSON(none_as_null=True), comment="JSON schemas of the tools that were offered"),
     sa.Column("answer", sa.JSON(none_as_null=True)),
     sa.Column("iterations", sa.JSON(none_as_null=True), comment="of an imported session: screens and tool calls"),
     sa.Column("status", sa.String, comment="ok, error, timeout or cancelled"),
@@ -71,8 +72,10 @@ def upgrade(connection: Connection, found: int) -> None:
         for name in ("conversation", "client", "rollout"):
             connection.exec_driver_sql(f"ALTER TABLE sessions ADD COLUMN {name} VARCHAR")
         connection.exec_driver_sql("DROP INDEX IF EXISTS ix_sessions_answered")
-    connection.exec_driver_sql("ALTER TABLE sessions ADD COLUMN asked_key VARCHAR")
-    connection.exec_driver_sql("ALTER TABLE ratings ADD COLUMN key VARCHAR")
+    if found < 3:
+        connection.exec_driver_sql("ALTER TABLE sessions ADD COLUMN asked_key VARCHAR")
+        connection.exec_driver_sql("ALTER TABLE ratings ADD COLUMN key VARCHAR")
+    connection.exec_driver_sql("ALTER TABLE sessions ADD COLUMN tools JSON")
     for index in (*sessions.indexes, *ratings.indexes):
         index.create(connection, checkfirst=True)
     connection.execute(facts.update().values(version=VERSION))

@@ -189,6 +189,8 @@ class CausalLM:
                 return gguf.folder(self.name)
         local = self._local()
         if local is not None:
+            if self.weights == "pretrained":
+                _require_safetensors(local, self.name)
             return local
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -319,3 +321,19 @@ def _unreachable(name: str, revision: str | None) -> str | None:
             "connect once, or give a local folder as model.name"
         )
     return None
+
+
+def _require_safetensors(folder: Path, name: str) -> None:
+    """Check that a folder has weights that can be read without running anything.
+
+    Raises:
+        ModelError: It has none in safetensors; a pickle is named.
+    """
+    if any(folder.glob("*.safetensors")):
+        return
+    pickles = sorted(path.name for path in (*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")))
+    found = f"only {pickles[0]}, a pickle, which is never read" if pickles else "none at all"
+    raise ModelError(
+        f"model.name={name}: the folder needs weights in *.safetensors and has {found}. Where you trust it, write "
+        "it anew: AutoModelForCausalLM.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER)"
+    )

@@ -459,7 +459,8 @@ class Session:
 
     Attributes:
         id: Unique; part of the rating link.
-        prompt: The conversation (``role``, ``content``) or prompt as plain JSON.
+        prompt: The conversation in OpenAI's form, or the text that was to be completed, as plain JSON.
+        tools: JSON schemas of the tools that were offered.
         time: ISO 8601, UTC, when the request came.
         asked: The model as the client named it: ``base``, ``ocr@champion``, ``agent:validator``.
         answered: What answered: ``base`` or an immutable version such as ``ocr@7``.
@@ -496,6 +497,7 @@ class Session:
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     retries: int = 0
+    tools: Any = None
     conversation: str | None = None
     client: str | None = None
     rollout: str | None = None
@@ -512,7 +514,9 @@ class Session:
         """Role and text of every message; a prompt is one of the user."""
         if isinstance(self.prompt, str):
             return [("user", self.prompt)]
-        return [(str(turn["role"]), str(turn["content"])) for turn in self.prompt if isinstance(turn, Mapping)]
+        return [
+            (str(turn["role"]), str(turn.get("content") or "")) for turn in self.prompt if isinstance(turn, Mapping)
+        ]
 
     @property
     def instruction(self) -> str:

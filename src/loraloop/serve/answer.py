@@ -32,6 +32,7 @@ class Task:
         conversation: What the client says that it is part of.
         client: Who asks.
         key: Name of the API key that it came with.
+        tools: That the model may call.
     """
 
     id: str
@@ -45,6 +46,7 @@ class Task:
     conversation: str | None = None
     client: str | None = None
     key: str | None = None
+    tools: list[dict[str, Any]] = field(default_factory=list)
     created: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
@@ -132,6 +134,7 @@ class Answer:
             answered=task.route.answered,
             role=task.route.role,
             prompt=task.prompt,
+            tools=task.tools or None,
             answer=self.text,
             status=status,
             duration=now - task.began,

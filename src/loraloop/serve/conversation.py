@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from loraloop.core.workers import Workers
 from loraloop.serve import images
 from loraloop.serve.errors import ApiError
-from loraloop.serve.schema import Audio, Image, Message, Text
+from loraloop.serve.schema import Audio, Image, Message, Reply, Result, Text
 
 if TYPE_CHECKING:
     from loraloop.protocols import Ocr
@@ -29,8 +29,8 @@ class Reader:
     speech: Recogniser | None = None
     _workers: Workers = field(default_factory=lambda: Workers("files", AT_ONCE))
 
-    async def conversation(self, messages: Sequence[Message]) -> list[dict[str, str]]:
-        """The turns as ``role`` and ``content``; parts of a message stand on lines of their own.
+    async def conversation(self, messages: Sequence[Message]) -> list[dict[str, Any]]:
+        """The turns in OpenAI's form, with text alone; parts of a message stand on lines of their own.
 
         Raises:
             ApiError: A file is too large, of another kind, or cannot be read.
@@ -43,12 +43,17 @@ class Reader:
             raise ApiError(400, message, param="messages", code="too_many_files")
         return await self._workers.run(self._read, messages)
 
-    def _read(self, messages: Sequence[Message]) -> list[dict[str, str]]:
+    def _read(self, messages: Sequence[Message]) -> list[dict[str, Any]]:
         turns = []
         for index, turn in enumerate(messages):
             texts = [self._text(part, f"messages[{index}].content[{at}]") for at, part in enumerate(_parts(turn))]
             role = "system" if turn.role == "developer" else turn.role
-            turns.append({"role": role, "content": "\n".join(texts)})
+            said: dict[str, Any] = {"role": role, "content": "\n".join(texts)}
+            if isinstance(turn, Reply) and turn.tool_calls:
+                said["tool_calls"] = [call.model_dump(exclude={"index"}) for call in turn.tool_calls]
+            if isinstance(turn, Result):
+                said["tool_call_id"] = turn.tool_call_id
+            turns.append(said)
         return turns
 
     def _text(self, part: Text | Image | Audio, param: str) -> str:
@@ -66,7 +71,7 @@ class Reader:
 
 
 def _parts(turn: Message) -> Sequence[Text | Image | Audio]:
-    return [Text(type="text", text=turn.content)] if isinstance(turn.content, str) else turn.content
+    return [Text(type="text", text=turn.content)] if isinstance(turn.content, str) else turn.content or []
 
 
 def _unsupported(param: str, why: str) -> ApiError:

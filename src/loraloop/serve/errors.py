@@ -16,6 +16,8 @@ from loraloop.errors import BusyError, ConfigError, LoraloopError, ModelError, R
 TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 UNION_STEPS = frozenset({"str", "int", "float", "bool", "none"})
 """Names of a union's members in pydantic's locations: no part of what the client wrote."""
+TAGGED = frozenset({"messages", "content"})
+"""Lists of members that a word tells apart, which pydantic's locations name after the place."""
 RETRY_SECONDS = 1
 LISTED = 8
 """Problems of one body that are listed."""
@@ -146,12 +148,12 @@ def _problem(problem: Mapping[str, Any], neutral: Mapping[str, Any]) -> tuple[st
 
 
 def _param(steps: Sequence[Any]) -> str:
-    text = ""
+    text, name = "", ""
     for before, step in zip(["", *steps[1:]], steps[1:], strict=False):
         if isinstance(step, int):
             text += f"[{step}]"
-        elif not _is_union_step(step) and not isinstance(before, int):
-            text += f".{step}" if text else str(step)
+        elif not _is_union_step(step) and not (isinstance(before, int) and name in TAGGED):
+            text, name = f"{text}.{step}" if text else str(step), str(step)
     return text[:200]
 
 

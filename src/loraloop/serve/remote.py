@@ -17,7 +17,7 @@ import orjson
 
 from loraloop.core.chat_templates import BUILT_IN, CHAT
 from loraloop.core.messages import read_all
-from loraloop.core.prompts import in_format
+from loraloop.core.prompts import in_format, require_tools
 from loraloop.core.workers import Workers
 from loraloop.errors import ArtefactError, BusyError, ConfigError, ModelError
 from loraloop.records import Chunk, GenerationRequest, Version
@@ -140,12 +140,15 @@ class Remote:
         """The server's ``--max-model-len``."""
         return self._limit
 
-    def render(self, messages: Sequence[Mapping[str, str]], model: str) -> str:
+    def render(self, messages: Sequence[Mapping[str, Any]], model: str, tools: Sequence[Mapping[str, Any]] = ()) -> str:
         """The prompt in the template that ``model`` was trained with; the base has the server's chat template."""
         template = CHAT if model == BASE else _checked(self._template(model), model)
         if template != CHAT:
-            return in_format(template, read_all(messages))
-        body = {"model": self._base, "messages": [dict(turn) for turn in messages], "add_generation_prompt": True}
+            said = read_all(messages)
+            require_tools(template, None, said, tools)
+            return in_format(template, said)
+        body: dict[str, Any] = {"model": self._base, "messages": [dict(turn) for turn in messages]}
+        body |= {"add_generation_prompt": True, **({"tools": list(tools)} if tools else {})}
         ids: list[int] = self._post("/tokenize", body)["tokens"]
         start = len(self._start_tokens)
         if ids[:start] == self._start_tokens:

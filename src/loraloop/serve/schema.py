@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from loraloop.core.messages import arguments
+
 
 def _whole(text: str) -> str:
     try:
@@ -36,6 +38,7 @@ class Text(_Strict):
 
     type: Literal["text"]
     text: Unicode
+    cache_control: Any = None
 
 
 class ImageUrl(_Strict):
@@ -81,6 +84,7 @@ class Instruction(_Strict):
 
     role: Literal["system", "developer"]
     content: Content
+    name: Label | None = None
 
     _text = field_validator("content")(_text_alone)
 
@@ -90,18 +94,86 @@ class Question(_Strict):
 
     role: Literal["user"]
     content: Content
+    name: Label | None = None
+
+
+class FunctionCall(_Strict):
+    """What was called, and with which arguments."""
+
+    name: Annotated[Unicode, Field(min_length=1, max_length=64)]
+    arguments: Unicode
+
+    @field_validator("arguments")
+    @classmethod
+    def _json_object(cls, value: str) -> str:
+        arguments(value, "the function")
+        return value
+
+
+class Call(_Strict):
+    """A tool call that the model made before."""
+
+    id: Annotated[Unicode, Field(min_length=1, max_length=200)]
+    type: Literal["function"] = "function"
+    function: FunctionCall
+    index: int | None = None
 
 
 class Reply(_Strict):
-    """What the model said before: text alone."""
+    """What the model said before: text, tool calls, or both.
+
+    The other fields are those that clients send back of an answer as they had it; nothing is done with them.
+    """
 
     role: Literal["assistant"]
+    content: Content | None = None
+    tool_calls: Annotated[list[Call], Field(max_length=100)] | None = None
+    name: Label | None = None
+    refusal: None = None
+    annotations: Nothing | None = None
+    audio: None = None
+    function_call: None = None
+
+    @field_validator("content")
+    @classmethod
+    def _text(cls, value: Any) -> Any:
+        return value if value is None else _text_alone(value)
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Reply:
+        if self.content is None and not self.tool_calls:
+            raise ValueError("an assistant's message needs content or tool_calls")
+        return self
+
+
+class Result(_Strict):
+    """What a tool answered."""
+
+    role: Literal["tool"]
     content: Content
+    tool_call_id: Annotated[Unicode, Field(min_length=1, max_length=200)]
+    name: Label | None = None
 
     _text = field_validator("content")(_text_alone)
 
 
-Message = Annotated[Instruction | Question | Reply, Field(discriminator="role")]
+Message = Annotated[Instruction | Question | Reply | Result, Field(discriminator="role")]
+
+
+class Function(_Strict):
+    """A function that the model may call."""
+
+    name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")]
+    description: Unicode | None = None
+    parameters: dict[str, Any] | None = None
+    strict: Literal[False] | None = None
+
+
+class Tool(_Strict):
+    """A tool that is offered."""
+
+    type: Literal["function"]
+    function: Function
 
 
 class StreamOptions(_Strict):
@@ -112,14 +184,23 @@ class StreamOptions(_Strict):
 
 
 class Metadata(_Strict):
-    """What a request says about itself.
+    """What a request says about itself: up to 16 pairs of texts, of which this server reads two.
 
     ``retries``: how often this task was tried before, in decimal digits. ``conversation``: what the request is part of;
     while a new version is tried on a share of conversations, one version answers all of it.
     """
 
+    model_config = ConfigDict(strict=True, extra="allow")
+    __pydantic_extra__: dict[str, Annotated[Unicode, Field(max_length=512)]]
+
     retries: Annotated[str, Field(pattern=r"^[0-9]{1,3}$")] | None = None
     conversation: Label | None = None
+
+    @model_validator(mode="after")
+    def _sixteen(self) -> Metadata:
+        if len(self.model_fields_set) > 16:
+            raise ValueError(f"metadata holds at most 16 pairs, not {len(self.model_fields_set)}")
+        return self
 
 
 class TextFormat(_Strict):
@@ -140,24 +221,32 @@ class Neutral(_Strict):
 class NeutralChat(Neutral):
     """The same for chat alone."""
 
-    tools: Nothing | None = None
     tool_choice: Literal["none", "auto"] | None = None
-    parallel_tool_calls: bool | None = None
     functions: Nothing | None = None
     function_call: Literal["none", "auto"] | None = None
     response_format: TextFormat | None = None
     modalities: Annotated[list[Literal["text"]], Field(min_length=1, max_length=1)] | None = None
     audio: None = None
     prediction: None = None
-    reasoning_effort: Literal["none"] | None = None
-    verbosity: Literal["medium"] | None = None
-    service_tier: Literal["auto", "default"] | None = None
-    store: Literal[False] | None = None
     moderation: None = None
     web_search_options: None = None
-    prompt_cache_key: None = None
-    prompt_cache_options: None = None
-    prompt_cache_retention: None = None
+
+
+class Ignored(BaseModel):
+    """Parameters that do not change what is answered: any value is accepted, and a header says that it is ignored."""
+
+    reasoning_effort: Any = None
+    verbosity: Any = None
+    service_tier: Any = None
+    store: Any = None
+    prompt_cache_key: Any = None
+    prompt_cache_options: Any = None
+    prompt_cache_retention: Any = None
+
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """The names of those that were sent with a value."""
+        return tuple(name for name in Ignored.model_fields if getattr(self, name) is not None)
 
 
 class NeutralCompletion(Neutral):
@@ -217,8 +306,11 @@ class Sampling(Neutral):
         return bool(self.stream_options and self.stream_options.include_usage)
 
 
-class ChatRequest(Sampling, NeutralChat):
+class ChatRequest(Sampling, NeutralChat, Ignored):
     """Body of ``POST /v1/chat/completions``."""
+
+    tools: Annotated[list[Tool], Field(max_length=128)] | None = None
+    parallel_tool_calls: bool | None = None
 
     messages: Annotated[list[Message], Field(min_length=1, max_length=500)]
     max_completion_tokens: Count | None = None
@@ -232,6 +324,24 @@ class ChatRequest(Sampling, NeutralChat):
         if None not in (self.max_tokens, self.max_completion_tokens) and self.max_tokens != self.max_completion_tokens:
             raise ValueError("max_tokens and max_completion_tokens are two names of one limit: send one of them")
         return self
+
+    @field_validator("messages")
+    @classmethod
+    def _results_of_calls(cls, value: list[Any]) -> list[Any]:
+        asked: set[str] = set()
+        for place, message in enumerate(value):
+            if isinstance(message, Reply):
+                asked |= {call.id for call in message.tool_calls or ()}
+            elif isinstance(message, Result) and message.tool_call_id not in asked:
+                raise ValueError(f"messages[{place}].tool_call_id={message.tool_call_id} answers no earlier tool call")
+        return value
+
+    @property
+    def offered(self) -> list[dict[str, Any]]:
+        """The tools that the model may call, as it is told of them."""
+        if self.tool_choice == "none":
+            return []
+        return [tool.model_dump(exclude_none=True) for tool in self.tools or ()]
 
 
 class CompletionRequest(Sampling, NeutralCompletion):

@@ -63,7 +63,9 @@ class Service:
 
     async def chat(self, request: Request, body: ChatRequest) -> Response:
         """Answer ``/v1/chat/completions``."""
-        return await self._respond(request, body, shapes.Chat())
+        return await self._respond(
+            request, body, shapes.Chat(bool(body.offered), body.parallel_tool_calls is not False)
+        )
 
     async def complete(self, request: Request, body: CompletionRequest) -> Response:
         """Answer ``/v1/completions``."""
@@ -95,6 +97,8 @@ class Service:
         headers = {"x-loraloop-session": answer.task.id, "x-loraloop-rate": answer.task.link}
         if answer.task.route.rollout is not None:
             headers["x-loraloop-rollout"] = answer.task.route.rollout
+        if isinstance(body, ChatRequest) and body.ignored:
+            headers["x-loraloop-ignored"] = ", ".join(body.ignored)
         async with _kept(answer):
             if body.stream:
                 return EventStream(_events(form, answer, body), answer.close, headers)
@@ -119,6 +123,7 @@ class Service:
             link=self.sessions.link(session),
             route=route,
             prompt=prompt,
+            tools=body.offered if isinstance(body, ChatRequest) else [],
             request=self._request(body, route.answered, rendered),
             tokens=rendered.tokens,
             retries=body.retries,
@@ -162,7 +167,7 @@ class Service:
         if size > (self.backend.longest_token() or LONGEST_TOKEN) * limit:
             raise _too_long(f"{size} characters", limit, param)
         try:
-            text = prompt if isinstance(prompt, str) else self.backend.render(prompt, model)
+            text = prompt if isinstance(body, CompletionRequest) else self.backend.render(prompt, model, body.offered)
         except ModelError as error:
             raise ApiError(400, str(error), param=param, code="invalid_value") from error
         tokens = self.backend.tokens(text)
@@ -170,12 +175,9 @@ class Service:
 
     def _room(self, asked: int | None, tokens: int, limit: int, param: str) -> int:
         """How many tokens the answer may have."""
-        if asked is not None and asked > self.settings.max_tokens:
-            message = f"max_tokens={asked} is more than server.max_tokens={self.settings.max_tokens}"
-            raise ApiError(400, message, param="max_tokens", code="invalid_value")
-        if tokens >= limit or tokens + (asked or 0) > limit:
-            raise _too_long(f"{tokens} tokens" + (f" beside max_tokens={asked}" if asked else ""), limit, param)
-        return asked or min(self.settings.max_tokens, limit - tokens)
+        if tokens >= limit:
+            raise _too_long(f"{tokens} tokens", limit, param)
+        return min(asked or self.settings.max_tokens, self.settings.max_tokens, limit - tokens)
 
 
 @asynccontextmanager
@@ -205,14 +207,17 @@ async def _events(form: shapes.Form, answer: Answer, body: ChatRequest | Complet
         if (first := form.first()) is not None:
             yield shapes.event(form, answer.task, first, None, body.counted)
         async for chunk in answer.chunks():
-            if chunk.text or chunk.logprobs:
-                yield shapes.event(form, answer.task, form.delta(chunk, with_logprobs), None, body.counted)
+            if (part := form.delta(chunk, with_logprobs)) is not None:
+                yield shapes.event(form, answer.task, part, None, body.counted)
         await answer.keep()
     except Exception as error:  # whatever it was, the version failed, and the client has not left
         await answer.close("error")
         yield of(error).body()
         return
-    yield shapes.event(form, answer.task, form.last(), answer.finish or "stop", body.counted)
+    rest, finish = form.end(answer)
+    if rest is not None:
+        yield shapes.event(form, answer.task, rest, None, body.counted)
+    yield shapes.event(form, answer.task, form.last(), finish, body.counted)
     if body.counted:
         yield shapes.final(form, answer)
     yield b"[DONE]"

@@ -76,8 +76,9 @@ class Echo:
     def limit(self) -> int:
         return 2048
 
-    def render(self, messages: Sequence[Mapping[str, str]], model: str) -> str:
-        return " ".join(f"{turn['role']}: {turn['content']}" for turn in messages)
+    def render(self, messages: Sequence[Mapping[str, Any]], model: str, tools: Sequence[Mapping[str, Any]] = ()) -> str:
+        offered = [f"offers {tool['function']['name']}" for tool in tools]
+        return " ".join([*offered, *(f"{turn['role']}: {turn['content']}" for turn in messages)])
 
     async def generate(self, request: GenerationRequest) -> AsyncIterator[Chunk]:
         self.asked.append(request)

@@ -112,10 +112,10 @@ def test_a_new_version_whose_template_is_out_of_reach(house):
     """An adapter that is gone before its prompt could be written is a failure of the new version too."""
     plain = house.backend.render
 
-    def render(messages, model):
+    def render(messages, model, tools=()):
         if model == "ocr@8":
             raise RegistryError("its folder is gone")
-        return plain(messages, model)
+        return plain(messages, model, tools)
 
     house.backend.render = render
     assert ask(house, NEW).json()["model"] == "ocr@7"

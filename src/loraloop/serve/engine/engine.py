@@ -7,10 +7,10 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from loraloop.core import prompts
 from loraloop.core.messages import read_all
-from loraloop.core.prompts import ask
 from loraloop.core.tokens import encode_prompt
 from loraloop.core.workers import Workers
 from loraloop.errors import ArtefactError, BusyError, ConfigError, ModelError
@@ -176,12 +176,15 @@ class Engine:
         )
         return min(bound for bound in bounds if bound)
 
-    def render(self, messages: Sequence[Mapping[str, str]], model: str) -> str:
+    def render(self, messages: Sequence[Mapping[str, Any]], model: str, tools: Sequence[Mapping[str, Any]] = ()) -> str:
         """The prompt in the template that ``model`` was trained with; the base has its tokenizer's chat template."""
         said = read_all(messages)
         template = None if model == BASE else prompt.checked(self._template(model), model)
         with self._encoding:
-            return prompt.of_base(self._tokenizer, said) if template is None else ask(template, self._tokenizer, said)
+            if template is None:
+                return prompt.of_base(self._tokenizer, said, tools)
+            prompts.require_tools(template, self._tokenizer, said, tools)
+            return prompts.ask(template, self._tokenizer, said, tools)
 
     async def generate(self, request: GenerationRequest) -> AsyncIterator[Chunk]:
         """Generate an answer, chunk by chunk; closing the iterator frees the place at the next token.

@@ -45,12 +45,13 @@ def checked(template: str, model: str) -> str:
     return template
 
 
-def of_base(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> str:
+def of_base(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], tools: prompts.Tools = ()) -> str:
     """The conversation in the tokenizer's chat template; without a template, one message a line.
 
     Raises:
-        ModelError: The template refuses the conversation.
+        ModelError: The template refuses the conversation, or does not show the tools.
     """
-    if not tokenizer.chat_template:
+    if not tokenizer.chat_template and not tools:
         return "".join(f"{message.text}\n" for message in messages)
-    return prompts.ask(CHAT, tokenizer, messages)
+    prompts.require_tools(CHAT, tokenizer, messages, tools)
+    return prompts.ask(CHAT, tokenizer, messages, tools)

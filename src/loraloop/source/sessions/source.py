@@ -263,6 +263,7 @@ def _labelled(
     examples = tuple(
         Example(
             messages=said or (*past, Message("assistant", (output,))),
+            tools=tuple(session.tools or ()),
             raw=isinstance(session.prompt, str) and not session.iterations,
             rejected=None if rejected is None else Message("assistant", (rejected,)),
             task=session.agent or "session",
