@@ -1,5 +1,6 @@
 """Rows as tokens and labels."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -11,6 +12,7 @@ from loraloop.core.tokens import IGNORED
 from loraloop.errors import DataError, TrainingError
 from loraloop.records import Example, Message, Provenance
 from loraloop.trainer.encode import counted, encode, fit_rows, row_name, shorten, warn
+from loraloop.trainer.sft import BAD
 
 TEXT = st.text(max_size=12)
 
@@ -153,3 +155,12 @@ def test_a_last_exchange_that_does_not_fit_is_left_as_it_is(kit):
     tokenizer = kit.loaded().tokenizer
     rows = Renderer("chatml", tokenizer).rows(conversation(3))
     assert shorten(rows, tokenizer, 20) == rows
+
+
+def test_answers_that_are_labelled_bad_are_left_out(kit):
+    """A row that a person labelled bad is neither trained on nor validated with, and is counted with the reason."""
+    good, bad = kit.rows(2)
+    bad = replace(bad, example=replace(bad.example, label=False))
+    fitting = kit.settings().fitting((good, bad), kit.loaded().tokenizer, "training")
+    assert fitting.rows == [good]
+    assert [each.reason for each in fitting.left_out] == [BAD]

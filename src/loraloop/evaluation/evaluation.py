@@ -171,7 +171,8 @@ class Evaluation:
         ]
 
     def _chosen(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> Sequence[Row]:
-        """The learned turns of the rows that are scored."""
+        """The learned turns of the rows that are scored; an answer that is labelled bad is not what is expected."""
+        rows = [row for row in rows if row.example.label is not False]
         if not rows:
             raise DataError("there are no held-out rows to score: collect more rows or hold out a larger share")
         if self.max_rows is not None and self.max_rows < len(rows):

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from loraloop.core.part import part
 from loraloop.errors import ConfigError
-from loraloop.records import Dataset, Encoded, Estimate, Fitting, LoadedModel, Row, Training
+from loraloop.records import Dataset, Encoded, Estimate, Fitting, LoadedModel, Quarantined, Row, Training
 from loraloop.trainer import estimate, fit
 from loraloop.trainer.choices import choose, isolating_attention
-from loraloop.trainer.encode import by_length, counted, encode, fit_rows, shorten, warn
+from loraloop.trainer.encode import by_length, counted, encode, fit_rows, row_name, shorten, warn
 from loraloop.trainer.loop import sft_trainer
 from loraloop.trainer.settings import Settings
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from loraloop.protocols import Lora, TrainingJob
+
+BAD = "its answer is labelled bad: supervised training would learn to give it"
 
 
 @part
@@ -40,10 +43,12 @@ class Sft(Settings):
             )
 
     def fitting(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, name: str) -> Fitting:
-        """The rows as the model will see them, with their labels; those that are too long are left out."""
-        taken = shorten(rows, tokenizer, self.max_length) if self.too_long == "oldest_turns" else rows
+        """The rows as the model will see them, with their labels; those too long or labelled bad are left out."""
+        bad = tuple(Quarantined(row_name(row), BAD) for row in rows if row.example.label is False)
+        good = tuple(row for row in rows if row.example.label is not False) if bad else rows
+        taken = shorten(good, tokenizer, self.max_length) if self.too_long == "oldest_turns" else good
         fitting = fit_rows(taken, [encode(taken, tokenizer, self.loss_on)], self.max_length, name)
-        return counted(fitting, rows)
+        return counted(replace(fitting, left_out=bad + fitting.left_out), good)
 
     def estimate(self, loaded: LoadedModel, lora: Lora, data: Dataset) -> Estimate:
         """What :meth:`train` would take, from the shapes of ``loaded.model``, which may be on the meta device."""
