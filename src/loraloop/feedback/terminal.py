@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from loraloop.errors import ConfigError
 from loraloop.feedback.issues import unknown
 from loraloop.feedback.ratings import LONGEST_COMMENT, LONGEST_CORRECTION, clean
-from loraloop.feedback.store import Store
+from loraloop.feedback.store import RatedError, Store
 from loraloop.records import Rating, Session
 
 NEWLINE = "\n"
@@ -53,6 +53,31 @@ def checked(
         issues=tuple(dict.fromkeys(wanted)),
         correction=texts["correction"][0],
     )
+
+
+def rate(store: Store, session: Session, given: Rating | None, correction: str | None, known: Mapping[str, str]) -> str:
+    """Keep a rating, or a correction for a session that was rated without one, and return the correction.
+
+    Args:
+        store: Of the session.
+        session: That is rated.
+        given: The rating; ``None`` asks for it.
+        correction: The right answer.
+        known: The issues that there are.
+
+    Raises:
+        ConfigError: Nothing is given, and standard input is no terminal.
+        RatedError: The session has been rated.
+    """
+    if session.rating is None:
+        rating = given or ask(session, known)
+        store.rate(session.id, rating)
+        return rating.correction
+    if given is not None or not correction:
+        raise RatedError(session.id)
+    written = checked(session.rating.stars, None, None, correction, known).correction
+    store.correct(session.id, written)
+    return written
 
 
 def ask(session: Session, known: Mapping[str, str]) -> Rating:

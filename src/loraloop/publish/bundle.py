@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -93,7 +94,7 @@ def _usage(base: Base, where: str) -> list[str]:
 
 
 def _on_hub(base: Base) -> bool:
-    return base.name.count("/") == 1 and not base.name.startswith(("/", ".", "~"))
+    return re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", base.name) is not None
 
 
 def _table(name: str, value: str, rows: Mapping[str, str]) -> list[str]:

@@ -37,7 +37,6 @@ def feedback(
         RatedError: The session has been rated.
     """
     from loraloop.feedback import terminal
-    from loraloop.feedback.store import RatedError
 
     if load is not None:
         _load(feedback.open(), Path(load).expanduser())
@@ -50,16 +49,7 @@ def feedback(
         given = None if rating is None else terminal.checked(rating, comment, issues, correction, feedback.issues)
         store = feedback.existing()
         logged = store.session(str(session))
-        if logged.rating is None:
-            given = given or terminal.ask(logged, feedback.issues)
-            store.rate(logged.id, given)
-            written = given.correction
-        elif rating is None and correction:
-            written = terminal.checked(logged.rating.stars, None, None, correction, feedback.issues).correction
-            store.correct(logged.id, written)
-        else:
-            raise RatedError(logged.id)
-        _kept(store, logged, written)
+        _kept(store, logged, terminal.rate(store, logged, given, correction, feedback.issues))
 
 
 def _kept(store: Store, logged: Session, written: str) -> None:
