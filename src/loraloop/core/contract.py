@@ -16,6 +16,8 @@ PROTOCOLS: dict[str, type] = {
     if inspect.isclass(each) and each.__module__ == protocols.__name__ and Protocol in each.__bases__
 }
 
+_ABSENT = object()
+
 
 def unmet(target: Callable[..., Any], values: Mapping[str, Any], path: str = "") -> list[str]:
     """A sentence for each method that a value lacks, or that takes other arguments than it will be given.
@@ -34,42 +36,46 @@ def unmet(target: Callable[..., Any], values: Mapping[str, Any], path: str = "")
         for name, parameter in parameters.items()
         for word in re.findall(r"\w+", str(parameter.annotation))
         if word in PROTOCOLS
-        for key, value in _each(f"{path}.{name}".lstrip("."), values.get(name))
+        for key, value in _each(f"{path}.{name}".lstrip("."), values.get(name), str(parameter.annotation))
         for problem in _lacks(key, value, PROTOCOLS[word])
     ]
 
 
-def _each(path: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """The parts in a value: itself, or those of a list or a mapping."""
-    if isinstance(value, Mapping):
-        for key, one in value.items():
-            yield from _each(f"{path}.{key}", one)
-    elif isinstance(value, list | tuple):
-        for index, one in enumerate(value):
-            yield from _each(f"{path}[{index}]", one)
-    elif value is not None and not isinstance(value, str | int | float):
+def _each(path: str, value: Any, annotation: str) -> Iterator[tuple[str, Any]]:
+    """The parts in a value: itself, or those of a list or a mapping where the annotation speaks of one."""
+    several = re.search(r"\b(dict|list|tuple|Mapping|Sequence)\[", annotation)
+    if several and isinstance(value, Mapping):
+        yield from ((f"{path}.{key}", one) for key, one in value.items())
+    elif several and isinstance(value, list | tuple):
+        yield from ((f"{path}[{index}]", one) for index, one in enumerate(value))
+    elif value is not None:
         yield path, value
 
 
 def _lacks(path: str, value: Any, protocol: type) -> Iterator[str]:
     kind = type(value)
+    if isinstance(value, Mapping | list | str | int | float):
+        yield f"{path} is no {protocol.__name__}: its YAML names the class, such as _target_: my_package.MyClass"
+        return
     if protocol is protocols.Source and not hasattr(kind, "correct"):
         kind.correct = protocols.Source.correct
     for name, promised in vars(protocol).items():
-        if name.startswith("_") or not (inspect.isfunction(promised) or isinstance(promised, property)):
+        method = promised.fget if isinstance(promised, property) else promised
+        if name.startswith("_") or not inspect.isfunction(method):
             continue
-        own = inspect.getattr_static(value, name, None)
-        if isinstance(promised, property):
-            if own is None and not hasattr(kind, name):
-                yield f"{path}: {_named(kind)} has no {name}; a {protocol.__name__} has {_told(name, promised.fget)}"
-            continue
-        expected = f"a {protocol.__name__} has {_told(name, promised)}"
-        if own is None:
-            others = [each for each in vars(kind) if not each.startswith("_") and not hasattr(protocol, each)]
-            yield f"{path}: {_named(kind)} has no method {name}{nearest(name, others)}; {expected}"
-        elif not _takes(getattr(value, name), promised):
-            written = inspect.signature(getattr(kind, name, getattr(value, name)))
-            yield f"{path}: {_named(kind)}.{name}{_plain(written)} cannot be called as loraloop does; {expected}"
+        if fault := _fault(value, name, None if isinstance(promised, property) else method):
+            expected = f"a {protocol.__name__} has `def {name}{_plain(method)}`"
+            yield f"{path}: {kind.__module__}.{kind.__qualname__}{fault}; {expected}"
+
+
+def _fault(value: Any, name: str, promised: Callable[..., Any] | None) -> str:
+    """What is wrong with an attribute, which may be anything unless a method is promised; empty if nothing is."""
+    if inspect.getattr_static(value, name, _ABSENT) is _ABSENT:
+        return f" has no {name}{nearest(name, [each for each in vars(type(value)) if not each.startswith('_')])}"
+    if promised is None or _takes(getattr(value, name), promised):
+        return ""
+    own = getattr(type(value), name, getattr(value, name))
+    return f".{name}{_plain(own) if callable(own) else ''} cannot be called as loraloop does"
 
 
 def _takes(method: Any, promised: Callable[..., Any]) -> bool:
@@ -83,13 +89,5 @@ def _takes(method: Any, promised: Callable[..., Any]) -> bool:
     return True
 
 
-def _told(name: str, promised: Any) -> str:
-    return f"`def {name}{_plain(inspect.signature(promised))}`"
-
-
-def _plain(signature: inspect.Signature) -> str:
-    return str(signature).replace("'", "")
-
-
-def _named(kind: type) -> str:
-    return f"{kind.__module__}.{kind.__qualname__}"
+def _plain(method: Callable[..., Any]) -> str:
+    return str(inspect.signature(method)).replace("'", "")

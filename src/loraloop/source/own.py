@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -35,7 +36,8 @@ def collection(found: Collection | Iterable[Any], name: str) -> Collection:
         except (TypeError, ValueError, RecursionError) as error:
             aside.append(Quarantined(f"{name} example {index}", str(error)))
     if not examples:
-        reasons = "; ".join(f"{each.item}: {each.reason}" for each in aside[:3])
+        counted = Counter(each.reason for each in aside).most_common(3)
+        reasons = "; ".join(f"{count} x {reason}" for reason, count in counted)
         raise DataError(
             f"{name}.collect yielded no usable example, {len(aside)} set aside{reasons and f' ({reasons})'}"
         )
