@@ -191,6 +191,12 @@ def test_a_mistake_in_ones_own_source_is_a_sentence(desk, mine, mistake):
     assert told in problem
 
 
+def test_a_folder_that_is_not_there_is_named(desk):
+    """``--config-dir`` with a wrong folder is the mistake that is told, not the choice that is missing for it."""
+    (problem,) = problems(desk.attempt("--config-dir", "nowhere", "source=squares", "stage=preview"))
+    assert problem == f"--config-dir nowhere is not a folder (from {desk.folder})"
+
+
 def test_a_persons_own_class_needs_its_prefix_allowed(desk, groups):
     """Without ``allow_targets`` the same choice is refused, and the sentence holds what to add."""
     (problem,) = problems(desk.attempt(*groups, "stage=collect", "source=squares", "dataset.export=rows.jsonl"))

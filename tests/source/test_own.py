@@ -76,3 +76,14 @@ def test_a_collection_is_left_as_it_is():
     """A source that makes its own collection is not looked through again."""
     made = Collection(())
     assert own.collection(made, "Mine") is made
+
+
+def test_a_file_that_is_not_there_is_a_sentence(tmp_path):
+    """A source that opens no file, at once or while it yields, is an error in words and not a traceback."""
+
+    class Missing:
+        def collect(self, ocr):
+            yield from (tmp_path / "none.txt").read_text().splitlines()
+
+    with pytest.raises(DataError, match=r"Missing\.collect cannot read its data: .*none\.txt"):
+        own.collect(Missing(), None)

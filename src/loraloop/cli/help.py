@@ -54,7 +54,8 @@ def _own(arguments: Sequence[str]) -> list[str]:
         return []
     files = sorted(folder.glob("*/*.yaml"))
     rows = [f"  {f'{file.parent.name}={file.stem}':<24} {_summary(file)}".rstrip() for file in files]
-    nothing = f"  nothing: a choice is a file {folder}/GROUP/CHOICE.yaml, such as {folder}/source/riddles.yaml"
+    found = "nothing" if folder.is_dir() else "no such folder"
+    nothing = f"  {found}: a choice is a file {folder}/GROUP/CHOICE.yaml, such as {folder}/source/riddles.yaml"
     return [f"your own, in {folder}", *(rows or [nothing]), ""]
 
 

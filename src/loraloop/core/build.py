@@ -145,6 +145,8 @@ def _sentence(path: str, detail: Mapping[str, Any], target: Callable[..., Any]) 
     if detail["type"] == "unexpected_keyword_argument":
         *parents, name = map(str, detail["loc"])
         return _no_key(".".join([path, *parents]), name, _keys(target, parents))
+    if detail["type"] == "missing":  # pydantic's input is all that was given
+        return f"{key} is not set: add {key}=... or a line {detail['loc'][-1]}: to its YAML file"
     message = str(detail["msg"]).removeprefix("Value error, ")
     if not detail["loc"]:
         return f"{path}: {message}"

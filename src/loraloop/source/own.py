@@ -8,10 +8,24 @@ from typing import Any
 
 from loraloop.core.suggest import nearest
 from loraloop.errors import DataError
+from loraloop.protocols import Ocr, Source
 from loraloop.records import Collection, Example, Provenance, Quarantined
 from loraloop.source import columns, forms
 
 SHAPES = "a source yields dictionaries with input and output, or with messages"
+
+
+def collect(source: Source, ocr: Ocr | None) -> Collection:
+    """The collection of a source, whatever its ``collect`` returns.
+
+    Raises:
+        DataError: There is nothing that can be used, or a file of the source cannot be opened.
+    """
+    name = type(source).__name__
+    try:
+        return collection(source.collect(ocr), name)
+    except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError) as error:
+        raise DataError(f"{name}.collect cannot read its data: {error}") from error
 
 
 def collection(found: Collection | Iterable[Any], name: str) -> Collection:

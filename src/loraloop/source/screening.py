@@ -28,7 +28,7 @@ def collect(source: Source, ocr: Ocr | None) -> Collection:
 
     A source whose class says ``SCREENED`` looks at what it reads itself, or makes everything up.
     """
-    found = own.collection(source.collect(ocr), type(source).__name__)
+    found = own.collect(source, ocr)
     if getattr(source, "SCREENED", False):
         return found
     return screen(found, getattr(source, "secrets", "warn"), emails=getattr(source, "emails", False))
