@@ -81,6 +81,7 @@ class Desk:
         out, err, code = io.StringIO(), io.StringIO(), 0
         with _own_logging(), contextlib.chdir(self.folder), pytest.MonkeyPatch.context() as patch:
             patch.setattr(sys, "argv", ["loraloop", *arguments])
+            patch.setattr(sys, "path", sys.path[:])  # a person's own folder is looked in for this command alone
             with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
                 try:
                     main()

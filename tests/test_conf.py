@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from loraloop import stages
 from loraloop.core.build import ALLOWED, build
+from loraloop.core.contract import unmet
 
 CONF = Path(__file__).parents[1] / "conf"
 FILES = sorted(CONF.rglob("*.yaml"))
@@ -101,10 +102,11 @@ def test_the_glob_finds_the_groups():
 
 @pytest.mark.parametrize("path", FILES, ids=name)
 def test_every_choice_composes_and_builds(path):
-    """A file composes as its group's choice, and every part of the resulting configuration is constructed."""
+    """A file composes as its group's choice; all parts are constructed and have the methods that the stages need."""
     problems: list[str] = []
     built = {key: build(node, key, ALLOWED, problems) for key, node in plain(path).items()}
     assert problems == []
+    assert [problem for stage in stages.STAGES.values() for problem in unmet(stage, built)] == []
     group = group_of(path)
     if group not in OVERLAYS | {"."} and not group.startswith("hydra"):
         assert dataclasses.is_dataclass(built[group])

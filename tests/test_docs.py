@@ -5,10 +5,14 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import re
+import shlex
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from loraloop.records import Example, Provenance
 
 ROOT = Path(__file__).parents[1]
 GENERATED = {"loop_state.md"}
@@ -125,18 +129,38 @@ def test_every_link_leads_somewhere(page):
         assert not heading or heading in slugs(file), f"{page.name}: {target}"
 
 
-def test_the_walk_of_a_source_works(desk, monkeypatch):
-    """The class and the YAML file of docs/extending.md, in a package of one's own, collect what the page says."""
+BLOCK = re.compile(r"(?:^`([\w./]+)`\n\n)?^```(\w+)\n(.*?)^```", re.M | re.S)
+"""The file that a block is, its language and its text."""
+
+
+def test_the_walk_of_a_source_works(desk):
+    """The blocks of docs/extending.md on a source, in their order and as printed, list, preview and train it."""
     page = (ROOT / "docs" / "extending.md").read_text("utf8")
-    (code,) = re.findall(r"^```python\n(.*?)^```", page, re.M | re.S)
-    (keys,) = [block for block in re.findall(r"^```yaml\n(.*?)^```", page, re.M | re.S) if "Riddles" in block]
-    (desk.folder / "my_package.py").write_text(code)
-    (desk.folder / "own" / "source").mkdir(parents=True)
-    own = keys.replace("loraloop.source.riddles", "my_package")
-    (desk.folder / "own" / "source" / "riddles.yaml").write_text(own)
-    (desk.folder / "riddles.txt").write_text("\n".join([*(f"half of {2 * i} = {i}" for i in range(9)), "a riddle"]))
-    monkeypatch.syspath_prepend(desk.folder)
-    given = ("--config-dir", str(desk.folder / "own"), "allow_targets=[my_package.]")
-    seen = desk(*given, "stage=collect", "source=riddles", "source.path=riddles.txt", "dataset.export=out.jsonl")
-    assert "has no ' = ': riddles.txt:10" in seen.out
-    assert seen.line("tasks") == "riddle 9"
+    section = page.partition("\n## Add a source\n")[2].partition("\n## ")[0]
+    said, promised = [], ""
+    for file, language, text in BLOCK.findall(section):
+        if file:
+            (desk.folder / file).write_text(text)
+        elif language == "text":
+            promised = text
+        elif text.startswith("loraloop"):
+            said += [desk(*shlex.split(line)[1:]).out for line in text.splitlines()]
+        elif language == "bash":
+            subprocess.run(["bash", "-euc", text], cwd=desk.folder, check=True)
+    listed, preview, trained = said
+    assert "source=riddles           riddles from a text file, question = answer" in listed
+    assert promised
+    assert promised in preview
+    assert "20 held-out rows" in trained
+
+
+def test_the_judge_of_the_page_judges(tmp_path, monkeypatch):
+    """The method of docs/extending.md takes a number however it is written, and no other answer."""
+    page = (ROOT / "docs" / "extending.md").read_text("utf8")
+    (code,) = [text for _, language, text in BLOCK.findall(page) if language == "python" and "def correct" in text]
+    (tmp_path / "judging_riddles.py").write_text(f"class Judge:\n{code}")
+    monkeypatch.syspath_prepend(tmp_path)
+    correct = importlib.import_module("judging_riddles").Judge().correct
+    example = Example.one_turn(input="half of 14", output="7", provenance=Provenance(source="riddles"))
+    right = [answer for answer in ("7", "7.0", "It is 7.", "8", "seven", "") if correct(example, answer)]
+    assert right == ["7", "7.0", "It is 7."]

@@ -149,12 +149,11 @@ def mine(tmp_path_factory, monkeypatch):
             def correct(self, example, answer):
                 return example.output == answer
     """
-    (root / "my_sources.py").write_text(textwrap.dedent(module))
     (root / "conf" / "source").mkdir(parents=True)
+    (root / "conf" / "my_sources.py").write_text(textwrap.dedent(module))
     (root / "conf" / "source" / "squares.yaml").write_text("_target_: my_sources.Squares\nrows: 30\n")
     (root / "conf" / "lora").mkdir()
     (root / "conf" / "lora" / "r3.yaml").write_text("defaults:\n  - r16\n\nr: 3\n")
-    monkeypatch.syspath_prepend(root)
     yield root / "conf"
     sys.modules.pop("my_sources", None)
 
@@ -170,6 +169,32 @@ def test_a_persons_own_groups_are_choices_like_any_other(desk, groups):
     seen = desk(*groups, "stage=collect", "source=squares", "dataset.export=rows.jsonl", "allow_targets=[my_sources.]")
     assert "24 train, 6 validation" in seen.out
     assert yaml.safe_load(desk("--cfg", "job", *groups, "lora=r3").out)["lora"]["r"] == 3
+
+
+MISTAKES = {
+    "missing": ("collect(", "colect(", "Squares has no collect (did you mean colect?); a Source has `def collect("),
+    "arguments": ("collect(self, ocr)", "collect(self)", "Squares.collect(self) cannot be called as loraloop does; a "),
+    "module": ("_target_: my", "_target_: my_sources.my", "there is no module my_sources.my_sources: keep it in"),
+    "class": ("Squares:", "Square:", "my_sources has no Squares (did you mean Square?)"),
+    "syntax": ("class Squares:", "class Squares", "SyntaxError: expected ':' (my_sources.py, line "),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_in_ones_own_source_is_a_sentence(desk, mine, mistake):
+    """What is wrong with a person's own class is told before anything runs, without a traceback."""
+    right, wrong, told = MISTAKES[mistake]
+    for file in (mine / "my_sources.py", mine / "source" / "squares.yaml"):
+        file.write_text(file.read_text().replace(right, wrong))
+    given = ("--config-dir", str(mine), "allow_targets=[my_sources.]", "source=squares", "stage=preview")
+    (problem,) = problems(desk.attempt(*given))
+    assert told in problem
+
+
+def test_a_folder_that_is_not_there_is_named(desk):
+    """``--config-dir`` with a wrong folder is the mistake that is told, not the choice that is missing for it."""
+    (problem,) = problems(desk.attempt("--config-dir", "nowhere", "source=squares", "stage=preview"))
+    assert problem == f"--config-dir nowhere is not a folder (from {desk.folder})"
 
 
 def test_a_persons_own_class_needs_its_prefix_allowed(desk, groups):

@@ -27,7 +27,7 @@ def main() -> None:
         from loraloop.cli.help import text
 
         try:
-            print(text(CONF), flush=True)
+            print(text(CONF, arguments), flush=True)
         except BrokenPipeError:
             _hang_up()
         return
@@ -183,6 +183,7 @@ def prepare(config: DictConfig, cache: Cache | None = None) -> Call:
     runtime = HydraConfig.get()
     _mask_files(Path(runtime.runtime.output_dir) / str(runtime.output_subdir), Path(runtime.sweep.dir))
     logging.captureWarnings(capture=True)
+    sys.path += [each.path for each in _own_folders() if each.schema == "file" and each.path not in sys.path]
     try:
         missing = sorted(OmegaConf.missing_keys(config))
         values = cast("dict[str, Any]", OmegaConf.to_container(config, resolve=True))
@@ -217,13 +218,17 @@ def _mask_files(job: Path, sweep: Path) -> None:
 
 def _own_groups() -> Iterator[str]:
     """The override that adds a person's own folders of groups, however they were added, for a command made of a job."""
+    if own := _own_folders():
+        folders = ",".join(f"'{each.schema}://{each.path}'" for each in own)
+        yield f"hydra.searchpath=[{folders}]"
+
+
+def _own_folders() -> list[Any]:
+    """A person's own folders of groups; their modules are looked for there too, after all others."""
     from hydra.core.hydra_config import HydraConfig
 
     sources = HydraConfig.get().runtime.config_sources
-    own = [each for each in sources if each.provider == "command-line" or "searchpath" in each.provider]
-    if own:
-        folders = ",".join(f"'{each.schema}://{each.path}'" for each in own)
-        yield f"hydra.searchpath=[{folders}]"
+    return [each for each in sources if each.provider == "command-line" or "searchpath" in each.provider]
 
 
 def _trial() -> Trial | None:

@@ -119,8 +119,10 @@ class Ocr(Protocol):
 class Source(Protocol):
     """Anything that yields examples and can tell a right answer from a wrong one."""
 
-    def collect(self, ocr: Ocr | None) -> Collection:
+    def collect(self, ocr: Ocr | None) -> Collection | Iterable[Example | Mapping[str, Any]]:
         """Collect the examples; the same settings give the same examples in the same order.
+
+        A source of one's own may yield examples or plain dictionaries; ``source.screening.collect`` makes a collection.
 
         Args:
             ocr: Reader for sources that look at images; others ignore it.
@@ -131,8 +133,11 @@ class Source(Protocol):
         ...
 
     def correct(self, example: Example, answer: str) -> bool:
-        """Whether ``answer`` solves ``example`` by the source's own rule."""
-        ...
+        """Whether ``answer`` solves ``example`` by the source's own rule.
+
+        A source without one is given this: the texts are equal but for white space around them.
+        """
+        return answer.strip() == example.output.strip()
 
 
 class Run(Protocol):

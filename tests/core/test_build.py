@@ -32,3 +32,11 @@ def test_every_problem_is_found():
     _, problems = built({"one": foreign, "other": wrong})
     assert problems[0].startswith("group.one._target_=os.system is outside")
     assert problems[1] == ("group.other.frist is not a key of group.other (did you mean first?); it has first, second")
+
+
+def test_a_value_that_is_not_set_is_named():
+    """A part's field without a default is named with where to set it, without what else was given."""
+    problems: list[str] = []
+    node = {"_target_": "loraloop.source.mixed.Mixed", "weights": {}}
+    build(node, "source", ("loraloop.",), problems)
+    assert problems == ["source.sources is not set: add source.sources=... or a line sources: to its YAML file"]

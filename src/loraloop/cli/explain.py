@@ -32,6 +32,8 @@ def explain(arguments: Sequence[str], error: Exception, conf: Path) -> ConfigErr
         asked.add_argument(*flag.split())  # Hydra's own flags that take a value, which is no override
     flags, others = asked.parse_known_args(arguments)
     overrides = [argument for argument in others if not argument.startswith("-")]
+    if flags.config_dir and not flags.config_dir.is_dir():
+        return ConfigError(f"--config-dir {flags.config_dir} is not a folder (from {Path.cwd()})")
     if flags.config_dir:
         overrides.insert(0, f"hydra.searchpath=[file://{flags.config_dir.resolve()}]")
     faults: list[tuple[str, Exception]] = []

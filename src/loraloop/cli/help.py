@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from loraloop.core.suggest import options
@@ -14,8 +16,8 @@ EXAMPLES = """\
   loraloop stage=collect source=vault dataset.export=vault.jsonl"""
 
 
-def text(conf: Path) -> str:
-    """What ``loraloop --help`` prints."""
+def text(conf: Path, arguments: Sequence[str] = ()) -> str:
+    """What ``loraloop --help`` prints; with ``--config-dir DIR`` also what is in that folder."""
     groups = sorted(folder.name for folder in conf.iterdir() if folder.is_dir() and folder.name != "hydra")
     rows = [f"  {group:<12} {', '.join(options(conf, group))}" for group in groups if group != "stage"]
     stages = [f"  {stage:<12} {_summary(conf / 'stage' / f'{stage}.yaml')}" for stage in options(conf, "stage")]
@@ -31,14 +33,30 @@ def text(conf: Path) -> str:
             "groups (GROUP=CHOICE; +experiment=CHOICE adds an overlay)",
             *rows,
             "",
+            *_own(arguments),
             "examples",
             EXAMPLES,
             "",
             "--cfg job shows the composed configuration, -m runs every combination of comma-separated values,",
-            "--config-dir DIR adds groups of your own, --shell-completion install=bash prints a completion script,",
+            "--config-dir DIR adds groups and modules of your own, --help --config-dir DIR lists them,",
+            "--shell-completion install=bash prints a completion script,",
             "--hydra-help lists Hydra's other flags, hydra.verbose=true shows tracebacks.",
         ]
     )
+
+
+def _own(arguments: Sequence[str]) -> list[str]:
+    """The choices in the folder that the command line names, each with the first line of its file's comment."""
+    flags = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    flags.add_argument("--config-dir", "-cd", type=Path)
+    folder: Path | None = flags.parse_known_args(arguments)[0].config_dir
+    if folder is None:
+        return []
+    files = sorted(folder.glob("*/*.yaml"))
+    rows = [f"  {f'{file.parent.name}={file.stem}':<24} {_summary(file)}".rstrip() for file in files]
+    found = "nothing" if folder.is_dir() else "no such folder"
+    nothing = f"  {found}: a choice is a file {folder}/GROUP/CHOICE.yaml, such as {folder}/source/riddles.yaml"
+    return [f"your own, in {folder}", *(rows or [nothing]), ""]
 
 
 def _summary(file: Path) -> str:

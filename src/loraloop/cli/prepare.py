@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from loraloop import stages
 from loraloop.core.build import ALLOWED, build
+from loraloop.core.contract import unmet
 from loraloop.errors import ConfigError, LoraloopError
 from loraloop.records import Call, Job
 
@@ -78,6 +79,7 @@ def _parts(config: Mapping[str, Any], problems: list[str]) -> tuple[stages.Stage
         found: list[str] = []
         parts[name] = build(config.get(name), name, allowed, found)
         problems += [_as_given(problem, name, config) for problem in found]
+    problems += unmet(stage, parts)
     return stage, parts
 
 

@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from loraloop.core.contract import unmet
 from loraloop.core.passwords import mask_all
 from loraloop.core.suggest import nearest
 from loraloop.errors import ConfigError
@@ -49,6 +50,8 @@ def build(node: Any, path: str, allowed: tuple[str, ...], problems: list[str]) -
     except ConfigError as error:
         problems += error.problems
         return None
+    if len(problems) == count:
+        problems += unmet(target, values, path)
     return _construct(target, values, path, problems) if len(problems) == count else None
 
 
@@ -64,16 +67,31 @@ def locate(target: str, key: str, allowed: tuple[str, ...]) -> Callable[..., Any
         ConfigError: It is outside the allowed prefixes or cannot be imported.
     """
     if not target.startswith(allowed):
+        add = f"add your own prefix with allow_targets=[{target.split('.')[0]}.]"
         raise ConfigError(
             f"{key}={target} is outside {', '.join(allowed)}: only these prefixes are built; "
-            f"add your own prefix with allow_targets=[{target.split('.')[0]}.]"
+            f"{add if '.' in target else 'write MODULE.CLASS and add MODULE. to allow_targets'}"
         )
     module, _, name = target.rpartition(".")
     try:
-        found: Callable[..., Any] = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"{key}={target} cannot be imported: {error}") from error
+        home = importlib.import_module(module)
+    except Exception as error:  # a person's module may fail in any way
+        raise ConfigError(f"{key}={target} cannot be imported: {_why(module, error)}") from error
+    if not hasattr(home, name):
+        raise ConfigError(f"{key}={target} cannot be imported: {module} has no {name}{nearest(name, vars(home))}")
+    found: Callable[..., Any] = getattr(home, name)
     return found
+
+
+def _why(module: str, error: Exception) -> str:
+    """Why a module cannot be imported, and where modules are looked for if it is not there."""
+    absent = error.name if isinstance(error, ModuleNotFoundError) else None
+    if absent and f"{module}.".startswith(f"{absent}.") and not module.startswith(ALLOWED):
+        return (
+            f"there is no module {absent}: keep it in the folder that --config-dir names, or name its own folder "
+            "before the command: PYTHONPATH=FOLDER loraloop ..."
+        )
+    return str(error) if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
 
 
 def _construct(target: Callable[..., Any], values: dict[str, Any], path: str, problems: list[str]) -> Any:
@@ -127,6 +145,8 @@ def _sentence(path: str, detail: Mapping[str, Any], target: Callable[..., Any]) 
     if detail["type"] == "unexpected_keyword_argument":
         *parents, name = map(str, detail["loc"])
         return _no_key(".".join([path, *parents]), name, _keys(target, parents))
+    if detail["type"] == "missing":  # pydantic's input is all that was given
+        return f"{key} is not set: add {key}=... or a line {detail['loc'][-1]}: to its YAML file"
     message = str(detail["msg"]).removeprefix("Value error, ")
     if not detail["loc"]:
         return f"{path}: {message}"

@@ -115,7 +115,7 @@ def read(
             names.update(dict.fromkeys(row))
             values = {field: value for field in FIELDS if (value := _reach(row, columns.of(field))) is not _ABSENT}
             found |= values.keys()
-            examples.append(_example(values, instruction, provenance))
+            examples.append(example(values, instruction, provenance))
         except (TypeError, ValueError, RecursionError) as error:
             quarantined.append(Quarantined(item, str(error)))
     if names and not tally.rows:
@@ -160,7 +160,12 @@ def _require(where: str, columns: Columns, instruction: str, found: set[str], na
             )
 
 
-def _example(values: Mapping[str, Any], instruction: str, provenance: Provenance) -> Example:
+def example(values: Mapping[str, Any], instruction: str, provenance: Provenance) -> Example:
+    """The example of values by field.
+
+    Raises:
+        ValueError: There is no answer, nothing to ask, or what no file can hold.
+    """
     text = {field: _text(field, value) for field, value in values.items()}
     if not text.get("output", "").strip():
         raise ValueError("the output is empty")
@@ -168,7 +173,7 @@ def _example(values: Mapping[str, Any], instruction: str, provenance: Provenance
         text["instruction"] = instruction
     if not (text["instruction"] + text.get("input", "")).strip():
         raise ValueError("nothing to ask: input and instruction are empty")
-    example = Example.one_turn(
+    made = Example.one_turn(
         input=text.get("input", ""),
         output=text["output"],
         instruction=text["instruction"],
@@ -177,8 +182,8 @@ def _example(values: Mapping[str, Any], instruction: str, provenance: Provenance
         origin=provenance.image_sha256 or "",
         provenance=provenance,
     )
-    forms.writable(example)
-    return example
+    forms.writable(made)
+    return made
 
 
 def _reach(value: Any, path: str) -> Any:

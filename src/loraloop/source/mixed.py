@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterator
-from dataclasses import fields, replace
+from dataclasses import replace
 from fractions import Fraction
 from math import floor
 from typing import Annotated
@@ -133,7 +133,7 @@ class Mixed:
     @contextlib.contextmanager
     def _within(self, name: str) -> Iterator[None]:
         """Let a source's messages name its keys where they stand here: ``source.sources.NAME.path``."""
-        keys = "|".join(field.name for field in fields(self.sources[name]))  # type: ignore[arg-type]
+        keys = "|".join(getattr(self.sources[name], "__dataclass_fields__", ()))
         pattern, here = rf"\bsource\.({keys})\b", rf"source.sources.{name}.\1"
         try:
             yield

@@ -14,6 +14,7 @@ from loraloop.core.progress import track
 from loraloop.core.secrets import Secret
 from loraloop.protocols import Ocr, Source
 from loraloop.records import Collection, Example, Message, Quarantined
+from loraloop.source import own
 
 Policy = Literal["quarantine", "mask", "warn", "keep"]
 """What becomes of an example with a secret: ``quarantine`` sets it aside, ``mask`` puts the kind in the place of the
@@ -27,7 +28,7 @@ def collect(source: Source, ocr: Ocr | None) -> Collection:
 
     A source whose class says ``SCREENED`` looks at what it reads itself, or makes everything up.
     """
-    found = source.collect(ocr)
+    found = own.collect(source, ocr)
     if getattr(source, "SCREENED", False):
         return found
     return screen(found, getattr(source, "secrets", "warn"), emails=getattr(source, "emails", False))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from loraloop.source import screening
 from loraloop.workflows.demo.server import serving
 from loraloop.workflows.demo.show import Show
 from loraloop.workflows.demo.timeline import Timeline, print_places, quiet
@@ -66,7 +67,7 @@ class DemoLoop(ExperimentParts):
             timeline.say("trainer", f"a weak adapter, {self.weak_steps} steps, is {name} and the champion")
             with serving(self.serve, self.server, self.model, self.registry, store, loop.cycles.state) as url:
                 timeline.say("server", f"serves {deployment.role} at {url}")
-                rng, asked = np.random.default_rng(self.job.seed), self.questions.collect(None).examples
+                rng, asked = np.random.default_rng(self.job.seed), screening.collect(self.questions, None).examples
                 users = Users(url, deployment.role, asked, self.questions.correct, rng)
                 show = Show(timeline, users, store, loop, deployment)
                 show.until("promoted", reviewed=True)

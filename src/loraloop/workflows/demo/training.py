@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from loraloop.records import Collection
+from loraloop.source import screening
 from loraloop.workflows import rows as data
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ class Mistaught:
 
     def collect(self, ocr: Ocr | None) -> Collection:
         """Every example with the answer of the one before it."""
-        found = self.source.collect(ocr).examples
+        found = screening.collect(self.source, ocr).examples
         swapped = ((*each.past, found[at - 1].messages[-1]) for at, each in enumerate(found))
         return Collection(tuple(replace(each, messages=said) for each, said in zip(found, swapped, strict=True)))
 
