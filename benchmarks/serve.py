@@ -22,7 +22,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from loraloop.dataset.template import format_renderer
 from machine import describe
 
 from loraloop.core import atomic
@@ -179,7 +178,7 @@ def engine_figures() -> dict[str, Any]:
         loaded = endless()
         versions = [make(loaded, Path(folder) / name, number) for number, name in enumerate(NAMES, start=1)]
         peft = peft_mixed(loaded, versions)
-        engine = LocalBackend().attach(loaded, format_renderer)
+        engine = LocalBackend().attach(loaded)
         engine.start()
         for name, version in zip(NAMES, versions, strict=True):
             engine.load(name, version)

@@ -26,7 +26,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from loraloop.dataset.template import format_renderer
 from machine import describe
 
 from loraloop.core import atomic
@@ -99,7 +98,7 @@ def serving(engine: Any, home: Path) -> Iterator[int]:
 
 def measure(home: Path) -> dict[str, list[float]]:
     """Milliseconds per answer, straight and over HTTP, of one token and of many."""
-    engine = LocalBackend().attach(endless(), format_renderer)
+    engine = LocalBackend().attach(endless())
     loop = asyncio.new_event_loop()
     found: dict[str, list[float]] = {"direct short": [], "direct long": [], "http short": [], "http long": []}
     with serving(engine, home) as port:

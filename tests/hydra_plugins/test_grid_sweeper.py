@@ -49,7 +49,7 @@ def test_the_printed_line_promotes_it_from_any_folder(grid, tmp_path):
 def test_an_untracked_grid_in_other_processes_registers_its_best(office):
     """With tracker=none and hydra/launcher=isolated, the best job's adapter is registered from its folder."""
     how = ("tracker=none", "registry.name=untracked", "hydra/launcher=isolated")
-    seen = office("-m", "trainer.learning_rate=1e-9,5e-3", *SMALL[:3], *PASSES, *how)
+    seen = office.process("-m", "trainer.learning_rate=1e-9,5e-3", *SMALL[:3], *PASSES, *how)
     assert office.aliases("untracked") == {"candidate": 1}
     order = [
         line.split()[2] for line in seen.out.splitlines() if line.split()[2:3] and "learning_rate=" in line.split()[2]

@@ -254,7 +254,7 @@ Monitor.step = step
 main()
 """
 """`loraloop`, but that its third step takes until SIGINT has arrived: a machine's speed decides nothing."""
-INTERRUPTED = ("source.runs=10", "evaluation.max_rows=24", "tracker.system_metrics=false")
+INTERRUPTED = ("source.runs=10", "trainer.epochs=3", "evaluation.max_rows=24", "tracker.system_metrics=false")
 
 
 def test_ctrl_c_marks_the_run_killed_and_keeps_what_it_takes_to_go_on(desk, interrupted):

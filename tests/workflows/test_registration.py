@@ -56,13 +56,12 @@ def answer_of_peft(folder) -> str:
 
 
 def answer_of_server(version) -> str:
-    from loraloop.dataset.template import format_renderer
 
     from loraloop.model.causal import CausalLM
     from loraloop.records import GenerationRequest
     from loraloop.serve.local import LocalBackend
 
-    engine = LocalBackend().attach(CausalLM(name="bundled:tiny").load(), format_renderer, lambda name: version)
+    engine = LocalBackend().attach(CausalLM(name="bundled:tiny").load(), lambda name: version)
     engine.start()
     request = GenerationRequest(model="theirs@1", prompt=PROMPT, max_tokens=8, temperature=0)
 

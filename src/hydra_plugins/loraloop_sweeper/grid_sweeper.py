@@ -37,6 +37,8 @@ class GridSweeper(BasicSweeper):
     config: DictConfig
     hydra_context: HydraContext
     overrides: Sequence[Sequence[Sequence[str]]]
+    _arguments: list[str]
+    _told: bool
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Keep what Hydra hands over; a pattern with a time in it would name another folder later."""
@@ -46,12 +48,10 @@ class GridSweeper(BasicSweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run every combination, then compare those that ended, also where others failed."""
-        from hydra_plugins.loraloop_sweeper import _origins
         from loraloop.errors import LoraloopError
-        from loraloop.sweep import report
 
         asked = self._asked(arguments)
-        report.varied(_origins.rows(self.config, self.params, arguments, asked))
+        self._arguments, self._told = arguments, False
         try:
             returned = super().sweep(arguments)
         except Exception:
@@ -65,6 +65,17 @@ class GridSweeper(BasicSweeper):
             raise
         self._compare()
         return returned
+
+    def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
+        """Compose every combination, then say what is varied: a mistake is told alone."""
+        from hydra_plugins.loraloop_sweeper import _origins
+        from loraloop.sweep import report
+
+        super().validate_batch_is_legal(batch)
+        if not self._told:
+            asked = self._asked(self._arguments)
+            report.varied(_origins.rows(self.config, self.params, self._arguments, asked))
+            self._told = True
 
     def _asked(self, arguments: list[str]) -> ParsedOverrides:
         from hydra_plugins.loraloop_sweeper import _overrides

@@ -85,8 +85,8 @@ def print_active(
     then, now = moment(at), datetime.now(UTC)
     if then > now:
         print(f"{then.isoformat()} is in the future, which no ledger knows; this is how it is now:")
-        then = now.replace(microsecond=0)
-    time = then.isoformat()
+        then = now
+    time = then.isoformat(timespec="seconds" if then == now else "auto")
     own = f"{model} " if model else ""
     if alias.isdecimal():
         print(f"{own}version {alias} was {role} at {time} if server.roles.{role}={roles[role]} was set then")

@@ -109,7 +109,8 @@ class _Pack:
         """Log what :meth:`Sft.train` logs before it begins."""
         price = self.settings.cost_per_hour / 3600
         expected = packed.settings.estimate(self.loaded, packed.lora, self.data).seconds if price else 0.0
-        packed.run.params({f"trainer.chosen.{name}": value for name, value in asdict(self.choices).items()})
+        chosen = asdict(self.choices) | {"epochs": self.settings.passes(len(self.rows))}
+        packed.run.params({f"trainer.chosen.{name}": value for name, value in chosen.items()})
         packed.run.metrics({"estimate/cost": price * expected})
 
     def _train(self) -> None:
