@@ -80,5 +80,5 @@ def test_a_resumed_run_is_found_from_any_folder(tmp_path, monkeypatch):
     folder = tmp_path / "José's runs (1)"
     folder.mkdir()
     monkeypatch.chdir(folder)
-    line = overrides.resume_command(["lora=r8", "resume=/old"], Path("/new's"))
+    line = overrides.resume_command(["lora=r8", "resume=/old", "++resume=/older"], Path("/new's"))
     assert shlex.split(line) == ["cd", str(folder), "&&", "loraloop", "lora=r8", 'resume="/new\'s"']

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import pty
@@ -15,9 +17,10 @@ from pathlib import Path
 import pytest
 
 from loraloop.evaluation import store
-from loraloop.records import Manifest
+from loraloop.records import Job, Manifest
 from loraloop.tracker.mlflow import Mlflow
 from loraloop.trainer import checkpoints
+from loraloop.workflows.experiment import _interruptible
 from waiting import PATIENCE, spawn, until
 
 TINY = Path(checkpoints.__file__).parents[1] / "model" / "assets" / "tiny"
@@ -267,12 +270,38 @@ def test_ctrl_c_marks_the_run_killed_and_keeps_what_it_takes_to_go_on(desk, inte
     (checkpoint,) = desk.folder.glob("mlruns/jobs/*/checkpoints/checkpoint-*")
     assert checkpoints.verify(checkpoint) is None
     assert 0 < int(checkpoint.name.removeprefix("checkpoint-")) < 48
-    (again,) = re.findall("To go on: cd .* && loraloop (.*)", out)
+    (folder, again) = re.findall("To go on: cd (.*) && loraloop (.*)", out)[0]
+    assert shlex.split(folder) == [str(desk.folder)]
+    assert again.count("resume=") == 1
     resumed = desk(*shlex.split(again))
     assert "over 48 steps" in resumed.line("speed")
     assert resumed.line("registry").startswith("loraloop version 1 ")
     assert desk(*INTERRUPTED).line("registry").endswith(", registered before")
     assert [run.info.status for run in desk.runs()] == ["KILLED", "FINISHED", "FINISHED"]
+
+
+@pytest.mark.parametrize("folder", ["NOPE", "."])
+def test_a_resume_that_finds_no_checkpoint_is_refused_before_anything_is_made(desk, folder):
+    """``resume`` of no folder, or of one without a checkpoint, is refused before rows are made; no run is left."""
+    seen = desk.attempt(*SMALL, f"resume={folder}")
+    assert (seen.code, seen.out) == (1, "")
+    assert seen.err.startswith(f"loraloop: {'resume=' if folder == 'NOPE' else ''}{folder} ")
+    assert not (desk.folder / "mlruns" / "mlflow.db").exists()
+
+
+def test_a_checkpoint_that_was_not_completed_is_not_said_to_be_kept(tmp_path):
+    """What an interrupt cut short is no checkpoint: nothing was kept then; one that verifies is named."""
+    job = Job(stage="experiment", seed=0, config={}, output=tmp_path, choices={}, overrides=("lora=r8", "resume=/old"))
+    half = tmp_path / "checkpoints" / "checkpoint-3"
+    half.mkdir(parents=True)
+    with pytest.raises(KeyboardInterrupt), contextlib.redirect_stdout(io.StringIO()) as out, _interruptible(job):
+        raise KeyboardInterrupt
+    assert out.getvalue().startswith("interrupted before the first checkpoint: nothing was kept")
+    checkpoints.write_manifest(half, {})
+    with pytest.raises(KeyboardInterrupt), contextlib.redirect_stdout(io.StringIO()) as out, _interruptible(job):
+        raise KeyboardInterrupt
+    assert out.getvalue().startswith("interrupted; checkpoint-3 was kept. To go on: cd ")
+    assert out.getvalue().count("resume=") == 1
 
 
 THIRD_STEP = "mlruns/third-step"

@@ -81,5 +81,5 @@ def resume_command(overrides: Iterable[str], output: Path) -> str:
         overrides: Those of the run.
         output: The run's own folder.
     """
-    kept = [each for each in overrides if not each.startswith("resume=")]
+    kept = [each for each in overrides if each.lstrip("+").partition("=")[0] != "resume"]
     return f"cd {shlex.quote(str(Path.cwd()))} && {command([*kept, assign('resume', str(output))])}"

@@ -19,10 +19,11 @@ from loraloop.core.metrics import OBJECTIVES
 from loraloop.core.overrides import resume_command
 from loraloop.core.passwords import mask
 from loraloop.core.suggest import nearest
-from loraloop.errors import ConfigError, DataError
+from loraloop.errors import ConfigError, DataError, TrainingError
 from loraloop.protocols import TrainingJob
 from loraloop.tracker.mlflow import Mlflow
 from loraloop.tracker.none import NoTracker
+from loraloop.trainer import checkpoints
 from loraloop.workflows import description, promotion, report
 from loraloop.workflows import rows as data
 from loraloop.workflows.multirun import results
@@ -108,9 +109,12 @@ class Experiment(ExperimentParts):
             ConfigError: Parts do not fit each other, or ``objective`` or ``gate.metric`` is no result of these rows, or
                 the registry needs a run that the tracker does not make.
             DataError: The job's folder holds an earlier run.
+            TrainingError: ``resume`` holds no checkpoint that verifies.
         """
         _require_known(self._objectives)
         _own_folder(self.job, self.resume)
+        if self.resume:
+            checkpoints.sound(Path(self.resume))
         if self.job.trial is None and self.model.weights != "random":
             _require_run(self.registry, self.tracker)
         skeleton = self.skeleton()
@@ -386,14 +390,19 @@ def _interruptible(job: Job) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        kept = sorted(job.output.glob("checkpoints/checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
-        if job.trial is None and kept:
-            again = resume_command(job.overrides, job.output)
-            print(f"interrupted; {kept[-1].name} was kept. To go on: {mask(again)}")
-        elif job.trial is None:
-            folder = ", in another hydra.run.dir if you named one"
-            print(f"interrupted before the first checkpoint: nothing was kept; give the command again{folder}")
+        if job.trial is None:
+            print(_way_on(job))
         raise
+
+
+def _way_on(job: Job) -> str:
+    """What an interrupted job kept, and the command that goes on from there."""
+    try:
+        kept = checkpoints.sound(job.output)
+    except TrainingError:
+        folder = ", in another hydra.run.dir if you named one"
+        return f"interrupted before the first checkpoint: nothing was kept; give the command again{folder}"
+    return f"interrupted; {kept.name} was kept. To go on: {mask(resume_command(job.overrides, job.output))}"
 
 
 def _require_known(objectives: list[str]) -> None:
