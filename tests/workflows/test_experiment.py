@@ -341,3 +341,48 @@ def test_a_job_that_is_ended_from_outside_does_not_stay_running(desk):
         pass
     assert [run.info.status for run in desk.runs()] == ["KILLED", "KILLED", "FINISHED"]
     assert "died" in desk.runs()[1].data.tags["error"]
+
+
+LEAVES_IN_ITS_THIRD_STEP = """
+import pathlib
+import time
+from loraloop.__main__ import main
+from loraloop.trainer.monitor import Monitor
+
+def step(monitor, state, control, plain=Monitor.step):
+    while state.global_step == 3 and not pathlib.Path("gone").exists():
+        time.sleep(0.01)
+    plain(monitor, state, control)
+
+Monitor.step = step
+main()
+"""
+"""`loraloop`, but that its third step takes until the reader has gone."""
+
+
+@pytest.mark.fault(
+    "standard output closed (`| head`)",
+    "train",
+    "the step in progress is a checkpoint, the run is KILLED, exit code 141",
+    "WARNING: the reader of standard output has gone, as after `| head`, and the run ends: interrupted; ...",
+)
+def test_a_run_whose_reader_leaves_is_killed_with_a_checkpoint(desk):
+    """After `| head -3` the run is KILLED with a checkpoint, the log says why, and no traceback is shown.
+
+    Which step that is depends on whether Python holds output back (PYTHONUNBUFFERED).
+    """
+    command = [sys.executable, "-c", LEAVES_IN_ITS_THIRD_STEP, *SMALL]
+    process = spawn(command, cwd=desk.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert [process.stdout.readline().split()[0] for _ in range(3)] == ["data", "rows", "tasks"]
+    process.stdout.close()
+    (desk.folder / "gone").touch()
+    said = process.stderr.read()
+    assert process.wait(PATIENCE) == 141, said
+    assert "Traceback" not in said
+    assert "BrokenPipe" not in said
+    assert desk.run().info.status == "KILLED"
+    (checkpoint,) = desk.folder.glob("mlruns/jobs/*/checkpoints/checkpoint-*")
+    assert checkpoints.verify(checkpoint) is None
+    (log,) = desk.folder.glob("mlruns/jobs/*/loraloop.log")
+    assert "the reader of standard output has gone" in log.read_text()
+    assert f"{checkpoint.name} was kept. To go on: cd " in log.read_text()

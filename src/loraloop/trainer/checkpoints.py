@@ -66,8 +66,8 @@ def sound(resume: Path) -> Path:
         TrainingError: There is no such folder, or no checkpoint in it verifies.
     """
     if not resume.is_dir():
-        found = "is a file" if resume.exists() else f"does not exist (seen from {Path.cwd()})"
-        raise TrainingError(f"resume={resume} {found}: name the folder of an interrupted run, mlruns/jobs/...")
+        fault = "is a file" if resume.exists() else f"does not exist (seen from {Path.cwd()})"
+        raise TrainingError(f"resume={resume} {fault}: name the folder of an interrupted run, mlruns/jobs/...")
     if resume.name.startswith("checkpoint-"):
         found = [resume]
     else:

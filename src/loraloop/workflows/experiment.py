@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import re
+import sys
 from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
@@ -18,6 +20,7 @@ from loraloop.core.hashing import sha256
 from loraloop.core.metrics import OBJECTIVES
 from loraloop.core.overrides import resume_command
 from loraloop.core.passwords import mask
+from loraloop.core.signals import READER_GONE
 from loraloop.core.suggest import nearest
 from loraloop.errors import ConfigError, DataError, TrainingError
 from loraloop.protocols import TrainingJob
@@ -38,6 +41,8 @@ if TYPE_CHECKING:
     from loraloop.protocols import EvaluationCallback, Run, Tracker
     from loraloop.records import Dataset, Estimate, Job, LoadedModel, Manifest, Score, Training, Version
     from loraloop.registry.mlflow import MlflowRegistry
+
+_log = logging.getLogger(__name__)
 
 SCORES = "evaluation"
 ADAPTER = "adapter"
@@ -388,9 +393,14 @@ class Experiment(ExperimentParts):
 @contextmanager
 def _interruptible(job: Job) -> Iterator[None]:
     try:
+        sys.stdout.flush()  # what to expect is seen before it takes its time
         yield
     except KeyboardInterrupt:
-        if job.trial is None:
+        if READER_GONE.is_set():
+            _log.warning(
+                "the reader of standard output has gone, as after `| head`, and the run ends: %s", _way_on(job)
+            )
+        elif job.trial is None:
             print(_way_on(job))
         raise
 

@@ -196,7 +196,7 @@ class Sessions:
         if waiting is not None:
             reason = f"rated {rating}, and the answer of a {waiting.source} waits for review (stage=review)"
             return Labelled(name, "quarantined", reason=reason, waiting=waiting)
-        missing = f"no correction, {self._no_sibling}, and no rule that applies: {lacking(session)}"
+        missing = f"no person corrected it, {self._no_sibling}, and no rule applies: {lacking(session)}"
         return _labelled(name, fate, session, [], missing)
 
     def _pair(self, name: str, session: Session, family: Family, reviewed: bool) -> Labelled:
