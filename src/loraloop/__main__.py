@@ -110,6 +110,12 @@ def _run(arguments: Sequence[str]) -> None:
         from loraloop.cli.explain import explain
 
         raise explain(arguments, error, CONF) from error
+    except ValueError as error:
+        if not str(error).startswith("Only one of --run, --multirun"):
+            raise
+        from loraloop.errors import ConfigError
+
+        raise ConfigError(f"{error}: --cfg and --info are of one job, without -m (--multirun)") from error
 
 
 def job(config: DictConfig, cache: Cache | None = None) -> Any:
