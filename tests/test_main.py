@@ -123,6 +123,13 @@ def test_cfg_job_shows_what_would_run(desk):
     assert desk.files() == set()
 
 
+def test_flags_that_exclude_each_other_are_one_sentence(desk):
+    """``-m`` with ``--cfg`` is refused in one sentence that names the flags, without a traceback."""
+    (problem,) = problems(desk.attempt("-m", "lora=r8,r16", "--cfg", "job"))
+    assert problem.endswith("--cfg and --info are of one job, without -m (--multirun)")
+    assert desk.files() == set()
+
+
 def test_help_writes_nothing(desk):
     """``--help`` is printed, also beside other arguments, and leaves nothing."""
     assert desk("--help").out == desk("lora=r9", "-h").out

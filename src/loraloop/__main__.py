@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 PACKAGED = Path(__file__).parent / "conf"
 CONF = PACKAGED if PACKAGED.is_dir() else Path(__file__).parents[2] / "conf"
 
+HUNG_UP = 141
+"""Exit status where the reader of standard output has gone: what a shell gives for SIGPIPE."""
+
 
 def main() -> None:
     """Answer ``--help`` without loading anything; otherwise hand over to Hydra and report errors in plain words."""
@@ -29,7 +32,10 @@ def main() -> None:
         try:
             print(text(CONF, arguments), flush=True)
         except BrokenPipeError:
-            _hang_up()
+            from loraloop.core.signals import reader_gone
+
+            reader_gone(sys.stdout)
+            sys.exit(HUNG_UP)
         return
     if "--version" in arguments:
         from loraloop import __version__
@@ -38,7 +44,7 @@ def main() -> None:
         return
     from loraloop.core.overrides import accept
     from loraloop.core.passwords import mask_output
-    from loraloop.core.signals import sigterm_raises
+    from loraloop.core.signals import READER_GONE, sigterm_raises
     from loraloop.errors import LoraloopError, TerminatedError
 
     sys.argv[1:] = arguments = accept(arguments)
@@ -55,24 +61,21 @@ def main() -> None:
         os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     try:
         with sigterm_raises():
-            _run(arguments)
+            try:
+                _run(arguments)
+            finally:
+                sys.stdout.flush()  # here it is noticed that the reader has gone, and not in Python's own end
+        if READER_GONE.is_set():
+            sys.exit(HUNG_UP)
     except TerminatedError as terminated:
-        sys.exit(terminated.exit_code)
+        sys.exit(HUNG_UP if READER_GONE.is_set() else terminated.exit_code)
     except KeyboardInterrupt:
         print("loraloop: interrupted", file=sys.stderr)
         sys.exit(130)
-    except BrokenPipeError:
-        _hang_up()
     except LoraloopError as error:
         if verbose:
             raise
         _fail(error)
-
-
-def _hang_up() -> None:
-    """Leave quietly when the reader of standard output has gone, as ``| head`` does."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    sys.exit(141)
 
 
 def _fail(error: Exception) -> None:
@@ -107,6 +110,12 @@ def _run(arguments: Sequence[str]) -> None:
         from loraloop.cli.explain import explain
 
         raise explain(arguments, error, CONF) from error
+    except ValueError as error:
+        if not str(error).startswith("Only one of --run, --multirun"):
+            raise
+        from loraloop.errors import ConfigError
+
+        raise ConfigError(f"{error}: --cfg and --info are of one job, without -m (--multirun)") from error
 
 
 def job(config: DictConfig, cache: Cache | None = None) -> Any:
@@ -127,8 +136,6 @@ def job(config: DictConfig, cache: Cache | None = None) -> Any:
     runtime = HydraConfig.get()
     try:
         result = run_stage(config, cache)
-    except BrokenPipeError:
-        _hang_up()
     except LoraloopError as error:
         if runtime.mode == RunMode.RUN and not runtime.verbose:
             _fail(error)  # Hydra would first print a line of its own
@@ -153,7 +160,7 @@ def run_stage(config: DictConfig, cache: Cache | None = None) -> Any:
         call = prepare(config, cache)
         with console.redirect_output(call.job):
             return call()
-    except (LoraloopError, BrokenPipeError):
+    except LoraloopError:
         raise
     except Exception as error:
         told = exhausted.explain(error)

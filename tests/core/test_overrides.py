@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
@@ -80,5 +80,43 @@ def test_a_resumed_run_is_found_from_any_folder(tmp_path, monkeypatch):
     folder = tmp_path / "José's runs (1)"
     folder.mkdir()
     monkeypatch.chdir(folder)
-    line = overrides.resume_command(["lora=r8", "resume=/old"], Path("/new's"))
+    line = overrides.resume_command(["lora=r8", "resume=/old", "++resume=/older"], Path("/new's"))
     assert shlex.split(line) == ["cd", str(folder), "&&", "loraloop", "lora=r8", 'resume="/new\'s"']
+
+
+@given(TEXT)
+def test_a_sentence_arrives_as_it_was_typed(text):
+    """Any printable text given to `comment=` is one text, in one run, and the override made of it is accepted again."""
+    assume(text != "null" and not overrides.QUOTED.fullmatch(text))
+    once = overrides.accept([f"comment={text}"])
+    (parsed,) = OverridesParser.create().parse_overrides(once)
+    assert not parsed.is_sweep_override()
+    assert read(once[0]) == text
+    assert overrides.accept(once) == once
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        ('comment="wrong, very"', "wrong, very"),
+        ("reason='it\\'s late'", "it's late"),
+        ("correction=null", None),
+        ("comment=", ""),
+        ("comment=5", "5"),
+        ("++correction=a=b, {c: [d]} (e)", "a=b, {c: [d]} (e)"),
+        ("source.instruction=Which queue, please?", "Which queue, please?"),
+        ("comment=~/x", "~/x"),
+    ],
+)
+def test_a_sentence_in_hydras_quotes_keeps_its_meaning(argument, value):
+    """Quotes around the whole text are Hydra's, null is no text, and every key of a sentence is taken as text."""
+    (accepted,) = overrides.accept([argument])
+    assert read(accepted) == value
+
+
+def test_every_key_of_a_sentence_is_one_of_the_configuration():
+    """The keys that are declared as sentences are keys of stages in the shipped YAML."""
+    stages = [OmegaConf.load(file) for file in (Path(__file__).parents[2] / "conf" / "stage").glob("*.yaml")]
+    for key in ("comment", "correction", "reason"):
+        assert any(key in stage for stage in stages)
+        assert overrides.FREE_TEXT.fullmatch(f"{key}=a b")

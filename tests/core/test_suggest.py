@@ -197,6 +197,12 @@ def test_a_value_that_is_not_closed_is_told_so():
     assert refused("lora.r=choice(8,16").endswith("; or close the ( that it begins with")
 
 
+def test_a_path_with_its_brackets_closed_is_not_told_to_close_them():
+    """A file name such as `a(1).jsonl` begins no call and needs quotes alone; a closed list has nothing to close."""
+    for path in ("a(1).jsonl", "a(1.jsonl", "[a]b.jsonl"):
+        assert "or close" not in refused(f"source.path={path}")
+
+
 def test_an_overlay_is_added_with_a_plus_sign():
     """A group that the configuration does not hold yet is told with the sign that adds it."""
     said = suggest.sentence("experiment=ocr_specialist", STRUCT, [CONF], KEYS)

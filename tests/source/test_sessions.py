@@ -150,7 +150,7 @@ def test_the_failed_call_is_the_one_that_ran_out_of_time(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"what_went_wrong": ["Glitch"], "answer": "x"}, "no rule for 'Glitch'"),
+        ({"what_went_wrong": ["Glitch"], "answer": "x"}, "no automatic correction exists for 'Glitch'"),
         ({"what_went_wrong": None, "answer": "x"}, "what_went_wrong is empty"),
         ({"what_went_wrong": ["Timeout"], "calls": [call("wait", seconds=60)]}, "'Timeout' needs a recorded call that"),
         ({"what_went_wrong": ["OCR confidence low"], "answer": "x"}, "needs a recorded reading below 90%"),
@@ -337,7 +337,12 @@ def test_too_few_corrective_sessions_are_an_error_that_accounts_for_all(tmp_path
     message = str(caught.value)
     assert "holds 5 sessions, from which came 1 corrective examples; at least 5 are needed" in message
     assert "source.min_corrective=5" in message
-    for said in ("positive example: b", "no rule for 'Glitch': c", "not rated: d", "no session.json: e"):
+    for said in (
+        "positive example: b",
+        "no automatic correction exists for 'Glitch': c",
+        "not rated: d",
+        "no session.json: e",
+    ):
         assert said in message
 
 

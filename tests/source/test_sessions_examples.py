@@ -35,7 +35,7 @@ def test_they_show_every_kind_of_session() -> None:
     assert {one["user_rating"] for one in logged} == {1, 2, 3, 4, 5, None}
     quarantined = Sessions(path=SESSIONS).collect().quarantined
     assert [one.reason.split(":")[0] for one in quarantined] == [
-        "rated 1, but no correction, no other answer rated 5 or more to the same task, and no rule that applies",
+        "rated 1, but no person corrected it, no other answer rated 5 or more to the same task, and no rule applies",
         "session.json is not JSON",
     ]
 

@@ -1,5 +1,7 @@
 """Checkpoints that prove themselves."""
 
+from pathlib import Path
+
 import pytest
 
 from loraloop.errors import TrainingError
@@ -68,3 +70,12 @@ def test_an_empty_folder_is_said_to_be_empty(tmp_path):
     """A folder without checkpoints is an error of its own."""
     with pytest.raises(TrainingError, match="there is none"):
         checkpoints.newest(tmp_path, INPUTS)
+
+
+def test_a_folder_that_is_not_there_is_said_not_to_be_there(tmp_path):
+    """A mistyped ``resume`` is told from a folder without checkpoints, with the folder it was sought from."""
+    with pytest.raises(TrainingError, match=r"resume=NOPE does not exist \(seen from /.*\): name the folder of"):
+        checkpoints.sound(Path("NOPE"))
+    (tmp_path / "file").touch()
+    with pytest.raises(TrainingError, match="is a file: name the folder"):
+        checkpoints.sound(tmp_path / "file")

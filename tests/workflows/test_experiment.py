@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import pty
@@ -15,9 +17,10 @@ from pathlib import Path
 import pytest
 
 from loraloop.evaluation import store
-from loraloop.records import Manifest
+from loraloop.records import Job, Manifest
 from loraloop.tracker.mlflow import Mlflow
 from loraloop.trainer import checkpoints
+from loraloop.workflows.experiment import _interruptible
 from waiting import PATIENCE, spawn, until
 
 TINY = Path(checkpoints.__file__).parents[1] / "model" / "assets" / "tiny"
@@ -267,12 +270,38 @@ def test_ctrl_c_marks_the_run_killed_and_keeps_what_it_takes_to_go_on(desk, inte
     (checkpoint,) = desk.folder.glob("mlruns/jobs/*/checkpoints/checkpoint-*")
     assert checkpoints.verify(checkpoint) is None
     assert 0 < int(checkpoint.name.removeprefix("checkpoint-")) < 48
-    (again,) = re.findall("To go on: cd .* && loraloop (.*)", out)
+    (folder, again) = re.findall("To go on: cd (.*) && loraloop (.*)", out)[0]
+    assert shlex.split(folder) == [str(desk.folder)]
+    assert again.count("resume=") == 1
     resumed = desk(*shlex.split(again))
     assert "over 48 steps" in resumed.line("speed")
     assert resumed.line("registry").startswith("loraloop version 1 ")
     assert desk(*INTERRUPTED).line("registry").endswith(", registered before")
     assert [run.info.status for run in desk.runs()] == ["KILLED", "FINISHED", "FINISHED"]
+
+
+@pytest.mark.parametrize("folder", ["NOPE", "."])
+def test_a_resume_that_finds_no_checkpoint_is_refused_before_anything_is_made(desk, folder):
+    """``resume`` of no folder, or of one without a checkpoint, is refused before rows are made; no run is left."""
+    seen = desk.attempt(*SMALL, f"resume={folder}")
+    assert (seen.code, seen.out) == (1, "")
+    assert seen.err.startswith(f"loraloop: {'resume=' if folder == 'NOPE' else ''}{folder} ")
+    assert not (desk.folder / "mlruns" / "mlflow.db").exists()
+
+
+def test_a_checkpoint_that_was_not_completed_is_not_said_to_be_kept(tmp_path):
+    """What an interrupt cut short is no checkpoint: nothing was kept then; one that verifies is named."""
+    job = Job(stage="experiment", seed=0, config={}, output=tmp_path, choices={}, overrides=("lora=r8", "resume=/old"))
+    half = tmp_path / "checkpoints" / "checkpoint-3"
+    half.mkdir(parents=True)
+    with pytest.raises(KeyboardInterrupt), contextlib.redirect_stdout(io.StringIO()) as out, _interruptible(job):
+        raise KeyboardInterrupt
+    assert out.getvalue().startswith("interrupted before the first checkpoint: nothing was kept")
+    checkpoints.write_manifest(half, {})
+    with pytest.raises(KeyboardInterrupt), contextlib.redirect_stdout(io.StringIO()) as out, _interruptible(job):
+        raise KeyboardInterrupt
+    assert out.getvalue().startswith("interrupted; checkpoint-3 was kept. To go on: cd ")
+    assert out.getvalue().count("resume=") == 1
 
 
 THIRD_STEP = "mlruns/third-step"
@@ -312,3 +341,48 @@ def test_a_job_that_is_ended_from_outside_does_not_stay_running(desk):
         pass
     assert [run.info.status for run in desk.runs()] == ["KILLED", "KILLED", "FINISHED"]
     assert "died" in desk.runs()[1].data.tags["error"]
+
+
+LEAVES_IN_ITS_THIRD_STEP = """
+import pathlib
+import time
+from loraloop.__main__ import main
+from loraloop.trainer.monitor import Monitor
+
+def step(monitor, state, control, plain=Monitor.step):
+    while state.global_step == 3 and not pathlib.Path("gone").exists():
+        time.sleep(0.01)
+    plain(monitor, state, control)
+
+Monitor.step = step
+main()
+"""
+"""`loraloop`, but that its third step takes until the reader has gone."""
+
+
+@pytest.mark.fault(
+    "standard output closed (`| head`)",
+    "train",
+    "the step in progress is a checkpoint, the run is KILLED, exit code 141",
+    "WARNING: the reader of standard output has gone, as after `| head`, and the run ends: interrupted; ...",
+)
+def test_a_run_whose_reader_leaves_is_killed_with_a_checkpoint(desk):
+    """After `| head -3` the run is KILLED with a checkpoint, the log says why, and no traceback is shown.
+
+    Which step that is depends on whether Python holds output back (PYTHONUNBUFFERED).
+    """
+    command = [sys.executable, "-c", LEAVES_IN_ITS_THIRD_STEP, *SMALL]
+    process = spawn(command, cwd=desk.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert [process.stdout.readline().split()[0] for _ in range(3)] == ["data", "rows", "tasks"]
+    process.stdout.close()
+    (desk.folder / "gone").touch()
+    said = process.stderr.read()
+    assert process.wait(PATIENCE) == 141, said
+    assert "Traceback" not in said
+    assert "BrokenPipe" not in said
+    assert desk.run().info.status == "KILLED"
+    (checkpoint,) = desk.folder.glob("mlruns/jobs/*/checkpoints/checkpoint-*")
+    assert checkpoints.verify(checkpoint) is None
+    (log,) = desk.folder.glob("mlruns/jobs/*/loraloop.log")
+    assert "the reader of standard output has gone" in log.read_text()
+    assert f"{checkpoint.name} was kept. To go on: cd " in log.read_text()

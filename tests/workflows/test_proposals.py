@@ -210,3 +210,14 @@ def test_sessions_below_another_bound_are_proposed_for(file):
     assert waiting(file) == []
     propose(file, below=5)
     assert waiting(file) == [("fair", "2 heads")]
+
+
+def test_a_persons_correction_that_nobody_decided_on_is_said_to_wait(file):
+    """A bad session whose correction waits for review is counted as waiting, not as one that nobody corrected."""
+    file.keep(Session(id="bad", prompt="HHTT", answer="?", status="ok"))
+    file.rate("bad", Rating(stars=1, correction="2 heads, 2 tails"))
+    with pytest.raises(
+        DataError, match=r"(?s)1 wait for a person: stage=review.*its correction waits for review"
+    ) as said:
+        Sessions(path=file.database.url.render_as_string()).collect()
+    assert "no person corrected it" not in str(said.value)

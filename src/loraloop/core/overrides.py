@@ -13,6 +13,10 @@ PLAIN = re.compile(r"[A-Za-z0-9_./:@%+-]+")
 
 OPEN = ("server.roles.", "server.names.", "source.columns.", "hydra.sweeper.params=")
 """Maps whose keys are a person's own: Hydra asks for a ``+`` before a key that the shipped YAML does not have."""
+FREE_TEXT = re.compile(r"(\+{0,2}(?:comment|correction|reason|source\.instruction))=(.*)", re.S)
+"""Keys whose value is a person's sentence: no character in it has a meaning in Hydra's grammar."""
+QUOTED = re.compile(r"""(['"])(?:\\.|(?!\1)[^\\])*\1""", re.S)
+"""A value in Hydra's own quotes."""
 REPLACED = re.compile(r"(server\.(?:roles|names))=(\{.*\})", re.S)
 """Such a map given as a whole: Hydra would merge it into the shipped one."""
 
@@ -56,10 +60,19 @@ def command(overrides: Iterable[str]) -> str:
 def accept(arguments: Iterable[str]) -> list[str]:
     """The command line as Hydra is given it.
 
-    Home folders are expanded, and new keys are added to open maps. Roles and names that are given as a whole map
-    replace the shipped ones.
+    Home folders are expanded, sentences are quoted, and new keys are added to open maps. Roles and names that are given
+    as a whole map replace the shipped ones.
     """
-    return [each for argument in arguments for each in _open_map(_expand_home(argument))]
+    return [each for argument in arguments for each in _open_map(_free_text(argument) or _expand_home(argument))]
+
+
+def _free_text(argument: str) -> str | None:
+    """An override of a sentence in Hydra's quotes; ``None`` for another key. ``null`` and what is quoted stay."""
+    found = FREE_TEXT.fullmatch(argument)
+    if found is None:
+        return None
+    as_it_is = found[2] == "null" or QUOTED.fullmatch(found[2])
+    return argument if as_it_is else assign(found[1], found[2])
 
 
 def _open_map(argument: str) -> list[str]:
@@ -81,5 +94,5 @@ def resume_command(overrides: Iterable[str], output: Path) -> str:
         overrides: Those of the run.
         output: The run's own folder.
     """
-    kept = [each for each in overrides if not each.startswith("resume=")]
+    kept = [each for each in overrides if each.lstrip("+").partition("=")[0] != "resume"]
     return f"cd {shlex.quote(str(Path.cwd()))} && {command([*kept, assign('resume', str(output))])}"

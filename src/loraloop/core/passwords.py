@@ -8,6 +8,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any, TextIO
 
+from loraloop.core.signals import reader_gone
+
 MASKED = "***"
 
 # A password ends with the last @ before the path; SQLAlchemy also takes a database's that holds a slash.
@@ -42,15 +44,25 @@ def without_user(url: str) -> str:
 
 
 class MaskedStream:
-    """A text stream that masks what is written to it; all else is the stream's own."""
+    """A text stream that masks what is written to it, and drops it when nobody reads it any more."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
         """Write the text with its passwords masked; the number of its characters."""
-        self._stream.write(mask(text))
+        try:
+            self._stream.write(mask(text))
+        except BrokenPipeError:
+            reader_gone(self._stream)
         return len(text)
+
+    def flush(self) -> None:
+        """Write what is held back."""
+        try:
+            self._stream.flush()
+        except BrokenPipeError:
+            reader_gone(self._stream)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)

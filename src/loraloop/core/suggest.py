@@ -22,6 +22,10 @@ OTHER_NAMES = {
 }  # fmt: skip
 """Names that other libraries give to our keys, where neither spelling nor initials lead there."""
 
+FUNCTIONS = "choice|range|interval|glob|sort|shuffle|tag|extend_list|int|float|str|bool|json_str"
+"""Of Hydra's grammar."""
+CLOSING = {"[": "]", "{": "}", "(": ")"}
+
 
 def nearest(word: str, names: Iterable[str], parent: str = "") -> str:
     """``" (did you mean PARENT.NAME?)"`` for the name that was probably meant, or an empty string.
@@ -106,8 +110,9 @@ def _unreadable(override: str, key: str, value: str) -> str:
     """What to write in place of an override that Hydra's grammar does not read."""
     if "=" not in override or not re.fullmatch(r"[+~]*[\w./@-]+", key):
         return f"{override}: write KEY=VALUE, such as trainer.epochs=1; loraloop --help lists stages and groups"
-    begun = re.match(r"[\[{]|\w+\(", value)
-    close = f"; or close the {begun[0][-1]} that it begins with" if begun else ""
+    begun = re.match(rf"[\[{{]|(?:{FUNCTIONS})\(", value)
+    is_open = begun and value.count(begun[0][-1]) > value.count(CLOSING[begun[0][-1]])
+    close = f"; or close the {begun[0][-1]} that it begins with" if begun and is_open else ""
     return (
         f"{override}: the value holds a character with a meaning of its own in Hydra's grammar; "
         f"quote it like this: {shell(assign(key, value))}{close}"

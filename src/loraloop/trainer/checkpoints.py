@@ -51,6 +51,23 @@ def newest(resume: Path, inputs: Mapping[str, Any]) -> Path:
     Raises:
         TrainingError: None verifies, or the newest one that does began from other inputs.
     """
+    folder = sound(resume)
+    _require_same(folder, inputs)
+    return folder
+
+
+def sound(resume: Path) -> Path:
+    """The newest checkpoint below ``resume`` that verifies.
+
+    Args:
+        resume: One checkpoint, a folder of checkpoints, or the output folder of the run to resume.
+
+    Raises:
+        TrainingError: There is no such folder, or no checkpoint in it verifies.
+    """
+    if not resume.is_dir():
+        fault = "is a file" if resume.exists() else f"does not exist (seen from {Path.cwd()})"
+        raise TrainingError(f"resume={resume} {fault}: name the folder of an interrupted run, mlruns/jobs/...")
     if resume.name.startswith("checkpoint-"):
         found = [resume]
     else:
@@ -59,7 +76,6 @@ def newest(resume: Path, inputs: Mapping[str, Any]) -> Path:
     for folder in sorted(found, key=_step, reverse=True):
         reason = verify(folder)
         if reason is None:
-            _require_same(folder, inputs)
             return folder
         faults.append(f"{folder.name}: {reason}")
     raise TrainingError(

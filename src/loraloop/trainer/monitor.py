@@ -12,6 +12,7 @@ from types import FrameType
 from typing import Any
 
 from loraloop.core.progress import Progress
+from loraloop.core.signals import terminate_without_reader
 from loraloop.errors import TerminatedError
 from loraloop.protocols import EvaluationCallback, Run
 from loraloop.records import FrozenMap
@@ -87,9 +88,11 @@ class Monitor:
         self._progress.start(state.global_step, state.max_steps)
 
     def step(self, state: Any, control: Any) -> None:
-        """A step ended; after an interrupt it is the last one and is saved."""
+        """A step ended; after an interrupt, or when nobody reads the output any more, it is the last and is saved."""
         if state.is_world_process_zero:
             self._progress.update(state.global_step)
+            if not self.interrupted:
+                terminate_without_reader()
         if self.interrupted:
             control.should_save = control.should_training_stop = True
 

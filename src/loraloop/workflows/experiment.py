@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import re
+import sys
 from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
@@ -18,11 +20,13 @@ from loraloop.core.hashing import sha256
 from loraloop.core.metrics import OBJECTIVES
 from loraloop.core.overrides import resume_command
 from loraloop.core.passwords import mask
+from loraloop.core.signals import READER_GONE
 from loraloop.core.suggest import nearest
-from loraloop.errors import ConfigError, DataError
+from loraloop.errors import ConfigError, DataError, TrainingError
 from loraloop.protocols import TrainingJob
 from loraloop.tracker.mlflow import Mlflow
 from loraloop.tracker.none import NoTracker
+from loraloop.trainer import checkpoints
 from loraloop.workflows import description, promotion, report
 from loraloop.workflows import rows as data
 from loraloop.workflows.multirun import results
@@ -37,6 +41,8 @@ if TYPE_CHECKING:
     from loraloop.protocols import EvaluationCallback, Run, Tracker
     from loraloop.records import Dataset, Estimate, Job, LoadedModel, Manifest, Score, Training, Version
     from loraloop.registry.mlflow import MlflowRegistry
+
+_log = logging.getLogger(__name__)
 
 SCORES = "evaluation"
 ADAPTER = "adapter"
@@ -111,9 +117,12 @@ class Experiment(ExperimentParts):
             ConfigError: Parts do not fit each other, or ``objective`` or ``gate.metric`` is no result of these rows, or
                 the registry needs a run that the tracker does not make.
             DataError: The job's folder holds an earlier run.
+            TrainingError: ``resume`` holds no checkpoint that verifies.
         """
         _require_known(self._objectives)
         _own_folder(self.job, self.resume)
+        if self.resume:
+            checkpoints.sound(Path(self.resume))
         if self.job.trial is None and self.model.weights != "random":
             _require_run(self.registry, self.tracker)
         skeleton = self.skeleton()
@@ -403,16 +412,26 @@ class Experiment(ExperimentParts):
 @contextmanager
 def _interruptible(job: Job) -> Iterator[None]:
     try:
+        sys.stdout.flush()  # what to expect is seen before it takes its time
         yield
     except KeyboardInterrupt:
-        kept = sorted(job.output.glob("checkpoints/checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
-        if job.trial is None and kept:
-            again = resume_command(job.overrides, job.output)
-            print(f"interrupted; {kept[-1].name} was kept. To go on: {mask(again)}")
+        if READER_GONE.is_set():
+            _log.warning(
+                "the reader of standard output has gone, as after `| head`, and the run ends: %s", _way_on(job)
+            )
         elif job.trial is None:
-            folder = ", in another hydra.run.dir if you named one"
-            print(f"interrupted before the first checkpoint: nothing was kept; give the command again{folder}")
+            print(_way_on(job))
         raise
+
+
+def _way_on(job: Job) -> str:
+    """What an interrupted job kept, and the command that goes on from there."""
+    try:
+        kept = checkpoints.sound(job.output)
+    except TrainingError:
+        folder = ", in another hydra.run.dir if you named one"
+        return f"interrupted before the first checkpoint: nothing was kept; give the command again{folder}"
+    return f"interrupted; {kept.name} was kept. To go on: {mask(resume_command(job.overrides, job.output))}"
 
 
 def _require_known(objectives: list[str]) -> None:

@@ -83,6 +83,18 @@ def count(url: URL) -> int:
         return int(connection.scalar(sa.text("SELECT count(*) FROM sessions")) or 0)
 
 
+def undecided(url: URL) -> frozenset[str]:
+    """Ids of the sessions with a correction that waits for review.
+
+    Raises:
+        DataError: The database cannot be read.
+    """
+    import sqlalchemy as sa
+
+    with _connected(url) as connection:
+        return frozenset(connection.scalars(sa.text("SELECT session FROM corrections WHERE status = 'proposed'")))
+
+
 @contextmanager
 def _connected(url: URL) -> Iterator[Connection]:
     import sqlalchemy as sa

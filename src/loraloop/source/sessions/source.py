@@ -41,6 +41,7 @@ class Labelled:
 
     Attributes:
         waiting: What it would be corrected to once a person accepts that in review.
+        waits: Whether it has such a correction, or one that a person wrote and that waits for review.
     """
 
     id: str
@@ -48,6 +49,7 @@ class Labelled:
     examples: tuple[Example, ...] = ()
     reason: str = ""
     waiting: Target | None = None
+    waits: bool = False
 
 
 @part
@@ -126,6 +128,9 @@ class Sessions:
         url = database.address(self.path)
         sessions, broken = self._read(url)
         labelled = self.judge(sessions, reviewed=url is not None and self.review == "required")
+        if url is not None:
+            proposed = database.undecided(url)
+            labelled = [_waiting(one, sessions[one.id]) if one.id in proposed else one for one in labelled]
         place = str(self.path) if url is None or "://" not in str(self.path) else url.render_as_string()
         unread = 0 if url is None else database.count(url) - len(labelled) - len(broken)
         self._demand_enough(place, labelled, broken, unread)
@@ -195,8 +200,8 @@ class Sessions:
             waiting = waiting or each
         if waiting is not None:
             reason = f"rated {rating}, and the answer of a {waiting.source} waits for review (stage=review)"
-            return Labelled(name, "quarantined", reason=reason, waiting=waiting)
-        missing = f"no correction, {self._no_sibling}, and no rule that applies: {lacking(session)}"
+            return Labelled(name, "quarantined", reason=reason, waiting=waiting, waits=True)
+        missing = f"no person corrected it, {self._no_sibling}, and no rule applies: {lacking(session)}"
         return _labelled(name, fate, session, [], missing)
 
     def _pair(self, name: str, session: Session, family: Family, reviewed: bool) -> Labelled:
@@ -226,7 +231,7 @@ class Sessions:
         others = [(one.id, one.reason or f"made a {one.fate} example") for one in labelled if one.fate != fate]
         others += [(one.item, one.reason) for one in broken]
         key = "" if fate == "positive" else f" (source.min_corrective={needed})"
-        waiting = sum(one.waiting is not None for one in labelled)
+        waiting = sum(one.waits for one in labelled)
         raise DataError(
             f"{place} holds {len(labelled) + len(broken) + unread} sessions, from which came {usable} {fate} examples; "
             f"at least {max(1, needed)} are needed{key}: rate or correct more sessions"
@@ -235,6 +240,14 @@ class Sessions:
             + (f" {unread} are {_UNREAD}." if unread else "")
             + (" The others:" + _reasons(others) if others else "")
         )
+
+
+def _waiting(one: Labelled, session: Session) -> Labelled:
+    """What is said of a session with a correction that nobody has decided on yet."""
+    if one.fate != "quarantined" or one.waits:
+        return one
+    reason = f"rated {session.stars}, and its correction waits for review (stage=review)"
+    return replace(one, reason=reason, waits=True)
 
 
 def _may_be_proposed(session: Session) -> bool:

@@ -70,7 +70,9 @@ def lacking(session: Session) -> str:
     if not session.issues:
         return "what_went_wrong is empty"
     return ", ".join(
-        f"{label!r} needs {rule.needs}" if (rule := RULES.get(issue_word(issue))) else f"no rule for {label!r}"
+        f"{label!r} needs {rule.needs}"
+        if (rule := RULES.get(issue_word(issue)))
+        else f"no automatic correction exists for {label!r}"
         for issue in session.issues
         for label in [ISSUES.get(issue, issue)]
     )
