@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 SMALL = (
-    "+experiment=tool_calling", "model=tiny", "source.conversations=8", "source.tools=1", "source.tasks=[panel,vault]",
+    "+experiment=tool_calling", "model=tiny", "source.conversations=16", "source.tools=1", "source.tasks=[panel,vault]",
     "lora=r8", "lora.targets=[q_proj]", "trainer.max_steps=1", "trainer.max_length=1024",
     "evaluation.few_shot=1", "evaluation.max_new_tokens=4", "tracker.system_metrics=false",
 )  # fmt: skip
