@@ -238,7 +238,7 @@ class Mlflow:
     def _run(self, client: MlflowClient, created: Stored) -> MlflowRun:
         identity = created.info.run_id
         unsent = recovery.unsent(self._database.folder, identity)
-        return MlflowRun(client, identity, self._link(created), unsent, self.system_metrics)
+        return MlflowRun(client, identity, self._link(created), unsent, self.system_metrics, bool(created.data.metrics))
 
     def _link(self, stored: Stored) -> str:
         site = UI_ADDRESS if self.uri is None else without_user(self.tracking_uri)

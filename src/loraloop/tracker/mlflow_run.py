@@ -53,9 +53,12 @@ class MlflowRun:
         link: Where a person sees the run.
         unsent: Folder of this run alone for what the backend does not take; made when needed.
         system_metrics: Also log processor, memory, disk and network, every `SEND_SECONDS` and once at the end.
+        measured: Whether the run has metrics already.
     """
 
-    def __init__(self, client: MlflowClient, run_id: str, link: str, unsent: Path, system_metrics: bool) -> None:
+    def __init__(
+        self, client: MlflowClient, run_id: str, link: str, unsent: Path, system_metrics: bool, measured: bool = False
+    ) -> None:
         self._client = client
         self._id = run_id
         self._link = link
@@ -65,7 +68,7 @@ class MlflowRun:
         self._outbox = Outbox(sender.send, unsent / "entries.jsonl", self._warn, sender.refuses)
         self._outbox.load(without="status")  # that of an earlier process: this one goes on with the run
         self._params: dict[str, str] = {}
-        self._begun = False
+        self._begun, self._measured = False, measured
         self._held: list[Entry] = []
         self._tables: list[dict[str, str]] = []
         self._system = SystemMetrics(run_id, client.tracking_uri) if system_metrics else None
@@ -158,8 +161,9 @@ class MlflowRun:
         """Send everything that is left and mark the run as ended with ``status``."""
         self._stopped.set()
         self._sender.join()
-        self._sample()
-        self.metrics({})  # what was held
+        if self._begun or not self._measured:  # else a run that had ended is only given a tag, say
+            self._sample()
+            self.metrics({})  # what was held
         self._put_tags(environment.accelerators())  # torch may be loaded only now
         self._outbox.put([Entry(kind="status", key="status", value=status, timestamp=_now())])
         if self._outbox.flush() and send_aside(self._client, self._id, self._unsent):
