@@ -31,7 +31,14 @@ def test_a_call_that_was_trained_is_found_in_the_answer(template, text, argument
 
 
 @pytest.mark.parametrize(
-    "text", ["none", f"{OPENS}{{", f'{OPENS}{{"name": 1}}', f'{OPENS}{{"name": "f", "arguments": [1]}}']
+    "text",
+    [
+        "none",
+        '{"name": "f", "arguments": {}}',
+        f"{OPENS}{{",
+        f'{OPENS}{{"name": 1}}',
+        f'{OPENS}{{"name": "f", "arguments": [1]}}',
+    ],
 )
 def test_what_is_no_call_stays_text(text):
     """An answer whose call is no JSON, or lacks a name or arguments, is text as it is."""

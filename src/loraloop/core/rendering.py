@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from loraloop.core import prompts
@@ -75,11 +74,8 @@ class Renderer:
         return self._apart(example, learned)
 
     def _apart(self, example: Example, learned: Sequence[int]) -> list[Row]:
-        if len(learned) > 1 and not example.origin:
-            # Rows of one conversation must not stand on both sides of a split.
-            said = repr((example.messages, example.tools)).encode("utf-8", "surrogatepass")
-            example = replace(example, origin=hashlib.sha256(said).hexdigest())
-        return [self._row(example, place) for place in learned]
+        whole = example.kept_together() if len(learned) > 1 else example
+        return [self._row(whole, place) for place in learned]
 
     def _raw(self, example: Example) -> Row:
         worse = None if example.rejected is None else example.rejected.text

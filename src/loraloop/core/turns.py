@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 
 from loraloop.records import Row
@@ -17,9 +16,7 @@ def turns(row: Row, end: str) -> list[Row]:
     """
     if not row.earlier:
         return [row]
-    example = row.example
-    said = repr((example.messages, example.tools)).encode("utf-8", "surrogatepass")
-    example = replace(example, origin=example.origin or hashlib.sha256(said).hexdigest())
+    example = row.example.kept_together()
     learned = [place for place, message in enumerate(example.messages) if message.is_target]
     earlier = [
         Row(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
@@ -140,6 +141,13 @@ class Example:
         if place == len(self.messages) - 1:
             return self
         return replace(self, messages=self.messages[: place + 1], rejected=None)
+
+    def kept_together(self) -> Example:
+        """The same with an origin, so that its parts stay on one side of a split."""
+        if self.origin:
+            return self
+        said = repr((self.messages, self.tools)).encode("utf-8", "surrogatepass")
+        return replace(self, origin=hashlib.sha256(said).hexdigest())
 
     @property
     def past(self) -> tuple[Message, ...]:

@@ -23,13 +23,13 @@ def split(text: str, session: str, *, parallel: bool = True) -> tuple[str | None
         session: Names the calls, together with their places.
         parallel: Whether there may be more than one call; others than the first are left out.
     """
+    if OPENS not in text:  # JSON alone is text here, as a stream has shown it by then
+        return text, []
     try:
         calls = read(text)
     except ValueError:
         return text, []
-    if not calls:
-        return text, []
-    said = _TAGGED.sub("", text).strip() if OPENS in text else ""
+    said = _TAGGED.sub("", text).strip()
     made = [
         {
             "id": f"call_{session}_{place}",

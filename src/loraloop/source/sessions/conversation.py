@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from itertools import accumulate, chain, groupby
 
+from loraloop.core import tool_calls
 from loraloop.core.same_task import collapse
-from loraloop.core.tables_json import loads
 from loraloop.records import Message, Session
 from loraloop.records import ToolCall as Call
 from loraloop.source.sessions.calls import Iteration, ToolCall, steps
 from loraloop.source.sessions.targets import Target
 from loraloop.source.sessions.text import asked, render, usable
-
-_CALL = re.compile(r"<tool_call>\s*(.*?)\s*</tool_call>", re.DOTALL)
 
 
 def whole(session: Session) -> tuple[Message, ...]:
@@ -60,12 +57,13 @@ def corrected(session: Session, target: Target) -> tuple[Message, ...]:
 
 
 def same_calls(message: Message, answer: str) -> bool:
-    """Whether a text holds the calls of a message, in order, as the built-in templates write them."""
+    """Whether a text holds the calls of a message, in order."""
     try:
-        found = [loads(call.encode()) for call in _CALL.findall(answer)]
+        found = tool_calls.read(answer)
     except ValueError:
         return False
-    return found == [{"name": call.name, "arguments": dict(call.arguments)} for call in message.tool_calls]
+    said, wanted = ([(call.name, dict(call.arguments)) for call in calls] for calls in (found, message.tool_calls))
+    return said == wanted
 
 
 def _turns(
