@@ -87,11 +87,6 @@ def test_another_value_is_refused_by_name(name):
             "invalid_value",
         ),
         ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools[0].function.name", "invalid_value"),
-        (
-            {"tools": [{"type": "function", "function": {"name": "f", "strict": True}}]},
-            "tools[0].function.strict",
-            "invalid_value",
-        ),
         ({"tools": [{"type": "function", "function": {"name": "f"}}] * 129}, "tools", "invalid_value"),
         ({"tools": [{"type": "web"}]}, "tools[0].type", "invalid_value"),
         ({"messages": [{"role": "user", "content": 5}]}, "messages[0].content", "invalid_value"),
@@ -205,9 +200,9 @@ def test_what_clients_send_back_of_an_answer_is_accepted():
             "content": [{"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}}],
             "name": "ann",
         },
-        whole | {"tool_calls": [CALL | {"index": 0}]},
+        whole | {"tool_calls": [CALL | {"index": 0, "function": CALL["function"] | {"parsed_arguments": None}}]},
         {"role": "tool", "content": "y", "tool_call_id": "c"},
-        whole | {"content": "z", "tool_calls": None, "annotations": []},
+        whole | {"content": "z", "tool_calls": None, "annotations": [], "parsed": None},
     ]
     body = ChatRequest(model="base", messages=messages, metadata={"team": "a", "conversation": "c"}, store=True)
     assert (body.conversation, body.ignored) == ("c", ("store",))
@@ -218,3 +213,6 @@ def test_tools_are_offered_unless_the_client_wants_none():
     tool = {"type": "function", "function": {"name": "f", "description": "d", "parameters": {"type": "object"}}}
     assert ChatRequest(**CHAT, tools=[tool]).offered == [tool]
     assert ChatRequest(**CHAT, tools=[tool], tool_choice="none").offered == []
+    strict = {"type": "function", "function": tool["function"] | {"strict": True}}
+    asked = ChatRequest(**CHAT, tools=[strict])
+    assert (asked.offered, asked.without_effect) == ([tool], ("tools.function.strict",))

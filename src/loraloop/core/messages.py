@@ -123,7 +123,12 @@ def arguments(value: Any, name: str) -> Mapping[str, Any]:
             raise ValueError(f"the arguments of {name} are not JSON: {error}") from error
     if not isinstance(value, Mapping):
         raise ValueError(f"the arguments of {name} are not an object but {_short(value)}")
-    return {str(key): each for key, each in value.items()}
+    made = {str(key): each for key, each in value.items()}
+    try:
+        json.dumps(made, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"the arguments of {name} hold a value that JSON has no word for, such as NaN") from error
+    return made
 
 
 def _parts(content: Any) -> tuple[str, ...]:

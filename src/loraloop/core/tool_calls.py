@@ -105,9 +105,16 @@ def judge(answer: str, expected: Sequence[ToolCall], tools: Tools) -> Judgement:
 
 def _json(text: str) -> Any:
     try:
-        return json.loads(text)
+        text.encode()  # half of a surrogate pair, which JSON can write, is no text that could be sent on
+        made = json.loads(text, parse_constant=_refuse)
+        json.dumps(made, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise ValueError(f"a call is not JSON: {error}") from error
+    return made
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is no value of JSON")
 
 
 def _begins(data: Any) -> bool:

@@ -167,9 +167,12 @@ class Store:
         """Keep the right answer to a session that was rated without one, as a correction of its user.
 
         Raises:
+            DataError: Its correction was reviewed already.
             UnknownSessionError: There is no such session.
         """
         found, status = self.session(session), "proposed" if self.reviewed else "accepted"
+        if found.correction is not None:
+            raise DataError(f"the session {found.id} has a correction that was reviewed already: that one stands")
         self._writer.write(lambda connection: _correct(connection, found.id, "user", status, text))
 
     def all(self, answered: str | None = None, rated_below: int | None = None) -> list[Session]:

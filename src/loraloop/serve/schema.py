@@ -102,6 +102,7 @@ class FunctionCall(_Strict):
 
     name: Annotated[Unicode, Field(min_length=1, max_length=64)]
     arguments: Unicode
+    parsed_arguments: Any = Field(default=None, exclude=True)
 
     @field_validator("arguments")
     @classmethod
@@ -133,6 +134,7 @@ class Reply(_Strict):
     annotations: Nothing | None = None
     audio: None = None
     function_call: None = None
+    parsed: Any = None
 
     @field_validator("content")
     @classmethod
@@ -166,7 +168,7 @@ class Function(_Strict):
     name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")]
     description: Unicode | None = None
     parameters: dict[str, Any] | None = None
-    strict: Literal[False] | None = None
+    strict: bool | None = Field(default=None, exclude=True)
 
 
 class Tool(_Strict):
@@ -335,6 +337,12 @@ class ChatRequest(Sampling, NeutralChat, Ignored):
             elif isinstance(message, Result) and message.tool_call_id not in asked:
                 raise ValueError(f"messages[{place}].tool_call_id={message.tool_call_id} answers no earlier tool call")
         return value
+
+    @property
+    def without_effect(self) -> tuple[str, ...]:
+        """Names of what was sent with a value and changes nothing; arguments are not held to a strict schema."""
+        strict = any(tool.function.strict for tool in self.tools or ())
+        return (*self.ignored, *(["tools.function.strict"] if strict else []))
 
     @property
     def offered(self) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -97,8 +97,8 @@ class Service:
         headers = {"x-loraloop-session": answer.task.id, "x-loraloop-rate": answer.task.link}
         if answer.task.route.rollout is not None:
             headers["x-loraloop-rollout"] = answer.task.route.rollout
-        if isinstance(body, ChatRequest) and body.ignored:
-            headers["x-loraloop-ignored"] = ", ".join(body.ignored)
+        if isinstance(body, ChatRequest) and body.without_effect:
+            headers["x-loraloop-ignored"] = ", ".join(body.without_effect)
         async with _kept(answer):
             if body.stream:
                 return EventStream(_events(form, answer, body), answer.close, headers)
@@ -163,7 +163,8 @@ class Service:
         else:
             asked, param = body.max_tokens or min(DEFAULT_COMPLETION_TOKENS, self.settings.max_tokens), "prompt"
         limit = self.backend.limit()
-        size = len(prompt) if isinstance(prompt, str) else sum(len(turn["content"]) for turn in prompt)
+        size = len(prompt) if isinstance(prompt, str) else sum(map(_size, prompt))
+        size += sum(len(orjson.dumps(tool)) for tool in body.offered) if isinstance(body, ChatRequest) else 0
         if size > (self.backend.longest_token() or LONGEST_TOKEN) * limit:
             raise _too_long(f"{size} characters", limit, param)
         try:
@@ -178,6 +179,12 @@ class Service:
         if tokens >= limit:
             raise _too_long(f"{tokens} tokens", limit, param)
         return min(asked or self.settings.max_tokens, self.settings.max_tokens, limit - tokens)
+
+
+def _size(turn: Mapping[str, Any]) -> int:
+    """Characters of a turn's text and of the arguments of its calls."""
+    calls = turn.get("tool_calls") or ()
+    return len(turn["content"]) + sum(len(call["function"]["arguments"]) for call in calls)
 
 
 @asynccontextmanager
@@ -209,12 +216,12 @@ async def _events(form: shapes.Form, answer: Answer, body: ChatRequest | Complet
         async for chunk in answer.chunks():
             if (part := form.delta(chunk, with_logprobs)) is not None:
                 yield shapes.event(form, answer.task, part, None, body.counted)
+        rest, finish = form.end(answer)
         await answer.keep()
     except Exception as error:  # whatever it was, the version failed, and the client has not left
         await answer.close("error")
         yield of(error).body()
         return
-    rest, finish = form.end(answer)
     if rest is not None:
         yield shapes.event(form, answer.task, rest, None, body.counted)
     yield shapes.event(form, answer.task, form.last(), finish, body.counted)

@@ -47,6 +47,7 @@ def register(
         registration.report(folder.register(Path(str(adapter))))
         return
     candidate = promotion.of_run(str(run), tracker)
-    made = promotion.promote_if_passed(registry, gate, candidate)
+    put = promotion.register_only if job.multirun else promotion.promote_if_passed
+    made = put(registry, gate, candidate)
     promotion.note(made, candidate.run, registry, tracker)
     report.verdict(made)

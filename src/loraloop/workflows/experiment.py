@@ -419,7 +419,7 @@ def _interruptible(job: Job) -> Iterator[None]:
             _log.warning(
                 "the reader of standard output has gone, as after `| head`, and the run ends: %s", _way_on(job)
             )
-        elif job.trial is None:
+        elif job.trial is None and not job.multirun:  # going on alone, it would be judged and promoted alone
             print(_way_on(job))
         raise
 

@@ -187,8 +187,11 @@ def promote_command(registry: MlflowRegistry, version: Version) -> str | None:
         return None
     role = registry.rollout_role() if registry.champion() else None
     if role is not None:
-        overrides = ["stage=rollout", assign("role", role), f"version={version.number}"]
+        leads = assign(f"server.roles.{role}", f"{registry.name}@{registry.serve_alias}")  # it may be the command's own
+        overrides = ["stage=rollout", assign("role", role), leads, f"version={version.number}"]
         overrides += [assign("folder", str(registry.folder))] if registry.folder != MlflowRegistry().folder else []
+        own = ("registry.name=", "registry.folder=")
+        overrides += [each for each in _own_settings(registry) if not each.startswith(own)]
     else:
         overrides = ["stage=promote", f"version={version.number}", *_own_settings(registry)]
     return f"cd {shlex.quote(str(Path.cwd()))} && {command(overrides)}"

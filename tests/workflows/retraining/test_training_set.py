@@ -171,7 +171,7 @@ def test_too_few_corrections_say_how_many_are_missing_and_where_they_are(builder
         replace(builder, policy=policy, store=store)._corrective(role)
     assert str(raised.value) == (
         "1 sessions of tickets rated below 4 have an answer to learn from; 4 more needed (policy.min_corrective=5); "
-        "for 1 more a correction waits for review: loraloop stage=review role=tickets below=4; "
+        "for 1 more a correction waits for review: loraloop stage=review below=4; "
         "1 more have no correction, no well-rated sibling and no rule: "
         "loraloop stage=feedback session=ID correction=..."
     )

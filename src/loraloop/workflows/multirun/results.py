@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from loraloop.core import atomic, paired
 from loraloop.core.metrics import direction
+from loraloop.errors import DataError
 from loraloop.workflows import promotion
 
 if TYPE_CHECKING:
@@ -52,8 +53,11 @@ def read(multirun: Path) -> dict[Path, Result]:
     files = sorted(multirun.rglob(RESULT), key=lambda file: (len(file.parent.name), str(file)))
     found = {}
     for file in files:
-        values = json.loads(file.read_bytes())
-        found[file.parent] = Result(**values | {"overrides": tuple(values["overrides"])})
+        try:
+            values = json.loads(file.read_bytes())
+            found[file.parent] = Result(**values | {"overrides": tuple(values["overrides"])})
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{file} is no result of a run of a multirun: {error}") from error
     return found
 
 

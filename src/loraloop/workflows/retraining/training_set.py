@@ -233,7 +233,7 @@ class TrainingSetBuilder:
         waiting = sum(one.waiting is not None or one.id in proposed for one in left)
         said = []
         if waiting:
-            command = f"loraloop stage=review role={role} below={self.policy.below}"
+            command = f"loraloop stage=review below={self.policy.below}"
             said.append(f"; for {waiting} more a correction waits for review: {command}")
         if len(left) > waiting:
             command = "loraloop stage=feedback session=ID correction=..."
