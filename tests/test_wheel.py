@@ -129,6 +129,6 @@ def test_a_sweep_composes_from_the_wheel(installed, tmp_path):
 def test_a_dry_run_works_from_the_wheel(installed, tmp_path):
     """``stage=preview`` finds the bundled model in the wheel and shows rows and estimate, and leaves nothing."""
     shown = installed("stage=preview", "source.runs=2")
-    assert "51 to train on, 13 held out" in shown
+    assert "44 to train on, 20 held out" in shown
     assert "65,536 parameters" in shown
     assert list(tmp_path.iterdir()) == []
