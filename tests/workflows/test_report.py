@@ -20,7 +20,7 @@ def shown(capsys, *correct):
 def test_three_answers_are_shown_and_wrong_ones_first(capsys):
     """The table has three rows, at most two wrong ones first, each with the prompt's last line that says something."""
     first, second, third = shown(capsys, True, False, False, False, True)
-    assert first == ["ticket", "1", "x" * 20 + "...", "network", "said", "1", "wrong"]
+    assert first == ["ticket", "1", "x" * 14 + "...", "network", "said", "1", "wrong"]
     assert (second[1], second[-1], third[1], third[-1]) == ("2", "wrong", "0", "right")
 
 

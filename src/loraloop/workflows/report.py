@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -15,8 +16,10 @@ if TYPE_CHECKING:
 
 
 SHOWN = 3
-WIDTH = 32
-"""Characters of a prompt or an answer in the table."""
+ASKED, ANSWERED = 26, 18
+"""Characters of a prompt and of an answer in the table, which is 80 wide."""
+HEADER = re.compile(r"<\|[^|]*\|>\w*")
+"""A line of a chat template that only says who speaks."""
 BY_TASK = ("task_accuracy", "tool_call_accuracy", "loss")
 """What the table shows of each task."""
 
@@ -153,11 +156,12 @@ def _cell(score: Score, metric: str) -> str:
 
 
 def _last_line(prompt: str) -> str:
-    """The last line that says something; a template often ends with a marker."""
+    """The last line that says something; a template often ends with a marker or a header."""
     lines = prompt.splitlines()
-    return _cut(next((line for line in reversed(lines) if any(map(str.isalnum, line))), prompt))
+    said = (line for line in reversed(lines) if any(map(str.isalnum, line)) and not HEADER.fullmatch(line))
+    return _cut(next(said, prompt), ASKED)
 
 
-def _cut(text: str) -> str:
+def _cut(text: str, width: int = ANSWERED) -> str:
     said = console.printable(" ".join(text.split()))
-    return said if len(said) <= WIDTH else f"{said[: WIDTH - 3]}..."
+    return said if len(said) <= width else f"{said[: width - 3]}..."
