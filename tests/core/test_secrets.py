@@ -47,8 +47,8 @@ def misread(share: float) -> list:
 
 
 def prose() -> list[str]:
-    """Pages of five paragraphs: this repository's own text and the documentation of the standard library."""
-    texts = [(ROOT / name).read_text("utf-8") for name in ("README.md", "CONTRIBUTING.md", "LICENSE")]
+    """Pages of five paragraphs: the licence and the documentation of the standard library, which do not change."""
+    texts = [(ROOT / "LICENSE").read_text("utf-8")]
     for name in MODULES.split():
         tree = ast.parse(Path(importlib.util.find_spec(name).origin).read_text("utf-8"))
         told = (node for node in ast.walk(tree) if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef))
