@@ -121,7 +121,12 @@ def _examples(rows: Sequence[Row]) -> list[Example]:
 
 def _goes_on(example: Example, after: Example) -> bool:
     said = example.messages
-    return len(said) < len(after.messages) and example.origin == after.origin and after.messages[: len(said)] == said
+    return (
+        bool(example.origin)
+        and len(said) < len(after.messages)
+        and example.origin == after.origin
+        and after.messages[: len(said)] == said
+    )
 
 
 def _more(path: Path, examples: Iterable[Example]) -> dict[str, str]:

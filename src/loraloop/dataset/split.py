@@ -65,7 +65,7 @@ def group(examples: Sequence[Example]) -> list[list[int]]:
     such as one sentence with other figures each time: where it would join more than 32 groups of the first two rules,
     and these are more than half of a task, only the first two rules hold.
     """
-    asked = [example.input or example.instruction for example in examples]
+    asked = [example.input or example.instruction or example.output for example in examples]
     keys = [normalise(text) or text for text in asked]
     origins = [("origin", example.origin) if example.origin else None for example in examples]
     sure = _Forest(len(examples))

@@ -140,7 +140,7 @@ class Example:
         """The conversation up to the turn at ``place``."""
         if place == len(self.messages) - 1:
             return self
-        return replace(self, messages=self.messages[: place + 1], rejected=None)
+        return replace(self, messages=self.messages[: place + 1], rejected=None, label=None)
 
     def kept_together(self) -> Example:
         """The same with an origin, so that its parts stay on one side of a split."""
