@@ -160,7 +160,8 @@ def _mean(
         values, conversations = [one for one, _ in each], [conversation for _, conversation in each]
         if not any(conversations):
             return float(np.std(values, ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else None
-        sums = _by_conversation([one - float(np.mean(values)) for one in values], conversations)
+        mean = float(np.mean(values))
+        sums = _by_conversation([one - mean for one in values], conversations)
         groups = len(sums)
         return math.sqrt(groups / (groups - 1) * float(np.sum(sums**2))) / len(values) if groups > 1 else None
 
