@@ -11,7 +11,6 @@ import contextlib
 import io
 import itertools
 import json
-import logging
 import re
 import shutil
 import subprocess
@@ -26,6 +25,7 @@ from filelock import FileLock
 from hypothesis import settings
 
 from loraloop.__main__ import main
+from loraloop.python import own_logging
 from waiting import PATIENCE, listen_to_ctrl_c, reaped, spawn
 
 COUNT = itertools.count()
@@ -79,7 +79,7 @@ class Desk:
     def attempt(self, *arguments: str) -> Seen:
         """Give ``loraloop ARGUMENTS`` in this process, whatever comes of it; a traceback fails the test."""
         out, err, code = io.StringIO(), io.StringIO(), 0
-        with _own_logging(), contextlib.chdir(self.folder), pytest.MonkeyPatch.context() as patch:
+        with own_logging(), contextlib.chdir(self.folder), pytest.MonkeyPatch.context() as patch:
             patch.setattr(sys, "argv", ["loraloop", *arguments])
             patch.setattr(sys, "path", sys.path[:])  # a person's own folder is looked in for this command alone
             with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -144,18 +144,6 @@ class Desk:
     def files(self) -> set[str]:
         """Every file in the folder, relative to it."""
         return {str(path.relative_to(self.folder)) for path in self.folder.rglob("*") if path.is_file()}
-
-
-@contextlib.contextmanager
-def _own_logging() -> Iterator[None]:
-    """Give back the handlers that Hydra replaces."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    try:
-        yield
-    finally:
-        logging.captureWarnings(capture=False)
-        root.handlers[:], root.level = handlers, level
 
 
 def _once(factory: pytest.TempPathFactory, name: str, commands: Sequence[Sequence[str]]) -> Desk:

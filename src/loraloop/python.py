@@ -33,7 +33,7 @@ def run(overrides: Sequence[str]) -> RunResult:
 
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line has it; read when torch is loaded
     config = _compose(accept(overrides))
-    with _own_logging(), _masked_output():
+    with own_logging(), _masked_output():
         done = run_job(
             hydra_context=HydraContext(config_loader=None, callbacks=Callbacks(config)),  # type: ignore[arg-type]
             task_function=run_stage,
@@ -72,7 +72,7 @@ def _compose(overrides: Sequence[str]) -> DictConfig:
 
 
 @contextlib.contextmanager
-def _own_logging() -> Iterator[None]:
+def own_logging() -> Iterator[None]:
     """Within the context Hydra sets up the log of the job; afterwards it is the caller's again."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
