@@ -75,7 +75,7 @@ def rows(length: int, count: int) -> Dataset:
     generator = torch.Generator().manual_seed(0)
     texts = torch.randint(97, 123, (count, length - 2), generator=generator)  # one byte is one token
     made = [bytes(text.tolist()).decode() for text in texts]
-    example = Example(input="", output="", provenance=Provenance(source="random"))
+    example = Example.one_turn(input="", output="", provenance=Provenance(source="random"))
     return Dataset(train=tuple(Row("", text, example) for text in made), validation=(), fingerprint="random")
 
 

@@ -36,7 +36,7 @@ def rows(options: argparse.Namespace) -> list[Any]:
     chosen = found[:: len(found) // options.count][: options.count]
     made = []
     for each in chosen:
-        example = Example(input=each["text"], output=each["category"], provenance=Provenance(source="csv"))
+        example = Example.one_turn(input=each["text"], output=each["category"], provenance=Provenance(source="csv"))
         made.append(Row(PROMPT.format(text=each["text"]), each["category"], example))
     return made
 
