@@ -84,3 +84,20 @@ def test_each_specialist_is_one_experiment(specialist: str, rank: int, trainer: 
     assert config.trainer._target_.endswith(f".{trainer}")
     assert config.registry.name == f"loraloop-{specialist}"
     assert {key: config.source[key] for key in about} == about
+
+
+def test_with_negatives_every_answer_that_was_rated_low_is_labelled_bad() -> None:
+    """Answers of 1 and 2 stars are bad examples, corrected or not; corrections and answers of 4 and 5 stars are good."""
+    settings = {"use": ("corrective", "positive", "negative"), "min_positive_rating": 4, "below": 3, "path": SESSIONS}
+    examples = Sessions(**settings).collect().examples
+    stars = {
+        name.partition("/")[0]: json.loads(text)["user_rating"]
+        for name, text in contents(SESSIONS).items()
+        if text.endswith(b"}\n")
+    }
+    bad = [one.provenance.session_id for one in examples if one.label is False]
+    good = [one.provenance.session_id for one in examples if one.label]
+    assert len(bad) == len(set(bad)) == sum(given in {1, 2} for given in stars.values())
+    assert sum(stars[name] in {4, 5} for name in good) == sum(given in {4, 5} for given in stars.values())
+    assert {stars[name] for name in set(good) & set(bad)} == {1, 2}
+    assert len(good) + len(bad) == len(examples)

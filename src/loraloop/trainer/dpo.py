@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from loraloop.core.part import part
-from loraloop.errors import ConfigError, DataError
+from loraloop.errors import DataError
 from loraloop.records import Dataset, Estimate, Fitting, LoadedModel, Quarantined, Row, Training
 from loraloop.trainer import estimate, fit
 from loraloop.trainer.choices import choose
 from loraloop.trainer.encode import counted, encode, fit_rows, row_name, shorten, warn
 from loraloop.trainer.loop import guarded
-from loraloop.trainer.settings import LossOn, Settings
+from loraloop.trainer.reference import Referenced
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -25,29 +25,16 @@ if TYPE_CHECKING:
 
 
 @part
-class Dpo(Settings):
+class Dpo(Referenced):
     """Preference training on rows that carry a worse answer; the base without its adapter is the reference.
 
     Attributes:
         beta: How strongly the adapter is held to the reference.
     """
 
-    loss_on: LossOn = "last"
+    NAME = "dpo"
+
     beta: Annotated[float, Field(gt=0)] = 0.1
-
-    @model_validator(mode="after")
-    def _never_packs(self) -> Dpo:
-        if self.packing is True:
-            raise ValueError("packing=true is not available for preference pairs: use packing=auto")
-        return self
-
-    @model_validator(mode="after")
-    def _compares_the_last(self) -> Dpo:
-        if self.loss_on != "last":
-            raise ValueError(
-                f"loss_on={self.loss_on} is not available: pairs differ in the last turn, write loss_on=last"
-            )
-        return self
 
     def fitting(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, name: str) -> Fitting:
         """Pairs with their better and their worse answer as the model will see them.
@@ -64,20 +51,6 @@ class Dpo(Settings):
         fitting = fit_rows(pairs, sides, self.max_length, name)
         left_out = tuple(Quarantined(row_name(row), reason) for row, reason in unpaired if reason)
         return counted(replace(fitting, left_out=left_out + fitting.left_out), given)
-
-    def check_lora(self, lora: Lora) -> None:
-        """Refuse an adapter that changes the base, which is the reference.
-
-        Raises:
-            ConfigError: ``init`` moves a part of the base into the adapter, or biases train along.
-        """
-        changes = [f"lora.init={lora.init}"] if lora.mutates_base else []
-        changes += [f"lora.bias={lora.bias}"] if lora.bias != "none" else []
-        if changes:
-            raise ConfigError(
-                f"{' and '.join(changes)} changes the base, and trainer=dpo measures every answer against the base as "
-                "it was: use lora.init=default (or gaussian, orthogonal) and lora.bias=none, or trainer=sft"
-            )
 
     def estimate(self, loaded: LoadedModel, lora: Lora, data: Dataset) -> Estimate:
         """What :meth:`train` would take, from the shapes of ``loaded.model``, which may be on the meta device."""

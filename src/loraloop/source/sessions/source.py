@@ -32,7 +32,7 @@ Stars = Annotated[int, Field(ge=1, le=5)]
 _UNREAD = "not rated, or not rated so that they teach anything"
 _NO_ANSWER = "neither an answer nor a tool call is recorded"
 
-Fate = Literal["corrective", "positive", "pair", "quarantined", "filtered"]
+Fate = Literal["corrective", "positive", "negative", "pair", "quarantined", "filtered"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,9 @@ class Sessions:
     recorded calls. A rating of ``min_positive_rating`` or more makes a positive example. With ``pairs`` the examples
     are instead preference pairs: high-rated answers chosen over answers rated below ``rejected_below``.
 
+    With ``negative`` in ``use`` every example has a label: an answer rated below ``rejected_below`` is a bad example,
+    whether it has a correction or not, and all others are good ones. ``trainer=kto`` learns from both.
+
     What a person rejected in ``stage=review`` is no target, and neither is an answer that only the key that asked for
     it rated high. With ``review: required`` a sibling or a rule's answer of a database is a target after a person
     accepted it for its task; a folder has no review, and whoever made it chose what is in it.
@@ -72,7 +75,10 @@ class Sessions:
     path: Path | str = Path("examples/sessions")
     below: Annotated[Stars, Field(ge=2)] = 4
     min_corrective: Annotated[int, Field(ge=0)] = 5
-    use: Annotated[tuple[Literal["corrective", "positive"], ...], Field(min_length=1)] = ("corrective", "positive")
+    use: Annotated[tuple[Literal["corrective", "positive", "negative"], ...], Field(min_length=1)] = (
+        "corrective",
+        "positive",
+    )
     min_positive_rating: Stars = 5
     review: Literal["required", "none"] = "required"
     form: Literal["text", "calls"] = "text"
@@ -163,7 +169,7 @@ class Sessions:
         """
         counts = _may_be_proposed if reviewed else vouched
         kin = families(sessions, self._low, self.min_positive_rating, counts)
-        decide = self._pair if self.pairs else self._teach
+        decide = self._pair if self.pairs else self._label if "negative" in self.use else self._teach
         return [
             self._passed_over(name, session) or decide(name, session, kin[name], reviewed)
             for name, session in sorted(sessions.items())
@@ -204,6 +210,19 @@ class Sessions:
         missing = f"no person corrected it, {self._no_sibling}, and no rule applies: {lacking(session)}"
         return _labelled(name, fate, session, [], missing)
 
+    def _label(self, name: str, session: Session, family: Family, reviewed: bool) -> Labelled:
+        """What the session teaches, labelled good, and its own answer labelled bad where it was rated so."""
+        taught = self._teach(name, session, family, reviewed)
+        good = tuple(replace(example, label=True) for example in taught.examples)
+        if (session.stars or 0) >= self.rejected_below:
+            return replace(taught, examples=good)
+        said = conversation.whole(session) if self.form == "calls" else ()
+        own = _labelled(name, "negative", session, [answer(session)], _NO_ANSWER, said=said)
+        bad = tuple(replace(example, label=False) for example in own.examples)
+        if good or not bad:
+            return replace(taught, examples=good + bad)
+        return replace(taught, fate="negative", examples=bad, reason="")
+
     def _pair(self, name: str, session: Session, family: Family, reviewed: bool) -> Labelled:
         rating = session.stars or 0
         if rating >= self.rejected_below:
@@ -223,14 +242,18 @@ class Sessions:
     def _demand_enough(
         self, place: str, labelled: Sequence[Labelled], broken: Sequence[Quarantined], unread: int
     ) -> None:
-        fate = "pair" if self.pairs else "corrective" if "corrective" in self.use else "positive"
-        usable = sum(len(one.examples) for one in labelled if one.fate == fate)
-        needed = 1 if fate == "positive" else self.min_corrective
+        fate: Fate = next(kind for kind in ("negative", "corrective", "positive") if kind in self.use)
+        fate = "pair" if self.pairs else fate
+        if fate == "negative":
+            usable = sum(example.label is False for one in labelled for example in one.examples)
+        else:
+            usable = sum(len(one.examples) for one in labelled if one.fate == fate)
+        needed = self.min_corrective if fate in {"pair", "corrective"} else 1
         if usable >= needed and any(one.examples for one in labelled):
             return
         others = [(one.id, one.reason or f"made a {one.fate} example") for one in labelled if one.fate != fate]
         others += [(one.item, one.reason) for one in broken]
-        key = "" if fate == "positive" else f" (source.min_corrective={needed})"
+        key = f" (source.min_corrective={needed})" if fate in {"pair", "corrective"} else ""
         waiting = sum(one.waits for one in labelled)
         raise DataError(
             f"{place} holds {len(labelled) + len(broken) + unread} sessions, from which came {usable} {fate} examples; "

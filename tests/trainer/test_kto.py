@@ -1,0 +1,131 @@
+"""Training on single answers that are labelled good or bad."""
+
+import signal
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from loraloop.errors import ConfigError, DataError
+from loraloop.lora import Lora
+from loraloop.trainer.kto import Kto
+
+
+def settings(**changes):
+    return Kto(**({"epochs": 4, "accumulation": 2, "learning_rate": 1e-2, "max_length": 64, "log_steps": 1} | changes))
+
+
+def labelled(rows):
+    """The right answer of even rows, labelled good, and the worse one of odd rows, labelled bad."""
+    return tuple(
+        replace(
+            row,
+            completion=row.rejected if number % 2 else row.completion,
+            rejected=None,
+            example=replace(row.example, label=not number % 2),
+        )
+        for number, row in enumerate(rows)
+    )
+
+
+def dataset(kit, train=16, validation=4):
+    made = kit.dataset(train, validation, rejected=True)
+    return replace(made, train=labelled(made.train), validation=labelled(made.validation))
+
+
+def train(kit, output, run=None, part=None, data=None, resume=None, lora=None):
+    job = kit.job(kit.loaded(), lora or Lora(r=4), data or dataset(kit), run or kit.Run(), output, resume=resume)
+    return (part or settings()).train(job)
+
+
+@pytest.fixture(scope="module")
+def finished(kit, tmp_path_factory):
+    """A run of eight steps and what it left."""
+    run, output = kit.Run(), tmp_path_factory.mktemp("kto")
+    return train(kit, output, run)[1], run, output
+
+
+def test_training_begins_at_the_reference_and_leaves_it(finished):
+    """The first loss is 1/2, since the untrained adapter is its own reference; then the margin grows."""
+    training, run, _ = finished
+    losses, margins = run.values("train/loss"), run.values("train/rewards/margins")
+    assert losses[0] == pytest.approx(0.5, abs=1e-4)
+    assert losses[-1] < losses[0]
+    assert margins[-1] > 0 == pytest.approx(margins[0], abs=1e-5)
+    assert training.steps == 8
+
+
+@pytest.mark.parametrize("init", ["gaussian", "orthogonal"])
+def test_every_allowed_init_begins_at_the_reference(kit, tmp_path, init):
+    """The first loss is 1/2 with each init that leaves the base as it is."""
+    run = kit.Run()
+    train(kit, tmp_path, run, settings(max_steps=1, learning_rate=1e-9), lora=Lora(r=4, init=init))
+    assert run.values("train/loss")[0] == pytest.approx(0.5, abs=1e-4)
+
+
+def test_an_adapter_that_changes_its_reference_is_refused(kit, tmp_path):
+    """An init that moves the base is refused before training, by a message that says what to write instead."""
+    with pytest.raises(ConfigError, match=r"changes the base, and trainer=kto .* use lora\.init=default"):
+        train(kit, tmp_path, lora=Lora(r=4, init="pissa"))
+
+
+def test_the_estimate_counts_the_rows(kit, finished):
+    """Steps and tokens of the estimate are those that were trained."""
+    training, *_ = finished
+    expected = settings().estimate(kit.loaded(), Lora(r=4), dataset(kit))
+    assert (expected.steps, expected.tokens) == (training.steps, training.tokens)
+
+
+@pytest.mark.parametrize(("label", "good", "bad"), [(True, 16, 0), (False, 0, 16)])
+def test_data_with_one_label_is_refused(kit, tmp_path, label, good, bad):
+    """Without one of the labels the error counts both and says where to find them."""
+    made = dataset(kit)
+    rows = tuple(replace(row, example=replace(row.example, label=label)) for row in made.train)
+    with pytest.raises(DataError, match=rf"of 16 training rows {good} are good and {bad} bad: .*source=ratings"):
+        train(kit, tmp_path, data=replace(made, train=rows))
+
+
+def test_rows_without_a_label_are_left_out_and_named(kit, tmp_path, caplog):
+    """Rows without a label are counted, and only labelled ones are trained on."""
+    made = dataset(kit)
+    extra = tuple(replace(row, example=replace(row.example, label=None)) for row in made.train[:3])
+    training = train(kit, tmp_path, part=settings(epochs=1), data=replace(made, train=(*extra, *made.train)))[1]
+    assert training.tokens == settings(epochs=1).estimate(kit.loaded(), Lora(r=4), made).tokens
+    assert "3 training rows are left out, the first is" in caplog.text
+    assert "no label" in caplog.text
+
+
+def test_the_rarer_label_weighs_as_much_as_the_other(kit, tmp_path, caplog):
+    """With 4 good and 12 bad answers a good one weighs three times as much, and a weight of one's own is taken."""
+    made = dataset(kit)
+    rows = tuple(replace(row, example=replace(row.example, label=number < 4)) for number, row in enumerate(made.train))
+    with caplog.at_level("INFO"):
+        train(kit, tmp_path / "auto", part=settings(max_steps=1), data=replace(made, train=rows))
+        train(kit, tmp_path / "own", part=settings(max_steps=1, good_weight=1.5), data=replace(made, train=rows))
+    assert "4 good answers of weight 3, 12 bad ones of weight 1" in caplog.text
+    assert "4 good answers of weight 1.5, 12 bad" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"micro_batch": 1}, "micro_batch=auto"),
+        ({"packing": True}, "packing=auto"),
+        ({"loss_on": "all"}, "loss_on=last"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(change, said):
+    """What the loss cannot do is refused, with what to write instead."""
+    with pytest.raises(ValueError, match=said):
+        settings(**change)
+
+
+def test_an_interrupted_run_resumes_to_the_same_bits(kit, finished, tmp_path):
+    """Ctrl+C and resume give the adapter of an uninterrupted run."""
+    *_, output = finished
+    run = kit.Run(lambda step: signal.raise_signal(signal.SIGINT) if step == 4 else None)
+    with pytest.raises(KeyboardInterrupt):
+        train(kit, tmp_path, run)
+    train(kit, tmp_path, resume=tmp_path)
+    one, other = kit.weights(output), kit.weights(tmp_path)
+    assert all(np.array_equal(one[name], other[name]) for name in one)
