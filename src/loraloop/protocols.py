@@ -233,6 +233,7 @@ class TrainingJob:
         resume: Output folder, or one checkpoint, of an interrupted run with the same settings and data; the result is
             the one that it would have had.
         on_evaluation: Called after every validation.
+        begin_from: Folder of the adapter whose weights are the start; ``None`` begins a new adapter.
     """
 
     loaded: LoadedModel
@@ -243,6 +244,7 @@ class TrainingJob:
     reward: Reward
     resume: Path | None = None
     on_evaluation: EvaluationCallback | None = None
+    begin_from: Path | None = None
 
 
 class Trainer(Protocol):

@@ -87,7 +87,7 @@ def test_each_specialist_is_one_experiment(specialist: str, rank: int, trainer: 
 
 
 def test_with_negatives_every_answer_that_was_rated_low_is_labelled_bad() -> None:
-    """Answers of 1 and 2 stars are bad examples, corrected or not; corrections and answers of 4 and 5 stars are good."""
+    """Answers of 1 and 2 stars are bad examples, corrections and answers of 4 and 5 stars good ones."""
     settings = {"use": ("corrective", "positive", "negative"), "min_positive_rating": 4, "below": 3, "path": SESSIONS}
     examples = Sessions(**settings).collect().examples
     stars = {

@@ -389,6 +389,7 @@ class Manifest:
     Attributes:
         dataset_fingerprint: ``None`` for an adapter that was trained elsewhere.
         probe: By it a server sees that the adapter answers as it did when it was trained.
+        continued_from: Name and number of the version whose weights its training began with.
     """
 
     base: Base
@@ -402,6 +403,7 @@ class Manifest:
     weights_sha256: str
     loraloop_version: str
     probe: Probe | None = None
+    continued_from: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dictionaries and lists."""

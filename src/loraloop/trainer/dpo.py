@@ -83,12 +83,11 @@ class Dpo(Referenced):
 
             arguments = fit.arguments(self, start, loaded.model, job.output, validates=bool(validation.rows))
             trainer = guarded(DPOTrainer)(
-                model=loaded.model,
+                **fit.adapted(job),
                 args=DPOConfig(beta=self.beta, **arguments),
                 train_dataset=_columns(train.rows),
                 eval_dataset=_columns(validation.rows) if validation.rows else None,
                 processing_class=loaded.tokenizer,
-                peft_config=lora.peft_config(),
                 callbacks=[callback],
             )
             trainer.lengths = lengths

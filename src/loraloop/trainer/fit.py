@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loraloop.core import atomic
+from loraloop.core.adapter_files import WEIGHTS
+from loraloop.core.hashing import sha256
 from loraloop.errors import TrainingError
 from loraloop.records import Training
 from loraloop.trainer import checkpoints, estimate, memory
@@ -74,6 +76,18 @@ def arguments(settings: Settings, start: Start, model: Any, output: Path, *, val
     }
 
 
+def adapted(job: TrainingJob) -> dict[str, Any]:
+    """What a TRL trainer is given of base and adapter: a new adapter's configuration, or a model that carries one.
+
+    TRL keeps a frozen copy of an adapter that is there, as the reference of the trainers that have one.
+    """
+    if job.begin_from is None:
+        return {"model": job.loaded.model, "peft_config": job.lora.peft_config()}
+    from loraloop.model import adapters
+
+    return {"model": adapters.trainable(job.loaded.model, job.begin_from, job.lora.peft_config())}
+
+
 def inputs(settings: Settings, job: TrainingJob, choices: Choices, epochs: int) -> Mapping[str, Any]:
     """What decides the trained weights; a checkpoint resumes under equal ones only."""
     return {
@@ -83,6 +97,7 @@ def inputs(settings: Settings, job: TrainingJob, choices: Choices, epochs: int) 
         "quantization": job.loaded.base.quantization,
         "dataset": job.data.fingerprint,
         "choices": asdict(choices),
+        **({"begin_from": sha256(job.begin_from / WEIGHTS)} if job.begin_from else {}),
     }
 
 
@@ -180,7 +195,9 @@ def _keep(trainer: Any, output: Path, initial: str | None) -> Path:
     adapter = output / "adapter"
     if trainer.is_world_process_zero():
         with atomic.folder(adapter) as folder:
-            trainer.model.save_pretrained(str(folder), path_initial_model_for_weight_conversion=initial)
+            trainer.model.save_pretrained(
+                str(folder), selected_adapters=["default"], path_initial_model_for_weight_conversion=initial
+            )
     return adapter
 
 

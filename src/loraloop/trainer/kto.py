@@ -98,14 +98,13 @@ class Kto(Referenced):
 
             arguments = fit.arguments(self, start, loaded.model, job.output, validates=bool(validation.rows))
             trainer = guarded(KTOTrainer)(
-                model=loaded.model,
+                **fit.adapted(job),
                 args=KTOConfig(
                     beta=self.beta, desirable_weight=weight, undesirable_weight=self.bad_weight, **arguments
                 ),
                 train_dataset=_columns(train.rows),
                 eval_dataset=_columns(validation.rows) if validation.rows else None,
                 processing_class=loaded.tokenizer,
-                peft_config=lora.peft_config(),
                 callbacks=[callback],
             )
             trainer.lengths = lengths

@@ -87,7 +87,7 @@ class Sft(Settings):
             from trl.trainer.sft_config import SFTConfig
 
             trainer = sft_trainer()(
-                model=loaded.model,
+                **fit.adapted(job),
                 args=SFTConfig(
                     packing=start.choices.packing,
                     dataset_kwargs={"skip_prepare_dataset": not start.choices.packing},
@@ -96,7 +96,6 @@ class Sft(Settings):
                 train_dataset=_columns(train.sides[0]),
                 eval_dataset=_columns(by_length(validation.sides[0])) if validation.rows else None,
                 processing_class=loaded.tokenizer,
-                peft_config=lora.peft_config(),
                 callbacks=[callback],
             )
             trainer.lengths = [len(ids) for ids in trainer.train_dataset["input_ids"]]

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -27,7 +28,7 @@ from loraloop.protocols import TrainingJob
 from loraloop.tracker.mlflow import Mlflow
 from loraloop.tracker.none import NoTracker
 from loraloop.trainer import checkpoints
-from loraloop.workflows import description, promotion, report
+from loraloop.workflows import continuation, description, promotion, report
 from loraloop.workflows import rows as data
 from loraloop.workflows.multirun import results
 from loraloop.workflows.parts import ExperimentParts
@@ -78,10 +79,13 @@ class Experiment(ExperimentParts):
     Attributes:
         resume: Folder of an interrupted job with the same settings and data: training goes on from its newest
             checkpoint and ends where it would have ended.
+        continue_from: Version or folder of the adapter whose weights are the start, with a fresh optimizer; ``None``
+            begins a new adapter.
         objective: What :meth:`run` returns: one or several of :data:`loraloop.core.metrics.OBJECTIVES`.
     """
 
     resume: str | None = None
+    continue_from: str | None = None
     objective: str | list[str] = "loss"
 
     @classmethod
@@ -126,6 +130,8 @@ class Experiment(ExperimentParts):
         if self.job.trial is None and self.model.weights != "random":
             _require_run(self.registry, self.tracker)
         skeleton = self.skeleton()
+        if self.beginning is not None:
+            continuation.tell(self.beginning)
         data.fits(skeleton, self.lora, self.trainer)
         data.hint_chat(skeleton, self.dataset)
         rows = self._cached("rows", DATA_GROUPS, lambda: self._rows(skeleton))
@@ -259,6 +265,10 @@ class Experiment(ExperimentParts):
         Raises:
             TrainingError: Such as a loss that is not finite, or a trainer that changed the base.
         """
+        begin = self.beginning
+        if begin is not None:
+            continuation.require_base(str(self.continue_from), begin, loaded)
+            run.params({"continued_from": continuation.name(begin)})
         job = TrainingJob(
             loaded=loaded,
             lora=self.lora,
@@ -268,9 +278,22 @@ class Experiment(ExperimentParts):
             reward=self.source.correct,
             resume=resume,
             on_evaluation=on_evaluation,
+            begin_from=begin.path if begin else None,
         )
         with same_base(loaded, self.model, self.lora):
             return self.trainer.train(job)[1]
+
+    @cached_property
+    def beginning(self) -> Version | None:
+        """The version whose weights the training begins with; ``None`` for a new adapter.
+
+        Raises:
+            RegistryError: There is no such version.
+            ConfigError: ``lora`` is of another shape.
+        """
+        if self.continue_from is None:
+            return None
+        return continuation.start(self.registry, str(self.continue_from), self.skeleton(), self.lora)
 
     def conclude(
         self, run: Run, rows: Dataset, loaded: LoadedModel, references: References, training: Training
@@ -406,6 +429,7 @@ class Experiment(ExperimentParts):
             weights_sha256=sha256(adapter / WEIGHTS),
             loraloop_version=__version__,
             probe=adapters.probe(trained, loaded.tokenizer),
+            continued_from=continuation.name(self.beginning) if self.beginning else None,
         )
 
 

@@ -61,7 +61,7 @@ def _kind(call: Call) -> str | None:
     """What must be equal in jobs that pack; nothing for a job that never does."""
     from loraloop.trainer.pack import PACKABLE_LORA, PACKABLE_TRAINER
 
-    if call.job.stage != "experiment" or call.parts["resume"] is not None:
+    if call.job.stage != "experiment" or any(call.parts.get(key) is not None for key in ("resume", "continue_from")):
         return None
     config = dict(call.job.config)
     config["lora"] = {key: value for key, value in config["lora"].items() if key not in PACKABLE_LORA}

@@ -1,0 +1,101 @@
+"""Training that goes on with an adapter that is there: which one, and whether the configuration fits it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Set
+from typing import TYPE_CHECKING, Any
+
+from loraloop.errors import ConfigError
+from loraloop.lora import Lora, linear_layers
+
+log = logging.getLogger(__name__)
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
+    from transformers import PreTrainedModel
+
+    from loraloop.records import LoadedModel, Version
+    from loraloop.registry.mlflow import MlflowRegistry
+
+OTHERS = "to go on with an interrupted run write resume=FOLDER, and for a new adapter leave continue_from out"
+SHAPE = ("r", "alpha", "use_rslora", "use_dora", "bias", "rank_pattern", "alpha_pattern")
+"""Keys of ``lora`` that decide an adapter's shape, beside its targets."""
+
+
+def start(registry: MlflowRegistry, asked: str, skeleton: LoadedModel, lora: Lora) -> Version:
+    """The version that training goes on with.
+
+    Args:
+        registry: Where versions are.
+        asked: As ``stage=evaluate adapter=`` takes it.
+        skeleton: The base's shape and tokenizer.
+        lora: The shape that the configuration gives to the adapter.
+
+    Raises:
+        RegistryError: There is no such version.
+        ConfigError: The configuration is of an adapter of another shape.
+    """
+    from peft import LoraConfig
+
+    version = registry.resolve(asked)
+    saved: LoraConfig = LoraConfig.from_pretrained(str(version.path))
+    overrides = _differences(saved, lora, skeleton.model)
+    if lora.mutates_base:
+        overrides.append("lora.init=default")
+    if overrides:
+        raise ConfigError(
+            f"continue_from={asked} is an adapter of another shape than lora says: write {' '.join(overrides)}; "
+            f"{OTHERS}"
+        )
+    return version
+
+
+def require_base(asked: str, version: Version, loaded: LoadedModel) -> None:
+    """Check that the adapter that training goes on with was trained on this base.
+
+    Raises:
+        ConfigError: It was trained on another one.
+    """
+    from loraloop.errors import ModelError
+    from loraloop.registry import manifest as manifests
+
+    try:
+        manifests.verify_adapter(loaded.base, version.manifest)
+    except ModelError as error:
+        raise ConfigError(f"continue_from={asked}: {error}; {OTHERS}") from None
+
+
+def name(version: Version) -> str:
+    """How a version is named in what began with it; a folder that is not registered by its weights."""
+    if version.number:
+        return f"models:/{version.name}/{version.number}"
+    return f"weights {version.manifest.weights_sha256}"
+
+
+def tell(version: Version) -> None:
+    """Log what training goes on with, and what begins anew."""
+    log.info("the start is %s: its weights go on, the optimizer and the schedule begin anew", name(version))
+
+
+def _differences(saved: LoraConfig, lora: Lora, model: PreTrainedModel) -> list[str]:
+    """The overrides that make ``lora`` the shape of a saved adapter."""
+    wanted = lora.peft_config()
+    names = {"alpha": "lora_alpha"}
+    pairs = {key: (getattr(saved, names.get(key, key)), getattr(wanted, names.get(key, key))) for key in SHAPE}
+    if lora.alpha is None and pairs["alpha"][0] == lora.alpha_over_r * pairs["r"][0]:
+        del pairs["alpha"]  # it follows from the rank
+    found = [f"lora.{key}={has}" for key, (has, want) in pairs.items() if has != want]
+    layers = set(linear_layers(model))
+    targets = _matching(saved.target_modules, layers)
+    if targets != _matching(wanted.target_modules, layers):
+        names = sorted({name.rpartition(".")[2] for name in targets})
+        short = "all-linear" if targets == layers else f"[{','.join(names)}]"
+        found.append(f"lora.targets={short}")
+    return found
+
+
+def _matching(targets: Any, layers: Set[str]) -> Set[str]:
+    if isinstance(targets, str):
+        return layers
+    return {name for name in layers if any(f".{name}".endswith(f".{target}") for target in targets)}

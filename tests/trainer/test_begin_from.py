@@ -1,0 +1,77 @@
+"""Training that begins with the weights of an adapter that is there, whatever its loss."""
+
+import math
+import signal
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from loraloop.errors import TrainingError
+from loraloop.lora import Lora
+from loraloop.trainer.dpo import Dpo
+from loraloop.trainer.kto import Kto
+from loraloop.trainer.sft import Sft
+
+SETTINGS = {"epochs": 2, "accumulation": 2, "learning_rate": 1e-2, "max_length": 64, "log_steps": 1}
+AT_REFERENCE = {Dpo: math.log(2), Kto: 0.5}
+
+
+def data(kit):
+    made = kit.dataset(16, 4, rejected=True)
+    rows = tuple(
+        replace(row, example=replace(row.example, label=number % 2 == 0)) for number, row in enumerate(made.train)
+    )
+    return replace(made, train=rows)
+
+
+@pytest.fixture(scope="module")
+def first(kit, tmp_path_factory):
+    """An adapter after two epochs, and the losses on the way."""
+    run, output = kit.Run(), tmp_path_factory.mktemp("first")
+    job = kit.job(kit.loaded(), Lora(r=4), kit.dataset(16, 4), run, output)
+    Sft(**SETTINGS).train(job)
+    return output / "adapter", run.values("train/loss")
+
+
+def train(kit, trainer, output, begin, run=None, resume=None):
+    job = kit.job(kit.loaded(), Lora(r=4), data(kit), run or kit.Run(), output, resume=resume)
+    return trainer(**SETTINGS).train(replace(job, begin_from=begin))
+
+
+def test_supervised_training_begins_where_the_adapter_ended(kit, first, tmp_path):
+    """The first loss is near the last one of the adapter's own training, far below that of a new adapter."""
+    adapter, losses = first
+    run = kit.Run()
+    train(kit, Sft, tmp_path, adapter, run)
+    assert run.values("train/loss")[0] < (losses[0] + losses[-1]) / 2
+
+
+@pytest.mark.parametrize("trainer", [Dpo, Kto])
+def test_the_reference_is_the_adapter_as_it_was(kit, first, tmp_path, trainer):
+    """The first loss is that of equal probabilities, and the copy that the adapter is measured against is not kept."""
+    run = kit.Run()
+    train(kit, trainer, tmp_path, first[0], run)
+    assert run.values("train/loss")[0] == pytest.approx(AT_REFERENCE[trainer], abs=1e-4)
+    assert {path.name for path in (tmp_path / "adapter").iterdir() if path.is_dir()} == set()
+
+
+@pytest.mark.parametrize("trainer", [Sft, Dpo, Kto])
+def test_an_interrupted_continuation_resumes_to_the_same_bits(kit, first, tmp_path, trainer):
+    """Ctrl+C and resume give the adapter of an uninterrupted continuation."""
+    train(kit, trainer, tmp_path / "whole", first[0])
+    run = kit.Run(lambda step: signal.raise_signal(signal.SIGINT) if step == 2 else None)
+    with pytest.raises(KeyboardInterrupt):
+        train(kit, trainer, tmp_path / "part", first[0], run)
+    train(kit, trainer, tmp_path / "part", first[0], resume=tmp_path / "part")
+    one, other = kit.weights(tmp_path / "whole"), kit.weights(tmp_path / "part")
+    assert all(np.array_equal(one[name], other[name]) for name in one)
+
+
+def test_a_checkpoint_of_a_new_adapter_is_no_continuation(kit, first, tmp_path):
+    """A run that began anew is not resumed with continue_from."""
+    run = kit.Run(lambda step: signal.raise_signal(signal.SIGINT) if step == 2 else None)
+    with pytest.raises(KeyboardInterrupt):
+        train(kit, Sft, tmp_path, None, run)
+    with pytest.raises(TrainingError, match="begin_from"):
+        train(kit, Sft, tmp_path, first[0], resume=tmp_path)
