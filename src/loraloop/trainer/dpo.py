@@ -14,7 +14,7 @@ from loraloop.records import Dataset, Estimate, Fitting, LoadedModel, Quarantine
 from loraloop.trainer import estimate, fit
 from loraloop.trainer.choices import choose
 from loraloop.trainer.encode import counted, encode, fit_rows, row_name, shorten, warn
-from loraloop.trainer.loop import guarded
+from loraloop.trainer.loop import grouped
 from loraloop.trainer.reference import Referenced
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class Dpo(Referenced):
             from trl.trainer.dpo_trainer import DPOTrainer
 
             arguments = fit.arguments(self, start, loaded.model, job.output, validates=bool(validation.rows))
-            trainer = guarded(DPOTrainer)(
+            trainer = grouped(DPOTrainer)(
                 **fit.adapted(job),
                 args=DPOConfig(beta=self.beta, **arguments),
                 train_dataset=_columns(train.rows),

@@ -164,7 +164,7 @@ def fit(build: Callable[[Any], Any], settings: Settings, job: TrainingJob, start
         total_parameters=total,
         steps=trainer.state.global_step,
         seconds=seconds,
-        tokens=int(trainer._total_train_tokens),
+        tokens=int(trainer._total_train_tokens or trainer.state.num_input_tokens_seen),  # GRPO's are counted there
         peak_memory_bytes=memory.peak(trainer.args.device),
         history=tuple(start.monitor.history),
     )
@@ -176,7 +176,7 @@ def _epochs_bound_steps(trainer: Any, settings: Settings, epochs: int) -> None:
     """``max_steps`` only ever shortens a run; transformers would go round the rows again to reach it."""
     args = trainer.args
     rows_per_step = settings.rows_per_step * args.world_size
-    if args.max_steps > epochs * math.ceil(len(trainer.train_dataset) / rows_per_step):
+    if args.max_steps > epochs * math.ceil(len(trainer.train_dataset) * settings.repeats / rows_per_step):
         args.max_steps = -1
 
 

@@ -15,7 +15,7 @@ from loraloop.records import Dataset, Estimate, Fitting, LoadedModel, Quarantine
 from loraloop.trainer import estimate, fit
 from loraloop.trainer.choices import choose
 from loraloop.trainer.encode import counted, encode, fit_rows, row_name, shorten, warn
-from loraloop.trainer.loop import guarded
+from loraloop.trainer.loop import grouped
 from loraloop.trainer.reference import Referenced
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class Kto(Referenced):
             from trl.trainer.kto_trainer import KTOTrainer
 
             arguments = fit.arguments(self, start, loaded.model, job.output, validates=bool(validation.rows))
-            trainer = guarded(KTOTrainer)(
+            trainer = grouped(KTOTrainer)(
                 **fit.adapted(job),
                 args=KTOConfig(
                     beta=self.beta, desirable_weight=weight, undesirable_weight=self.bad_weight, **arguments

@@ -14,24 +14,16 @@ from loraloop.trainer.scoring import entropies, scored_logits
 
 
 def guarded(base: type[Any]) -> type[Any]:
-    """A subclass of a TRL trainer that any of our trainers runs; set ``lengths`` on it before training."""
+    """A subclass of a TRL trainer that any of our trainers runs."""
     from transformers import PrinterCallback
 
     class Guarded(base):  # type: ignore[misc]
-        lengths: Sequence[int] = ()
         evaluation_seconds = 0.0
         _step_loss: Any = 0.0
-        _operations_per_token = 0
 
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
             self.remove_callback(PrinterCallback)
-
-        def _get_train_sampler(self, train_dataset: Any = None) -> LengthGrouped:
-            args = self.args
-            batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
-            self.sampler = LengthGrouped(self.lengths, batch, args.seed)
-            return self.sampler
 
         def training_step(self, *args: Any, **kwargs: Any) -> Any:
             loss = super().training_step(*args, **kwargs)
@@ -48,12 +40,6 @@ def guarded(base: type[Any]) -> type[Any]:
                     f"trainer.learning_rate (now {self.args.learning_rate:g}) or set trainer.max_grad_norm"
                 )
 
-        def floating_point_ops(self, inputs: Any) -> int:
-            """As transformers counts, without counting the parameters again for every batch."""
-            tokens = int(inputs["input_ids"].numel())
-            self._operations_per_token = self._operations_per_token or super().floating_point_ops(inputs) // tokens
-            return self._operations_per_token * tokens
-
         def evaluate(self, *args: Any, **kwargs: Any) -> Any:
             start = time.perf_counter()
             metrics = super().evaluate(*args, **kwargs)
@@ -69,6 +55,28 @@ def guarded(base: type[Any]) -> type[Any]:
     return Guarded
 
 
+def grouped(base: type[Any]) -> type[Any]:
+    """A guarded trainer whose batches hold rows of similar length; set ``lengths`` on it before training."""
+
+    class Grouped(guarded(base)):  # type: ignore[misc]
+        lengths: Sequence[int] = ()
+        _operations_per_token = 0
+
+        def _get_train_sampler(self, train_dataset: Any = None) -> LengthGrouped:
+            args = self.args
+            batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+            self.sampler = LengthGrouped(self.lengths, batch, args.seed)
+            return self.sampler
+
+        def floating_point_ops(self, inputs: Any) -> int:
+            """As transformers counts, without counting the parameters again for every batch."""
+            tokens = int(inputs["input_ids"].numel())
+            self._operations_per_token = self._operations_per_token or super().floating_point_ops(inputs) // tokens
+            return self._operations_per_token * tokens
+
+    return Grouped
+
+
 def sft_trainer() -> type[Any]:
     """TRL's SFTTrainer with the same loss and metrics computed from the scored positions' logits alone on a CPU.
 
@@ -79,7 +87,7 @@ def sft_trainer() -> type[Any]:
     from torch.nn import functional
     from trl.trainer.sft_trainer import SFTTrainer
 
-    class ScoredPositions(guarded(SFTTrainer)):  # type: ignore[misc]
+    class ScoredPositions(grouped(SFTTrainer)):  # type: ignore[misc]
         def compute_loss(
             self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
         ) -> Any:

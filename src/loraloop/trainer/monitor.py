@@ -106,7 +106,8 @@ class Monitor:
 
     def log(self, step: int, logs: Mapping[str, Any]) -> None:
         """Send metrics to the run under keys that are the same in every run."""
-        metrics = {_key(name): float(value) for name, value in logs.items() if not name.endswith(UNUSED)}
+        known = {name: value for name, value in logs.items() if value is not None and not name.endswith(UNUSED)}
+        metrics = {_key(name): float(value) for name, value in known.items()}
         for name in REPEATED:
             metrics.pop(name, None)
         if not metrics:

@@ -92,9 +92,15 @@ class Settings:
         """Rows per device that one optimizer step averages over."""
         return self.batch_size * self.accumulation
 
+    @property
+    def repeats(self) -> int:
+        """How often an epoch takes each row."""
+        return 1
+
     def sequences(self, lengths: Sequence[int]) -> int:
         """What an epoch goes through: rows of these lengths in tokens, or with packing the sequences they fill."""
-        return len(lengths) if self.packing is not True else math.ceil(sum(lengths) / self.max_length)
+        rows = len(lengths) if self.packing is not True else math.ceil(sum(lengths) / self.max_length)
+        return rows * self.repeats
 
     def passes(self, sequences: int) -> int:
         """Epochs over so many sequences; an answer to ``epochs=auto``."""

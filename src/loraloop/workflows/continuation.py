@@ -81,8 +81,8 @@ def tell(version: Version) -> None:
 def _differences(saved: LoraConfig, lora: Lora, model: PreTrainedModel) -> list[str]:
     """The overrides that make ``lora`` the shape of a saved adapter."""
     wanted = lora.peft_config()
-    names = {"alpha": "lora_alpha"}
-    pairs = {key: (getattr(saved, names.get(key, key)), getattr(wanted, names.get(key, key))) for key in SHAPE}
+    peft = {"alpha": "lora_alpha"}
+    pairs = {key: (getattr(saved, peft.get(key, key)), getattr(wanted, peft.get(key, key))) for key in SHAPE}
     if lora.alpha is None and pairs["alpha"][0] == lora.alpha_over_r * pairs["r"][0]:
         del pairs["alpha"]  # it follows from the rank
     found = [f"lora.{key}={has}" for key, (has, want) in pairs.items() if has != want]

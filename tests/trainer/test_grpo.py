@@ -1,0 +1,82 @@
+"""Training on the model's own answers, rewarded by rules."""
+
+import signal
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from loraloop.errors import TrainingError
+from loraloop.lora import Lora
+from loraloop.trainer.grpo import PATIENCE, Grpo
+
+SETTINGS = {
+    "epochs": 1, "batch_size": 16, "accumulation": 1, "answers": 4, "learning_rate": 1e-2, "max_length": 64,
+    "max_new_tokens": 4, "log_steps": 1, "warmup": 0.0, "schedule": "constant",
+}  # fmt: skip
+
+
+def settings(**changes):
+    return Grpo(**(SETTINGS | changes))
+
+
+def dotted(example, answer):
+    """The share of an answer's characters that are below 64: what a random model can learn to write in a few steps."""
+    return sum(ord(letter) < 64 for letter in answer) / (len(answer) or 1)
+
+
+def train(kit, output, run=None, part=None, reward=dotted, resume=None):
+    loaded = kit.loaded()
+    loaded.model.get_input_embeddings().weight.data.mul_(10)  # as they are, no adapter moves the nearly equal logits
+    job = kit.job(loaded, Lora(r=4, dropout=0.0), kit.dataset(32, 4), run or kit.Run(), output, resume=resume)
+    return (part or settings()).train(replace(job, reward=reward))
+
+
+@pytest.fixture(scope="module")
+def finished(kit, tmp_path_factory):
+    """A run of eight steps of four questions, each answered four times."""
+    run, output = kit.Run(), tmp_path_factory.mktemp("grpo")
+    return train(kit, output, run)[1], run, output
+
+
+def test_what_is_rewarded_is_answered_more(kit, tmp_path):
+    """The mean reward of 24 steps rises."""
+    run = kit.Run()
+    train(kit, tmp_path, run, settings(batch_size=128, answers=32, epochs=3))
+    rewards = run.values("train/reward")
+    assert np.mean(rewards[-8:]) > np.mean(rewards[:8]) + 0.03
+
+
+def test_every_row_is_answered_as_often_as_asked(finished):
+    """An epoch takes each of 32 questions four times, in steps of 16 answers, and counts the tokens."""
+    training, run, _ = finished
+    assert training.steps == len(run.values("train/reward")) == 8
+    assert settings().steps(settings().sequences([1] * 32)) == 8
+    assert training.tokens > 8 * 16
+
+
+def test_an_interrupted_run_resumes_to_the_same_bits(kit, finished, tmp_path):
+    """Ctrl+C and resume give the adapter of an uninterrupted run, drawn answers included."""
+    *_, output = finished
+    run = kit.Run(lambda step: signal.raise_signal(signal.SIGINT) if step == 4 else None)
+    with pytest.raises(KeyboardInterrupt):
+        train(kit, tmp_path, run)
+    train(kit, tmp_path, resume=tmp_path)
+    one, other = kit.weights(output), kit.weights(tmp_path)
+    assert all(np.array_equal(one[name], other[name]) for name in one)
+
+
+def test_rewards_that_never_differ_end_the_run(kit, tmp_path):
+    """Where every group is rewarded alike the run ends with what to change, and leaves no adapter."""
+    part = settings(epochs=4, max_new_tokens=1)
+    with pytest.raises(
+        TrainingError, match=rf"in {PATIENCE} steps every group of 4 .*continue_from=.*trainer\.rewards"
+    ):
+        train(kit, tmp_path, part=part, reward=lambda example, answer: 0.0)
+    assert not (tmp_path / "adapter").exists()
+
+
+def test_answers_must_make_whole_groups():
+    """A step that would cut a group is refused with what to change."""
+    with pytest.raises(ValueError, match=r"16 answers are no whole groups of answers=3: make it a multiple"):
+        settings(answers=3)
