@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import datetime
-import json
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
-from decimal import Decimal
 from typing import Any
-
-import orjson
 
 from loraloop.core.part import part
 from loraloop.core.suggest import nearest
@@ -19,6 +14,7 @@ from loraloop.errors import DataError
 from loraloop.records import Collection, Example, Provenance, Quarantined
 from loraloop.source import forms
 from loraloop.source.forms import Tally
+from loraloop.source.forms.draft import as_text
 
 _log = logging.getLogger(__name__)
 
@@ -104,11 +100,12 @@ def read(
     examples: list[Example] = []
     names: dict[str, None] = {}
     found: set[str] = set()
-    tally = Tally()
+    tally, labels = Tally(), forms.Labels()
     for item, row, provenance in records:
         try:
             if recognised and not columns.one_turn and (one := _conversation(row, columns, tally)) is not None:
-                made = forms.make(*one, instruction, _text("task", _task(row, columns)), provenance)
+                task = as_text("task", _task(row, columns))
+                made = labels.make(item, *one, instruction, task, provenance)
                 tally.add(made)
                 examples.append(made.example)
                 continue
@@ -118,6 +115,7 @@ def read(
             examples.append(example(values, instruction, provenance))
         except (TypeError, ValueError, RecursionError) as error:
             quarantined.append(Quarantined(item, str(error)))
+    examples = labels.settle(where, examples, quarantined, tally)
     if names and not tally.rows:
         _require(where, columns, instruction, found, list(names))
     if not examples:
@@ -135,7 +133,7 @@ def _conversation(
             return None
         others = {name: each for name, each in row.items() if name not in ("conversations", "conversation")}
         row = {**others, "messages": value}
-    form = forms.recognise(row)
+    form = forms.recognise(row, named=bool(columns.messages))
     if form is None:
         return None
     tally.rows[form.name] += 1
@@ -166,7 +164,7 @@ def example(values: Mapping[str, Any], instruction: str, provenance: Provenance)
     Raises:
         ValueError: There is no answer, nothing to ask, or what no file can hold.
     """
-    text = {field: _text(field, value) for field, value in values.items()}
+    text = {field: as_text(field, value) for field, value in values.items()}
     if not text.get("output", "").strip():
         raise ValueError("the output is empty")
     if not text.get("instruction", "").strip():
@@ -201,32 +199,3 @@ def _reach(value: Any, path: str) -> Any:
         return value[path]
     head, dot, rest = path.partition(".")
     return _reach(value[head], rest) if dot and head in value else _ABSENT
-
-
-def _text(field: str, value: Any) -> str:
-    """Text as it is, numbers with all digits, times in ISO 8601, a line for each of a list of texts, else JSON."""
-    if isinstance(value, str):
-        return value
-    if value is None or value != value:  # NaN is how pandas writes a missing value
-        return ""
-    if isinstance(value, list) and all(isinstance(item, str) for item in value):
-        return "\n".join(value)
-    if isinstance(value, datetime.date | datetime.time):
-        return value.isoformat()
-    if isinstance(value, Decimal) or (isinstance(value, int) and not isinstance(value, bool)):
-        return str(value)
-    try:
-        return orjson.dumps(value, default=_plain).decode()
-    except TypeError as error:
-        if "64-bit" in str(error):
-            return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=_plain)
-        raise TypeError(f"the {field} is not text: {error}") from error
-
-
-def _plain(value: Any) -> Any:
-    """What JSON holds for a value that it has no form for."""
-    if isinstance(value, Decimal | datetime.timedelta):
-        return str(value)
-    if isinstance(value, datetime.date | datetime.time):
-        return value.isoformat()
-    raise TypeError(f"a value of the type {type(value).__name__}")

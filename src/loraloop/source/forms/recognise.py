@@ -9,7 +9,7 @@ import orjson
 
 from loraloop.core import messages
 from loraloop.records import Example, Message, Provenance
-from loraloop.source.forms import alpaca, chat, completion, preference
+from loraloop.source.forms import alpaca, chat, completion, preference, turns
 from loraloop.source.forms.draft import Draft, Row, filled
 from loraloop.source.forms.repair import LONGEST, mend
 
@@ -54,9 +54,22 @@ class Made:
     repaired: dict[str, int]
 
 
-def recognise(row: Row) -> Form | None:
-    """The form of a row; ``None`` for columns that no form has, such as those of one question and its answer."""
+def recognise(row: Row, *, named: bool = False) -> Form | None:
+    """The form of a row; ``None`` for columns that no form has, such as those of one question and its answer.
+
+    A column that holds no conversation is passed over if the others hold an answer, whatever its name says.
+
+    Args:
+        row: Its values.
+        named: Whether a person said which column holds the conversation.
+    """
     names = {name for name, value in row.items() if filled(value)}
+    others = names - {name for name in chat.COLUMNS if name in names and not turns.holds(row[name])}
+    if not alpaca.has_history(row):
+        names, others = names - {"history"}, others - {"history"}
+    form = next((form for form in FORMS if form.knows(others)), None)
+    if not named and (form is not None or "output" in others):
+        return form
     return next((form for form in FORMS if form.knows(names)), None)
 
 

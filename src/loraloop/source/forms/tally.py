@@ -28,6 +28,12 @@ class Tally:
         learned = sum(message.is_target for message in made.example.messages)
         self.counts.update(conversations=1, learned=learned, mended=bool(made.repaired))
 
+    def remove(self, made: Made) -> None:
+        """Count a conversation no more."""
+        self.repaired.subtract(made.repaired)
+        learned = sum(message.is_target for message in made.example.messages)
+        self.counts.subtract(conversations=1, learned=learned, mended=bool(made.repaired))
+
     def line(self) -> str:
         """The forms with their rows, the conversations, the learned turns, and what was put right."""
         forms = ", ".join(f"{form} in {rows:,} rows" for form, rows in self.rows.most_common())
