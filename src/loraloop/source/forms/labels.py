@@ -54,11 +54,11 @@ class Labels:
         if len(self.odd) > judged or any(map(_is_number, self.values)):
             _log.warning("%s: label is no judgement, such as %r: no answer counts as bad", where, self.values[0][:40])
             return [replace(example, label=None) for example in examples]
-        aside = {id(made.example) for made, _ in self.odd}
+        aside = {id(made.example.provenance) for made, _ in self.odd}
         quarantined += (item for _, item in self.odd)
         for made, _ in self.odd:
             tally.remove(made)
-        return [example for example in examples if id(example) not in aside]
+        return [example for example in examples if id(example.provenance) not in aside]
 
 
 def _is_number(value: str) -> bool:
