@@ -220,6 +220,10 @@ REFUSED = {
     "a long turn": ({"messages": [ASKED, {"role": "assistant", "content": "x" * 2**20}]}, "1,048,576 characters"),
     "a long text": ({"text": "x" * 2**20}, "1,048,576 characters"),
     "a label": ({"messages": [ASKED, SAID], "label": "flase"}, "label 'flase' is neither true nor false"),
+    "a weight": (
+        {"messages": [ASKED, SAID | {"weight": 0.5}]},
+        "message 2: weight 0.5: a turn is learned (1) or not (0)",
+    ),
     "a tag": ({"instruction": "q", "output": "a", "kto_tag": "spam"}, "kto_tag 'spam' is neither true nor false"),
     "a conversation": ({"conversation": "chat-17", "id": 3}, "the list of messages is no JSON"),
     "equal answers": ({"prompt": "q", "chosen": "a", "rejected": "a"}, "chosen and rejected are equal"),
