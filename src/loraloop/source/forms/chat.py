@@ -19,10 +19,7 @@ def read(row: Row) -> Draft:
         ValueError: It is none.
     """
     no_media(row)
-    holding = [name for name in COLUMNS if turns.holds(row.get(name))]
-    if len(holding) > 1:
-        raise ValueError(f"{' and '.join(holding)} both hold a conversation: keep one of them")
-    name = next(iter(holding), None) or next(name for name in COLUMNS if filled(row.get(name)))
+    name = _column(row)
     repaired: Counter[str] = Counter()
     worse = row.get("rejected_message")
     return Draft(
@@ -33,6 +30,15 @@ def read(row: Row) -> Draft:
         raw=as_bool(row.get("raw")) is True,
         repaired=repaired,
     )
+
+
+def _column(row: Row) -> str:
+    """The column that holds the conversation; where none does, the first that holds anything."""
+    there = [name for name in COLUMNS if filled(row.get(name))]
+    holding = [name for name in there if turns.holds(row[name])] if len(there) > 1 else there
+    if len(holding) > 1:
+        raise ValueError(f"{' and '.join(holding)} both hold a conversation: keep one of them")
+    return (holding or there)[0]
 
 
 def with_system(system: str, messages: tuple[Message, ...]) -> tuple[Message, ...]:

@@ -64,12 +64,19 @@ def recognise(row: Row, *, named: bool = False) -> Form | None:
         named: Whether a person said which column holds the conversation.
     """
     names = {name for name, value in row.items() if filled(value)}
-    others = names - {name for name in chat.COLUMNS if name in names and not turns.holds(row[name])}
-    if not alpaca.has_history(row):
-        names, others = names - {"history"}, others - {"history"}
-    form = next((form for form in FORMS if form.knows(others)), None)
-    if not named and (form is not None or "output" in others):
+    if "history" in names and not alpaca.has_history(row):
+        names.remove("history")
+    form = _form(names)
+    if named or form is None or form.read is not chat.read:
         return form
+    others = names.difference(chat.COLUMNS)
+    other = _form(others)
+    if other is None and "output" not in others:
+        return form
+    return form if any(turns.holds(row[name]) for name in names.intersection(chat.COLUMNS)) else other
+
+
+def _form(names: Set[str]) -> Form | None:
     return next((form for form in FORMS if form.knows(names)), None)
 
 
