@@ -100,8 +100,8 @@ def _openai(item: Any, repaired: Counter[str]) -> Any:
     name = role.strip().lower() if isinstance(role, str) else ""
     if name in CALLS:
         called = parsed(content, "the call")
-        calls = _calls(called if isinstance(called, list) else [called], repaired)
-        return {"role": "assistant", "tool_calls": calls, "weight": item.get("weight")}
+        made = _calls(called if isinstance(called, list) else [called], repaired)
+        return {"role": "assistant", "tool_calls": made, "weight": item.get("weight")}
     if ROLES.get(name, name) in ("tool", "function") and isinstance(content, Mapping):
         content = orjson.dumps(content, option=orjson.OPT_NON_STR_KEYS).decode()
     changed = {"role": ROLES.get(name, name or role), "content": content}
