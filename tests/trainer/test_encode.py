@@ -164,3 +164,7 @@ def test_answers_that_are_labelled_bad_are_left_out(kit):
     fitting = kit.settings().fitting((good, bad), kit.loaded().tokenizer, "training")
     assert fitting.rows == [good]
     assert [each.reason for each in fitting.left_out] == [BAD]
+    with pytest.raises(
+        DataError, match=r"all 2 training rows are labelled bad.*: add rows whose label is true or empty"
+    ):
+        kit.settings().fitting((bad, bad), kit.loaded().tokenizer, "training")

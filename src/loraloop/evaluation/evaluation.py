@@ -172,9 +172,11 @@ class Evaluation:
 
     def _chosen(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> Sequence[Row]:
         """The learned turns of the rows that are scored; an answer that is labelled bad is not what is expected."""
+        bad = sum(row.example.label is False for row in rows)
+        if bad == len(rows):
+            among = f" among {bad} that are labelled bad" if bad else ""
+            raise DataError(f"there are no held-out rows to score{among}: collect more rows or hold out a larger share")
         rows = [row for row in rows if row.example.label is not False]
-        if not rows:
-            raise DataError("there are no held-out rows to score: collect more rows or hold out a larger share")
         if self.max_rows is not None and self.max_rows < len(rows):
             drawn = np.random.default_rng(self.seed).choice(len(rows), self.max_rows, replace=False)
             rows = [rows[i] for i in sorted(drawn.tolist())]
