@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loraloop.core.rendering import Renderer
+from loraloop.core.row_name import row_name
 from loraloop.core.tokens import IGNORED
 from loraloop.errors import DataError, TrainingError
 from loraloop.records import Example, Message, Provenance
-from loraloop.trainer.encode import counted, encode, fit_rows, row_name, shorten, warn
+from loraloop.trainer.encode import counted, encode, fit_rows, shorten, warn
 from loraloop.trainer.sft import BAD
 
 TEXT = st.text(max_size=12)
