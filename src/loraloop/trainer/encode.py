@@ -96,7 +96,7 @@ def fit_rows(rows: Sequence[Row], sides: Sequence[list[Encoded]], max_length: in
     if len(long) > LEFT_OUT_SHARE * len(longest):
         raise TrainingError(
             f"{len(long)} of {len(longest)} {name} rows have more tokens than trainer.max_length={max_length}, and an "
-            f"answer is never cut: raise trainer.max_length ({max(longest)} takes all of them) or shorten the prompts"
+            f"answer is never cut: write trainer.max_length={max(longest)}, which takes all, or shorten the prompts"
         )
     reason = f"more tokens than trainer.max_length={max_length}"
     left_out = tuple(Quarantined(row_name(rows[index]), reason) for index in long)
