@@ -48,8 +48,9 @@ def with_examples(
     train = [row for row in train if _good(row)]
     words = [_words(row) for row in train]
     names = conversations(train)
+    limits: Sequence[int | None] = longest or [None] * len(rows)
     made, fewer = [], 0
-    for row, limit in zip(rows, longest or [None] * len(rows), strict=True):
+    for row, limit in zip(rows, limits, strict=True):
         near = [train[place] for place in _nearest(_words(row), words, names, count)]
         kept = near if limit is None else _fitting(row, near, tokenizer, limit)
         fewer += len(kept) < len(near)
