@@ -12,7 +12,7 @@ from typing import Any
 from loraloop.core.suggest import nearest
 from loraloop.errors import ConfigError
 from loraloop.stages.ab import ab
-from loraloop.stages.collect import collect
+from loraloop.stages.collect import Collect
 from loraloop.stages.compare import compare
 from loraloop.stages.demo_loop import DemoLoop
 from loraloop.stages.evaluate import evaluate
@@ -39,7 +39,7 @@ Stage = Callable[..., Any]
 """A function, or a class whose ``run()`` is called; its parameters are ``job``, config groups and keys."""
 STAGES: dict[str, Stage] = {
     "experiment": Experiment,
-    "collect": collect,
+    "collect": Collect,
     "read": read,
     "preview": preview,
     "evaluate": evaluate,

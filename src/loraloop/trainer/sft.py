@@ -7,11 +7,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from loraloop.core.part import part
+from loraloop.core.row_name import row_name
 from loraloop.errors import ConfigError, DataError
 from loraloop.records import Dataset, Encoded, Estimate, Fitting, LoadedModel, Quarantined, Row, Training
 from loraloop.trainer import estimate, fit
 from loraloop.trainer.choices import choose, isolating_attention
-from loraloop.trainer.encode import by_length, counted, encode, fit_rows, row_name, shorten, warn
+from loraloop.trainer.encode import by_length, counted, encode, fit_rows, shorten, warn
 from loraloop.trainer.loop import sft_trainer
 from loraloop.trainer.settings import Settings
 
