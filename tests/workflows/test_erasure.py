@@ -42,7 +42,7 @@ def test_exports_are_named(tmp_path, name):
 
 def test_versions_are_named(tmp_path):
     """A version is named whose run logged a row of the sessions, and one of which nothing is known."""
-    tracker, registry = Mlflow(folder=tmp_path, system_metrics=False), MlflowRegistry(folder=tmp_path)
+    tracker, registry = Mlflow(folder=str(tmp_path), system_metrics=False), MlflowRegistry(folder=tmp_path)
     assert erasure.trained(registry, tracker, {"s1"}) == erasure.Trained((), ())
     with registry._client() as client:
         client.create_registered_model("ocr")
