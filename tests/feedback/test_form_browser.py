@@ -72,6 +72,7 @@ def test_the_form_works_without_javascript(page, pictures, file, make):
     with pictures.site(file) as address:
         page.open(address + file.link("s1"), "document.forms[0]")
         assert page.js("document.querySelector('.call').textContent") == 'calls read {"region": "upper"}'
+        assert page.js("[...document.querySelectorAll('.answer')].map(each => each.textContent)") == [make().answer]
         chosen = (
             "[value=conversation]",
             "label:has([name=rating][value='2'])",
