@@ -32,6 +32,9 @@ class Feedback:
             ``None`` is :data:`loraloop.core.session_file.ISSUES`. Kept ratings with other words stay as they are.
         link_days: For how long a rating link is good.
         busy_seconds: How long a write waits while another program writes.
+        keep_days: Sessions that are older are erased with their ratings, by ``stage=tick`` and when a server starts;
+            ``None`` keeps them.
+        next_turn: Whether the user's next turn is kept as a signal (:mod:`loraloop.feedback.next_turn`).
     """
 
     url: str | None = None
@@ -40,6 +43,8 @@ class Feedback:
     issues: Annotated[dict[str, str], BeforeValidator(labelled)] = Field(default_factory=lambda: dict(ISSUES))
     link_days: Annotated[float, Field(gt=0, le=3650)] = 30
     busy_seconds: Annotated[float, Field(gt=0, le=60)] = 5
+    keep_days: Annotated[float, Field(gt=0, le=36_500)] | None = None
+    next_turn: bool = False
 
     @field_validator("url")
     @classmethod
@@ -76,7 +81,14 @@ class Feedback:
         database = Database(address(self.url, self.folder), self.busy_seconds)
         links = Links(self.folder / "rating.key", round(self.link_days * DAY_SECONDS))
         reviewed = self.review == "required"
-        return Store(database, links, issues=self.issues, reviewed=reviewed, on_rating=on_rating)
+        return Store(
+            database,
+            links,
+            issues=self.issues,
+            reviewed=reviewed,
+            next_turn=self.next_turn,
+            on_rating=on_rating,
+        )
 
     def existing(self) -> Store:
         """The store of a database that is there already.

@@ -256,6 +256,21 @@ class MlflowRegistry:
                 found += [(model.name, alias, int(at)) for alias, at in model.aliases.items() if int(at) in of_base]
         return sorted(found)
 
+    def runs(self) -> list[tuple[str, int, str]]:
+        """Model, version and run of every version in the registry; the run is empty where none is known.
+
+        Raises:
+            RegistryError: The registry cannot be asked.
+        """
+        if self.uri is None and not (self.folder / "mlflow.db").exists():
+            return []
+        with self._client() as client:
+            return sorted(
+                (model.name, int(version.version), version.run_id or version.tags.get("run_id", ""))
+                for model in _every_model(client)
+                for version in client.search_model_versions(f"name = '{model.name}'")
+            )
+
     def record(self, event: str, number: int | None, reason: str, numbers: Mapping[str, Any]) -> None:
         """Append an event (``gate``, ``publish``, ...) to the ledger, and show it as a tag of the version in MLflow."""
         self.ledger.append(event, number, reason, numbers=numbers)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 DEFAULT_COMPLETION_TOKENS = 16
 """OpenAI's default of ``max_tokens`` in ``/v1/completions``."""
+CONVERSATION = "x-loraloop-conversation"
 UNKNOWN = "unknown"
 """The name under which requests for models that do not exist are counted."""
 SEEDS = 2**63 - 1
@@ -81,7 +82,7 @@ class Service:
     async def _answer(self, request: Request, body: ChatRequest | CompletionRequest, form: shapes.Form) -> Any:
         request.state.model = UNKNOWN
         session = uuid.uuid4().hex
-        conversation = scoped(body.conversation, request.state.key) or session
+        conversation = scoped(_conversation(request, body), request.state.key) or session
         route = await self.router.route(body.model, body.retries, conversation)
         prompt: Any = await self.reader.conversation(body.messages) if isinstance(body, ChatRequest) else body.text
         try:
@@ -128,7 +129,7 @@ class Service:
             tokens=rendered.tokens,
             retries=body.retries,
             began=request.state.began,
-            conversation=body.conversation,
+            conversation=_conversation(request, body),
             client=body.client or request.state.key,
             key=request.state.key,
         )
@@ -179,6 +180,14 @@ class Service:
         if tokens >= limit:
             raise _too_long(f"{tokens} tokens", limit, param)
         return min(asked or self.settings.max_tokens, self.settings.max_tokens, limit - tokens)
+
+
+def _conversation(request: Request, body: ChatRequest | CompletionRequest) -> str | None:
+    """What the request is part of: what its metadata says, else its header."""
+    named = body.conversation or request.headers.get(CONVERSATION)
+    if named is not None and not 1 <= len(named) <= 256:
+        raise ApiError(400, f"{CONVERSATION} has 1 to 256 characters, not {len(named)}", code="invalid_value")
+    return named
 
 
 def _size(turn: Mapping[str, Any]) -> int:

@@ -6,7 +6,7 @@ from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING
 
-from loraloop.workflows import serving
+from loraloop.workflows import erasure, serving
 
 if TYPE_CHECKING:
     from loraloop.feedback.settings import Feedback
@@ -51,6 +51,7 @@ def serve(
     versions.aliases = partial(registry.aliases, backend.base)
     metrics = PrometheusMetrics(backend.stats, lambda: loop.stats())
     sessions = feedback.open(metrics.rated)
+    erasure.expire(feedback, sessions, ocr)
     loop = LoopStore(sessions.database)
     heard, rating = serving.recogniser(server), router(sessions)
     app = create_app(backend, sessions, versions, server, metrics, [rating], ocr, heard, loop.rollouts)

@@ -6,6 +6,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from loraloop.workflows import erasure
 from loraloop.workflows.parts import ExperimentParts
 from loraloop.workflows.retraining.machine import retraining_loop
 from loraloop.workflows.retraining.training import Retraining
@@ -34,13 +35,14 @@ class Tick(ExperimentParts):
     alerts: Alerts
 
     def run(self) -> None:
-        """Take the steps that are due.
+        """Take the steps that are due, after sessions older than ``feedback.keep_days`` are erased.
 
         Raises:
             LoraloopError: A role is unknown or has no champion, or its champion, ledger or golden set is damaged. For
                 such a role only a running rollout was judged; the other roles went on.
         """
         with closing(self.feedback.open()) as store:
+            erasure.expire(self.feedback, store, self.ocr)
             retraining = Retraining(parts=self, max_forgetting=self.policy.max_forgetting)
             loop = retraining_loop(self.policy, retraining, store, self.registry, self.alerts)
             loop.tick(self.roles, self.names, self.registry, self.role)
