@@ -260,9 +260,7 @@ class Store:
             if proposed:
                 _correct(connection, session.id, "user", "proposed" if self.reviewed else "accepted", proposed)
             for each in said:
-                values = {
-                    name: getattr(each, name) for name in ("source", "by", "kind", "name", "value", "rationale", "time")
-                }
+                values = {name: getattr(each, name) for name in FIELDS if name != "id"}
                 connection.execute(assessments.insert().values(session=session.id, **values))
 
         try:

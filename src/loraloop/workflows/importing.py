@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -96,11 +95,9 @@ def session(trace: Trace, example: Example, role: str | None) -> Session:
 
 def written(answer: Message) -> str:
     """An answer as the server keeps one: its text, and its calls in ``<tool_call>`` tags."""
-    calls = (
-        json.dumps({"name": call.name, "arguments": dict(call.arguments)}, ensure_ascii=False)
-        for call in answer.tool_calls
-    )
-    return "\n".join(filter(None, [answer.text, *(f"<tool_call>\n{call}\n</tool_call>" for call in calls)]))
+    calls = [{"name": call.name, "arguments": dict(call.arguments)} for call in answer.tool_calls]
+    told = [f"<tool_call>\n{messages.as_json(call)}\n</tool_call>" for call in calls]
+    return "\n".join(filter(None, [answer.text, *told]))
 
 
 def _clean(trace: Trace, source: Traces) -> Trace:

@@ -117,7 +117,7 @@ def _only(said: tuple[Message, ...]) -> Message:
 
 def _pieces(chunks: Sequence[Mapping[str, Any]]) -> tuple[Message, Mapping[str, Any]]:
     """The answer that streamed pieces make."""
-    text, calls, facts = "", {}, {}
+    text, calls, facts = "", dict[str, dict[str, Any]](), dict[str, Any]()
     for chunk in chunks:
         if chunk.get("error"):
             raise ValueError(f"the response is an error: {_short(chunk['error'])}")

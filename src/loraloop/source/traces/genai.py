@@ -216,8 +216,8 @@ def _by_value(
 def _tools(attributes: Attributes, nested: Mapping[str, Any]) -> Any:
     if found := items(attributes.get("gen_ai.tool.definitions")):
         return found
-    if found := nested.get("llm.request.functions"):
-        return found
+    if functions := nested.get("llm.request.functions"):
+        return functions
     return [
         decoded(mapping(each).get("tool.json_schema") or mapping(mapping(each).get("tool")).get("json_schema"))
         for each in items(nested.get("llm.tools"))

@@ -60,9 +60,11 @@ class Found:
     def line(self) -> str:
         """The forms with their rows, and the conversations, in one line."""
         rows = ", ".join(f"{name} in {count:,} rows" for name, count in self.rows.most_common())
-        told = {"joined": "calls joined into longer conversations", "twice": "calls that came twice"}
-        more = [f"{count:,} {told.get(what, what)}" for what, count in self.counts.items() if count and what != "calls"]
-        calls = f"{self.counts['calls']:,} calls, {len(self.traces):,} conversations"
+        told = {"joined": "calls that are parts of longer conversations", "twice": "calls that came twice"}
+        more = [
+            f"{told.get(what, what)}: {count:,}" for what, count in self.counts.items() if count and what != "calls"
+        ]
+        calls = f"calls: {self.counts['calls']:,}; conversations: {len(self.traces):,}"
         return "; ".join([f"{rows}: {calls}", *more])
 
 

@@ -56,7 +56,7 @@ class Traces:
             )
         if self._mlflow is None and not self._paths():
             raise ConfigError(
-                f"source.path={self.path} finds no file (from {Path.cwd()}): name a .jsonl or .json file, a folder with "
+                f"source.path={self.path} finds no file (from {Path.cwd()}): name a .jsonl or .json file, a folder of "
                 "such files, or a glob in quotes, such as 'source.path=\"logs/*.jsonl\"'"
             )
 
@@ -83,7 +83,8 @@ class Traces:
         """
         self.check()
         aside: list[Quarantined] = []
-        found = reading.conversations(track(islice(self._rows(aside), self.limit), "reading", "row", None), aside)
+        rows = track(islice(self._rows(aside), self.limit), "reading", "row", None)
+        found = reading.conversations(rows, aside)
         if not found.traces:
             reasons = "; ".join(f"{one.item}: {one.reason}" for one in aside[:3])
             raise DataError(f"{self.path}: no conversation, {len(aside)} set aside{reasons and f' ({reasons})'}")
