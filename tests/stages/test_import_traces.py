@@ -30,16 +30,24 @@ def assessed(trace, question, answer, *assessments):
     """A trace of MLflow in an export."""
     span = {"attributes": {"mlflow.spanInputs": json.dumps(question), "mlflow.spanOutputs": json.dumps(answer)}}
     said = [
-        {"assessment_id": f"{trace}{nth}", "assessment_name": kind, "source": {"source_type": source, "source_id": "ann"},
-         kind: {"value": value}, "rationale": "since"} for nth, (source, kind, value) in enumerate(assessments)
-    ]  # fmt: skip
+        {
+            "assessment_id": f"{trace}{nth}",
+            "assessment_name": kind,
+            "source": {"source_type": source, "source_id": "ann"},
+            kind: {"value": value},
+            "rationale": "since",
+        }
+        for nth, (source, kind, value) in enumerate(assessments)
+    ]
     return {"info": {"trace_id": trace, "assessments": said}, "data": {"spans": [span]}}
 
 
 ROWS = [
     call(1, "look at x", {"role": "assistant", "content": None, "tool_calls": [CALL]}, workload_id="actor"),
     call(2, "my key is AKIAIOSFODNN7EXAMPLE", say("ok")),
-    assessed("t3", "2+2?", "5", ("HUMAN", "feedback", False), ("LLM_JUDGE", "feedback", True), ("HUMAN", "expectation", "4")),
+    assessed(
+        "t3", "2+2?", "5", ("HUMAN", "feedback", False), ("LLM_JUDGE", "feedback", True), ("HUMAN", "expectation", "4")
+    ),
     assessed("t4", "2+3?", "5", ("HUMAN", "feedback", True), ("CODE", "feedback", 0.5)),
     assessed("t5", "2+4?", "7", ("LLM_JUDGE", "feedback", False)),
 ]
@@ -92,9 +100,8 @@ def test_another_source_is_refused(tmp_path):
 
 def test_what_was_said_of_a_trace_is_masked_too(tmp_path):
     """A secret in a comment or an assessment is masked even where the conversation holds none."""
-    said = Assessment(
-        id="a", source="human", by="ann", kind="feedback", name="n", value="AKIAIOSFODNN7EXAMPLE", rationale="AKIAIOSFODNN7EXAMPLE"
-    )  # fmt: skip
+    key = "AKIAIOSFODNN7EXAMPLE"
+    said = Assessment(id="a", source="human", by="ann", kind="feedback", name="n", value=key, rationale=key)
     messages = (Message("user", ("q",)), Message("assistant", ("a",), (ToolCall("look"),)))
-    trace = Trace(id="t", place="p", messages=messages, comment="AKIAIOSFODNN7EXAMPLE", assessments=(said,))
+    trace = Trace(id="t", place="p", messages=messages, comment=key, assessments=(said,))
     assert "AKIA" not in repr(importing._clean(trace, Traces()))

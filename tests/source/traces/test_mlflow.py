@@ -1,6 +1,8 @@
 """MLflow's traces out of a real database, and what their assessments become."""
 
+import contextlib
 import json
+import sqlite3
 
 import pytest
 
@@ -82,11 +84,19 @@ def test_an_example_learns_the_correction_and_rejects_the_answer(database):
 
 
 def test_a_database_or_experiment_that_is_not_there_is_named(database, tmp_path):
-    """A missing file, a missing experiment and a database of something else are errors that name them."""
+    """A missing file or experiment, a database of another MLflow and one of something else are errors that say so."""
     with pytest.raises(DataError, match="does not exist or is empty"):
         Traces(path=str(tmp_path / "no.db")).read()
     with pytest.raises(DataError, match="no experiment 'nope'"):
         Traces(path=str(database), experiment="nope").read()
+    with contextlib.closing(sqlite3.connect(tmp_path / "old.db")) as connection:
+        connection.executescript("CREATE TABLE alembic_version (version_num); INSERT INTO alembic_version VALUES ('0')")
+    with pytest.raises(DataError, match="has schema 0, but the installed MLflow"):
+        Traces(path=str(tmp_path / "old.db")).read()
+    with contextlib.closing(sqlite3.connect(tmp_path / "else.db")) as connection:
+        connection.execute("CREATE TABLE x (y)")
+    with pytest.raises(DataError, match="is no database of MLflow"):
+        Traces(path=str(tmp_path / "else.db")).read()
     assert not (tmp_path / "no.db").exists()
 
 
@@ -115,8 +125,9 @@ def rated(value, **more):
 def test_a_trace_that_is_half_or_there_twice_is_set_aside():
     """A trace without its first span and one that came before are set aside with the reason."""
     inner = {"parent_span_id": "x", "attributes": {"mlflow.spanInputs": '"q"', "mlflow.spanOutputs": '"a"'}}
-    rows = [{"info": {"trace_id": trace}, "data": {"spans": [span]}} for trace, span in
-            (("t", inner), ("u", inner | {"parent_span_id": None}), ("u", inner | {"parent_span_id": None}))]  # fmt: skip
+    root = inner | {"parent_span_id": None}
+    traces = (("t", inner), ("u", root), ("u", root))
+    rows = [{"info": {"trace_id": trace}, "data": {"spans": [span]}} for trace, span in traces]
     aside = []
     found = reading.conversations([(f"log:{nth}", json.loads(json.dumps(row))) for nth, row in enumerate(rows)], aside)
     assert [trace.id for trace in found.traces] == ["u"]

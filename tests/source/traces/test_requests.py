@@ -60,7 +60,10 @@ LOOKED = ("assistant", [("look", {"at": "x"})])
         (request(ASK), response(CALLING), [("user", "q"), LOOKED]),
         ({"prompt": "Once"}, {"choices": [{"text": " upon"}]}, [("user", "Once"), ("assistant", " upon")]),
         (
-            {"instructions": "s", "input": [ASK, ITEMS, {"type": "function_call_output", "call_id": "c1", "output": "lit"}]},
+            {
+                "instructions": "s",
+                "input": [ASK, ITEMS, {"type": "function_call_output", "call_id": "c1", "output": "lit"}],
+            },
             {"output": [{"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "a"}]}]},
             [("system", "s"), ("user", "q"), LOOKED, ("tool", "lit"), ("assistant", "a")],
         ),
@@ -73,7 +76,7 @@ def test_a_call_is_read_in_every_form_that_its_bodies_have(asked, answered, expe
 
 
 def test_the_five_fields_say_when_who_and_what_for():
-    """timestamp, client_id and workload_id become time, client and role; usage and model are taken from the response."""
+    """timestamp, client_id and workload_id become time, client and role; usage and model are the response's."""
     row = {
         "timestamp": 1790000000, "workload_id": "sums", "client_id": "c7", "request": request(ASK, tools=[CALL]),
         "response": response(model="m-1", usage={"prompt_tokens": 3, "completion_tokens": 2}),
@@ -88,7 +91,7 @@ def test_the_five_fields_say_when_who_and_what_for():
 
 
 def test_calls_that_repeat_the_past_are_one_conversation():
-    """Of calls that each repeat the past the longest is kept; one with the same id is counted, another client's stays."""
+    """Of calls that repeat the past the longest is kept; one with the same id is counted, another client's stays."""
     calls = [
         {"request": request(ASK), "response": response(id="1")},
         {"request": request(ASK, SAY, ASK), "response": response(CALLING, id="2")},
@@ -121,11 +124,17 @@ def test_the_halves_of_a_batch_are_joined_by_custom_id():
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        ({"request": request(ASK), "response": {"error": {"message": "rate limit"}}}, "the response is an error: rate limit"),
+        (
+            {"request": request(ASK), "response": {"error": {"message": "rate limit"}}},
+            "the response is an error: rate limit",
+        ),
         ({"request": request(ASK)}, "it has no response"),
         ({"request": request(), "response": response()}, "the request has no messages, no prompt and no input"),
         ({"request": request(ASK), "response": {"choices": []}}, "the response has no choices and no output"),
-        ({"request": request(ASK), "response": response({"role": "assistant", "content": ""})}, "the last answer, which is judged, is empty"),
+        (
+            {"request": request(ASK), "response": response({"role": "assistant", "content": ""})},
+            "the last answer, which is judged, is empty",
+        ),
         ({"request": request(ASK, RESULT), "response": response()}, "message 2: a tool result without its call"),
         ({"hello": 1}, "no form of logs that is known: it has hello"),
     ],

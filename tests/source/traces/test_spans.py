@@ -91,7 +91,10 @@ INFERENCE = {
 }  # fmt: skip
 EVENTS = [
     ("gen_ai.user.message", {"content": "q"}),
-    ("gen_ai.assistant.message", {"tool_calls": json.dumps([{"id": "c1", "function": {"name": "look", "arguments": {"at": "x"}}}])}),
+    (
+        "gen_ai.assistant.message",
+        {"tool_calls": json.dumps([{"id": "c1", "function": {"name": "look", "arguments": {"at": "x"}}}])},
+    ),
     ("gen_ai.tool.message", {"id": "c1", "content": "lit"}),
     ("gen_ai.choice", {"index": 0, "message": json.dumps({"role": "assistant", "content": "a"})}),
 ]
@@ -108,8 +111,11 @@ def test_todays_attributes_say_the_whole_call():
 
 
 def test_earlier_names_say_the_same():
-    """Numbered attributes, OpenInference's, events, their details, JSON in one attribute and whole bodies read alike."""
-    whole = {"gen_ai.input.messages": [text("user", "q"), CALL, RESULT], "gen_ai.output.messages": [text("assistant", "a")]}
+    """Numbered attributes, OpenInference's, events, details, JSON in one attribute and whole bodies read alike."""
+    whole = {
+        "gen_ai.input.messages": [text("user", "q"), CALL, RESULT],
+        "gen_ai.output.messages": [text("assistant", "a")],
+    }
     body = {"messages": [{"role": "user", "content": "q"}]}
     spans = [
         span(1, NUMBERED, "t1"),
@@ -163,7 +169,9 @@ def test_a_missing_parent_costs_what_cannot_be_put_together_alone():
     )  # fmt: skip
     assert [trace.id for trace in found.traces] == ["t1.s1", "t2.s2"]
     assert found.counts["traces with a span whose parent is missing"] == 2
-    assert [(place, reason[:38]) for place, reason in aside] == [("log:1 span s3", "a span of its trace names a parent tha")]
+    assert [(place, reason[:38]) for place, reason in aside] == [
+        ("log:1 span s3", "a span of its trace names a parent tha")
+    ]
 
 
 def test_a_trace_twice_an_error_and_a_span_without_content_are_counted():

@@ -38,19 +38,24 @@ SPAN = st.fixed_dictionaries(
     optional={"parentSpanId": st.sampled_from("abz"), "events": JSON, "startTimeUnixNano": JSON, "status": JSON},
 )
 EXPORT = st.fixed_dictionaries({"resourceSpans": st.just([])}).flatmap(
-    lambda _: st.lists(SPAN | JSON, max_size=3).map(lambda spans: {"resourceSpans": [{"scopeSpans": [{"spans": spans}]}]})
+    lambda _: st.lists(SPAN | JSON, max_size=3).map(
+        lambda spans: {"resourceSpans": [{"scopeSpans": [{"spans": spans}]}]}
+    )
 )
 MLFLOW = st.fixed_dictionaries(
     {
         "info": st.fixed_dictionaries({"trace_id": st.sampled_from(["t", "u"])}, optional={"assessments": JSON}) | JSON,
-        "data": st.fixed_dictionaries({"spans": st.lists(st.fixed_dictionaries({"attributes": ATTRIBUTES}), max_size=2)})
+        "data": st.fixed_dictionaries(
+            {"spans": st.lists(st.fixed_dictionaries({"attributes": ATTRIBUTES}), max_size=2)}
+        )
         | JSON,
     }
 )
 ROWS = st.lists(CALL | EXPORT | MLFLOW | st.dictionaries(st.sampled_from(NAMES), JSON, max_size=4), max_size=4)
 GOOD = {
-    "request": {"messages": [{"role": "user", "content": "q"}]}, "response": {"choices": [{"message": {"content": "a"}}]}
-}  # fmt: skip
+    "request": {"messages": [{"role": "user", "content": "q"}]},
+    "response": {"choices": [{"message": {"content": "a"}}]},
+}
 
 
 def read(rows):
@@ -61,7 +66,7 @@ def read(rows):
 @settings(max_examples=150, deadline=None)
 @given(ROWS)
 def test_every_row_is_used_or_set_aside(rows):
-    """Whatever JSON rows hold, nothing is raised, and each row and each call is a conversation, a part, or set aside."""
+    """Whatever JSON rows hold, nothing is raised, and each row and call is a conversation, a part, or set aside."""
     found, aside = read([GOOD, *rows])
     told = found.counts
     assert found.traces

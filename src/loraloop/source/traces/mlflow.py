@@ -5,8 +5,10 @@ Fields: https://mlflow.org/docs/latest/genai/tracing/concepts/trace/ and .../con
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import sqlite3
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -23,6 +25,7 @@ from loraloop.source.traces.spans import attributes
 from loraloop.source.traces.values import decoded, first, items, mapping, name, seconds, time, whole
 
 PAGE = 200
+SQLITE = "sqlite:///"
 MODELS = frozenset({"CHAT_MODEL", "LLM"})
 SOURCES = {"HUMAN": "human", "LLM_JUDGE": "judge", "AI_JUDGE": "judge", "CODE": "code"}
 Json = Mapping[str, Any]
@@ -199,6 +202,23 @@ def _assessments(info: Json) -> Iterator[Assessment]:
         )
 
 
+def _verify(file: Path, address: str) -> None:
+    """Look at a database with plain SQLite before MLflow, which would make or migrate it.
+
+    Raises:
+        DataError: The installed MLflow cannot read it.
+    """
+    if not mlflow_database.is_made(file):
+        raise DataError(f"source.path={file} does not exist or is empty: name MLflow's database, or a server's address")
+    try:
+        with contextlib.closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            found = str(connection.execute("SELECT version_num FROM alembic_version").fetchone()[0])
+    except (sqlite3.Error, TypeError) as error:
+        raise DataError(f"source.path={file} is no database of MLflow: {error}") from error
+    if said := mlflow_database.mismatch(address, found):
+        raise DataError(f"source.path={file} {said}")
+
+
 def rows(address: str, experiment: str | None) -> Iterator[tuple[str, dict[str, Any]]]:
     """The traces of a server or database, oldest first, page by page.
 
@@ -209,11 +229,10 @@ def rows(address: str, experiment: str | None) -> Iterator[tuple[str, dict[str, 
     Raises:
         DataError: It cannot be read, or there is no such experiment.
     """
-    file = address.removeprefix("sqlite:///")
-    if file != address and not mlflow_database.is_made(Path(file)):
-        raise DataError(f"source.path={file} does not exist or is empty: name MLflow's database, or a server's address")
+    if address.startswith(SQLITE):
+        _verify(Path(address.removeprefix(SQLITE)), address)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     mlflow_database.silence()
     from mlflow import MlflowClient
 
