@@ -184,3 +184,13 @@ def test_a_trace_twice_an_error_and_a_span_without_content_are_counted():
     assert [(place, reason[:24]) for place, reason in aside[2:]] == [
         ("log:3 span s2", "the span ended with an e"), ("log:3 span s3", "the span says no answer "),
     ]  # fmt: skip
+
+
+def test_an_export_in_a_file_is_read_and_half_of_one_is_set_aside(tmp_path):
+    """A .json file holds one export or a list of them; one that ends in the middle is set aside by its name."""
+    whole = json.dumps(export(span(1, chat([text("user", "q")], text("assistant", "a")))))
+    for name, content in (("a.json", whole), ("b.json", f"[{whole}]"), ("half.json", whole[:-9])):
+        (tmp_path / name).write_text(content)
+    aside = []
+    assert len(list(reading.files(sorted(tmp_path.iterdir()), aside))) == 2
+    assert [one.item for one in aside] == [str(tmp_path / "half.json")]
