@@ -18,6 +18,7 @@ from loraloop.stages.demo_loop import DemoLoop
 from loraloop.stages.evaluate import evaluate
 from loraloop.stages.feedback import feedback
 from loraloop.stages.forget import Forget
+from loraloop.stages.import_traces import import_traces
 from loraloop.stages.keys import keys
 from loraloop.stages.ledger import ledger
 from loraloop.stages.multirun_report import multirun_report
@@ -55,6 +56,7 @@ STAGES: dict[str, Stage] = {
     "feedback": feedback,
     "review": review,
     "forget": Forget,
+    "import": import_traces,
     "ab": ab,
     "simulate": simulate,
     "tick": Tick,
