@@ -29,6 +29,8 @@ from loraloop.records import Outcome, Rating, Session
 
 OnRating = Callable[[str, int, str], None]
 """Called with the version that had answered, the stars, and ``explicit`` or ``implicit``, after a rating was kept."""
+OnKept = Callable[[Connection, Session], None]
+"""Called in the transaction that keeps a served session."""
 Reviewed = Literal["accepted", "edited", "rejected"]
 ANSWER = re.compile(r"^(chat)?cmpl-")
 """What OpenAI's shape puts before a session's id to name its answer."""
@@ -78,6 +80,7 @@ class Store:
         issues: What a rating may say went wrong: the label of each word.
         reviewed: Whether a correction that a user wrote waits for review before anything is trained on it.
         on_rating: Called after every rating that was kept.
+        on_kept: Called in the transaction that keeps a served session; what it writes is kept with it, or not at all.
     """
 
     def __init__(
@@ -88,9 +91,10 @@ class Store:
         issues: Mapping[str, str] = ISSUES,
         reviewed: bool = True,
         on_rating: OnRating | None = None,
+        on_kept: OnKept | None = None,
     ) -> None:
         self.database, self.links, self.issues = database, links, issues
-        self.reviewed, self._on_rating = reviewed, on_rating
+        self.reviewed, self._on_rating, self._on_kept = reviewed, on_rating, on_kept
         self._writer = Writer(database)
 
     def keep(self, session: Session) -> None:
@@ -100,7 +104,7 @@ class Store:
             StoreError: They could not be kept.
         """
         with self._kept(session):
-            self._writer.write(lambda connection: _keep(connection, session))
+            self._writer.write(lambda connection: _keep(connection, session, self._on_kept))
 
     async def keep_served(self, session: Session) -> None:
         """As :meth:`keep`, without a thread that waits for the disk.
@@ -109,7 +113,7 @@ class Store:
             StoreError: They could not be kept.
         """
         with self._kept(session):
-            await self._writer.written(lambda connection: _keep(connection, session))
+            await self._writer.written(lambda connection: _keep(connection, session, self._on_kept))
 
     def link(self, session: str) -> str:
         """The signed path of the page on which a person rates the answer."""
@@ -323,11 +327,13 @@ def _row(session: Session) -> dict[str, Any]:
     return {name: getattr(session, name) for name in session.__dataclass_fields__ if name in sessions.c}
 
 
-def _keep(connection: Connection, session: Session) -> None:
+def _keep(connection: Connection, session: Session, on_kept: OnKept | None) -> None:
     connection.execute(sessions.insert(), _row(session))
     stars = implied(session)
     if stars is not None:
         _rate(connection, session.id, "implicit", Rating(stars=stars))
+    if on_kept is not None:
+        on_kept(connection, session)
 
 
 def _rate(

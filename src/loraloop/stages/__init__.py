@@ -32,6 +32,7 @@ from loraloop.stages.serve import serve
 from loraloop.stages.simulate import simulate
 from loraloop.stages.sweep_report import sweep_report
 from loraloop.stages.tick import Tick
+from loraloop.stages.traces import traces
 from loraloop.stages.versions import promote, publish
 from loraloop.workflows.experiment import Experiment
 
@@ -53,6 +54,7 @@ STAGES: dict[str, Stage] = {
     "keys": keys,
     "feedback": feedback,
     "review": review,
+    "traces": traces,
     "ab": ab,
     "simulate": simulate,
     "tick": Tick,

@@ -9,16 +9,20 @@ from typing import TYPE_CHECKING
 from loraloop.workflows.parts import ExperimentParts
 from loraloop.workflows.retraining.machine import retraining_loop
 from loraloop.workflows.retraining.training import Retraining
+from loraloop.workflows.traces import take_ratings
 
 if TYPE_CHECKING:
     from loraloop.feedback.settings import Feedback
     from loraloop.policy import Policy
     from loraloop.protocols import Alerts
+    from loraloop.tracing.settings import Tracing
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tick(ExperimentParts):
     """Takes the cycle of every role of the policy as far as it can go now; the next tick goes on from there.
+
+    Before that it takes over what people rated in MLflow, where ``tracing.mlflow`` sends answers there.
 
     Attributes:
         role: The only role to look at; ``None`` for those of the policy.
@@ -32,6 +36,7 @@ class Tick(ExperimentParts):
     names: dict[str, str]
     feedback: Feedback
     alerts: Alerts
+    tracing: Tracing
 
     def run(self) -> None:
         """Take the steps that are due.
@@ -41,6 +46,7 @@ class Tick(ExperimentParts):
                 such a role only a running rollout was judged; the other roles went on.
         """
         with closing(self.feedback.open()) as store:
+            take_ratings(self.tracing, store)
             retraining = Retraining(parts=self, max_forgetting=self.policy.max_forgetting)
             loop = retraining_loop(self.policy, retraining, store, self.registry, self.alerts)
             loop.tick(self.roles, self.names, self.registry, self.role)
