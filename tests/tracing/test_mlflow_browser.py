@@ -33,7 +33,7 @@ def pictures():
 
 
 def test_an_outage_loses_nothing_and_a_rating_in_the_page_comes_back(pictures, make, tmp_path, monkeypatch):
-    """While MLflow's server is down answers wait, also over a restart; then they arrive with the rating given meanwhile.
+    """While MLflow's server is down answers wait, over a restart too; then they arrive with the rating given meanwhile.
 
     A browser shows the trace as a chat, and a person's "False" with its words, given in the page, is the session's one
     star with that comment.
@@ -72,7 +72,7 @@ def test_an_outage_loses_nothing_and_a_rating_in_the_page_comes_back(pictures, m
         picture.rate_badly(page, "no degrees at all")
         assert take_ratings(tracing, store) == {"ratings": 1}
     found = store.session(shown.id)
-    assert (found.stars, found.rating.comment, found.rated_key) == (1, "no degrees at all", "mlflow:default")
+    assert (found.stars, found.rating.comment, found.rated_key) == (1, "no degrees at all", "mlflow:User")
     assert take_ratings(tracing, store) == {}  # MLflow is away again: the log says so
     store.close()
 

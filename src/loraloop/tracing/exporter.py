@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING
 
+from loraloop.core.passwords import mask
 from loraloop.tracing.mlflow import MlflowTraces
 from loraloop.tracing.queue import Corrected, Given, Queue
 
@@ -106,7 +107,7 @@ class Worker:
         except Exception as error:  # the thread goes on, whatever it was
             if not self._failing:
                 name, count = self._queue.destination, self._queue_length()
-                logger.warning("traces: %s answers wait for %s and are sent later: %s", count, name, error)
+                logger.warning("traces: %s answers wait for %s and are sent later: %s", count, name, _first(error))
             self._failing = True
             return False
         if self._failing:
@@ -119,6 +120,10 @@ class Worker:
             return str(self._queue.waiting())
         except Exception:  # the database itself may be what failed
             return "some"
+
+
+def _first(error: Exception) -> str:
+    return mask(str(error).partition("\n")[0]) or type(error).__name__
 
 
 def exporters(tracing: Tracing, database: Database) -> list[tuple[Exporter, Queue]]:
