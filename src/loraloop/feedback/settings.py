@@ -14,7 +14,7 @@ from loraloop.errors import ConfigError
 from loraloop.feedback.issues import labelled
 
 if TYPE_CHECKING:
-    from loraloop.feedback.store import OnRating, Store
+    from loraloop.feedback.store import OnKept, OnRating, Store
 
 DAY_SECONDS = 86_400
 
@@ -64,11 +64,12 @@ class Feedback:
         if self.exists():
             Database(address(self.url, self.folder), self.busy_seconds).close()
 
-    def open(self, on_rating: OnRating | None = None) -> Store:
+    def open(self, on_rating: OnRating | None = None, on_kept: OnKept | None = None) -> Store:
         """The store; tables and key are made where they are missing.
 
         Args:
             on_rating: Called after every rating that was kept.
+            on_kept: Called in the transaction that keeps a served session.
 
         Raises:
             ConfigError: The database cannot be reached.
@@ -88,6 +89,7 @@ class Feedback:
             reviewed=reviewed,
             next_turn=self.next_turn,
             on_rating=on_rating,
+            on_kept=on_kept,
         )
 
     def existing(self) -> Store:

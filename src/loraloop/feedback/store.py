@@ -44,6 +44,8 @@ They are ``explicit`` for an answer, ``conversation`` for a whole conversation, 
 Level = Literal["answer", "conversation"]
 """What a person rates."""
 T = TypeVar("T")
+OnKept = Callable[[Connection, Session], None]
+"""Called in the transaction that keeps a served session."""
 Reviewed = Literal["accepted", "edited", "rejected"]
 ANSWER = re.compile(r"^(chat)?cmpl-")
 """What OpenAI's shape puts before a session's id to name its answer."""
@@ -97,6 +99,7 @@ class Store:
         reviewed: Whether a correction that a user wrote waits for review before anything is trained on it.
         next_turn: Whether the user's next turn is kept as a signal about the answer before it.
         on_rating: Called after every rating that was kept.
+        on_kept: Called in the transaction that keeps a served session; what it writes is kept with it, or not at all.
     """
 
     def __init__(
@@ -108,9 +111,11 @@ class Store:
         reviewed: bool = True,
         next_turn: bool = False,
         on_rating: OnRating | None = None,
+        on_kept: OnKept | None = None,
     ) -> None:
         self.database, self.links, self.issues = database, links, issues
         self.reviewed, self._next_turn, self._on_rating = reviewed, next_turn, on_rating
+        self._on_kept = on_kept
         self._writer = Writer(database)
 
     def keep(self, session: Session) -> None:
@@ -414,6 +419,8 @@ class Store:
             _rate(connection, session.id, "implicit", Rating(stars=stars))
         if self._next_turn:
             _note_next_turn(connection, session)
+        if self._on_kept is not None:
+            self._on_kept(connection, session)
 
     @contextmanager
     def _kept(self, session: Session) -> Iterator[None]:

@@ -34,6 +34,7 @@ from loraloop.stages.serve import serve
 from loraloop.stages.simulate import simulate
 from loraloop.stages.sweep_report import sweep_report
 from loraloop.stages.tick import Tick
+from loraloop.stages.traces import traces
 from loraloop.stages.versions import promote, publish
 from loraloop.workflows.experiment import Experiment
 
@@ -57,6 +58,7 @@ STAGES: dict[str, Stage] = {
     "review": review,
     "forget": Forget,
     "import": import_traces,
+    "traces": traces,
     "ab": ab,
     "simulate": simulate,
     "tick": Tick,

@@ -64,7 +64,12 @@ def recogniser(server: Server) -> Recogniser | None:
 
 
 def announce(
-    server: Server, address: str, versions: Versions, every: str | None, overrides: Sequence[str] = ()
+    server: Server,
+    address: str,
+    versions: Versions,
+    every: str | None,
+    overrides: Sequence[str] = (),
+    traces: str = "",
 ) -> None:
     """Print where the server is, what answers and who may ask.
 
@@ -88,6 +93,7 @@ def announce(
             **({"agents": agents} if agents else {}),
             "keys": ", ".join(names) or f"{nobody}; to make one: {make}",
             **({"loop": f"a tick every {every}"} if every else {}),
+            **({"traces": f"to {traces}"} if traces else {}),
             "try": _curl(address, next((name for name in listed if name.endswith(f"@{versions.active}")), BASE), names),
             "stop": "Ctrl+C",
         },
