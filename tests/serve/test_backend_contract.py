@@ -127,6 +127,10 @@ async def events(first: Any, chunks: Any, body: dict[str, Any]) -> AsyncIterator
                     "top_logprobs": [{**others, token: value} for token, value, others in chunk.logprobs],
                     "text_offset": [],
                 }
+                if chunk.finish == "stop":  # vLLM tells the end token too
+                    told["tokens"].append("<end>")
+                    told["token_logprobs"].append(-0.1)
+                    told["top_logprobs"].append({"<end>": -0.1})
             choice = {"index": 0, "text": chunk.text, "logprobs": told, "finish_reason": chunk.finish}
             yield f"data: {json.dumps({'choices': [choice], 'usage': {'completion_tokens': count}})}\n\n"
     yield f"data: {json.dumps({'choices': [], 'usage': {'completion_tokens': count}})}\n\n"
@@ -281,7 +285,7 @@ class TestBackend:
         assert (got[4].text, got[4].finish) == (made.words.before, "stop")
 
     def test_logprobs(self, make, answer):
-        """Each token comes with its log-probability and as many alternatives as were asked for."""
+        """Each token has its log-probability and as many alternatives as were asked for, but for the end token."""
         made = make()
         (told,) = answer(made.backend, [made.ask(logprobs=2, max_tokens=4)])
         (same,) = answer(made.engine, [made.ask(logprobs=2, max_tokens=4)])
@@ -291,6 +295,8 @@ class TestBackend:
             assert mine[1] == pytest.approx(theirs[1], abs=1e-3 if made.real else 1e-4)
             assert mine[2] == pytest.approx(theirs[2], abs=1e-3 if made.real else 1e-4)
         assert answer(made.backend, [made.ask()])[0].logprobs == ()
+        (whole,) = answer(made.backend, [made.ask(logprobs=0)])
+        assert "".join(token for token, _, _ in whole.logprobs) == whole.text == made.words.answer
 
     def test_adapters_come_and_go(self, make):
         """An adapter that was loaded is listed, one that was unloaded is not, and one that is not there cannot go."""

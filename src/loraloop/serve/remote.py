@@ -340,10 +340,13 @@ def _chunk(line: str, request: GenerationRequest, counted: int) -> Chunk | None:
         return None
     choice = event["choices"][0]
     finish = choice.get("finish_reason")
+    logprobs = _logprobs(choice.get("logprobs"), request.logprobs)
+    if finish == "stop" and not isinstance(choice.get("stop_reason"), str):  # no stop string: the end token, no text
+        logprobs = logprobs[:-1]
     return Chunk(
         text=choice["text"],
         tokens=event["usage"]["completion_tokens"] - counted,
-        logprobs=_logprobs(choice.get("logprobs"), request.logprobs),
+        logprobs=logprobs,
         finish="stop" if finish == "stop" else "length" if finish else None,
     )
 
