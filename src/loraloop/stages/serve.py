@@ -34,9 +34,9 @@ def serve(
 ) -> None:
     """Serve base and adapters until SIGTERM or Ctrl+C; answers that have begun get ``server.drain_seconds`` to end.
 
-    With ``serve=vllm`` the base is that server's, and ``model`` is not loaded here. With ``schedule.every`` a
-    process of its own takes a step of the loop (``stage=tick``) at that interval. A thread exports answers as traces
-    where ``tracing`` says.
+    With ``serve=vllm`` that server has the base, of which ``model`` loads the tokenizer alone here. With
+    ``schedule.every`` a process of its own takes a step of the loop (``stage=tick``) at that interval. A thread exports
+    answers as traces where ``tracing`` says.
 
     Raises:
         ModelError: The base or the speech model cannot be loaded.

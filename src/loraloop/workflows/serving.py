@@ -28,16 +28,16 @@ _log = logging.getLogger(__name__)
 
 
 def attach(serve: LocalBackend | VllmBackend, model: CausalLM, versions: Versions) -> Engine | Remote:
-    """The backend that answers; the base is loaded only where it answers in this process.
+    """The backend that answers; the base's weights are loaded only where it answers in this process.
 
     Raises:
-        ModelError: The base cannot be loaded.
+        ModelError: The base, or its tokenizer, cannot be loaded.
     """
     from loraloop.serve.local import LocalBackend
 
     if isinstance(serve, LocalBackend):
         return serve.attach(model.load(), versions.version)
-    return serve.attach(None, versions.version)
+    return serve.attach(*model.tokenizer(), versions.version)
 
 
 def tick_command(overrides: Sequence[str]) -> list[str]:
