@@ -128,6 +128,14 @@ class Remote:
         """Tokens of a prompt, the start token that the tokenizer adds included."""
         return int(self._post("/tokenize", {"model": self._base, "prompt": prompt})["count"])
 
+    def text(self, ids: Sequence[int]) -> str:
+        """The text of tokens that a client chose; the server knows its vocabulary.
+
+        Raises:
+            ModelError: One of them is none of the vocabulary.
+        """
+        return str(self._post("/detokenize", {"model": self._base, "tokens": list(ids)})["prompt"])
+
     def longest_token(self) -> int | None:
         """Not known: the tokenizer is the server's."""
         return None
@@ -245,7 +253,11 @@ class Remote:
     def _body(self, request: GenerationRequest) -> dict[str, Any]:
         return {
             "model": self._base if request.model == BASE else request.model,
-            "prompt": request.prompt,
+            "prompt": request.prompt if request.ids is None else list(request.ids),
+            "echo": request.echo,
+            "frequency_penalty": request.frequency_penalty,
+            "presence_penalty": request.presence_penalty,
+            "logit_bias": {str(token): added for token, added in request.bias},
             "max_tokens": request.max_tokens,
             "temperature": request.temperature,
             "top_p": request.top_p,

@@ -73,6 +73,11 @@ class Echo:
     def tokens(self, prompt: str) -> int:
         return len(prompt.split()) + 1
 
+    def text(self, ids: Sequence[int]) -> str:
+        if any(token >= 1000 for token in ids):
+            raise ModelError("1000 is no token")
+        return " ".join(map(str, ids))
+
     def limit(self) -> int:
         return 2048
 
@@ -88,13 +93,19 @@ class Echo:
             raise BusyError("the queue is full")
         self.answering += 1
         try:
+            if request.echo:
+                told = tuple((word, -0.5 if at else None, {}) for at, word in enumerate(request.prompt.split()))
+                yield Chunk(
+                    text=request.prompt, echo=True, logprobs=told, finish=None if request.max_tokens else "length"
+                )
             words = [request.model, *request.prompt.split()][: request.max_tokens]
             for word in words:
                 yield Chunk(text=f"{word} ", tokens=1, logprobs=((f"{word} ", -0.5, {f"{word} ": -0.5}),))
                 await asyncio.sleep(0)
                 while NEVER in request.prompt:
                     await asyncio.sleep(0.01)
-            yield Chunk(text="", finish="length" if len(words) == request.max_tokens else "stop")
+            if request.max_tokens:
+                yield Chunk(text="", finish="length" if len(words) == request.max_tokens else "stop")
         finally:
             self.answering -= 1
 
