@@ -49,6 +49,7 @@ def serve(
     backend = serving.attach(serve, model, versions)
     backend.check()
     versions.aliases = partial(registry.aliases, backend.base)
+    versions.numbers = partial(registry.versions, backend.base)
     metrics = PrometheusMetrics(backend.stats, lambda: loop.stats())
     sessions = feedback.open(metrics.rated)
     loop = LoopStore(sessions.database)

@@ -132,6 +132,7 @@ class Registry:
 
     home: Path
     aliases: dict[str, int] = field(default_factory=lambda: dict(ALIASES))
+    numbers: list[tuple[str, int]] = field(default_factory=list)
     down: bool = False
     asked: list[str] = field(default_factory=list)
     listings: int = 0
@@ -245,7 +246,7 @@ def opened(
     server = Server(**values | settings)
     registry, sessions, echo = Registry(home), sessions or Memory(), backend or Echo()
     metrics = PrometheusMetrics(echo.stats)
-    versions = Versions(registry.resolve, server.names, aliases=registry.all_aliases)
+    versions = Versions(registry.resolve, server.names, aliases=registry.all_aliases, numbers=lambda: registry.numbers)
     app = create_app(echo, sessions, versions, server, metrics, routers, ocr, speech, rollouts)
     with running(app, server) as url, httpx2.Client(base_url=url, timeout=PATIENCE) as http:
         yield House(url, http, echo, sessions, registry, metrics, app)
