@@ -169,6 +169,12 @@ def test_prompts_that_are_refused(change):
     assert refused(TEXT | change, CompletionRequest).status == 400
 
 
+@pytest.mark.parametrize(("stop", "said"), [(["a"] * 5, "at most 4 items"), ("", "at least 1 characters")])
+def test_the_rule_that_a_value_breaks_is_told(stop, said):
+    """Of the forms that a parameter may have, the error tells the rule of the one that was sent."""
+    assert said in str(refused(CHAT | {"stop": stop}))
+
+
 def test_every_problem_is_told_at_once():
     """An error names every parameter that is wrong, the first one as its parameter."""
     error = refused(CHAT | {"temperature": 9, "n": 0, "nonsense": 1})

@@ -30,7 +30,7 @@ from loraloop.records import Outcome, Rating, Session
 OnRating = Callable[[str, int, str], None]
 """Called with the version that had answered, the stars, and ``explicit`` or ``implicit``, after a rating was kept."""
 Reviewed = Literal["accepted", "edited", "rejected"]
-ANSWER = re.compile(r"^(chat)?cmpl-")
+ANSWER = re.compile(r"^((chat)?cmpl-|resp_)")
 """What OpenAI's shape puts before a session's id to name its answer."""
 
 BATCH = 200
