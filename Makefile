@@ -1,10 +1,11 @@
 PYTHON ?= python3
 VENV   := .venv
+CLIENTS := .venv-clients
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-hydra-next check wheel clean
+.PHONY: help setup run test test-hydra-next test-clients check wheel clean
 
 help:    ## this list
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
@@ -31,6 +32,10 @@ test-hydra-next: setup ## the sweeper's tests on Hydra's pre-release
 	$(BIN)/pip install --quiet --pre --upgrade --target $(VENV)/hydra-next 'hydra-core>=1.4.0rc3,<1.5'
 	PYTHONPATH=$(VENV)/hydra-next $(BIN)/pytest tests/sweep/test_sweeper.py tests/sweep/test_overrides.py
 
+test-clients: setup ## other programs' clients against the server (.venv-clients: 1 GB)
+	@test -e $(CLIENTS)/.installed || { $(PYTHON) -m venv $(CLIENTS) && $(CLIENTS)/bin/pip install --quiet --requirement tests/clients/requirements.txt && touch $(CLIENTS)/.installed; }
+	LORALOOP_CLIENTS=$(CURDIR)/$(CLIENTS)/bin/python $(BIN)/pytest tests/clients
+
 check: $(STAMP) ## lint, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -40,4 +45,4 @@ wheel: $(STAMP) ## build the wheel into dist/
 	$(BIN)/python -m build --wheel
 
 clean: ## remove the environment and every run
-	rm -rf $(VENV) dist build mlruns
+	rm -rf $(VENV) $(CLIENTS) dist build mlruns
