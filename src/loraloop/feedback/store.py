@@ -47,7 +47,7 @@ T = TypeVar("T")
 OnKept = Callable[[Connection, Session], None]
 """Called in the transaction that keeps a served session."""
 Reviewed = Literal["accepted", "edited", "rejected"]
-ANSWER = re.compile(r"^(chat)?cmpl-")
+ANSWER = re.compile(r"^((chat)?cmpl-|resp_)")
 """What OpenAI's shape puts before a session's id to name its answer."""
 
 FIELDS = tuple(Assessment.__dataclass_fields__)

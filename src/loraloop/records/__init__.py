@@ -665,6 +665,11 @@ class GenerationRequest:
         seed: Of the sampling; the same seed gives the same answer, whatever else is being answered.
         logprobs: How many alternatives to tell per token; ``None`` tells nothing.
         deadline: Seconds after which the answer ends as it is.
+        ids: The prompt's tokens, where the client chose them; they are taken as they are, and ``prompt`` is their text.
+        echo: Whether the first chunk is the prompt, with the log-probabilities of its tokens.
+        frequency_penalty: Taken from a token's logit for each time that it stands in the answer so far.
+        presence_penalty: Taken once from the logit of every token that stands in the answer so far.
+        bias: Added to the logits of single tokens.
     """
 
     model: str
@@ -677,22 +682,30 @@ class GenerationRequest:
     seed: int | None = None
     logprobs: int | None = None
     deadline: float = 60.0
+    ids: tuple[int, ...] | None = None
+    echo: bool = False
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    bias: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chunk:
-    """The next part of an answer; the last one has a ``finish``.
+    r"""The next part of an answer; the last one has a ``finish``.
 
     Attributes:
         text: What is certain by now; text that may be the beginning of a stop string is held back.
         tokens: How many tokens were generated for it.
-        logprobs: For each token: its text, its log-probability, and the alternatives asked for.
+        logprobs: For each token: its text, its log-probability, and the alternatives asked for. A part of a character
+            is written as ``bytes:\xf0\x9f``; a prompt's first token has no log-probability.
         finish: ``stop`` or ``length``; ``None`` before the end.
+        echo: Whether it is the prompt, and no part of the answer.
     """
 
     text: str
     tokens: int = 0
-    logprobs: tuple[tuple[str, float, Mapping[str, float]], ...] = ()
+    echo: bool = False
+    logprobs: tuple[tuple[str, float | None, Mapping[str, float]], ...] = ()
     finish: str | None = None
 
 

@@ -271,6 +271,16 @@ class MlflowRegistry:
                 for version in client.search_model_versions(f"name = '{model.name}'")
             )
 
+    def versions(self, base: Base | str) -> list[tuple[str, int]]:
+        """Model and number of every version in the registry that was trained on ``base``, as :meth:`aliases` tells it.
+
+        Raises:
+            RegistryError: The registry cannot be asked.
+        """
+        with self._client() as client:
+            found = [(each.name, int(each.version)) for each in _every_version(client) if _trained_on(base, each.tags)]
+        return sorted(found)
+
     def record(self, event: str, number: int | None, reason: str, numbers: Mapping[str, Any]) -> None:
         """Append an event (``gate``, ``publish``, ...) to the ledger, and show it as a tag of the version in MLflow."""
         self.ledger.append(event, number, reason, numbers=numbers)
@@ -400,6 +410,14 @@ def _every_model(client: MlflowClient) -> Iterator[RegisteredModel]:
     yield from page
     while page.token:
         page = client.search_registered_models(page_token=page.token)
+        yield from page
+
+
+def _every_version(client: MlflowClient) -> Iterator[ModelVersion]:
+    page = client.search_model_versions()
+    yield from page
+    while page.token:
+        page = client.search_model_versions(page_token=page.token)
         yield from page
 
 

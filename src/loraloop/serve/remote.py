@@ -148,6 +148,14 @@ class Remote:
         """Tokens of a prompt, the start token that the tokenizer adds included."""
         return len(self._encode(prompt))
 
+    def text(self, ids: Sequence[int]) -> str:
+        """The text of tokens that a client chose; the server knows its vocabulary.
+
+        Raises:
+            ModelError: One of them is none of the vocabulary.
+        """
+        return str(self._post("/detokenize", {"model": self._base, "tokens": list(ids)})["prompt"])
+
     def longest_token(self) -> int | None:
         """Most characters of a text that one token stands for, where the tokenizer says."""
         return self._longest
@@ -180,7 +188,7 @@ class Remote:
         import httpx2
 
         ends = asyncio.get_running_loop().time() + request.deadline
-        prompt = await self._encoders.run(self._encode, request.prompt)
+        prompt = list(request.ids or await self._encoders.run(self._encode, request.prompt))
         await self._ensure(request.model)
         response = None
         try:
@@ -271,6 +279,10 @@ class Remote:
         return {
             "model": self._base if request.model == BASE else request.model,
             "prompt": prompt,
+            "echo": request.echo,
+            "frequency_penalty": request.frequency_penalty,
+            "presence_penalty": request.presence_penalty,
+            "logit_bias": {str(token): added for token, added in request.bias},
             "max_tokens": request.max_tokens,
             "temperature": request.temperature,
             "top_p": request.top_p,

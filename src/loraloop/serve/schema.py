@@ -26,7 +26,11 @@ Label = Annotated[Unicode, Field(min_length=1, max_length=256, pattern=r"^[^\x00
 Stop = Annotated[Unicode, Field(min_length=1, max_length=200)]
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Nothing = Annotated[list[Any], Field(max_length=0)]
-Empty = Annotated[dict[str, Any], Field(max_length=0)]
+Penalty = Annotated[float, Field(ge=-2, le=2)]
+Bias = dict[Annotated[str, Field(pattern=r"^[0-9]{1,9}$")], Annotated[float, Field(ge=-100, le=100)]]
+Tokens = Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)]
+CHOICES = 128
+"""Most choices of one request: OpenAI's bound of ``n``; prompts of a list count too."""
 
 
 class _Strict(BaseModel):
@@ -211,17 +215,8 @@ class TextFormat(_Strict):
     type: Literal["text"]
 
 
-class Neutral(_Strict):
-    """Parameters of both APIs that are accepted with the value that changes nothing."""
-
-    n: Literal[1] | None = None
-    presence_penalty: Literal[0] | None = None
-    frequency_penalty: Literal[0] | None = None
-    logit_bias: Empty | None = None
-
-
-class NeutralChat(Neutral):
-    """The same for chat alone."""
+class NeutralChat(_Strict):
+    """Parameters of chat that are accepted with the value that changes nothing."""
 
     tool_choice: Literal["none", "auto"] | None = None
     functions: Nothing | None = None
@@ -251,19 +246,21 @@ class Ignored(BaseModel):
         return tuple(name for name in Ignored.model_fields if getattr(self, name) is not None)
 
 
-class NeutralCompletion(Neutral):
-    """The same for completions alone."""
+class NeutralCompletion(_Strict):
+    """The same for completions."""
 
     best_of: Literal[1] | None = None
-    echo: Literal[False] | None = None
     suffix: Literal[""] | None = None
 
 
-class Sampling(Neutral):
+class Sampling(_Strict):
     """What both APIs share."""
 
     model: Annotated[Unicode, Field(min_length=1, max_length=200)]
-    max_tokens: Count | None = None
+    n: Annotated[int, Field(ge=1, le=CHOICES)] | None = None
+    frequency_penalty: Penalty | None = None
+    presence_penalty: Penalty | None = None
+    logit_bias: Annotated[Bias, Field(max_length=1024)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     top_k: Annotated[int, Field(ge=-1, le=2**31 - 1)] | None = None
@@ -281,6 +278,16 @@ class Sampling(Neutral):
         if value is not None and not info.data.get("stream"):
             raise ValueError("needs stream=true")
         return value
+
+    @property
+    def choices(self) -> int:
+        """Choices of each prompt."""
+        return self.n or 1
+
+    @property
+    def bias(self) -> tuple[tuple[int, float], ...]:
+        """What is added to the logits of single tokens."""
+        return tuple((int(token), added) for token, added in (self.logit_bias or {}).items())
 
     @property
     def stops(self) -> tuple[str, ...]:
@@ -315,6 +322,7 @@ class ChatRequest(Sampling, NeutralChat, Ignored):
     parallel_tool_calls: bool | None = None
 
     messages: Annotated[list[Message], Field(min_length=1, max_length=500)]
+    max_tokens: Count | None = None
     max_completion_tokens: Count | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
@@ -355,13 +363,31 @@ class ChatRequest(Sampling, NeutralChat, Ignored):
 class CompletionRequest(Sampling, NeutralCompletion):
     """Body of ``POST /v1/completions``."""
 
-    prompt: Unicode | Annotated[list[Unicode], Field(min_length=1, max_length=1)]
+    prompt: (
+        Unicode
+        | Annotated[list[Unicode], Field(min_length=1, max_length=CHOICES)]
+        | Tokens
+        | Annotated[list[Tokens], Field(min_length=1, max_length=CHOICES)]
+    )
+    max_tokens: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
+    echo: bool | None = None
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
 
+    @model_validator(mode="after")
+    def _agree(self) -> CompletionRequest:
+        if self.max_tokens == 0 and not self.echo:
+            raise ValueError("max_tokens=0 needs echo=true: there would be nothing to answer")
+        if len(self.prompts) * self.choices > CHOICES:
+            asked = len(self.prompts) * self.choices
+            raise ValueError(f"n times the prompts is {asked}, and one request has at most {CHOICES} choices")
+        return self
+
     @property
-    def text(self) -> str:
-        """The one prompt."""
-        return self.prompt if isinstance(self.prompt, str) else self.prompt[0]
+    def prompts(self) -> list[str | list[int]]:
+        """Each prompt: a text, or the tokens that the client chose."""
+        one = isinstance(self.prompt, str) or isinstance(self.prompt[0], int)
+        prompts: Any = [self.prompt] if one else self.prompt
+        return list(prompts)
 
 
 class LoadRequest(_Strict):

@@ -54,6 +54,7 @@ def serve(
     backend = serving.attach(serve, model, versions)
     backend.check()
     versions.aliases = partial(registry.aliases, backend.base)
+    versions.numbers = partial(registry.versions, backend.base)
     metrics = PrometheusMetrics(backend.stats, lambda: loop.stats())
     sessions = feedback.open(metrics.rated, put(tracing.names) if tracing.names else None)
     erasure.expire(feedback, sessions, ocr)

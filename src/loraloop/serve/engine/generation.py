@@ -7,8 +7,9 @@ import time
 from typing import TYPE_CHECKING
 
 from loraloop.records import Chunk, GenerationRequest
-from loraloop.serve.engine.decoder import REPLACEMENT, StreamDecoder
+from loraloop.serve.engine.decoder import StreamDecoder
 from loraloop.serve.engine.sampling import Sampler, likeliest
+from loraloop.serve.engine.token_text import token_text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -69,10 +70,12 @@ class Generation:
         self.last = token
         self.generated += 1
         self._unsent += 1
-        if token in ends:
-            return self.end("stop")
-        if self.request.logprobs is not None:
+        ended = token in ends
+        # With the prompt's tokens the end is told too: who counts them expects as many as were generated.
+        if self.request.logprobs is not None and (self.request.echo or not ended):
             self._logprobs.append(self._likely(logits, token))
+        if ended:
+            return self.end("stop")
         text = self._decoder.add(token)
         if self._decoder.stopped:
             return self._chunk(text, "stop")
@@ -92,12 +95,11 @@ class Generation:
 
     def _likely(self, logits: Tensor, token: int) -> TokenLogprobs:
         own, others = likeliest(logits, token, self.request.logprobs or 0)
-        return self._name(token), own, {self._name(other): value for other, value in others}
-
-    def _name(self, token: int) -> str:
-        """A token's text; where it is a part of a character, its name in the vocabulary, which no other token has."""
-        text = str(self._tokenizer.decode([token]))
-        return str(self._tokenizer.convert_ids_to_tokens(token)) if REPLACEMENT in text else text
+        return (
+            token_text(self._tokenizer, token),
+            own,
+            {token_text(self._tokenizer, other): value for other, value in others},
+        )
 
     def _decode(self, tokens: list[int]) -> str:
         return str(self._tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False))
