@@ -19,7 +19,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 
 from loraloop.errors import BusyError, ConfigError, LoraloopError, ModelError, RegistryError
-from loraloop.records import GenerationRequest, Version
+from loraloop.records import GenerationRequest, Grammar, Version
 from loraloop.serve import run
 from loraloop.serve.server import Server
 from loraloop.serve.vllm import VllmBackend
@@ -93,6 +93,7 @@ def vllm(engine: Any, tokenizer: Any, at: dict[str, Version]) -> FastAPI:
             model=model, prompt=body["prompt"], max_tokens=body["max_tokens"], temperature=body["temperature"],
             top_p=body["top_p"], top_k=max(0, body["top_k"]), stop=tuple(body["stop"]), seed=body["seed"],
             logprobs=body["logprobs"],
+            grammar=Grammar(schema=body["structured_outputs"]["json"]) if "structured_outputs" in body else None,
         )  # fmt: skip
         chunks = engine.generate(ask)
         try:
@@ -223,6 +224,12 @@ class TestBackend:
             assert mine[1] == pytest.approx(theirs[1], abs=1e-4)
             assert mine[2] == pytest.approx(theirs[2], abs=1e-4)
         assert answer(made.backend, [ask()])[0].logprobs == ()
+
+    def test_a_held_answer(self, make, answer):
+        """An answer obeys the schema that it is held to."""
+        schema = {"type": "array", "items": {"type": "boolean"}, "minItems": 1, "maxItems": 2}
+        (held,) = answer(make().backend, [ask(grammar=Grammar(schema=schema), max_tokens=200)])
+        assert {type(each) for each in json.loads(held.text)} == {bool}
 
     def test_adapters_come_and_go(self, make, versions):
         """An adapter that was loaded is listed, one that was unloaded is not, and one that is not there cannot go."""

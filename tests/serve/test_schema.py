@@ -21,14 +21,12 @@ TEXT: dict[str, Any] = {"model": "base", "prompt": "x"}
 CALL: dict[str, Any] = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 OFF: dict[str, Any] = {
     "n": 1, "presence_penalty": 0, "frequency_penalty": 0.0, "logit_bias": {},
-    "tool_choice": "none", "functions": [], "function_call": "auto",
-    "response_format": {"type": "text"}, "modalities": ["text"], "audio": None, "prediction": None,
+    "functions": [], "function_call": "auto", "modalities": ["text"], "audio": None, "prediction": None,
     "moderation": None, "web_search_options": None, "best_of": 1, "echo": False, "suffix": "",
 }  # fmt: skip
 ON: dict[str, Any] = {
     "n": 2, "presence_penalty": 0.5, "frequency_penalty": -1, "logit_bias": {"50256": -100},
-    "tool_choice": "required", "functions": [{"name": "f"}],
-    "function_call": {"name": "f"}, "response_format": {"type": "json_object"},
+    "functions": [{"name": "f"}], "function_call": {"name": "f"},
     "modalities": ["text", "audio"], "audio": {"voice": "alloy", "format": "wav"},
     "prediction": {"type": "content", "content": "x"}, "moderation": {"model": "m"}, "web_search_options": {},
     "best_of": 3, "echo": True, "suffix": "end",

@@ -648,6 +648,21 @@ class CanaryVerdict:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Grammar:
+    """What an answer is held to: JSON, calls of tools, or either.
+
+    Attributes:
+        schema: JSON schema of the whole answer; ``None`` allows no JSON but calls.
+        tools: Names of the tools that may be called, with the schemas of their arguments.
+        parallel: Whether several calls may follow each other.
+    """
+
+    schema: FrozenMap | None = None
+    tools: tuple[tuple[str, FrozenMap], ...] = ()
+    parallel: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationRequest:
     """What a backend is to generate.
 
@@ -659,6 +674,7 @@ class GenerationRequest:
         seed: Of the sampling; the same seed gives the same answer, whatever else is being answered.
         logprobs: How many alternatives to tell per token; ``None`` tells nothing.
         deadline: Seconds after which the answer ends as it is.
+        grammar: What the answer is held to; ``None`` leaves it free.
     """
 
     model: str
@@ -671,6 +687,7 @@ class GenerationRequest:
     seed: int | None = None
     logprobs: int | None = None
     deadline: float = 60.0
+    grammar: Grammar | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

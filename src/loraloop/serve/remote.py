@@ -22,6 +22,7 @@ from loraloop.core.workers import Workers
 from loraloop.errors import ArtefactError, BusyError, ConfigError, ModelError
 from loraloop.records import Chunk, GenerationRequest, Version
 from loraloop.serve.engine.prompt import checked
+from loraloop.serve.grammar import for_vllm
 from loraloop.serve.names import BASE
 
 if TYPE_CHECKING:
@@ -255,7 +256,7 @@ class Remote:
             "logprobs": request.logprobs,
             "stream": True,
             "stream_options": {"include_usage": True, "continuous_usage_stats": True},
-        }
+        } | ({"structured_outputs": for_vllm(request.grammar)} if request.grammar else {})
 
     def _read_base(self) -> None:
         base = next(card for card in self._cards() if card.get("parent") is None)

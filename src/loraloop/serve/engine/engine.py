@@ -18,6 +18,7 @@ from loraloop.records import Base, Chunk, GenerationRequest, LoadedModel, Versio
 from loraloop.serve.engine import prompt
 from loraloop.serve.engine.adapter_cache import AdapterCache
 from loraloop.serve.engine.adapter_validation import AdapterValidator, require_agreement
+from loraloop.serve.engine.constraint import Constraints
 from loraloop.serve.engine.generation import Generation
 from loraloop.serve.engine.scheduler import Scheduler
 
@@ -60,11 +61,17 @@ class Engine:
         self._tokenizer = loaded.tokenizer
         self._validator = AdapterValidator(loaded, limits.max_rank)
         self._cache = AdapterCache(limits.max_adapters)
-        self._scheduler = Scheduler(loaded.model, limits.max_batch, _ends(loaded))
+        ends = _ends(loaded)
+        self._scheduler = Scheduler(loaded.model, limits.max_batch, ends)
         self._loading = threading.Lock()
         self._encoding = threading.Lock()
         self._counting = threading.Lock()
-        self._encoders, self._loaders = Workers("tokens", 1), Workers("loading", 1)
+        self._encoders, self._loaders, self._grammars = (
+            Workers("tokens", 1),
+            Workers("loading", 1),
+            Workers("grammar", 1),
+        )
+        self._constraints = Constraints(loaded.tokenizer, ends, self._encoding)
         self._longest = prompt.longest_token(loaded.tokenizer)
         self._templates: dict[str, str] = {}
         self._admitted = self._hits = self._misses = self._loads = self._refused = 0
@@ -193,6 +200,7 @@ class Engine:
 
         Raises:
             BusyError: The queue is full, or the deadline passed before there was a place for the answer or its adapter.
+            GrammarError: The answer cannot be held to its grammar.
             ModelError: No such model is loaded or can be, or the prompt leaves no room for an answer.
         """
         deadline = time.monotonic() + min(request.deadline, self._limits.deadline_seconds)
@@ -202,8 +210,10 @@ class Engine:
         try:
             prompt = await self._encoders.run(self._encode, request.prompt)
             room = self._room(prompt)
+            wanted = request.grammar
+            constraint = await self._grammars.run(self._constraints.make, wanted) if wanted else None
             adapter = await self._adapter(request.model, deadline)
-            generation = Generation(request, prompt, room, adapter, self._tokenizer, deadline)
+            generation = Generation(request, prompt, room, adapter, self._tokenizer, deadline, constraint)
             self._scheduler.enter(generation)
             finished = False
             while not finished:

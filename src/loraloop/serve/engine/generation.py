@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
+    from loraloop.serve.engine.constraint import Constraint
     from loraloop.serve.engine.lora import LoraAdapter
 
 TokenLogprobs = tuple[str, float, dict[str, float]]
@@ -29,6 +30,7 @@ class Generation:
         adapter: The adapter that answers; ``None`` is the base.
         tokenizer: Turns tokens into text.
         deadline: When the answer ends as it is, in the time of :func:`time.monotonic`.
+        constraint: What the answer is held to.
     """
 
     def __init__(
@@ -39,9 +41,10 @@ class Generation:
         adapter: LoraAdapter | None,
         tokenizer: PreTrainedTokenizerBase,
         deadline: float,
+        constraint: Constraint | None = None,
     ) -> None:
         self.request, self.prompt, self.adapter = request, prompt, adapter
-        self.sampler = Sampler.of(request)
+        self.sampler, self.constraint = Sampler.of(request), constraint
         self.loop = asyncio.get_running_loop()
         self.chunks: asyncio.Queue[Chunk | Exception] = asyncio.Queue()
         self.cancelled = False
@@ -64,18 +67,27 @@ class Generation:
         """Whether the deadline has passed."""
         return time.monotonic() > self._deadline
 
-    def take(self, token: int, logits: Tensor, ends: frozenset[int]) -> Chunk | None:
-        """Add a token, and return the chunk of text that is certain now, if any; the last one has a ``finish``."""
+    def take(self, token: int, logits: Tensor, ends: frozenset[int]) -> Chunk | Exception | None:
+        """Add a token, and return the chunk of text that is certain now, if any; the last one has a ``finish``.
+
+        An error is returned where the answer cannot be held to its grammar any more.
+        """
         self.last = token
         self.generated += 1
         self._unsent += 1
         if token in ends:
             return self.end("stop")
+        if self.constraint is not None:
+            self.constraint.take(token)
+            if self.constraint.failed is not None:
+                return self.constraint.failed
         if self.request.logprobs is not None:
             self._logprobs.append(self._likely(logits, token))
         text = self._decoder.add(token)
         if self._decoder.stopped:
             return self._chunk(text, "stop")
+        if self.constraint is not None and self.constraint.complete:
+            return self.end("stop", text)
         if self.generated >= self._room:
             return self.end("length", text)
         return self._chunk(text, None) if text else None
