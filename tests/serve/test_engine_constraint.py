@@ -162,13 +162,14 @@ def test_answers_of_a_mixed_batch(engine, answer):
 def test_an_answer_that_is_cut(engine, answer):
     """At ``max_tokens`` and at a stop text an answer ends as it is, and its log-probabilities are the model's own."""
     wanted = Grammar(schema=WHERE)
-    cut, stopped, whole = answer(engine, [
-        ask(grammar=wanted, max_tokens=8), ask(grammar=wanted, stop=("why",)), ask(grammar=wanted, logprobs=1)
+    cut, stopped, whole, free = answer(engine, [
+        ask(grammar=wanted, max_tokens=8), ask(grammar=wanted, stop=("why",)), ask(grammar=wanted, logprobs=0),
+        ask(max_tokens=2, logprobs=WIDTH),
     ])  # fmt: skip
     assert (len(cut.text), cut.finish) == (8, "length")
     assert whole.text.startswith(cut.text)
     assert (stopped.text, stopped.finish) == (whole.text.partition("why")[0], "stop")
-    assert all(np.isfinite(value) for _, own, others in whole.logprobs for value in (own, *others.values()))
+    assert whole.logprobs[0][:2] == ("{", pytest.approx(free.logprobs[0][2]["{"], abs=1e-4))
 
 
 def test_a_grammar_that_takes_too_much(engine, answer, monkeypatch):
