@@ -380,6 +380,7 @@ class Backend(Protocol):
 
         Raises:
             BusyError: The queue is full.
+            GrammarError: The answer cannot be held to the grammar.
             ModelError: No such model is loaded.
         """
         ...

@@ -27,7 +27,7 @@ from loraloop.core import prompts
 from loraloop.core.chat_templates import BUILT_IN
 from loraloop.core.messages import read_all
 from loraloop.errors import BusyError, ConfigError, LoraloopError, ModelError, RegistryError
-from loraloop.records import GenerationRequest, Version
+from loraloop.records import GenerationRequest, Grammar, Version
 from loraloop.serve import run
 from loraloop.serve.server import Server
 from loraloop.serve.vllm import VllmBackend
@@ -98,6 +98,7 @@ def vllm(engine: Any, tokenizer: Any, at: dict[str, Version]) -> FastAPI:
             logprobs=body["logprobs"], frequency_penalty=body["frequency_penalty"],
             presence_penalty=body["presence_penalty"],
             bias=tuple((int(token), added) for token, added in body["logit_bias"].items()),
+            grammar=Grammar(schema=body["structured_outputs"]["json"]) if "structured_outputs" in body else None,
         )  # fmt: skip
         chunks = engine.generate(ask)
         try:
@@ -299,6 +300,13 @@ class TestBackend:
         assert answer(made.backend, [made.ask()])[0].logprobs == ()
         (whole,) = answer(made.backend, [made.ask(logprobs=0)])
         assert "".join(token for token, _, _ in whole.logprobs) == whole.text == made.words.answer
+
+    def test_a_held_answer(self, make, answer):
+        """An answer obeys the schema that it is held to."""
+        schema = {"type": "array", "items": {"type": "boolean"}, "minItems": 1, "maxItems": 2}
+        made = make()
+        (held,) = answer(made.backend, [made.ask(grammar=Grammar(schema=schema), max_tokens=200)])
+        assert {type(each) for each in json.loads(held.text)} == {bool}
 
     def test_adapters_come_and_go(self, make):
         """An adapter that was loaded is listed, one that was unloaded is not, and one that is not there cannot go."""

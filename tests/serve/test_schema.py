@@ -20,13 +20,11 @@ CHAT: dict[str, Any] = {"model": "base", "messages": [{"role": "user", "content"
 TEXT: dict[str, Any] = {"model": "base", "prompt": "x"}
 CALL: dict[str, Any] = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 OFF: dict[str, Any] = {
-    "tool_choice": "none", "functions": [], "function_call": "auto",
-    "response_format": {"type": "text"}, "modalities": ["text"], "audio": None, "prediction": None,
+    "functions": [], "function_call": "auto", "modalities": ["text"], "audio": None, "prediction": None,
     "moderation": None, "web_search_options": None, "best_of": 1, "suffix": "",
 }  # fmt: skip
 ON: dict[str, Any] = {
-    "tool_choice": "required", "functions": [{"name": "f"}],
-    "function_call": {"name": "f"}, "response_format": {"type": "json_object"},
+    "functions": [{"name": "f"}], "function_call": {"name": "f"},
     "modalities": ["text", "audio"], "audio": {"voice": "alloy", "format": "wav"},
     "prediction": {"type": "content", "content": "x"}, "moderation": {"model": "m"}, "web_search_options": {},
     "best_of": 3, "suffix": "end",

@@ -654,6 +654,21 @@ class CanaryVerdict:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Grammar:
+    """What an answer is held to: JSON, calls of tools, or either.
+
+    Attributes:
+        schema: JSON schema of the whole answer; ``None`` allows no JSON but calls.
+        tools: Names of the tools that may be called, with the schemas of their arguments.
+        parallel: Whether several calls may follow each other.
+    """
+
+    schema: FrozenMap | None = None
+    tools: tuple[tuple[str, FrozenMap], ...] = ()
+    parallel: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationRequest:
     """What a backend is to generate.
 
@@ -670,6 +685,7 @@ class GenerationRequest:
         frequency_penalty: Taken from a token's logit for each time that it stands in the answer so far.
         presence_penalty: Taken once from the logit of every token that stands in the answer so far.
         bias: Added to the logits of single tokens.
+        grammar: What the answer is held to; ``None`` leaves it free.
     """
 
     model: str
@@ -687,6 +703,7 @@ class GenerationRequest:
     frequency_penalty: float = 0.0
     presence_penalty: float = 0.0
     bias: tuple[tuple[int, float], ...] = ()
+    grammar: Grammar | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

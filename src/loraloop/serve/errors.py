@@ -12,7 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from loraloop.errors import BusyError, ConfigError, LoraloopError, ModelError, RegistryError, StoreError
+from loraloop.errors import BusyError, ConfigError, GrammarError, LoraloopError, ModelError, RegistryError, StoreError
 
 TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 UNION_STEPS = frozenset({"str", "int", "float", "bool", "none"})
@@ -67,6 +67,8 @@ def of(error: Exception) -> ApiError:
         message = "the answer could not be kept as a session, so it is not given; ask again later"
         logger.error("a session was not kept: %s", error)
         return ApiError(503, message, code="session_not_kept", retry_after=RETRY_SECONDS)
+    if isinstance(error, GrammarError):
+        return ApiError(400, str(error), param=error.param, code="invalid_value")
     if isinstance(error, (ModelError, RegistryError)):
         logger.error("%s", error)
         message = "this model cannot answer now; the server's log says why"

@@ -22,6 +22,7 @@ from loraloop.core.workers import Workers
 from loraloop.errors import ArtefactError, BusyError, ConfigError, ModelError
 from loraloop.records import Base, Chunk, GenerationRequest, Version
 from loraloop.serve.engine.prompt import checked, longest_token, of_base
+from loraloop.serve.grammar import for_vllm
 from loraloop.serve.names import BASE
 
 if TYPE_CHECKING:
@@ -188,7 +189,8 @@ class Remote:
         import httpx2
 
         ends = asyncio.get_running_loop().time() + request.deadline
-        prompt = list(request.ids or await self._encoders.run(self._encode, request.prompt))
+        given = request.ids
+        prompt = list(given) if given is not None else await self._encoders.run(self._encode, request.prompt)
         await self._ensure(request.model)
         response = None
         try:
@@ -294,7 +296,7 @@ class Remote:
             "logprobs": request.logprobs,
             "stream": True,
             "stream_options": {"include_usage": True, "continuous_usage_stats": True},
-        }
+        } | ({"structured_outputs": for_vllm(request.grammar)} if request.grammar else {})
 
     def _read_base(self) -> None:
         base = next(card for card in self._cards() if card.get("parent") is None)

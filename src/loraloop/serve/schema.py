@@ -1,7 +1,7 @@
 """Bodies of requests, in the form of OpenAI's API reference (chat and completions) and of vLLM's LoRA routes.
 
 What a body may not hold is refused by name. Parameters that this server does not act on are declared with the values
-that mean "off" alone (:class:`Neutral`): those are accepted, every other value is an error.
+that mean "off" alone (:class:`NeutralChat`): those are accepted, every other value is an error.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from loraloop.core.messages import arguments
+from loraloop.records import Grammar
+from loraloop.serve import forms
 
 
 def _whole(text: str) -> str:
@@ -209,19 +211,11 @@ class Metadata(_Strict):
         return self
 
 
-class TextFormat(_Strict):
-    """The only format of an answer."""
-
-    type: Literal["text"]
-
-
 class NeutralChat(_Strict):
     """Parameters of chat that are accepted with the value that changes nothing."""
 
-    tool_choice: Literal["none", "auto"] | None = None
     functions: Nothing | None = None
     function_call: Literal["none", "auto"] | None = None
-    response_format: TextFormat | None = None
     modalities: Annotated[list[Literal["text"]], Field(min_length=1, max_length=1)] | None = None
     audio: None = None
     prediction: None = None
@@ -319,7 +313,9 @@ class ChatRequest(Sampling, NeutralChat, Ignored):
     """Body of ``POST /v1/chat/completions``."""
 
     tools: Annotated[list[Tool], Field(max_length=128)] | None = None
+    tool_choice: forms.ToolChoice | None = None
     parallel_tool_calls: bool | None = None
+    response_format: forms.ResponseFormat | None = None
 
     messages: Annotated[list[Message], Field(min_length=1, max_length=500)]
     max_tokens: Count | None = None
@@ -335,6 +331,19 @@ class ChatRequest(Sampling, NeutralChat, Ignored):
             raise ValueError("max_tokens and max_completion_tokens are two names of one limit: send one of them")
         return self
 
+    @field_validator("tools")
+    @classmethod
+    def _names_once(cls, value: list[Tool] | None) -> list[Tool] | None:
+        forms.require_names_once([tool.function.name for tool in value or ()])
+        return value
+
+    @field_validator("tool_choice")
+    @classmethod
+    def _offered_tool(cls, value: Any, info: Any) -> Any:
+        if "tools" in info.data:  # else they are wrong themselves
+            forms.require_choice(value, [tool.function.name for tool in info.data["tools"] or ()])
+        return value
+
     @field_validator("messages")
     @classmethod
     def _results_of_calls(cls, value: list[Any]) -> list[Any]:
@@ -348,9 +357,18 @@ class ChatRequest(Sampling, NeutralChat, Ignored):
 
     @property
     def without_effect(self) -> tuple[str, ...]:
-        """Names of what was sent with a value and changes nothing; arguments are not held to a strict schema."""
-        strict = any(tool.function.strict for tool in self.tools or ())
+        """Names of what was sent with a value and changes nothing; a call of free choice may break a schema."""
+        strict = self.grammar is None and any(tool.function.strict for tool in self.tools or ())
         return (*self.ignored, *(["tools.function.strict"] if strict else []))
+
+    @property
+    def grammar(self) -> Grammar | None:
+        """What the answer is held to."""
+        functions = [] if self.tool_choice == "none" else [tool.function for tool in self.tools or ()]
+        tools = [(each.name, each.parameters) for each in functions]
+        return forms.grammar(
+            self.response_format, self.tool_choice, tools, parallel=self.parallel_tool_calls is not False
+        )
 
     @property
     def offered(self) -> list[dict[str, Any]]:

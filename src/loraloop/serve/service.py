@@ -17,9 +17,9 @@ from fastapi.responses import Response
 
 from loraloop.core.conversations import scoped
 from loraloop.core.workers import Workers
-from loraloop.errors import BusyError, LoraloopError, ModelError
+from loraloop.errors import BusyError, GrammarError, LoraloopError, ModelError
 from loraloop.records import GenerationRequest
-from loraloop.serve import shapes
+from loraloop.serve import grammar, shapes
 from loraloop.serve.answer import Answer, Task
 from loraloop.serve.choices import Choices
 from loraloop.serve.errors import ApiError, of
@@ -41,6 +41,8 @@ SEEDS = 2**63 - 1
 """The API's seeds have a sign; generators take none."""
 LONGEST_TOKEN = 128
 """Characters a token, where the backend does not know; a prompt that is longer for every token is not counted."""
+REFUSED = (ApiError, BusyError, GrammarError)
+"""Errors of a request that no version is to blame for."""
 logger = logging.getLogger(__name__)
 
 
@@ -98,7 +100,7 @@ class Service:
         prompts = [await self.reader.conversation(body.messages)] if isinstance(body, ChatRequest) else body.prompts
         try:
             answer = await self._begin(request, body, route, prompts, session)
-        except (ApiError, BusyError):
+        except REFUSED:
             raise
         except Exception as error:
             if route.stable is None:
@@ -147,7 +149,7 @@ class Service:
         try:
             workers = self._prompts if self.backend.knows(route.answered) else self.router.workers
             rendered = await workers.run(self._render, body, prompt, route.answered)
-        except (ApiError, BusyError):
+        except REFUSED:
             raise
         except Exception as error:  # the version holds the template, so neither can be had
             fault = error
@@ -196,6 +198,7 @@ class Service:
             presence_penalty=body.presence_penalty or 0.0,
             bias=body.bias,
             deadline=self.settings.deadline_seconds,
+            grammar=body.grammar if isinstance(body, ChatRequest) else None,
         )
 
     def _render(self, body: ChatRequest | CompletionRequest, prompt: Any, model: str) -> Rendered:
@@ -212,6 +215,8 @@ class Service:
         size += sum(len(orjson.dumps(tool)) for tool in body.offered) if isinstance(body, ChatRequest) else 0
         if size > (self.backend.longest_token() or LONGEST_TOKEN) * limit:
             raise _too_long(f"{size} characters", limit, param)
+        if isinstance(body, ChatRequest):
+            grammar.check(body.grammar)
         try:
             text = prompt if isinstance(body, CompletionRequest) else self.backend.render(prompt, model, body.offered)
         except ModelError as error:
@@ -261,7 +266,7 @@ async def _kept(answer: Answer | Choices) -> AsyncIterator[None]:
         await answer.close("cancelled")
         raise
     except Exception as error:
-        if answer.begun or not isinstance(error, BusyError):  # a refused request was not served
+        if answer.begun or not isinstance(error, REFUSED):  # a refused request was not served
             await answer.close("error")
         raise
 

@@ -18,6 +18,7 @@ from loraloop.records import Base, Chunk, GenerationRequest, LoadedModel, Versio
 from loraloop.serve.engine import prompt
 from loraloop.serve.engine.adapter_cache import AdapterCache
 from loraloop.serve.engine.adapter_validation import AdapterValidator, require_agreement
+from loraloop.serve.engine.constraint import Constraints
 from loraloop.serve.engine.generation import Generation
 from loraloop.serve.engine.sampling import scores
 from loraloop.serve.engine.scheduler import Scheduler
@@ -62,12 +63,14 @@ class Engine:
         self._tokenizer = loaded.tokenizer
         self._validator = AdapterValidator(loaded, limits.max_rank)
         self._cache = AdapterCache(limits.max_adapters)
-        self._scheduler = Scheduler(loaded.model, limits.max_batch, _ends(loaded))
+        ends = _ends(loaded)
+        self._scheduler = Scheduler(loaded.model, limits.max_batch, ends)
         self._loading = threading.Lock()
         self._encoding = threading.Lock()
         self._counting = threading.Lock()
         self._encoders, self._loaders = Workers("tokens", 1), Workers("loading", 1)
-        self._scorers = Workers("scores", 1)
+        self._scorers, self._grammars = Workers("scores", 1), Workers("grammar", 1)
+        self._constraints = Constraints(loaded.tokenizer, ends, self._encoding)
         self._longest = prompt.longest_token(loaded.tokenizer)
         self._templates: dict[str, str] = {}
         self._admitted = self._hits = self._misses = self._loads = self._refused = 0
@@ -209,6 +212,7 @@ class Engine:
 
         Raises:
             BusyError: The queue is full, or the deadline passed before there was a place for the answer or its adapter.
+            GrammarError: The answer cannot be held to its grammar.
             ModelError: No such model is loaded or can be, or the prompt leaves no room for an answer.
         """
         deadline = time.monotonic() + min(request.deadline, self._limits.deadline_seconds)
@@ -219,10 +223,12 @@ class Engine:
             given = request.ids
             prompt = list(given) if given is not None else await self._encoders.run(self._encode, request.prompt)
             room = self._room(prompt)
+            wanted = request.grammar
+            constraint = await self._grammars.run(self._constraints.make, wanted) if wanted else None
             adapter = await self._adapter(request.model, deadline)
             if request.echo:
                 yield await self._scorers.run(self._echo, request, prompt, adapter)
-            generation = Generation(request, prompt, room, adapter, self._tokenizer, deadline)
+            generation = Generation(request, prompt, room, adapter, self._tokenizer, deadline, constraint)
             finished = request.max_tokens == 0
             if not finished:
                 self._scheduler.enter(generation)

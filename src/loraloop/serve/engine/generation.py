@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
+    from loraloop.serve.engine.constraint import Constraint
     from loraloop.serve.engine.lora import LoraAdapter
 
 TokenLogprobs = tuple[str, float, dict[str, float]]
@@ -30,6 +31,7 @@ class Generation:
         adapter: The adapter that answers; ``None`` is the base.
         tokenizer: Turns tokens into text.
         deadline: When the answer ends as it is, in the time of :func:`time.monotonic`.
+        constraint: What the answer is held to.
     """
 
     def __init__(
@@ -40,9 +42,10 @@ class Generation:
         adapter: LoraAdapter | None,
         tokenizer: PreTrainedTokenizerBase,
         deadline: float,
+        constraint: Constraint | None = None,
     ) -> None:
         self.request, self.prompt, self.adapter = request, prompt, adapter
-        self.sampler = Sampler.of(request)
+        self.sampler, self.constraint = Sampler.of(request), constraint
         self.loop = asyncio.get_running_loop()
         self.chunks: asyncio.Queue[Chunk | Exception] = asyncio.Queue()
         self.cancelled = False
@@ -65,12 +68,19 @@ class Generation:
         """Whether the deadline has passed."""
         return time.monotonic() > self._deadline
 
-    def take(self, token: int, logits: Tensor, ends: frozenset[int]) -> Chunk | None:
-        """Add a token, and return the chunk of text that is certain now, if any; the last one has a ``finish``."""
+    def take(self, token: int, logits: Tensor, ends: frozenset[int]) -> Chunk | Exception | None:
+        """Add a token, and return the chunk of text that is certain now, if any; the last one has a ``finish``.
+
+        An error is returned where the answer cannot be held to its grammar any more.
+        """
         self.last = token
         self.generated += 1
         self._unsent += 1
         ended = token in ends
+        if self.constraint is not None and not ended:
+            self.constraint.take(token)
+            if self.constraint.failed is not None:
+                return self.constraint.failed
         # With the prompt's tokens the end is told too: who counts them expects as many as were generated.
         if self.request.logprobs is not None and (self.request.echo or not ended):
             self._logprobs.append(self._likely(logits, token))
@@ -79,6 +89,8 @@ class Generation:
         text = self._decoder.add(token)
         if self._decoder.stopped:
             return self._chunk(text, "stop")
+        if self.constraint is not None and self.constraint.complete:
+            return self.end("stop", text)
         if self.generated >= self._room:
             return self.end("length", text)
         return self._chunk(text, None) if text else None
