@@ -3,13 +3,14 @@
 import math
 import signal
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from loraloop.errors import ConfigError, DataError, TrainingError
 from loraloop.lora import Lora
-from loraloop.trainer.dpo import Dpo
+from loraloop.trainer.dpo import Dpo, columns
 from loraloop.workflows import rows
 
 
@@ -99,3 +100,17 @@ def test_an_interrupted_run_resumes_to_the_same_bits(kit, finished, tmp_path):
     train(kit, tmp_path, resume=tmp_path)
     one, other = kit.weights(output), kit.weights(tmp_path)
     assert all(np.array_equal(one[name], other[name]) for name in one)
+
+
+def test_the_token_ids_are_those_of_trl(kit):
+    """Where no token reaches over the boundary TRL prepares the same columns from the texts."""
+    from datasets import Dataset
+    from trl.trainer.dpo_trainer import DPOTrainer
+
+    fitting = settings().fitting(kit.dataset(8, 2, rejected=True).train, kit.loaded().tokenizer, "training")
+    texts = [{"prompt": row.prompt, "chosen": row.completion, "rejected": row.rejected} for row in fitting.rows]
+    tokenizer = kit.loaded().tokenizer
+    state, args = SimpleNamespace(_tokenizer=tokenizer), SimpleNamespace(dataset_num_proc=None, max_length=None)
+    theirs = DPOTrainer._prepare_dataset(state, Dataset.from_list(texts), tokenizer, args, "train")
+    ours = columns(fitting)
+    assert all(ours[name] == theirs[name] for name in ours.column_names)

@@ -24,9 +24,12 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
 def encode_rows(tokenizer: PreTrainedTokenizerBase, rows: Sequence[tuple[str, str]]) -> list[tuple[list[int], int]]:
     """Token ids of each prompt and completion with the end token, and how many of them belong to the prompt.
 
-    The ids that TRL 1.16 trains on (``SFTTrainer``, prompt and completion columns of plain text): the end token's text
-    is appended unless the completion ends with it, prompt and completion are tokenised together, and the completion
-    begins where the tokenised prompt alone and the whole diverge.
+    A row begins with the tokens of its prompt alone, because that is what the model is asked with. Where prompt and
+    completion tokenised together begin so, these are the ids, as TRL 1.16 trains on them (``SFTTrainer``, prompt and
+    completion columns of plain text); the end token's text is appended unless the completion ends with it. Where a
+    token would reach over the boundary, such as a blank at the prompt's end that merges with the answer's first word,
+    the completion is tokenised apart. A tokenizer that cannot do that without changing the text, as those that put a
+    blank before every text, keeps TRL's ids, and the completion begins where both diverge.
 
     Args:
         tokenizer: With an end token.
@@ -40,10 +43,23 @@ def encode_rows(tokenizer: PreTrainedTokenizerBase, rows: Sequence[tuple[str, st
         raise DataError(f"{tokenizer.name_or_path or 'the tokenizer'} has no end token: set its eos_token")
     if not rows:
         return []
-    texts = [prompt + (completion if completion.endswith(end) else completion + end) for prompt, completion in rows]
-    wholes: list[list[int]] = tokenizer(texts)["input_ids"]
+    ended = [completion if completion.endswith(end) else completion + end for _, completion in rows]
+    wholes: list[list[int]] = tokenizer([prompt + text for (prompt, _), text in zip(rows, ended, strict=True)])[
+        "input_ids"
+    ]
     prompts: list[list[int]] = tokenizer([prompt for prompt, _ in rows])["input_ids"]
-    return [(whole, _common(prompt, whole)) for prompt, whole in zip(prompts, wholes, strict=True)]
+    return [_joined(tokenizer, *each) for each in zip(prompts, ended, wholes, strict=True)]
+
+
+def _joined(
+    tokenizer: PreTrainedTokenizerBase, prompt: list[int], completion: str, whole: list[int]
+) -> tuple[list[int], int]:
+    common = _common(prompt, whole)
+    if common == len(prompt):
+        return whole, common
+    apart: list[int] = [*prompt, *tokenizer(completion, add_special_tokens=False)["input_ids"]]
+    texts = tokenizer.batch_decode([whole, apart], clean_up_tokenization_spaces=False)
+    return (apart, len(prompt)) if texts[0] == texts[1] else (whole, common)
 
 
 def within(

@@ -253,6 +253,11 @@ class Encoded:
         """Tokens that the loss falls on (the first is never predicted)."""
         return sum(label != -100 for label in self.labels[1:])
 
+    @property
+    def start(self) -> int:
+        """Tokens before the first one that is learned."""
+        return next((place for place, label in enumerate(self.labels) if label != -100), len(self.labels))
+
 
 @dataclass(frozen=True, slots=True)
 class Fitting:

@@ -15,7 +15,7 @@ from loraloop.records import Dataset, Estimate, Fitting, LoadedModel, Quarantine
 from loraloop.trainer import estimate, fit
 from loraloop.trainer.choices import choose
 from loraloop.trainer.encode import counted, encode, fit_rows, shorten, warn
-from loraloop.trainer.loop import grouped
+from loraloop.trainer.loop import preferring
 from loraloop.trainer.reference import Referenced
 
 if TYPE_CHECKING:
@@ -83,11 +83,11 @@ class Dpo(Referenced):
             from trl.trainer.dpo_trainer import DPOTrainer
 
             arguments = fit.arguments(self, start, loaded.model, job.output, validates=bool(validation.rows))
-            trainer = grouped(DPOTrainer)(
+            trainer = preferring(DPOTrainer)(
                 **fit.adapted(job),
                 args=DPOConfig(beta=self.beta, **arguments),
-                train_dataset=_columns(train.rows),
-                eval_dataset=_columns(validation.rows) if validation.rows else None,
+                train_dataset=columns(train),
+                eval_dataset=columns(validation) if validation.rows else None,
                 processing_class=loaded.tokenizer,
                 callbacks=[callback],
             )
@@ -113,13 +113,16 @@ def _no_pair(row: Row) -> str:
     return "its rejected answer equals its answer" if row.rejected == row.completion else ""
 
 
-def _columns(rows: Sequence[Row]) -> Any:
+def columns(fitting: Fitting) -> Any:
+    """TRL's columns of token ids: a pair shares the tokens before the first that either side learns."""
     from datasets import Dataset as Columns
 
+    chosen, rejected = fitting.sides
+    shared = [min(better.start, worse.start) for better, worse in zip(chosen, rejected, strict=True)]
     return Columns.from_dict(
         {
-            "prompt": [row.prompt for row in rows],
-            "chosen": [row.completion for row in rows],
-            "rejected": [row.rejected for row in rows],
+            "prompt_ids": [side.input_ids[:start] for side, start in zip(chosen, shared, strict=True)],
+            "chosen_ids": [side.input_ids[start:] for side, start in zip(chosen, shared, strict=True)],
+            "rejected_ids": [side.input_ids[start:] for side, start in zip(rejected, shared, strict=True)],
         }
     )

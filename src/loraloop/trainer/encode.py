@@ -73,7 +73,7 @@ def _labels(row: Row, whole: list[int], start: int, tokenizer: PreTrainedTokeniz
         return list(whole)
     labels = [IGNORED] * start + whole[start:]
     if loss_on == "assistant" and row.earlier:
-        for first, end in tokens.within(tokenizer, row.prompt + row.completion, row.earlier):
+        for first, end in tokens.within(tokenizer, row.prompt, row.earlier):
             labels[first:end] = whole[first:end]
     return labels
 

@@ -16,7 +16,7 @@ from loraloop.records import Dataset, Estimate, Fitting, LoadedModel, Quarantine
 from loraloop.trainer import estimate, fit
 from loraloop.trainer.choices import choose
 from loraloop.trainer.encode import counted, encode, fit_rows, shorten, warn
-from loraloop.trainer.loop import grouped
+from loraloop.trainer.loop import preferring
 from loraloop.trainer.reference import Referenced
 
 if TYPE_CHECKING:
@@ -97,14 +97,15 @@ class Kto(Referenced):
             from trl.trainer.kto_config import KTOConfig
             from trl.trainer.kto_trainer import KTOTrainer
 
+            rows = start.choices.micro_batch
             arguments = fit.arguments(self, start, loaded.model, job.output, validates=bool(validation.rows))
-            trainer = grouped(KTOTrainer)(
+            trainer = preferring(KTOTrainer)(
                 **fit.adapted(job),
                 args=KTOConfig(
                     beta=self.beta, desirable_weight=weight, undesirable_weight=self.bad_weight, **arguments
                 ),
-                train_dataset=_columns(train.rows),
-                eval_dataset=_columns(validation.rows) if validation.rows else None,
+                train_dataset=columns(train, rows),
+                eval_dataset=columns(validation, rows) if validation.rows else None,
                 processing_class=loaded.tokenizer,
                 callbacks=[callback],
             )
@@ -133,13 +134,18 @@ class Kto(Referenced):
         return weight
 
 
-def _columns(rows: Sequence[Row]) -> Any:
+def columns(fitting: Fitting, rows: int) -> Any:
+    """TRL's columns of token ids; the mismatched answer is that of the row before, around in each pass of ``rows``."""
     from datasets import Dataset as Columns
 
+    (sides,) = fitting.sides
+    answers = [side.input_ids[side.start :] for side in sides]
+    passes = [answers[first : first + rows] for first in range(0, len(answers), rows)]
     return Columns.from_dict(
         {
-            "prompt": [row.prompt for row in rows],
-            "completion": [row.completion for row in rows],
-            "label": [bool(row.example.label) for row in rows],
+            "prompt_ids": [side.input_ids[: side.start] for side in sides],
+            "completion_ids": answers,
+            "KL_completion_ids": [answer for each in passes for answer in (each[-1], *each[:-1])],
+            "label": [bool(row.example.label) for row in fitting.rows],
         }
     )

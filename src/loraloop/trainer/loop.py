@@ -77,6 +77,16 @@ def grouped(base: type[Any]) -> type[Any]:
     return Grouped
 
 
+def preferring(base: type[Any]) -> type[Any]:
+    """A grouped trainer whose rows are token ids already: TRL would take a prompt's last blank into the answer."""
+
+    class Preferring(grouped(base)):  # type: ignore[misc]
+        def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
+            return dataset
+
+    return Preferring
+
+
 def sft_trainer() -> type[Any]:
     """TRL's SFTTrainer with the same loss and metrics computed from the scored positions' logits alone on a CPU.
 
