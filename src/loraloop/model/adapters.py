@@ -12,7 +12,7 @@ from loraloop.errors import ModelError
 from loraloop.records import Probe
 
 if TYPE_CHECKING:
-    from peft import LoraConfig, PeftModel
+    from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 PROBE = "Twelve vaults of brass: HTHH TTHT 0110 1001, which of them opens?\n> "
@@ -30,18 +30,6 @@ def attach(model: PreTrainedModel, folder: Path) -> PeftModel:
     with _reading(folder):
         attached = PeftModel.from_pretrained(model, str(folder), use_safetensors=True)
     return attached.eval()
-
-
-def trainable(model: PreTrainedModel, folder: Path, config: LoraConfig) -> PeftModel:
-    """The base with the adapter of ``folder``, to be trained on; ``config`` says how, dropout included.
-
-    Raises:
-        ModelError: The adapter is damaged, or its shapes do not fit the base.
-    """
-    from peft import PeftModel
-
-    with _reading(folder):
-        return PeftModel.from_pretrained(model, str(folder), is_trainable=True, config=config, use_safetensors=True)
 
 
 def detach(model: PreTrainedModel) -> None:

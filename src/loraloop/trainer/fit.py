@@ -83,9 +83,16 @@ def adapted(job: TrainingJob) -> dict[str, Any]:
     """
     if job.begin_from is None:
         return {"model": job.loaded.model, "peft_config": job.lora.peft_config()}
-    from loraloop.model import adapters
+    from peft import PeftModel
 
-    return {"model": adapters.trainable(job.loaded.model, job.begin_from, job.lora.peft_config())}
+    model = PeftModel.from_pretrained(
+        job.loaded.model,
+        str(job.begin_from),
+        is_trainable=True,
+        config=job.lora.peft_config(),  # for its dropout
+        use_safetensors=True,
+    )
+    return {"model": model}
 
 
 def inputs(settings: Settings, job: TrainingJob, choices: Choices, epochs: int) -> Mapping[str, Any]:
