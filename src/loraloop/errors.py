@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from loraloop.records import Fitting
+
 
 class LoraloopError(Exception):
     """Base of every error that loraloop raises on purpose; printed without a traceback."""
@@ -59,6 +64,18 @@ class GrammarError(ModelError):
 
 class TrainingError(LoraloopError):
     """Training cannot go on: no trainable token, a loss that is not finite, a checkpoint that does not verify."""
+
+
+class TooLongError(TrainingError):
+    """Most rows have more tokens than they may.
+
+    Attributes:
+        fitting: All of the rows, as they would be seen if they might.
+    """
+
+    def __init__(self, message: str, fitting: Fitting) -> None:
+        super().__init__(message)
+        self.fitting = fitting
 
 
 class PrunedError(LoraloopError):

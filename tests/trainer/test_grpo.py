@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from loraloop.errors import TrainingError
+from loraloop.errors import DataError, TrainingError
 from loraloop.lora import Lora
-from loraloop.trainer.grpo import PATIENCE, Grpo
+from loraloop.trainer.grpo import BAD, PATIENCE, Grpo
 
 SETTINGS = {
     "epochs": 1, "batch_size": 16, "accumulation": 1, "answers": 4, "learning_rate": 1e-2, "max_length": 64,
@@ -34,9 +34,9 @@ def train(kit, output, run=None, part=None, reward=dotted, resume=None):
 
 @pytest.fixture(scope="module")
 def finished(kit, tmp_path_factory):
-    """A run of eight steps of four questions, each answered four times."""
+    """Two passes of eight steps of four questions, each answered four times."""
     run, output = kit.Run(), tmp_path_factory.mktemp("grpo")
-    return train(kit, output, run)[1], run, output
+    return train(kit, output, run, settings(epochs=2))[1], run, output
 
 
 def test_what_is_rewarded_is_answered_more(kit, tmp_path):
@@ -48,20 +48,21 @@ def test_what_is_rewarded_is_answered_more(kit, tmp_path):
 
 
 def test_every_row_is_answered_as_often_as_asked(finished):
-    """An epoch takes each of 32 questions four times, in steps of 16 answers, and counts the tokens."""
+    """Each epoch takes all 32 turns that are learned four times, in steps of 16 answers, and counts the tokens."""
     training, run, _ = finished
-    assert training.steps == len(run.values("train/reward")) == 8
-    assert settings().steps(settings().sequences([1] * 32)) == 8
-    assert training.tokens > 8 * 16
+    turns = 32 + 32 // 4  # every fourth row has an answer before the last
+    assert training.steps == len(run.values("train/reward")) == 2 * turns // 4
+    assert settings().steps(settings().sequences([1] * turns)) == turns // 4
+    assert training.tokens > training.steps * 16
 
 
 def test_an_interrupted_run_resumes_to_the_same_bits(kit, finished, tmp_path):
     """Ctrl+C and resume give the adapter of an uninterrupted run, drawn answers included."""
     *_, output = finished
-    run = kit.Run(lambda step: signal.raise_signal(signal.SIGINT) if step == 4 else None)
+    run = kit.Run(lambda step: signal.raise_signal(signal.SIGINT) if step == 12 else None)
     with pytest.raises(KeyboardInterrupt):
-        train(kit, tmp_path, run)
-    train(kit, tmp_path, resume=tmp_path)
+        train(kit, tmp_path, run, settings(epochs=2))
+    train(kit, tmp_path, part=settings(epochs=2), resume=tmp_path)
     one, other = kit.weights(output), kit.weights(tmp_path)
     assert all(np.array_equal(one[name], other[name]) for name in one)
 
@@ -80,3 +81,18 @@ def test_answers_must_make_whole_groups():
     """A step that would cut a group is refused with what to change."""
     with pytest.raises(ValueError, match=r"16 answers are no whole groups of answers=3: make it a multiple"):
         settings(answers=3)
+
+
+def test_too_few_questions_for_a_step_are_refused(kit, tmp_path):
+    """Fewer questions than a step asks are an error with the settings that ask one at a time."""
+    with pytest.raises(DataError, match=r"asks 64 questions, and 40 are left .*trainer\.batch_size=4"):
+        train(kit, tmp_path, part=settings(batch_size=256))
+
+
+def test_answers_that_are_labelled_bad_are_no_truth(kit):
+    """A row with a bad answer is left out, and every learned turn of the others is a question."""
+    data = kit.dataset(8, 2)
+    rows = (replace(data.train[0], example=replace(data.train[0].example, label=False)), *data.train[1:])
+    fitting = settings().fitting(rows, kit.loaded().tokenizer, "training")
+    assert len(fitting.rows) == 7 + 2
+    assert [each.reason for each in fitting.left_out] == [BAD]

@@ -9,7 +9,7 @@ import pytest
 
 from loraloop.errors import ConfigError, DataError
 from loraloop.lora import Lora
-from loraloop.trainer.kto import Kto, columns
+from loraloop.trainer.kto import Kto, collator, columns
 
 
 def settings(**changes):
@@ -133,15 +133,28 @@ def test_an_interrupted_run_resumes_to_the_same_bits(kit, finished, tmp_path):
 
 
 def test_the_token_ids_are_those_of_trl(kit):
-    """Where no token reaches over the boundary TRL prepares the same columns, mismatched answers included."""
+    """Where no token reaches over the boundary TRL prepares the same columns."""
     from datasets import Dataset
     from trl.trainer.kto_trainer import KTOTrainer
 
     tokenizer = kit.loaded().tokenizer
     fitting = settings().fitting(dataset(kit, 10).train, tokenizer, "training")
     texts = [{"prompt": r.prompt, "completion": r.completion, "label": r.example.label} for r in fitting.rows]
-    state = SimpleNamespace(_tokenizer=tokenizer, calculate_KL=True, desirable_weight=1.0, undesirable_weight=1.0)
-    args = SimpleNamespace(dataset_num_proc=None, max_length=None, per_device_train_batch_size=4)
-    theirs = KTOTrainer._prepare_dataset(state, Dataset.from_list(texts), tokenizer, args, "train")
-    ours = columns(fitting, 4)
+    state = SimpleNamespace(_tokenizer=tokenizer, calculate_KL=False)
+    args = SimpleNamespace(dataset_num_proc=None, max_length=None)
+    theirs = KTOTrainer._prepare_dataset(state, Dataset.from_list(texts), tokenizer, args, "eval")
+    ours = columns(fitting)
     assert all(ours[name] == theirs[name] for name in ours.column_names)
+
+
+def test_the_divergence_is_taken_of_answers_to_other_questions():
+    """A row's mismatched answer is that of the next row of the pass with another prompt, or its own."""
+    rows = [{"prompt_ids": [p], "completion_ids": [a], "label": True} for p, a in [(1, 5), (1, 6), (2, 7), (3, 8)]]
+    mismatched = [row[mask.bool()].tolist() for row, mask in _mismatched(rows)]
+    assert mismatched == [[7], [7], [8], [5]]
+    assert [row[mask.bool()].tolist() for row, mask in _mismatched(rows[:2])] == [[5], [6]]
+
+
+def _mismatched(rows):
+    batch = collator(0)(rows)
+    return zip(batch["KL_input_ids"], batch["KL_completion_mask"], strict=True)

@@ -8,7 +8,7 @@ import pytest
 from loraloop.errors import TrainingError
 from loraloop.lora import Lora
 from loraloop.trainer.encode import encode
-from loraloop.trainer.loop import guarded, sft_trainer
+from loraloop.trainer.loop import grouped, sft_trainer
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def curves(kit, tmp_path_factory):
         trainer.train()
         return trainer
 
-    stock = guarded(SFTTrainer)
+    stock = grouped(SFTTrainer)
     return {
         name: train(cls, m)
         for name, cls, m in (("trl", stock, 4), ("ours", sft_trainer(), 4), ("one", sft_trainer(), 8))
@@ -107,7 +107,7 @@ def test_a_loss_is_read_once_a_step_and_before_the_optimizer_uses_it(monkeypatch
         def training_step(self):
             return torch.tensor(next(losses))
 
-    trainer, read = guarded(Stock)(), []
+    trainer, read = grouped(Stock)(), []
     real = torch.Tensor.item
     monkeypatch.setattr(torch.Tensor, "item", lambda tensor: read.append(tensor) or real(tensor))
     for number in range(7):

@@ -96,7 +96,7 @@ def test_packing_needs_an_isolating_attention(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError, match="neighbours"):
         Sft(packing=True).check()
-    with pytest.raises(ValidationError, match="preference pairs"):
+    with pytest.raises(ValidationError, match="trainer=dpo"):
         Dpo(packing=True)
 
 

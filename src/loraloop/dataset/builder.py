@@ -89,7 +89,8 @@ class DatasetBuilder:
         if len(rows) < self.min_rows:
             raise DataError(_too_few(len(rows), self.min_rows, quarantined))
         rows = self._capped(rows)
-        held_out = hold_out([row.example for row in rows], self._share(len(rows)), self.seed)
+        scored = sum(row.example.label is not False for row in rows)
+        held_out = hold_out([row.example for row in rows], self._share(scored), self.seed)
         train = tuple(row for place, row in enumerate(rows) if place not in held_out)
         validation = tuple(row for place, row in enumerate(rows) if place in held_out)
         return Dataset(

@@ -75,7 +75,9 @@ def instead(failed: Example, sibling: Example) -> Example | None:
     """
     for mine, theirs in zip(_answers(failed.messages), _answers(sibling.messages), strict=False):
         chosen = sibling.messages[theirs]
-        if chosen.learned and _calls(failed.messages[mine]) != _calls(chosen):
+        if _calls(failed.messages[mine]) != _calls(chosen):
+            if not chosen.learned:
+                return None
             past = (replace(message, learned=False) for message in failed.messages[:mine])
             return replace(failed, messages=(*past, chosen), rejected=failed.messages[mine], label=None)
     return None

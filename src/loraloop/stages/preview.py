@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from loraloop.core import console
 from loraloop.core.tokens import IGNORED
+from loraloop.errors import TooLongError
 from loraloop.workflows import report
 from loraloop.workflows import rows as data
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from loraloop.lora import Lora
     from loraloop.model.causal import CausalLM
     from loraloop.protocols import Ocr, Source, Trainer
-    from loraloop.records import Encoded, Job
+    from loraloop.records import Encoded, Fitting, Job
 
 
 def preview(
@@ -38,13 +39,21 @@ def preview(
     data.hint_chat(skeleton, dataset)
     built = data.prepare(source, ocr, dataset, skeleton.tokenizer)
     report.data(built)
-    fitting = trainer.fitting(built.train, skeleton.tokenizer, "training")
+    try:
+        fitting = trainer.fitting(built.train, skeleton.tokenizer, "training")
+    except TooLongError as error:
+        _show_some(error.fitting, int(rows), skeleton.tokenizer)
+        raise
     console.quarantine(fitting.left_out, "left out of the training")
     console.quarantine(evaluation.chosen(built.validation, skeleton.model, skeleton.tokenizer)[1], "not scored")
-    for row, *sides in list(zip(fitting.rows, *fitting.sides, strict=True))[: int(rows)]:
-        for side, encoded in zip(("", " (rejected)"), sides, strict=False):
-            _show(f"{row.example.task or 'row'}{side}", encoded, skeleton.tokenizer)
+    _show_some(fitting, int(rows), skeleton.tokenizer)
     report.estimate(trainer.estimate(skeleton, lora, built))
+
+
+def _show_some(fitting: Fitting, rows: int, tokenizer: PreTrainedTokenizerBase) -> None:
+    for row, *sides in list(zip(fitting.rows, *fitting.sides, strict=True))[:rows]:
+        for side, encoded in zip(("", " (rejected)"), sides, strict=False):
+            _show(f"{row.example.task or 'row'}{side}", encoded, tokenizer)
 
 
 def _show(name: str, row: Encoded, tokenizer: PreTrainedTokenizerBase) -> None:

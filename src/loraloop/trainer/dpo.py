@@ -49,7 +49,7 @@ class Dpo(Referenced):
             encode(pairs, tokenizer, self.loss_on),
             encode([replace(row, completion=row.rejected or "") for row in pairs], tokenizer, self.loss_on),
         ]
-        fitting = fit_rows(pairs, sides, self.max_length, name)
+        fitting = fit_rows(pairs, sides, self.max_length, name, tokenizer.model_max_length)
         left_out = tuple(Quarantined(row_name(row), reason) for row, reason in unpaired if reason)
         return counted(replace(fitting, left_out=left_out + fitting.left_out), given)
 

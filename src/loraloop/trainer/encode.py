@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from loraloop.core import tokens
 from loraloop.core.rendering import Renderer
 from loraloop.core.row_name import row_name
 from loraloop.core.tokens import IGNORED
-from loraloop.errors import DataError, TrainingError
+from loraloop.errors import DataError, TooLongError
 from loraloop.records import Encoded, Fitting, Quarantined, Row
 from loraloop.trainer.settings import LossOn
 
@@ -78,7 +79,9 @@ def _labels(row: Row, whole: list[int], start: int, tokenizer: PreTrainedTokeniz
     return labels
 
 
-def fit_rows(rows: Sequence[Row], sides: Sequence[list[Encoded]], max_length: int, name: str) -> Fitting:
+def fit_rows(
+    rows: Sequence[Row], sides: Sequence[list[Encoded]], max_length: int, name: str, most: int = sys.maxsize
+) -> Fitting:
     """The rows whose tokens fit whole: an answer is never cut, because the model would learn not to end it.
 
     Args:
@@ -86,17 +89,23 @@ def fit_rows(rows: Sequence[Row], sides: Sequence[list[Encoded]], max_length: in
         sides: For each row its tokens, once or twice.
         max_length: Tokens per row and side.
         name: What the rows are for, for the message.
+        most: Tokens that the base takes, as far as its tokenizer says.
 
     Raises:
-        TrainingError: Most of the rows are too long.
+        TooLongError: Most of the rows are too long.
     """
     longest = [max(len(side.input_ids) for side in each) for each in zip(*sides, strict=True)]
     fit = [index for index, length in enumerate(longest) if length <= max_length]
     long = [index for index, length in enumerate(longest) if length > max_length]
     if len(long) > LEFT_OUT_SHARE * len(longest):
-        raise TrainingError(
+        takes = f"{max(longest)} takes all of them" if max(longest) <= most else f"the base takes {most} at most"
+        turns = any(sum(each.role == "user" for each in row.example.messages) > 1 for row in rows)
+        raise TooLongError(
             f"{len(long)} of {len(longest)} {name} rows have more tokens than trainer.max_length={max_length}, and an "
-            f"answer is never cut: write trainer.max_length={max(longest)}, which takes all, or shorten the prompts"
+            f"answer is never cut: raise trainer.max_length ({takes})"
+            + (", leave oldest turns out (trainer.too_long=oldest_turns)" if turns else "")
+            + " or shorten the prompts",
+            Fitting(list(rows), tuple(sides), ()),
         )
     reason = f"more tokens than trainer.max_length={max_length}"
     left_out = tuple(Quarantined(row_name(rows[index]), reason) for index in long)

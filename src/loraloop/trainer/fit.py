@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import tempfile
 import time
 import warnings
@@ -182,8 +181,8 @@ def fit(build: Callable[[Any], Any], settings: Settings, job: TrainingJob, start
 def _epochs_bound_steps(trainer: Any, settings: Settings, epochs: int) -> None:
     """``max_steps`` only ever shortens a run; transformers would go round the rows again to reach it."""
     args = trainer.args
-    rows_per_step = settings.rows_per_step * args.world_size
-    if args.max_steps > epochs * math.ceil(len(trainer.train_dataset) * settings.repeats / rows_per_step):
+    sequences = len(trainer.train_dataset) * settings.repeats
+    if args.max_steps > epochs * settings.steps_per_pass(sequences, args.world_size):
         args.max_steps = -1
 
 

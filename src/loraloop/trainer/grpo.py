@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, model_validator
 
 from loraloop.core.part import part
+from loraloop.core.row_name import row_name
+from loraloop.core.turns import turns
 from loraloop.errors import DataError, TrainingError
-from loraloop.records import Dataset, Estimate, Fitting, LoadedModel, Row, Training
+from loraloop.records import Dataset, Encoded, Estimate, Fitting, LoadedModel, Quarantined, Row, Training
 from loraloop.trainer import estimate, fit
 from loraloop.trainer.choices import choose
 from loraloop.trainer.encode import counted, encode, fit_rows, shorten, warn
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 
     from loraloop.protocols import Lora, TrainingJob
 
+BAD = "its answer is labelled bad, so it says nothing of a right one"
 PATIENCE = 20
 """Steps in a row whose groups may all be without a difference before the training is given up."""
 SPARE = 8  # tokens that an answer may have beyond the longest expected one, as in evaluation
@@ -74,10 +78,23 @@ class Grpo(Referenced):
         """One pass, unless ``epochs`` is a number: the answers are drawn anew, and the rows are no examples to copy."""
         return 1 if self.epochs == "auto" else self.epochs
 
+    def steps_per_pass(self, sequences: int, devices: int = 1) -> int:
+        """Steps of whole groups: TRL leaves the questions out that would not fill the last one."""
+        return sequences // (self.rows_per_step * devices)
+
     def fitting(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, name: str) -> Fitting:
-        """The rows whose question and expected answer fit ``max_length``; the answer is never shown to the model."""
-        taken = shorten(rows, tokenizer, self.max_length) if self.too_long == "oldest_turns" else rows
-        return counted(fit_rows(taken, [encode(taken, tokenizer, self.loss_on)], self.max_length, name), rows)
+        """Each learned turn with its true past, where turn and past fit ``max_length``; the answer is never shown.
+
+        Left out are answers that are labelled bad: they are not what is expected.
+        """
+        asked = [turn for row in rows for turn in turns(row, str(tokenizer.eos_token))]
+        bad = tuple(Quarantined(row_name(row), BAD) for row in asked if row.example.label is False)
+        good = [row for row in asked if row.example.label is not False]
+        taken = shorten(good, tokenizer, self.max_length) if self.too_long == "oldest_turns" else good
+        fitting = fit_rows(
+            taken, [encode(taken, tokenizer, self.loss_on)], self.max_length, name, tokenizer.model_max_length
+        )
+        return counted(replace(fitting, left_out=bad + fitting.left_out), good)
 
     def estimate(self, loaded: LoadedModel, lora: Lora, data: Dataset) -> Estimate:
         """What the steps of :meth:`train` would take; drawing the answers comes on top."""
@@ -102,7 +119,7 @@ class Grpo(Referenced):
         warn(train, "training")
         lengths = train.lengths()
         start = fit.begin(self, job, estimate.Rows(lengths, lengths))
-        longest = max(side.scored for side in train.sides[0])
+        limit = self._limit(train.sides[0], loaded.model.config)
 
         def build(callback: Any) -> Any:
             from trl.trainer.grpo_config import GRPOConfig
@@ -110,11 +127,12 @@ class Grpo(Referenced):
 
             arguments = fit.arguments(self, start, loaded.model, job.output, validates=False)
             del arguments["max_length"]  # the rows fit, and answers are bounded
-            return guarded(GRPOTrainer)(
+            return repeating(GRPOTrainer)(
                 args=GRPOConfig(
                     num_generations=self.answers,
                     temperature=self.temperature,
-                    max_completion_length=self.max_new_tokens or longest + SPARE,
+                    max_completion_length=limit,
+                    disable_dropout=True,  # the answers are drawn, and rewarded, as they are served
                     beta=self.beta,
                     **arguments,
                 ),
@@ -147,15 +165,33 @@ class Grpo(Referenced):
 
         return reward
 
+    def _limit(self, sides: Sequence[Encoded], config: Any) -> int:
+        """Tokens of an answer at most, also by the positions that the longest prompt leaves."""
+        wanted = self.max_new_tokens or max(side.scored for side in sides) + SPARE
+        positions = getattr(config, "max_position_embeddings", None)
+        return wanted if positions is None else min(wanted, positions - max(side.start for side in sides))
+
     def _some(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> Fitting:
         fitting = self.fitting(rows, tokenizer, "training")
-        if not fitting.rows:
-            raise DataError("trainer=grpo needs questions, and no training row is left")
+        needed = self.rows_per_step // self.answers
+        if len(fitting.rows) < needed:
+            raise DataError(
+                f"a step of trainer=grpo asks {needed} questions, and {len(fitting.rows)} are left to train on: "
+                f"collect more, or ask one a step: trainer.batch_size={self.answers} trainer.accumulation=1"
+            )
         return fitting
 
-    def decisive(self) -> Mapping[str, Any]:
-        """The settings that decide the trained weights; a resumed run must have the same ones."""
-        return {**super().decisive(), "rewards": dict(self.rewards)}
+
+def repeating(base: type[Any]) -> type[Any]:
+    """A guarded GRPOTrainer whose order of questions depends on the seed and the epoch alone, also after a resume."""
+
+    class Repeating(guarded(base)):  # type: ignore[misc]
+        def _get_train_sampler(self, dataset: Any = None) -> Any:
+            sampler, seed = super()._get_train_sampler(dataset), self.args.seed
+            sampler.set_epoch = lambda epoch: sampler.generator.manual_seed(seed + epoch)
+            return sampler
+
+    return Repeating
 
 
 def _columns(rows: Sequence[Row]) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -64,7 +64,9 @@ class Kto(Referenced):
         unlabelled = tuple(Quarantined(row_name(row), "no label") for row in rows if row.example.label is None)
         given = [row for row in rows if row.example.label is not None]
         taken = shorten(given, tokenizer, self.max_length) if self.too_long == "oldest_turns" else given
-        fitting = fit_rows(taken, [encode(taken, tokenizer, self.loss_on)], self.max_length, name)
+        fitting = fit_rows(
+            taken, [encode(taken, tokenizer, self.loss_on)], self.max_length, name, tokenizer.model_max_length
+        )
         return counted(replace(fitting, left_out=unlabelled + fitting.left_out), given)
 
     def estimate(self, loaded: LoadedModel, lora: Lora, data: Dataset) -> Estimate:
@@ -97,16 +99,16 @@ class Kto(Referenced):
             from trl.trainer.kto_config import KTOConfig
             from trl.trainer.kto_trainer import KTOTrainer
 
-            rows = start.choices.micro_batch
             arguments = fit.arguments(self, start, loaded.model, job.output, validates=bool(validation.rows))
             trainer = preferring(KTOTrainer)(
                 **fit.adapted(job),
                 args=KTOConfig(
                     beta=self.beta, desirable_weight=weight, undesirable_weight=self.bad_weight, **arguments
                 ),
-                train_dataset=columns(train, rows),
-                eval_dataset=columns(validation, rows) if validation.rows else None,
+                train_dataset=columns(train),
+                eval_dataset=columns(validation) if validation.rows else None,
                 processing_class=loaded.tokenizer,
+                data_collator=collator(loaded.tokenizer.pad_token_id),
                 callbacks=[callback],
             )
             trainer.lengths = lengths
@@ -134,18 +136,40 @@ class Kto(Referenced):
         return weight
 
 
-def columns(fitting: Fitting, rows: int) -> Any:
-    """TRL's columns of token ids; the mismatched answer is that of the row before, around in each pass of ``rows``."""
+def columns(fitting: Fitting) -> Any:
+    """TRL's columns of token ids."""
     from datasets import Dataset as Columns
 
     (sides,) = fitting.sides
-    answers = [side.input_ids[side.start :] for side in sides]
-    passes = [answers[first : first + rows] for first in range(0, len(answers), rows)]
     return Columns.from_dict(
         {
             "prompt_ids": [side.input_ids[: side.start] for side in sides],
-            "completion_ids": answers,
-            "KL_completion_ids": [answer for each in passes for answer in (each[-1], *each[:-1])],
+            "completion_ids": [side.input_ids[side.start :] for side in sides],
             "label": [bool(row.example.label) for row in fitting.rows],
         }
     )
+
+
+def collator(pad: int) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
+    """TRL's collator, with a mismatched answer for each row: that of the next row of the pass that asks another thing.
+
+    TRL takes the neighbour in the file, which may answer the same question: then ``z`` would follow the reward itself.
+    """
+    from trl.trainer.kto_trainer import DataCollatorForUnpairedPreference
+
+    collate = DataCollatorForUnpairedPreference(pad_token_id=pad)
+
+    def together(rows: list[dict[str, Any]]) -> dict[str, Any]:
+        found: dict[str, Any] = collate(
+            [{**row, "KL_completion_ids": _mismatched(rows, place)} for place, row in enumerate(rows)]
+        )
+        return found
+
+    return together
+
+
+def _mismatched(rows: Sequence[Mapping[str, Any]], place: int) -> list[int]:
+    others = [*rows[place + 1 :], *rows[:place]]
+    other = next((each for each in others if each["prompt_ids"] != rows[place]["prompt_ids"]), rows[place])
+    answer: list[int] = other["completion_ids"]
+    return answer

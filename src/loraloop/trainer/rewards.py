@@ -39,7 +39,10 @@ def _calls(row: Row, answer: str) -> float:
     """The share of four questions about the calls: valid, right names, right arguments, all right."""
     expected = row.example.messages[-1].tool_calls
     if not expected:
-        return float("<tool_call>" not in answer)
+        try:
+            return float(not tool_calls.read(answer))
+        except ValueError:
+            return 0.0
     found = tool_calls.judge(answer, expected, row.example.tools)
     return (found.valid + found.names + found.arguments + found.right) / 4
 

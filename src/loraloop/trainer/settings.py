@@ -106,11 +106,15 @@ class Settings:
         """Epochs over so many sequences; an answer to ``epochs=auto``."""
         if self.epochs != "auto":
             return self.epochs
-        return max(EPOCHS, math.ceil(MIN_STEPS / max(1, math.ceil(sequences / self.rows_per_step))))
+        return max(EPOCHS, math.ceil(MIN_STEPS / max(1, self.steps_per_pass(sequences))))
+
+    def steps_per_pass(self, sequences: int, devices: int = 1) -> int:
+        """Optimizer steps of one pass over so many sequences."""
+        return math.ceil(sequences / (self.rows_per_step * devices))
 
     def steps(self, sequences: int) -> int:
         """Optimizer steps over so many sequences; ``max_steps`` only ever shortens a run."""
-        whole = self.passes(sequences) * math.ceil(sequences / self.rows_per_step)
+        whole = self.passes(sequences) * self.steps_per_pass(sequences)
         return min(self.max_steps or whole, whole)
 
     def check_lora(self, lora: Lora) -> None:

@@ -58,7 +58,9 @@ class Sft(Settings):
             )
         good = tuple(row for row in rows if row.example.label is not False) if bad else rows
         taken = shorten(good, tokenizer, self.max_length) if self.too_long == "oldest_turns" else good
-        fitting = fit_rows(taken, [encode(taken, tokenizer, self.loss_on)], self.max_length, name)
+        fitting = fit_rows(
+            taken, [encode(taken, tokenizer, self.loss_on)], self.max_length, name, tokenizer.model_max_length
+        )
         return counted(replace(fitting, left_out=bad + fitting.left_out), good)
 
     def estimate(self, loaded: LoadedModel, lora: Lora, data: Dataset) -> Estimate:

@@ -56,7 +56,7 @@ def bring(source: Traces, store: Store, role: str | None) -> Imported:
         if not store.insert(session(trace, one, role), proposed, trace.assessments):
             made.counts["known"] += 1
             continue
-        made.counts.update(new=1, rated=trace.stars is not None, correction=bool(proposed))
+        made.counts.update(new=1, rated=int(trace.stars is not None), correction=int(bool(proposed)))
         made.counts.update(each.source for each in trace.assessments)
     return made
 

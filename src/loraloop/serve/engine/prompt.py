@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from loraloop.core import prompts
 from loraloop.core.chat_templates import CHAT, NAMED
 from loraloop.core.prompt_format import placeholders
-from loraloop.errors import ArtefactError
+from loraloop.errors import ArtefactError, ModelError
 from loraloop.records import Message
 
 if TYPE_CHECKING:
@@ -53,5 +53,11 @@ def of_base(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], too
     """
     if not tokenizer.chat_template and not tools:
         return "".join(f"{message.text}\n" for message in messages)
-    prompts.require_tools(CHAT, tokenizer, messages, tools)
+    try:
+        prompts.require_tools(CHAT, tokenizer, messages, tools)
+    except ModelError as error:
+        raise ModelError(
+            "base has a chat template that shows no tools, so it can be offered none: ask a version that was trained "
+            "with dataset=chatml, or a base whose template shows them"
+        ) from error
     return prompts.ask(CHAT, tokenizer, messages, tools)

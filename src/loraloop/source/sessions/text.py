@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import groupby
 
 from pydantic import JsonValue
@@ -31,7 +32,8 @@ def asked(session: Session) -> tuple[Message, ...]:
         return (Message("system", (session.instruction,)), question) if session.instruction else (question,)
     if isinstance(session.prompt, str):
         return (Message("user", (session.prompt,)),)
-    return messages.read_all(session.prompt)
+    # An earlier answer has a session and a rating of its own.
+    return tuple(replace(said, learned=said.role != "assistant") for said in messages.read_all(session.prompt))
 
 
 def _situation(session: Session, recorded: Sequence[Iteration]) -> str:
