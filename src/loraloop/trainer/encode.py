@@ -98,13 +98,13 @@ def fit_rows(
     fit = [index for index, length in enumerate(longest) if length <= max_length]
     long = [index for index, length in enumerate(longest) if length > max_length]
     if len(long) > LEFT_OUT_SHARE * len(longest):
-        takes = f"{max(longest)} takes all of them" if max(longest) <= most else f"the base takes {most} at most"
-        turns = any(sum(each.role == "user" for each in row.example.messages) > 1 for row in rows)
+        takes_all = f"write trainer.max_length={max(longest)}, which takes all"
+        ways = [takes_all if max(longest) <= most else f"raise trainer.max_length (the base takes {most} at most)"]
+        if any(sum(each.role == "user" for each in row.example.messages) > 1 for row in rows):
+            ways.append("write trainer.too_long=oldest_turns")
         raise TooLongError(
             f"{len(long)} of {len(longest)} {name} rows have more tokens than trainer.max_length={max_length}, and an "
-            f"answer is never cut: raise trainer.max_length ({takes})"
-            + (", leave oldest turns out (trainer.too_long=oldest_turns)" if turns else "")
-            + " or shorten the prompts",
+            f"answer is never cut: {', '.join(ways)} or shorten the prompts",
             Fitting(list(rows), tuple(sides), ()),
         )
     reason = f"more tokens than trainer.max_length={max_length}"
