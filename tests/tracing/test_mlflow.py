@@ -7,10 +7,12 @@ from collections import Counter
 
 import pytest
 
+from loraloop.feedback.erasure import erase
 from loraloop.records import Rating
 from loraloop.tracing.exporter import Exporter
-from loraloop.tracing.mlflow import stars
+from loraloop.tracing.mlflow import MlflowTraces, stars
 from loraloop.tracing.settings import Tracing
+from loraloop.workflows.erasure import traced
 from loraloop.workflows.traces import take_ratings
 
 
@@ -60,6 +62,21 @@ def test_an_answer_is_a_chat_with_its_facts(mlflow, make):
     assert (info.request_preview, info.response_preview) == ("How warm is it in Bern?", "One moment.")
     failed = found["s2"].info
     assert (failed.state.value, failed.trace_metadata["mlflow.trace.session"]) == ("ERROR", "s2")
+
+
+def test_the_traces_of_sessions_are_found_by_their_ids(mlflow, tracing, store, queue, make):
+    """What was sent is counted while its session is kept, and found in MLflow also afterwards; nothing is made."""
+    assert MlflowTraces(None, tracing.folder / "nowhere", "x").holding(["s1"]) == []
+    assert not (tracing.folder / "nowhere").exists()
+    for name in ("s1", "s2", "s3"):
+        store.keep(make(name))
+    mlflow.send(queue.take(9)[:2])
+    queue.sent(queue.take(9)[:2])
+    before = traced(tracing, store, ["s1", "s3"])
+    erase(store, ["s1", "s3"])
+    there = {"traces in MLflow": mlflow.where("s1")[1]}
+    assert (before, traced(tracing, store, ["s1", "s3"])) == ({"traces sent": "1 to mlflow"} | there, there)
+    assert traced(Tracing(), store, ["s1"])["traces in MLflow"].startswith("not looked for")
 
 
 def test_ratings_are_assessments_and_corrections_expectations(mlflow, store, queue, make):
