@@ -11,7 +11,7 @@ from loraloop.feedback.links import Links
 from loraloop.feedback.store import Store
 from loraloop.records import Rating
 from loraloop.tracing import schema
-from loraloop.tracing.queue import Queue, put
+from loraloop.tracing.queue import Queue, put, sent
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_exports_are_found_by_their_session(both):
     """The exports of a session have an index, also in a table that was made without it."""
     _, queue = both
     schema.of_session.drop(queue.database.engine)
-    schema.prepare(queue.database)
+    assert sent(queue.database, []) == {}
     with queue.database.read() as connection:
         names = [each["name"] for each in sa.inspect(connection).get_indexes("trace_exports")]
     assert "ix_trace_exports_session" in names

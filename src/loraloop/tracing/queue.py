@@ -87,6 +87,8 @@ def sent(database: Database, sessions: Sequence[str]) -> dict[str, int]:
     with database.read() as connection:
         if not sa.inspect(connection).has_table(exports.name):
             return {}
+    prepare(database)  # what asks erases next, which needs the index
+    with database.read() as connection:
         for start in range(0, len(sessions), BATCH):
             mine = exports.c.session.in_(sessions[start : start + BATCH]) & exports.c.sent.is_not(None)
             counts.update(connection.scalars(sa.select(exports.c.destination).where(mine)))
