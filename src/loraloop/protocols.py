@@ -397,6 +397,15 @@ class Sessions(Protocol):
         """
         ...
 
+    def session(self, session: str) -> Session:
+        """A kept answer, by its id.
+
+        Raises:
+            DataError: There is none: it was not kept, or was erased.
+            StoreError: The database cannot be read.
+        """
+        ...
+
     def link(self, session: str) -> str:
         """The signed address under which a person rates the answer, below the server's own."""
         ...

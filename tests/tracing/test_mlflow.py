@@ -7,10 +7,14 @@ from collections import Counter
 
 import pytest
 
+from loraloop.feedback.erasure import erase
 from loraloop.records import Rating
+from loraloop.source.traces import Traces
 from loraloop.tracing.exporter import Exporter
-from loraloop.tracing.mlflow import stars
+from loraloop.tracing.mlflow import MlflowTraces, stars
 from loraloop.tracing.settings import Tracing
+from loraloop.workflows.erasure import traced
+from loraloop.workflows.importing import bring
 from loraloop.workflows.traces import take_ratings
 
 
@@ -60,6 +64,34 @@ def test_an_answer_is_a_chat_with_its_facts(mlflow, make):
     assert (info.request_preview, info.response_preview) == ("How warm is it in Bern?", "One moment.")
     failed = found["s2"].info
     assert (failed.state.value, failed.trace_metadata["mlflow.trace.session"]) == ("ERROR", "s2")
+
+
+def test_the_traces_of_sessions_are_found_by_their_ids(mlflow, tracing, store, queue, make):
+    """What was sent is counted while its session is kept, and found in MLflow also afterwards; nothing is made."""
+    assert MlflowTraces(None, tracing.folder / "nowhere", "x").holding(["held1"]) == []
+    assert not (tracing.folder / "nowhere").exists()
+    for name in ("held1", "held2", "held3"):
+        store.keep(make(name))
+    some = [each for each in queue.take(9) if each.id != "held3"]
+    mlflow.send(some)
+    queue.sent(some)
+    before = traced(tracing, store, ["held1", "held3"])
+    erase(store, ["held1", "held3"])
+    there = {"traces in MLflow": mlflow.where("held1")[1]}
+    assert (before, traced(tracing, store, ["held1", "held3"])) == ({"traces sent": "1 to mlflow"} | there, there)
+    assert traced(Tracing(), store, ["held1"])["traces in MLflow"].startswith("not looked for")
+
+
+def test_a_served_answer_is_not_imported_again(mlflow, home, request, store, make):
+    """An import of MLflow's database takes neither an answer that is kept for a new one, nor one that was erased."""
+    answers = [make("again1"), make("again2", conversation=None)]
+    for each in answers:
+        store.keep(each)
+    mlflow.send(answers)
+    erase(store, ["again2"])
+    source = Traces(path=str(home / "mlflow.db"), experiment=request.node.name)
+    assert bring(source, store, None).counts == {"known": 2}
+    assert [each.id for each in store.all()] == ["again1"]
 
 
 def test_ratings_are_assessments_and_corrections_expectations(mlflow, store, queue, make):

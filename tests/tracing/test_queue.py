@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 
 import pytest
+import sqlalchemy as sa
 
 from loraloop.feedback.links import Links
 from loraloop.feedback.store import Store
 from loraloop.records import Rating
-from loraloop.tracing.queue import Queue, put
+from loraloop.tracing import schema
+from loraloop.tracing.queue import Queue, put, sent
 
 
 @pytest.fixture
@@ -38,6 +40,16 @@ def test_a_session_waits_until_it_was_sent(both, make):
     queue.sent(rest)
     assert ids(queue.take(9)) == ids(first)
     assert Queue(store.database, "otlp").waiting() == 3
+
+
+def test_exports_are_found_by_their_session(both):
+    """The exports of a session have an index, also in a table that was made without it."""
+    _, queue = both
+    schema.of_session.drop(queue.database.engine)
+    assert sent(queue.database, []) == {}
+    with queue.database.read() as connection:
+        names = [each["name"] for each in sa.inspect(connection).get_indexes("trace_exports")]
+    assert "ix_trace_exports_session" in names
 
 
 def test_a_session_and_its_place_in_the_queue_are_kept_together(both, make):

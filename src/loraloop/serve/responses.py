@@ -13,6 +13,8 @@ from fastapi import Request
 from fastapi.responses import Response
 from pydantic import ValidationError
 
+from loraloop.core.workers import Workers
+from loraloop.errors import DataError
 from loraloop.serve.errors import ApiError, invalid
 from loraloop.serve.responses_schema import ResponsesRequest
 from loraloop.serve.schema import ChatRequest, NeutralChat
@@ -52,11 +54,7 @@ class Memory:
             return []
         owner, text = self._kept.get(response, (None, b""))
         if not text or owner != key:
-            message = (
-                f"previous_response_id={response} is not known: it was not stored, is too old, or the server was "
-                "started since; send the conversation in input"
-            )
-            raise ApiError(400, message, param="previous_response_id", code="previous_response_not_found")
+            raise _unknown(response)
         found: list[dict[str, Any]] = orjson.loads(text)
         return found
 
@@ -67,6 +65,7 @@ class Responses:
 
     service: Service
     memory: Memory = field(default_factory=Memory)
+    _lookups: Workers = field(default_factory=lambda: Workers("responses", 2))
 
     async def create(self, request: Request, body: ResponsesRequest) -> Response:
         """Answer at once, or as a stream of events.
@@ -76,7 +75,10 @@ class Responses:
         """
         key = request.state.key
         past = self.memory.find(body.previous_response_id, key)
-        response = await self.service.chat(request, _chat(body, past))
+        chat = _chat(body, past)
+        if body.previous_response_id is not None:
+            await self._lookups.run(self._verify, body.previous_response_id, chat.client or key, key)
+        response = await self.service.chat(request, chat)
 
         def keep(name: str, message: Mapping[str, Any]) -> None:
             if body.store is not False:
@@ -85,15 +87,36 @@ class Responses:
         if isinstance(response, EventStream):
             return response.mapped(lambda events: _events(events, body, keep))
         if response.status_code == 200:
-            chat = orjson.loads(response.body)
-            choice = chat["choices"][0]
-            told = _Told(body, chat)
+            answer = orjson.loads(response.body)
+            choice = answer["choices"][0]
+            told = _Told(body, answer)
             output = told.output(choice["message"], choice["logprobs"])
             keep(told.id, _message(choice["message"]))
-            told.finish, told.usage = choice["finish_reason"], chat["usage"]
+            told.finish, told.usage = choice["finish_reason"], answer["usage"]
             headers = {name: value for name, value in response.headers.items() if name.startswith("x-loraloop")}
             return Response(orjson.dumps(told.whole(output)), headers=headers, media_type="application/json")
         return response
+
+    def _verify(self, response: str, client: str | None, key: str | None) -> None:
+        """See that a remembered response is still kept, and was given to this client.
+
+        Raises:
+            ApiError: It was erased since, or another client of the key got it.
+        """
+        try:
+            kept = self.service.sessions.session(response.removeprefix("resp_"))
+        except DataError:
+            raise _unknown(response) from None
+        if (kept.client, kept.asked_key) != (client, key):
+            raise _unknown(response)
+
+
+def _unknown(response: str) -> ApiError:
+    message = (
+        f"previous_response_id={response} is not known: it was not stored, was erased, is too old, was given to "
+        "another user, or the server was started since; send the conversation in input"
+    )
+    return ApiError(400, message, param="previous_response_id", code="previous_response_not_found")
 
 
 def _chat(body: ResponsesRequest, past: Sequence[dict[str, Any]]) -> ChatRequest:

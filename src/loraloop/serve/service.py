@@ -114,7 +114,7 @@ class Service:
         if isinstance(body, ChatRequest) and body.without_effect:
             headers["x-loraloop-ignored"] = ", ".join(body.without_effect)
         others = [
-            partial(self._begin, request, body, answer.task.route, prompts, uuid.uuid4().hex, place)
+            partial(self._begin, request, body, answer.task.route, prompts, uuid.uuid4().hex, place, answer.task.id)
             for place in range(1, len(prompts) * body.choices)
         ]
         choices = Choices(answer, others, form, body.counted)
@@ -131,6 +131,7 @@ class Service:
         prompts: Sequence[Any],
         session: str,
         place: int = 0,
+        first: str | None = None,
     ) -> Answer:
         """An answer with its first chunk; a version that cannot answer leaves a session with the status ``error``.
 
@@ -141,6 +142,7 @@ class Service:
             prompts: Of the body, files read.
             session: The answer's id.
             place: Of the choice among those of all prompts, which are in the order of the prompts.
+            first: The request's first session, which names the conversation of them all where the client does not.
         """
         request.state.model = route.answered
         fault: Exception | None = None
@@ -164,7 +166,9 @@ class Service:
             tokens=rendered.tokens,
             retries=body.retries,
             began=request.state.began,
-            conversation=_conversation(request, body),
+            conversation=_conversation(request, body)
+            or first
+            or (session if len(prompts) * body.choices > 1 else None),
             client=body.client or request.state.key,
             key=request.state.key,
         )

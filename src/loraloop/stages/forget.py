@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     from loraloop.protocols import Ocr, Tracker
     from loraloop.records import Job
     from loraloop.registry.mlflow import MlflowRegistry
+    from loraloop.tracing.settings import Tracing
 
 
 @dataclass(frozen=True, kw_only=True)
 class Forget:
     """Shows what would be erased, and with ``confirm`` erases it; without a choice, what holds what was erased before.
 
-    Exports and versions stay as they are: they are named, and a person decides about them.
+    Exports, versions and traces stay as they are: they are named, and a person decides about them.
 
     Attributes:
         CHECKED: The parts that must be reachable; registry and tracker may be away.
@@ -42,6 +43,7 @@ class Forget:
     ocr: Ocr
     tracker: Tracker
     registry: MlflowRegistry
+    tracing: Tracing
 
     def run(self) -> None:
         """Show or erase.
@@ -59,6 +61,7 @@ class Forget:
             ids = sessions.Chosen(**chosen).ids(store) if chosen else sorted(sessions.known(store))
             places = [self.feedback.folder, *(Path(each).expanduser() for each in self.exports)]
             facts = erasure.named(places, ids, self.registry, self.tracker)
+            facts |= erasure.traced(self.tracing, store, ids)
             if not chosen:
                 title = f"{len(ids)} sessions were erased from {store.database.name}"
             elif self.confirm is True:

@@ -112,6 +112,31 @@ class MlflowTraces:
         """The ids of the experiment and of a session's trace, which MLflow's pages are found by."""
         return self._id, _name(session)
 
+    def holding(self, sessions: Sequence[str]) -> list[str]:
+        """The ids of the traces of these sessions that are there; nothing is made for it.
+
+        Raises:
+            Exception: As :meth:`send`.
+        """
+        from mlflow import MlflowClient
+
+        if self._uri is None and not mlflow_database.is_made(self._folder / "mlflow.db"):
+            return []
+        client, found = self._client, list[str]()  # it also sets how long an absent server is waited for
+        experiment = MlflowClient(self._reached).get_experiment_by_name(self._experiment)
+        if experiment is None:
+            return []
+        for start in range(0, len(sessions), PAGE):
+            names = ", ".join(f"'{_name(each)}'" for each in sessions[start : start + PAGE])
+            page = client.search_traces(
+                filter_string=f"request_id IN ({names})",
+                max_results=PAGE,
+                include_spans=False,
+                locations=[experiment.experiment_id],
+            )
+            found += (trace.info.trace_id for trace in page)
+        return sorted(found)
+
     def assessed(self, days: float) -> Iterator[list[Assessed]]:
         """What people said of answers of the last ``days``, a page of traces at a time, but for what loraloop wrote.
 

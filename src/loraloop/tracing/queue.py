@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,6 +17,8 @@ from loraloop.tracing.schema import assessments, exports, prepare
 
 THEIRS = "mlflow:"
 """Begins the key of a rating that was given in MLflow, which therefore does not go back there."""
+BATCH = 200
+"""Sessions that are looked for at once."""
 WAITING = """sessions.id IN (
   SELECT session FROM trace_exports WHERE destination = :destination AND sent IS NULL ORDER BY tries LIMIT :limit
 )"""
@@ -76,6 +79,20 @@ def put(destinations: Sequence[str]) -> Callable[[Connection, Session], None]:
         connection.execute(exports.insert(), rows)
 
     return kept
+
+
+def sent(database: Database, sessions: Sequence[str]) -> dict[str, int]:
+    """How many of these sessions were sent, by destination; those that were erased are not known any more."""
+    counts: Counter[str] = Counter()
+    with database.read() as connection:
+        if not sa.inspect(connection).has_table(exports.name):
+            return {}
+    prepare(database)  # what asks erases next, which needs the index
+    with database.read() as connection:
+        for start in range(0, len(sessions), BATCH):
+            mine = exports.c.session.in_(sessions[start : start + BATCH]) & exports.c.sent.is_not(None)
+            counts.update(connection.scalars(sa.select(exports.c.destination).where(mine)))
+    return dict(sorted(counts.items()))
 
 
 class Queue:

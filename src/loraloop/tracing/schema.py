@@ -29,6 +29,8 @@ waiting = sa.Index(
     sqlite_where=exports.c.sent.is_(None),
     postgresql_where=exports.c.sent.is_(None),
 )
+of_session = sa.Index("ix_trace_exports_session", exports.c.session)
+"""Without it each session that is erased reads the whole table."""
 
 assessments = sa.Table(
     "trace_assessments",
@@ -41,11 +43,16 @@ assessments = sa.Table(
 
 
 def prepare(database: Database) -> None:
-    """Make the tables where they are missing; several processes may do so at once."""
+    """Make what is missing of the tables and indexes; several processes may do so at once."""
     with database.read() as connection:
-        if sa.inspect(connection).has_table(assessments.name):
+        if sa.inspect(connection).has_table(assessments.name) and _indexed(connection):
             return
     with database.write() as connection:
         if connection.dialect.name == "postgresql":
             connection.exec_driver_sql("SELECT pg_advisory_xact_lock(hashtext('loraloop traces'))")
         metadata.create_all(connection, tables=[exports, assessments])
+        of_session.create(connection, checkfirst=True)  # tables of earlier versions lack it
+
+
+def _indexed(connection: sa.Connection) -> bool:
+    return any(each["name"] == of_session.name for each in sa.inspect(connection).get_indexes(exports.name))

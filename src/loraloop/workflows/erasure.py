@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loraloop.core import tables
+from loraloop.core.passwords import mask
 from loraloop.errors import DataError, LoraloopError, RegistryError
+from loraloop.tracing import queue
 
 if TYPE_CHECKING:
     from loraloop.feedback.erasure import Counted
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from loraloop.feedback.store import Store
     from loraloop.protocols import Ocr, Tracker
     from loraloop.registry.mlflow import MlflowRegistry
+    from loraloop.tracing.settings import Tracing
 
 _log = logging.getLogger(__name__)
 
@@ -90,6 +93,22 @@ def named(places: Iterable[Path], ids: Collection[str], registry: MlflowRegistry
     return facts | {"trained on them": ", ".join(made.versions) or "no version"} | unknown
 
 
+def traced(tracing: Tracing, store: Store, ids: Sequence[str]) -> dict[str, str]:
+    """The traces of these sessions, which stay where they were sent to, in words.
+
+    MLflow is asked by the ids of the traces, which follow from those of the sessions: also after these were erased.
+    """
+    sent = queue.sent(store.database, ids)
+    told = {"traces sent": _listed(sent)} if sent else {}
+    if not tracing.mlflow:
+        return told | {"traces in MLflow": "not looked for: give tracing.mlflow=true"}
+    try:
+        found = tracing.mlflow_traces().holding(ids)
+    except Exception as error:  # MLflow's, SQLAlchemy's or the network's
+        return told | {"traces in MLflow": f"not known: {mask(str(error).partition(chr(10))[0])}"}
+    return told | {"traces in MLflow": _first(found) or "none"}
+
+
 def summary(counted: Counted, pages: int) -> str:
     """What is or would be erased, in words."""
     return f"{counted}, {pages} cached pages"
@@ -136,16 +155,22 @@ def expire(feedback: Feedback, store: Store, ocr: Ocr) -> None:
     ids = erasure.older_than(feedback.keep_days).ids(store)
     if not ids:
         return
-    held = exports([feedback.folder], ids)
+    held, sent = exports([feedback.folder], ids), queue.sent(store.database, ids)
     counted, pages = erase(store, ids, ocr)
     print(f"older than feedback.keep_days={feedback.keep_days:g}: erased {summary(counted, pages)}", flush=True)
     if held:
-        print(f"they are training data still in {_named(held)}; versions: loraloop stage=forget", flush=True)
+        print(f"they are training data still in {_first(held)}; versions: loraloop stage=forget", flush=True)
+    if sent:
+        print(f"their traces stay: {_listed(sent)}", flush=True)
 
 
-def _named(held: dict[Path, int], most: int = 3) -> str:
-    names = ", ".join(str(file) for file in list(held)[:most])
-    return f"{names} and {len(held) - most} more" if len(held) > most else names
+def _listed(sent: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} to {place}" for place, count in sent.items())
+
+
+def _first(names: Collection[Any], most: int = 3) -> str:
+    told = ", ".join(str(each) for each in list(names)[:most])
+    return f"{told} and {len(names) - most} more" if len(names) > most else told
 
 
 def _files(place: Path) -> Iterator[Path]:

@@ -14,7 +14,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from loraloop.errors import BusyError, ModelError, RegistryError, StoreError, UnknownVersionError
+from loraloop.errors import BusyError, DataError, ModelError, RegistryError, StoreError, UnknownVersionError
 from loraloop.monitor.metrics import PrometheusMetrics
 from loraloop.ocr.tesseract import Tesseract
 from loraloop.records import Base, Chunk, GenerationRequest, Manifest, Session, Version
@@ -121,6 +121,12 @@ class Memory:
         if self.full:
             raise StoreError("no space left on device")
         self.kept.append(served)
+
+    def session(self, session: str) -> Session:
+        for each in self.kept:
+            if each.id == session:
+                return each
+        raise DataError(f"there is no session {session!r}")
 
     def link(self, session: str) -> str:
         return f"/rate/{session}?signature=s"

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import openai
 import pytest
+
+from loraloop.feedback.outcomes import outcome
 
 MESSAGES = [{"role": "user", "content": "one two"}]
 
@@ -48,6 +52,18 @@ def test_a_list_of_prompts(shared):
     assert [choice.text for choice in tokens.choices] == ["base 1 2 ", "base 3 "]
     assert [kept.prompt for kept in shared.sessions.kept[-2:]] == ["1 2", "3"]
     assert tokens.usage.prompt_tokens == 3
+
+
+def test_the_choices_of_one_request_are_one_conversation(shared):
+    """Choices and prompts of a request without a name are one conversation, that of its first session."""
+    complete = shared.openai().completions.create
+    for count, more in ((3, {"n": 3}), (2, {"prompt": ["a", "b"]}), (1, {})):
+        answer = complete(**{"model": "base", "prompt": "a"} | more)
+        kept = [outcome(replace(each, time="2026-11-02T11:00:00+00:00")) for each in shared.sessions.kept[-count:]]
+        assert {each.conversation for each in kept} == {answer.loraloop["session"]}
+    assert shared.sessions.kept[-1].conversation is None
+    complete(model="base", prompt="a", n=2, extra_headers={"x-loraloop-conversation": "talk"})
+    assert [each.conversation for each in shared.sessions.kept[-2:]] == ["talk", "talk"]
 
 
 def test_tokens_outside_the_vocabulary_are_refused(shared):

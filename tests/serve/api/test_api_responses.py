@@ -67,6 +67,19 @@ def test_what_is_not_stored_is_not_known_later(shared):
         assert (caught.value.param, caught.value.code) == ("previous_response_id", "previous_response_not_found")
 
 
+def test_what_was_erased_or_given_to_another_user_is_not_known_later(build):
+    """A response whose session was erased cannot be gone on from, nor one that another user of the key got."""
+    house = build()
+    first = create(house, user="ann")
+    assert create(house, user="ann", previous_response_id=first.id).previous_response_id == first.id
+    for user, erases in (("bob", False), ("ann", True)):
+        if erases:
+            house.sessions.kept.clear()
+        with pytest.raises(openai.BadRequestError) as caught:
+            create(house, user=user, previous_response_id=first.id)
+        assert (caught.value.param, caught.value.code) == ("previous_response_id", "previous_response_not_found")
+
+
 def test_an_instruction_is_of_one_response(shared):
     """Instructions are not carried to the next response, as the API has it; what was said is."""
     first = create(shared, "a", instructions="secret")

@@ -110,6 +110,18 @@ def test_todays_attributes_say_the_whole_call():
     assert found.rows == {"OTLP spans": 1}
 
 
+def test_an_answer_that_was_served_here_keeps_its_session():
+    """A span of a served answer is the session that it names, and tells its whole past in a named conversation too."""
+    own = {"gen_ai.provider.name": "loraloop", "gen_ai.conversation.id": "talk"}
+    one, two = (
+        chat([text("user", asked)], text("assistant", "a"), **own, **{"gen_ai.response.id": asked})
+        for asked in ("s1", "s2")
+    )
+    other = chat([text("user", "q")], text("assistant", "a"), **{"gen_ai.response.id": "s3"})
+    found, _ = read(export(span(1, one, "t1"), span(2, two, "t2"), span(3, other, "t3")))
+    assert {trace.id: len(trace.messages) for trace in found.traces} == {"s1": 2, "s2": 2, "t3.s3": 2}
+
+
 def test_earlier_names_say_the_same():
     """Numbered attributes, OpenInference's, events, details, JSON in one attribute and whole bodies read alike."""
     whole = {

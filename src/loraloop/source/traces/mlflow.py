@@ -58,6 +58,7 @@ class Mlflow:
         about = {key: decoded(value) for key, value in mapping(info.get("trace_metadata")).items()}
         found = _calls(f"{place} trace {trace}".strip(), spans)
         session, said = name(about.get("mlflow.trace.session")), tuple(_assessments(info))
+        own = name(mapping(info.get("tags")).get("loraloop.session"))  # a served answer, which the store may know
         last = max(found, key=lambda call: len(call.messages))
         self._seen.add(trace)
         for call in found:
@@ -65,12 +66,12 @@ class Mlflow:
             self.calls.append(
                 replace(
                     call,
-                    id=name(info.get("client_request_id")) or trace if is_last else f"{trace}.{call.id}",
+                    id=own or name(info.get("client_request_id")) or trace if is_last else f"{trace}.{call.id}",
                     time=call.time or time(info.get("request_time")),
                     client=name(about.get("mlflow.trace.user")),
                     conversation=session,
                     group=session or trace,
-                    named=session is not None,
+                    named=session is not None and own is None,
                     assessments=said if is_last else (),
                 )
             )

@@ -201,8 +201,9 @@ def call(span: Span) -> Trace:
     if [message.role for message in answered[:1]] != ["assistant"]:
         raise ValueError("the span says no answer of the assistant: content was not recorded, or it is elsewhere")
     about, (group, named) = span.attributes, span.group
+    own = _served(about)
     return Trace(
-        id=f"{span.trace}.{span.id}",
+        id=own or f"{span.trace}.{span.id}",
         place=span.place,
         messages=(*asked, answered[0]),
         tools=answers.offered({"tools": tools}),
@@ -218,8 +219,13 @@ def call(span: Span) -> Trace:
             first(about, "gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens", "llm.token_count.completion")
         ),
         group=group,
-        named=named,
+        named=named and own is None,
     )
+
+
+def _served(about: Mapping[str, Any]) -> str | None:
+    """The session of an answer that loraloop served, which the store may know; its span tells the whole past."""
+    return name(about.get("gen_ai.response.id")) if about.get("gen_ai.provider.name") == "loraloop" else None
 
 
 def _tool(span: Span) -> ToolRun:
