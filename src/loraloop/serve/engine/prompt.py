@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from loraloop.core import prompts
 from loraloop.core.chat_templates import CHAT, NAMED
 from loraloop.core.prompt_format import placeholders
-from loraloop.errors import ArtefactError
+from loraloop.errors import ArtefactError, ModelError
 from loraloop.records import Message
 
 if TYPE_CHECKING:
@@ -29,6 +29,18 @@ def longest_token(tokenizer: PreTrainedTokenizerBase) -> int | None:
     ):
         return None
     return max(map(len, tokenizer.get_vocab()))
+
+
+def decoded(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], known: int) -> str:
+    """The text of tokens that a client chose, of a vocabulary of ``known`` tokens.
+
+    Raises:
+        ModelError: One of them is none of the vocabulary.
+    """
+    for token in ids:
+        if not 0 <= token < known:
+            raise ModelError(f"{token} is no token: the vocabulary has 0 to {known - 1}")
+    return str(tokenizer.decode(list(ids), clean_up_tokenization_spaces=False))
 
 
 def checked(template: str, model: str) -> str:
