@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -13,15 +14,23 @@ from fastapi import Request
 from fastapi.responses import Response
 from pydantic import ValidationError
 
-from loraloop.serve.errors import ApiError, invalid
+from loraloop.errors import GrammarError
+from loraloop.serve.errors import ApiError, invalid, of
 from loraloop.serve.responses_schema import ResponsesRequest
 from loraloop.serve.schema import ChatRequest, NeutralChat
-from loraloop.serve.service import Service
+from loraloop.serve.service import IGNORED, Service
 from loraloop.serve.stream import EventStream
 
 MOST_BYTES = 64 * 1024 * 1024
 """Conversations that are remembered for ``previous_response_id``; the oldest makes room."""
-NAMES = {"response_format": "text.format", "max_completion_tokens": "max_output_tokens", "messages": "input"}
+NAMES = {
+    r"response_format(\.json_schema)?": "text.format",
+    r"max_completion_tokens": "max_output_tokens",
+    r"messages(\[\d+\][\w.\[\]]*|(?=[:=])|$)": "input",  # items are other places than messages
+    r"(tools\[\d+\]|tool_choice|tools)\.function": r"\1",
+    r"reasoning_effort": "reasoning.effort",
+    r"verbosity": "text.verbosity",
+}
 """Parameters of chat, and what they are called here."""
 
 
@@ -76,7 +85,12 @@ class Responses:
         """
         key = request.state.key
         past = self.memory.find(body.previous_response_id, key)
-        response = await self.service.chat(request, _chat(body, past))
+        try:
+            response = await self.service.chat(request, _chat(body, past))
+        except (ApiError, GrammarError) as error:
+            raise _renamed(of(error)) from None
+        if (ignored := response.headers.get(IGNORED)) is not None:
+            response.headers[IGNORED] = _ours(ignored)
 
         def keep(name: str, message: Mapping[str, Any]) -> None:
             if body.store is not False:
@@ -101,12 +115,20 @@ def _chat(body: ResponsesRequest, past: Sequence[dict[str, Any]]) -> ChatRequest
         return ChatRequest(**body.chat(past))
     except ValidationError as error:
         problems = [{**problem, "loc": ("body", *problem["loc"])} for problem in error.errors()]
-        found = invalid(problems, NeutralChat.model_fields)
-        message = str(found)
-        for theirs, ours in NAMES.items():
-            message = message.replace(theirs, ours)
-            found.param = found.param and found.param.replace(theirs, ours)
-        raise ApiError(400, message, param=found.param, code=found.code) from None
+        raise invalid(problems, NeutralChat.model_fields) from None
+
+
+def _renamed(error: ApiError) -> ApiError:
+    """The same error, with the names that a client of this API knows."""
+    renamed = ApiError(error.status, _ours(str(error)), param=error.param and _ours(error.param), code=error.code)
+    renamed.headers = error.headers
+    return renamed
+
+
+def _ours(text: str) -> str:
+    for theirs, ours in NAMES.items():
+        text = re.sub(rf"\b{theirs}", ours, text)
+    return text
 
 
 def _message(message: Mapping[str, Any]) -> dict[str, Any]:
@@ -228,7 +250,7 @@ async def _unnumbered(chunks: AsyncIterator[Any], body: ResponsesRequest, keep: 
         if isinstance(chunk, bytes):  # [DONE], which this API does not send
             continue
         if "error" in chunk:
-            error = {"code": "server_error", "message": chunk["error"]["message"]}
+            error = {"code": "server_error", "message": _ours(chunk["error"]["message"])}
             failed = told.whole([], "failed") if told else {"object": "response", "status": "failed"}
             yield {"type": "response.failed", "response": failed | {"error": error}}
             return
