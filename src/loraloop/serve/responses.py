@@ -23,6 +23,8 @@ from loraloop.serve.stream import EventStream
 
 MOST_BYTES = 64 * 1024 * 1024
 """Conversations that are remembered for ``previous_response_id``; the oldest makes room."""
+PREFIX = "resp_"
+"""Of a response's id, before that of its session."""
 NAMES = {
     r"response_format(\.json_schema)?": "text.format",
     r"max_completion_tokens": "max_output_tokens",
@@ -85,6 +87,8 @@ class Responses:
         """
         key = request.state.key
         past = self.memory.find(body.previous_response_id, key)
+        if body.previous_response_id is not None:
+            request.state.follows = body.previous_response_id.removeprefix(PREFIX)
         try:
             response = await self.service.chat(request, _chat(body, past))
         except (ApiError, GrammarError) as error:
@@ -150,7 +154,7 @@ class _Told:
     def __init__(self, body: ResponsesRequest, chat: Mapping[str, Any]) -> None:
         self._body, self._chat = body, chat
         self.session = str(chat["id"]).removeprefix("chatcmpl-")
-        self.id = f"resp_{self.session}"
+        self.id = PREFIX + self.session
         self.finish: str | None = None
         self.usage: Mapping[str, int] | None = None
 

@@ -166,6 +166,7 @@ class Service:
             retries=body.retries,
             began=request.state.began,
             conversation=_conversation(request, body),
+            follows=getattr(request.state, "follows", None),
             client=body.client or request.state.key,
             key=request.state.key,
         )

@@ -69,12 +69,13 @@ def test_what_is_not_stored_is_not_known_later(shared):
 
 
 def test_an_instruction_is_of_one_response(shared):
-    """Instructions are not carried to the next response, as the API has it; what was said is."""
+    """Instructions are not carried to the next response, as the API has it; what was said is, and its session."""
     first = create(shared, "a", instructions="secret")
     second = create(shared, "b", previous_response_id=first.id)
     assert second.output_text == "ocr@7 user: a assistant: ocr@7 system: secret user: a user: b "
     kept = shared.sessions.kept[-1]
     assert [turn["role"] for turn in kept.prompt] == ["user", "assistant", "user"]
+    assert kept.follows == first.loraloop["session"]
 
 
 def test_probabilities_are_included(shared):
