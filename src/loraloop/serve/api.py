@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import PlainTextResponse, Response
+from pydantic import BaseModel
 
 from loraloop import __version__
 from loraloop.core.workers import Workers
@@ -42,7 +43,7 @@ READY_SECONDS = 1.0
 """For how long the backend's state is believed."""
 HANGING_SECONDS = 10.0
 """A backend that has not told its state for so long is not ready."""
-NEUTRAL = {
+NEUTRAL: dict[str, type[BaseModel]] = {
     "/v1/chat/completions": NeutralChat,
     "/v1/completions": NeutralCompletion,
     "/v1/responses": NeutralResponses,
