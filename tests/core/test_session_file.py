@@ -96,11 +96,10 @@ def test_an_issue_is_known_however_it_is_written(written):
 
 
 def test_a_row_of_the_database_fills_every_field():
-    """The query's fields and the record's are the same ones: none is added to one alone."""
+    """The query's fields and the record's are the same ones: none is added to one alone but the store's own."""
     from loraloop.feedback.schema import sessions as table
 
-    linking = {"next_past"}  # how conversations are found, which no reader needs
-    assert FIELDS | {"prompt", "rating"} == set(table.c.keys()) - linking | {
+    assert FIELDS | {"prompt", "rating"} == set(table.c.keys()) - {"next_past"} | {
         "rating",
         "rated",
         "implied",

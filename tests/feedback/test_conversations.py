@@ -56,6 +56,18 @@ def test_nobody_goes_on_with_the_conversation_of_another(file, make, other):
     assert ids(file)["s4"] == "s4"
 
 
+def test_a_request_that_names_the_answer_before_it(file, make):
+    """It goes on with that answer, whatever it repeats and whether both name their user; of no other key or user."""
+    plain = {"prompt": FIRST[1:], "answer": "43", "asked_key": "a"}
+    file.keep(make("s1", prompt=FIRST, answer="42", asked_key="a", client="ann"))
+    file.keep(make("s2", **plain, client="a", follows="s1"))
+    file.keep(make("s3", **plain, client="ann", follows="s2"))
+    file.keep(make("s4", **plain, client="bob", follows="s1"))
+    file.keep(make("s5", **plain | {"asked_key": "b", "client": "b"}, follows="s1"))
+    file.keep(make("s6", **plain, client="a", follows="erased"))
+    assert ids(file) == {"s1": "s1", "s2": "s1", "s3": "s1", "s4": "s4", "s5": "s5", "s6": "s6"}
+
+
 def test_the_name_that_a_client_gives_wins(file, make):
     """Requests of one name are one conversation whatever they repeat; of another key, the same name is another."""
     keep(file, make)

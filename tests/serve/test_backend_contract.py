@@ -26,9 +26,11 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response, Streami
 from loraloop.core import prompts
 from loraloop.core.chat_templates import BUILT_IN
 from loraloop.core.messages import read_all
-from loraloop.errors import BusyError, ConfigError, LoraloopError, ModelError, RegistryError
+from loraloop.errors import BusyError, ConfigError, GrammarError, LoraloopError, ModelError, RegistryError
 from loraloop.records import GenerationRequest, Grammar, Version
 from loraloop.serve import run
+from loraloop.serve.errors import ApiError
+from loraloop.serve.remote import _chunk
 from loraloop.serve.server import Server
 from loraloop.serve.vllm import VllmBackend
 from vllm_server import running
@@ -91,11 +93,13 @@ def vllm(engine: Any, tokenizer: Any, at: dict[str, Version]) -> FastAPI:
         model = "base" if body["model"] == BASE else body["model"]
         if model not in engine.loaded():
             return error(404, f"The model `{model}` does not exist.")
+        if any(int(token) >= engine.limit() for token in body["logit_bias"]):
+            return error(400, "logit_bias contains out-of-vocab token ids")
         prompt = tokenizer.decode(body["prompt"]).removeprefix(tokenizer.bos_token)
         ask = GenerationRequest(
             model=model, prompt=prompt, max_tokens=body["max_tokens"], temperature=body["temperature"],
             top_p=body["top_p"], top_k=max(0, body["top_k"]), stop=tuple(body["stop"]), seed=body["seed"],
-            logprobs=body["logprobs"], frequency_penalty=body["frequency_penalty"],
+            logprobs=body["logprobs"], echo=body.get("echo", False), frequency_penalty=body["frequency_penalty"],
             presence_penalty=body["presence_penalty"],
             bias=tuple((int(token), added) for token, added in body["logit_bias"].items()),
             grammar=Grammar(schema=body["structured_outputs"]["json"]) if "structured_outputs" in body else None,
@@ -105,9 +109,28 @@ def vllm(engine: Any, tokenizer: Any, at: dict[str, Version]) -> FastAPI:
             first = await anext(chunks)
         except BusyError as fault:
             return error(503, str(fault))
+        if ask.echo and ask.max_tokens:  # the prompt and the first token are one chunk
+            after = await anext(chunks)
+            first = dataclasses.replace(after, text=first.text + after.text, logprobs=first.logprobs + after.logprobs)
+        if not body["stream"]:  # asked for the prompt alone
+            await chunks.aclose()
+            choice = {"index": 0, "text": first.text, "logprobs": likely(first), "finish_reason": "length"}
+            return JSONResponse({"choices": [choice], "usage": {"completion_tokens": 1}})
         return StreamingResponse(events(first, chunks, body), media_type="text/event-stream")
 
     return app
+
+
+def likely(chunk: Any) -> dict[str, list[Any]]:
+    """VLLM's log-probabilities of a chunk."""
+    return {
+        "tokens": [token for token, _, _ in chunk.logprobs],
+        "token_logprobs": [value for _, value, _ in chunk.logprobs],
+        "top_logprobs": [
+            None if value is None else {**others, token: value} for token, value, others in chunk.logprobs
+        ],
+        "text_offset": [],
+    }
 
 
 async def events(first: Any, chunks: Any, body: dict[str, Any]) -> AsyncIterator[str]:
@@ -124,12 +147,7 @@ async def events(first: Any, chunks: Any, body: dict[str, Any]) -> AsyncIterator
             count += chunk.tokens
             told = None
             if body["logprobs"] is not None:
-                told = {
-                    "tokens": [token for token, _, _ in chunk.logprobs],
-                    "token_logprobs": [value for _, value, _ in chunk.logprobs],
-                    "top_logprobs": [{**others, token: value} for token, value, others in chunk.logprobs],
-                    "text_offset": [],
-                }
+                told = likely(chunk)
                 if chunk.finish == "stop":  # vLLM tells the end token too
                     told["tokens"].append("<end>")
                     told["token_logprobs"].append(-0.1)
@@ -301,6 +319,23 @@ class TestBackend:
         (whole,) = answer(made.backend, [made.ask(logprobs=0)])
         assert "".join(token for token, _, _ in whole.logprobs) == whole.text == made.words.answer
 
+    @pytest.mark.parametrize("more", [{}, {"logprobs": 1}, {"max_tokens": 0}, {"logprobs": 1, "max_tokens": 0}])
+    def test_an_echo(self, make, more):
+        """The prompt comes once, as the first chunk and no part of the answer, with its tokens' log-probabilities."""
+        made = make()
+        request = made.ask(**{"echo": True, "max_tokens": 3} | more)
+
+        async def chunks(backend: Any) -> list[Any]:
+            return [chunk async for chunk in backend.generate(request)]
+
+        (first, *told), (same, *_) = (asyncio.run(chunks(backend)) for backend in (made.backend, made.engine))
+        assert (first.echo, first.text, first.tokens, first.finish) == (True, request.prompt, 0, same.finish)
+        assert [value for _, value, _ in first.logprobs] == pytest.approx(
+            [value for _, value, _ in same.logprobs], abs=1e-3
+        )
+        assert not any(chunk.echo for chunk in told)
+        assert "".join(chunk.text for chunk in told) == (made.words.three if request.max_tokens else "")
+
     def test_a_held_answer(self, make, answer):
         """An answer obeys the schema that it is held to."""
         schema = {"type": "array", "items": {"type": "boolean"}, "minItems": 1, "maxItems": 2}
@@ -346,6 +381,10 @@ class TestBackend:
             assert backend.render(MESSAGES, "base") == "copy\nopen the gate\n> "
             assert backend.tokens(PROMPT) == len(PROMPT.encode()) + 1
         assert backend.longest_token() == engine.longest_token()
+        ids = made.tokenizer(PROMPT)["input_ids"]
+        assert backend.text(ids) == engine.text(ids)
+        with pytest.raises(ModelError, match="1000000 is no token: the vocabulary has 0 to"):
+            backend.text([1_000_000])
         assert backend.limit() == 2048
 
     @pytest.mark.parametrize("template", BUILT_IN)
@@ -410,6 +449,30 @@ def test_a_server_that_is_not_there(tmp_path):
         url = run.address("127.0.0.1", taken.getsockname()[1])
     with pytest.raises(ConfigError, match=r"serve\.url=.*vllm serve"):
         VllmBackend(url=url).check()
+
+
+def test_what_is_wrong_with_a_request_and_what_with_the_server(backend, base, tmp_path, answer):
+    """What the server refuses as wrong is an error of the request; a server that is gone is one of the server."""
+    wrong = ask(bias=((10**6, 1.0),))
+    held = dataclasses.replace(wrong, grammar=Grammar(schema={"type": "array"}))
+    with listening(vllm(backend(), base.tokenizer, {}), tmp_path) as url:
+        remote = VllmBackend(url=url).attach(base.base, base.tokenizer)
+        remote.start()
+        with pytest.raises(ApiError, match="out-of-vocab") as refused:
+            answer(remote, [wrong])
+        assert (refused.value.status, refused.value.code) == (400, "invalid_value")
+        with pytest.raises(GrammarError, match="out-of-vocab") as unheld:
+            answer(remote, [held])
+        assert unheld.value.param == "response_format"
+    with pytest.raises(ModelError, match="does not answer"):
+        answer(remote, [ask()])
+    assert remote.text([1]) == base.tokenizer.decode([1])
+    remote.close()
+    late = 'data: {"error": {"message": "no such form", "code": 400}}'
+    with pytest.raises(GrammarError, match="no such form"):
+        _chunk(late, held, 0)
+    with pytest.raises(ModelError, match="failed: no such form"):
+        _chunk(late, wrong, 5)
 
 
 def test_another_base(backend, base, tmp_path):

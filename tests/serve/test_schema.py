@@ -36,7 +36,8 @@ def refused(body: dict[str, Any], form: type[Any] = ChatRequest) -> errors.ApiEr
     with pytest.raises(ValidationError) as caught:
         form(**body)
     problems = [{**problem, "loc": ("body", *problem["loc"])} for problem in caught.value.errors()]
-    return errors.invalid(problems, NEUTRAL)
+    neutral = NeutralCompletion if form is CompletionRequest else NeutralChat
+    return errors.invalid(problems, neutral.model_fields)
 
 
 def form_of(name: str) -> tuple[type[Any], dict[str, Any]]:

@@ -30,7 +30,7 @@ REFUSED = """
 SELECT session, status, proposed, text FROM corrections WHERE status IN ('rejected', 'edited') ORDER BY id
 """
 JSON = ("prompt", "tools", "answer", "iterations", "issues", "correction")
-FIELDS = frozenset(Session.__dataclass_fields__) - {"prompt", "rating", "refused"}
+FIELDS = frozenset(Session.__dataclass_fields__) - {"prompt", "rating", "refused", "follows"}
 ALL = "sessions.*"  # a database of version 1, which nobody brought up to date, has fewer columns
 PLAIN = ("id", "time", "answered", "role", "status", "duration", "conversation", "client", "rollout", "asked_key")
 WITHOUT_TEXTS = ", ".join(f"sessions.{name}" for name in PLAIN)

@@ -44,7 +44,7 @@ def link(connection: Connection, session: Session) -> dict[str, str | None]:
     """The columns that link a session with the others of its conversation.
 
     A conversation that its client names has an id made of that name. One without a name has the id of its first answer:
-    a request goes on with the answer whose messages it repeats.
+    a request goes on with the answer that it names, or else with the one whose messages it repeats.
     """
     turns = said(session)
     if session.conversation is not None:
@@ -57,6 +57,22 @@ def link(connection: Connection, session: Session) -> dict[str, str | None]:
 
 def preceding(connection: Connection, session: Session) -> Any:
     """The answer that a request goes on from, a row of ``id`` and ``conversation_id``; ``None`` if there is none."""
+    return _named(connection, session) or _repeated(connection, session)
+
+
+def _named(connection: Connection, session: Session) -> Any:
+    """The answer that a request names, unless it came with another key or for another user."""
+    if session.follows is None:
+        return None
+    columns = (sessions.c.id, sessions.c.conversation_id, sessions.c.client)
+    own = sessions.c.asked_key == session.asked_key
+    found = connection.execute(sa.select(*columns).where(sessions.c.id == session.follows, own)).first()
+    # Who names no user asks as its key.
+    users = {session.client, found.client if found else None} - {session.asked_key, None}
+    return found if len(users) < 2 else None
+
+
+def _repeated(connection: Connection, session: Session) -> Any:
     past = said(session)[:-1]
     ends = [place for place, turn in enumerate(past, 1) if turn.role == "assistant"]
     if not ends:

@@ -482,6 +482,7 @@ class Session:
         retries: Which repetition of the same task this was; 0 for the first.
         conversation: What the client says its request is part of; a rollout answers all of it with one version.
         conversation_id: What the store found it to be part of; ``None`` before it is kept, and in older tables.
+        follows: The session whose answer the request says that it goes on from; the store links by it and forgets it.
         client: Who asked: what the request says of its user, else the name of the key.
         asked_key: Name of the API key that the request came with.
         rated_key: Name of the API key that the rating came with; a rating link needs none.
@@ -519,6 +520,7 @@ class Session:
     rated_key: str | None = None
     refused: tuple[str, ...] = ()
     conversation_id: str | None = None
+    follows: str | None = None
 
     @property
     def turns(self) -> list[tuple[str, str]]:

@@ -30,6 +30,7 @@ class Task:
         tokens: Of the rendered prompt.
         began: Monotonic time at which the request came.
         conversation: What the client says that it is part of.
+        follows: The session whose answer it goes on from, where the client says so.
         client: Who asks.
         key: Name of the API key that it came with.
         tools: That the model may call.
@@ -45,6 +46,7 @@ class Task:
     retries: int
     began: float
     conversation: str | None = None
+    follows: str | None = None
     client: str | None = None
     key: str | None = None
     tools: list[dict[str, Any]] = field(default_factory=list)
@@ -146,6 +148,7 @@ class Answer:
             completion_tokens=self.tokens,
             retries=task.retries,
             conversation=task.conversation,
+            follows=task.follows,
             client=task.client,
             asked_key=task.key,
             rollout=task.route.rollout,

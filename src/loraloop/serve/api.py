@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import PlainTextResponse, Response
+from pydantic import BaseModel
 
 from loraloop import __version__
 from loraloop.core.workers import Workers
@@ -42,6 +43,12 @@ READY_SECONDS = 1.0
 """For how long the backend's state is believed."""
 HANGING_SECONDS = 10.0
 """A backend that has not told its state for so long is not ready."""
+NEUTRAL: dict[str, type[BaseModel]] = {
+    "/v1/chat/completions": NeutralChat,
+    "/v1/completions": NeutralCompletion,
+    "/v1/responses": NeutralResponses,
+}
+"""Parameters of each address that are accepted with a neutral value only."""
 METRICS = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -95,8 +102,7 @@ def create_app(
     for more in routers:
         app.include_router(more)
         routes += more.routes
-    neutral = (NeutralChat, NeutralCompletion, NeutralResponses)
-    errors.install(app, {name: rule for each in neutral for name, rule in each.model_fields.items()})
+    errors.install(app, {path: form.model_fields for path, form in NEUTRAL.items()})
     app.add_middleware(Guard, routes=routes, settings=settings, metrics=metrics)
     _document(app)
     return app

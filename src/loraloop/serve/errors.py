@@ -93,8 +93,13 @@ def invalid(problems: Sequence[Mapping[str, Any]], neutral: Mapping[str, Any]) -
     return ApiError(400, message, param=param or None, code=code)
 
 
-def install(app: FastAPI, neutral: Mapping[str, Any]) -> None:
-    """Make every error of ``app`` an answer in OpenAI's shape."""
+def install(app: FastAPI, neutral: Mapping[str, Mapping[str, Any]]) -> None:
+    """Make every error of ``app`` an answer in OpenAI's shape.
+
+    Args:
+        app: Gets the handlers.
+        neutral: By path, the parameters that :func:`invalid` takes.
+    """
 
     def respond(error: ApiError) -> JSONResponse:
         return JSONResponse(error.body(), error.status, error.headers)
@@ -103,11 +108,14 @@ def install(app: FastAPI, neutral: Mapping[str, Any]) -> None:
         return respond(of(error))
 
     async def malformed(request: Request, error: Exception) -> JSONResponse:
-        return respond(invalid(error.errors(), neutral) if isinstance(error, RequestValidationError) else of(error))
+        if not isinstance(error, RequestValidationError):
+            return respond(of(error))
+        return respond(invalid(error.errors(), neutral.get(request.url.path, {})))
 
     async def plain(request: Request, error: Exception) -> JSONResponse:
         status = getattr(error, "status_code", 500)
-        answer = ApiError(status, f"{request.method} {request.url.path}: {getattr(error, 'detail', error)}")
+        code = "invalid_json" if status == 400 else None  # a body that is no UTF-8, or is nested too deeply
+        answer = ApiError(status, f"{request.method} {request.url.path}: {getattr(error, 'detail', error)}", code=code)
         answer.headers |= dict(getattr(error, "headers", None) or {})
         return respond(answer)
 

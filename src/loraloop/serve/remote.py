@@ -19,10 +19,11 @@ from loraloop.core import prompts
 from loraloop.core.messages import read_all
 from loraloop.core.tokens import encode_prompt
 from loraloop.core.workers import Workers
-from loraloop.errors import ArtefactError, BusyError, ConfigError, ModelError
+from loraloop.errors import ArtefactError, BusyError, ConfigError, GrammarError, ModelError
 from loraloop.records import Base, Chunk, GenerationRequest, Version
-from loraloop.serve.engine.prompt import checked, longest_token, of_base
-from loraloop.serve.grammar import for_vllm
+from loraloop.serve.engine.prompt import checked, decoded, longest_token, of_base
+from loraloop.serve.errors import ApiError
+from loraloop.serve.grammar import for_vllm, param_of
 from loraloop.serve.names import BASE
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 STATE_SECONDS = 5.0
 """Longest wait for the list of what the server has loaded."""
 BUSY = frozenset({429, 503})
+SCORE = {"echo": True, "max_tokens": 0, "stream": False, "stream_options": None}
+"""What asks for the log-probabilities of the prompt alone."""
 SAMPLE = "Heads: 12, tails: 20.\n<|im_end|></s> \u00e4\u4e2d {}"
 """A text that other tokenizers split otherwise."""
 RUNTIME = "start it with --enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True"
@@ -66,6 +69,7 @@ class Remote:
 
         self._trained_on, self._tokenizer, self._resolve = base, tokenizer, resolve
         self._longest = longest_token(tokenizer)
+        self._known = max(tokenizer.get_vocab().values()) + 1
         self._encoding = threading.Lock()
         self._encoders = Workers("tokens", 1)
         self._settings: dict[str, Any] = {"base_url": url, "headers": dict(headers), "timeout": seconds}
@@ -150,12 +154,13 @@ class Remote:
         return len(self._encode(prompt))
 
     def text(self, ids: Sequence[int]) -> str:
-        """The text of tokens that a client chose; the server knows its vocabulary.
+        """The text of tokens that a client chose.
 
         Raises:
             ModelError: One of them is none of the vocabulary.
         """
-        return str(self._post("/detokenize", {"model": self._base, "tokens": list(ids)})["prompt"])
+        with self._encoding:
+            return decoded(self._tokenizer, ids, self._known)
 
     def longest_token(self) -> int | None:
         """Most characters of a text that one token stands for, where the tokenizer says."""
@@ -183,7 +188,9 @@ class Remote:
         """Generate an answer, chunk by chunk; closing the iterator closes the connection, which ends it on the server.
 
         Raises:
-            BusyError: The server is full.
+            ApiError: The server says that the request is wrong.
+            BusyError: It is full.
+            GrammarError: It cannot hold the answer to its grammar.
             ModelError: It cannot be reached, or has no such model and it cannot be loaded.
         """
         import httpx2
@@ -195,7 +202,13 @@ class Remote:
         response = None
         try:
             async with asyncio.timeout_at(ends):
-                response = await self._open(request, prompt)
+                echo = await self._echo(request, prompt) if request.echo else None
+                if request.max_tokens:
+                    response = await self._open(request, self._body(request, prompt))
+            if echo is not None:
+                yield echo
+            if response is None:
+                return
             lines, counted, chunk = response.aiter_lines(), 0, None
             while chunk is None or chunk.finish is None:
                 async with asyncio.timeout_at(ends):
@@ -210,15 +223,31 @@ class Remote:
             if response is not None:
                 await response.aclose()
 
-    async def _open(self, request: GenerationRequest, prompt: list[int]) -> httpx2.Response:
+    async def _echo(self, request: GenerationRequest, prompt: list[int]) -> Chunk:
+        """The prompt as a chunk; the server is asked for it only where log-probabilities are."""
+        finish = None if request.max_tokens else "length"
+        if request.logprobs is None:
+            return Chunk(text=request.prompt, echo=True, finish=finish)
+        response = await self._open(request, self._body(request, prompt) | SCORE)
+        try:
+            (choice,) = orjson.loads(await response.aread())["choices"]
+        finally:
+            await response.aclose()
+        told = _logprobs(choice["logprobs"], request.logprobs)
+        return Chunk(text=request.prompt, echo=True, logprobs=told, finish=finish)
+
+    async def _open(self, request: GenerationRequest, body: Mapping[str, Any]) -> httpx2.Response:
         """The beginning of the server's answer."""
         client = self._client()
-        http_request = client.build_request("POST", "/v1/completions", json=self._body(request, prompt))
+        http_request = client.build_request("POST", "/v1/completions", json=body)
         http_request.extensions["timeout"] |= {"read": None}  # the deadline ends it
         response = await client.send(http_request, stream=True)
         if response.is_error:
             try:
-                self._fail(response.status_code, (await response.aread()).decode(errors="replace"), request.model)
+                text = (await response.aread()).decode(errors="replace")
+                if response.status_code == 400:
+                    raise _refused(request, _message(text))
+                self._fail(response.status_code, text, request.model)
             finally:
                 await response.aclose()
         return response
@@ -281,7 +310,6 @@ class Remote:
         return {
             "model": self._base if request.model == BASE else request.model,
             "prompt": prompt,
-            "echo": request.echo,
             "frequency_penalty": request.frequency_penalty,
             "presence_penalty": request.presence_penalty,
             "logit_bias": {str(token): added for token, added in request.bias},
@@ -349,7 +377,10 @@ def _chunk(line: str, request: GenerationRequest, counted: int) -> Chunk | None:
         return None
     event = orjson.loads(data)
     if "error" in event:
-        raise ModelError(f"the vLLM server failed: {event['error'].get('message')}")
+        told = event["error"].get("message")
+        if event["error"].get("code") == 400 and not counted:  # some checks come when the stream has begun
+            raise _refused(request, told)
+        raise ModelError(f"the vLLM server failed: {told}")
     if not event["choices"]:
         return None
     choice = event["choices"][0]
@@ -367,7 +398,7 @@ def _chunk(line: str, request: GenerationRequest, counted: int) -> Chunk | None:
 
 def _logprobs(
     logprobs: Mapping[str, Any] | None, wanted: int | None
-) -> tuple[tuple[str, float, Mapping[str, float]], ...]:
+) -> tuple[tuple[str, float | None, Mapping[str, float]], ...]:
     """Each token with the ``wanted`` likeliest; vLLM adds the token itself where it is none of them."""
     if logprobs is None or wanted is None:
         return ()
@@ -376,6 +407,14 @@ def _logprobs(
         (token, value, dict(top))
         for token, value, top in zip(logprobs["tokens"], logprobs["token_logprobs"], tops, strict=True)
     )
+
+
+def _refused(request: GenerationRequest, message: str) -> ApiError | GrammarError:
+    """The error of a request that the server takes for wrong, whichever version it is for."""
+    said = f"the vLLM server refuses the request: {message}"
+    if request.grammar is not None:
+        return GrammarError(said, param_of(request.grammar))
+    return ApiError(400, said, code="invalid_value")
 
 
 def _message(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -14,16 +15,25 @@ from fastapi.responses import Response
 from pydantic import ValidationError
 
 from loraloop.core.workers import Workers
-from loraloop.errors import DataError
-from loraloop.serve.errors import ApiError, invalid
+from loraloop.errors import DataError, GrammarError
+from loraloop.serve.errors import ApiError, invalid, of
 from loraloop.serve.responses_schema import ResponsesRequest
 from loraloop.serve.schema import ChatRequest, NeutralChat
-from loraloop.serve.service import Service
+from loraloop.serve.service import IGNORED, Service
 from loraloop.serve.stream import EventStream
 
 MOST_BYTES = 64 * 1024 * 1024
 """Conversations that are remembered for ``previous_response_id``; the oldest makes room."""
-NAMES = {"response_format": "text.format", "max_completion_tokens": "max_output_tokens", "messages": "input"}
+PREFIX = "resp_"
+"""Of a response's id, before that of its session."""
+NAMES = {
+    r"response_format(\.json_schema)?": "text.format",
+    r"max_completion_tokens": "max_output_tokens",
+    r"messages(\[\d+\][\w.\[\]]*|(?=[:=])|$)": "input",  # items are other places than messages
+    r"(tools\[\d+\]|tool_choice|tools)\.function": r"\1",
+    r"reasoning_effort": "reasoning.effort",
+    r"verbosity": "text.verbosity",
+}
 """Parameters of chat, and what they are called here."""
 
 
@@ -78,7 +88,13 @@ class Responses:
         chat = _chat(body, past)
         if body.previous_response_id is not None:
             await self._lookups.run(self._verify, body.previous_response_id, chat.client or key, key)
-        response = await self.service.chat(request, chat)
+            request.state.follows = body.previous_response_id.removeprefix(PREFIX)
+        try:
+            response = await self.service.chat(request, chat)
+        except (ApiError, GrammarError) as error:
+            raise _renamed(of(error)) from None
+        if (ignored := response.headers.get(IGNORED)) is not None:
+            response.headers[IGNORED] = _ours(ignored)
 
         def keep(name: str, message: Mapping[str, Any]) -> None:
             if body.store is not False:
@@ -104,7 +120,7 @@ class Responses:
             ApiError: It was erased since, or another client of the key got it.
         """
         try:
-            kept = self.service.sessions.session(response.removeprefix("resp_"))
+            kept = self.service.sessions.session(response.removeprefix(PREFIX))
         except DataError:
             raise _unknown(response) from None
         if (kept.client, kept.asked_key) != (client, key):
@@ -124,12 +140,20 @@ def _chat(body: ResponsesRequest, past: Sequence[dict[str, Any]]) -> ChatRequest
         return ChatRequest(**body.chat(past))
     except ValidationError as error:
         problems = [{**problem, "loc": ("body", *problem["loc"])} for problem in error.errors()]
-        found = invalid(problems, NeutralChat.model_fields)
-        message = str(found)
-        for theirs, ours in NAMES.items():
-            message = message.replace(theirs, ours)
-            found.param = found.param and found.param.replace(theirs, ours)
-        raise ApiError(400, message, param=found.param, code=found.code) from None
+        raise invalid(problems, NeutralChat.model_fields) from None
+
+
+def _renamed(error: ApiError) -> ApiError:
+    """The same error, with the names that a client of this API knows."""
+    renamed = ApiError(error.status, _ours(str(error)), param=error.param and _ours(error.param), code=error.code)
+    renamed.headers = error.headers
+    return renamed
+
+
+def _ours(text: str) -> str:
+    for theirs, ours in NAMES.items():
+        text = re.sub(rf"\b{theirs}", ours, text)
+    return text
 
 
 def _message(message: Mapping[str, Any]) -> dict[str, Any]:
@@ -151,7 +175,7 @@ class _Told:
     def __init__(self, body: ResponsesRequest, chat: Mapping[str, Any]) -> None:
         self._body, self._chat = body, chat
         self.session = str(chat["id"]).removeprefix("chatcmpl-")
-        self.id = f"resp_{self.session}"
+        self.id = PREFIX + self.session
         self.finish: str | None = None
         self.usage: Mapping[str, int] | None = None
 
@@ -251,7 +275,7 @@ async def _unnumbered(chunks: AsyncIterator[Any], body: ResponsesRequest, keep: 
         if isinstance(chunk, bytes):  # [DONE], which this API does not send
             continue
         if "error" in chunk:
-            error = {"code": "server_error", "message": chunk["error"]["message"]}
+            error = {"code": "server_error", "message": _ours(chunk["error"]["message"])}
             failed = told.whole([], "failed") if told else {"object": "response", "status": "failed"}
             yield {"type": "response.failed", "response": failed | {"error": error}}
             return

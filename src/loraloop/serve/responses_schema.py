@@ -118,6 +118,7 @@ class NeutralResponses(_Item):
     prompt: None = None
     context_management: None = None
     moderation: None = None
+    max_tool_calls: None = None
     truncation: Literal["disabled"] | None = None
     include: list[Literal["message.output_text.logprobs", "reasoning.encrypted_content"]] | None = None
 
@@ -138,7 +139,6 @@ class ResponsesRequest(NeutralResponses):
     text: TextSettings | None = None
     reasoning: Any = None
     max_output_tokens: Any = None
-    max_tool_calls: Any = None
     top_logprobs: Any = None
     temperature: Any = None
     top_p: Any = None

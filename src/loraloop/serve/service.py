@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 DEFAULT_COMPLETION_TOKENS = 16
 """OpenAI's default of ``max_tokens`` in ``/v1/completions``."""
 CONVERSATION = "x-loraloop-conversation"
+IGNORED = "x-loraloop-ignored"
 UNKNOWN = "unknown"
 """The name under which requests for models that do not exist are counted."""
 SEEDS = 2**63 - 1
@@ -112,7 +113,7 @@ class Service:
         if answer.task.route.rollout is not None:
             headers["x-loraloop-rollout"] = answer.task.route.rollout
         if isinstance(body, ChatRequest) and body.without_effect:
-            headers["x-loraloop-ignored"] = ", ".join(body.without_effect)
+            headers[IGNORED] = ", ".join(body.without_effect)
         others = [
             partial(self._begin, request, body, answer.task.route, prompts, uuid.uuid4().hex, place, answer.task.id)
             for place in range(1, len(prompts) * body.choices)
@@ -169,6 +170,7 @@ class Service:
             conversation=_conversation(request, body)
             or first
             or (session if len(prompts) * body.choices > 1 else None),
+            follows=getattr(request.state, "follows", None),
             client=body.client or request.state.key,
             key=request.state.key,
         )

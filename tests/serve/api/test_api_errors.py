@@ -57,6 +57,7 @@ def test_too_long_an_answer(shared, words, given):
         (b"", {"content-type": "application/json"}),
         (b"[]", {"content-type": "application/json"}),
         (b"\xff\xfe{}", {"content-type": "application/json"}),
+        (b'{"model": "\xe4"}', {"content-type": "application/json"}),
         (b"[" * 100_000, {"content-type": "application/json"}),
         (b'{"n": ' + b"9" * 5000 + b"}", {"content-type": "application/json"}),
         (b'{"model": "base"}', {"content-type": "text/plain"}),
@@ -66,7 +67,22 @@ def test_too_long_an_answer(shared, words, given):
 def test_what_is_no_json_object(shared, body, headers):
     """A body that is not a JSON object, or not sent as one, is a 400 in OpenAI's shape."""
     response = shared.http.post("/v1/chat/completions", content=body, headers=headers)
-    assert error(response)[:2] == (400, "invalid_request_error")
+    assert error(response) == (400, "invalid_request_error", None, "invalid_json")
+
+
+@pytest.mark.parametrize(
+    ("more", "said", "code"),
+    [
+        ({}, "prompt: field required", "missing_required_parameter"),
+        ({"prompt": 5}, "prompt: input should be a valid string", "invalid_value"),
+        ({"prompt": []}, "prompt: list should have at least 1 item", "invalid_value"),
+    ],
+)
+def test_a_prompt_that_is_none(shared, more, said, code):
+    """What is wrong with a prompt is told, though another route takes no parameter of that name."""
+    response = shared.post("/v1/completions", {"model": "base", **more})
+    assert error(response) == (400, "invalid_request_error", "prompt", code)
+    assert response.json()["error"]["message"].startswith(said)
 
 
 def test_half_a_character(shared):

@@ -11,6 +11,7 @@ from loraloop.errors import ModelError
 from loraloop.records import Chunk
 
 TOOLS = [{"type": "function", "name": "look", "parameters": {"type": "object"}, "strict": False}]
+FORMAT = {"type": "json_schema", "name": "a", "schema": {}}
 CALL = '<tool_call>{"name":"look","arguments":{"at":1}}</tool_call>'
 
 
@@ -81,11 +82,13 @@ def test_what_was_erased_or_given_to_another_user_is_not_known_later(build):
 
 
 def test_an_instruction_is_of_one_response(shared):
-    """Instructions are not carried to the next response, as the API has it; what was said is."""
+    """Instructions are not carried to the next response, as the API has it; what was said is, and its session."""
     first = create(shared, "a", instructions="secret")
     second = create(shared, "b", previous_response_id=first.id)
     assert second.output_text == "ocr@7 user: a assistant: ocr@7 system: secret user: a user: b "
-    assert [turn["role"] for turn in shared.sessions.kept[-1].prompt] == ["user", "assistant", "user"]
+    kept = shared.sessions.kept[-1]
+    assert [turn["role"] for turn in kept.prompt] == ["user", "assistant", "user"]
+    assert kept.follows == first.loraloop["session"]
 
 
 def test_probabilities_are_included(shared):
@@ -108,6 +111,18 @@ def test_probabilities_are_included(shared):
         ({"input": [{"type": "function_call_output", "call_id": "c", "output": "x"}]}, "input"),
         ({"temperature": 3}, "temperature"),
         ({"max_output_tokens": 0}, "max_output_tokens"),
+        ({"max_tool_calls": 1}, "max_tool_calls"),
+        (
+            {"extra_body": {"text": {"format": FORMAT | {"name": "a b"}}}},
+            "text.format.name",
+        ),
+        (
+            {"extra_body": {"text": {"format": FORMAT | {"schema": {"type": 5}}}}},
+            "text.format",
+        ),
+        ({"tools": [TOOLS[0] | {"name": "a b"}]}, "tools[0].name"),
+        ({"input": "word " * 3000}, "input"),
+        ({"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "x"}]}]}, "input"),
         ({"extra_body": {"nonsense": 1}}, "nonsense"),
     ],
 )
@@ -116,7 +131,16 @@ def test_what_is_not_supported_is_named(shared, more, param):
     with pytest.raises(openai.BadRequestError) as caught:
         create(shared, **more)
     assert caught.value.param == param
-    assert param.split("[")[0] in caught.value.message
+    if caught.value.code != "context_length_exceeded":
+        assert param.split("[")[0] in caught.value.message
+    assert not any(name in caught.value.message for name in ("response_format", "messages", "json_schema.schema"))
+
+
+def test_what_is_ignored_is_named(shared):
+    """A header says by this API's names what changes nothing; a null is nothing."""
+    more = {"reasoning": {"effort": "low"}, "text": {"verbosity": "low"}, "max_tool_calls": None}
+    response = shared.post("/v1/responses", {"model": "base", "input": "x", **more})
+    assert response.headers["x-loraloop-ignored"] == "reasoning.effort, text.verbosity"
 
 
 def test_a_failure_within_a_stream_is_told(build):

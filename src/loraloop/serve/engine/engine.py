@@ -171,11 +171,8 @@ class Engine:
             ModelError: One of them is none of the vocabulary.
         """
         known = int(self._loaded.model.config.get_text_config().vocab_size)
-        for token in ids:
-            if not 0 <= token < known:
-                raise ModelError(f"{token} is no token: the vocabulary has 0 to {known - 1}")
         with self._encoding:
-            return str(self._tokenizer.decode(list(ids), clean_up_tokenization_spaces=False))
+            return prompt.decoded(self._tokenizer, ids, known)
 
     def longest_token(self) -> int | None:
         """Most characters of a text that one token stands for, where the tokenizer says."""

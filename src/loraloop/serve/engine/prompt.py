@@ -31,6 +31,18 @@ def longest_token(tokenizer: PreTrainedTokenizerBase) -> int | None:
     return max(map(len, tokenizer.get_vocab()))
 
 
+def decoded(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], known: int) -> str:
+    """The text of tokens that a client chose, of a vocabulary of ``known`` tokens.
+
+    Raises:
+        ModelError: One of them is none of the vocabulary.
+    """
+    for token in ids:
+        if not 0 <= token < known:
+            raise ModelError(f"{token} is no token: the vocabulary has 0 to {known - 1}")
+    return str(tokenizer.decode(list(ids), clean_up_tokenization_spaces=False))
+
+
 def checked(template: str, model: str) -> str:
     """The template of a manifest.
 
