@@ -85,11 +85,11 @@ class Responses:
         """
         key = request.state.key
         past = self.memory.find(body.previous_response_id, key)
-        chat = _chat(body, past)
-        if body.previous_response_id is not None:
-            await self._lookups.run(self._verify, body.previous_response_id, chat.client or key, key)
-            request.state.follows = body.previous_response_id.removeprefix(PREFIX)
         try:
+            chat = _chat(body, past)
+            if body.previous_response_id is not None:
+                await self._lookups.run(self._verify, body.previous_response_id, chat.client or key, key)
+                request.state.follows = body.previous_response_id.removeprefix(PREFIX)
             response = await self.service.chat(request, chat)
         except (ApiError, GrammarError) as error:
             raise _renamed(of(error)) from None
