@@ -72,6 +72,7 @@ class Answer:
         self._chunks = backend.generate(task.request)
         self._first: Chunk | None = None
         self._first_at: float | None = None
+        self._ended_at: float | None = None
         self._kept = False
 
     async def begin(self) -> None:
@@ -91,6 +92,7 @@ class Answer:
             yield self._take(chunk)
         async for chunk in self._chunks:
             yield self._take(chunk)
+        self._ended_at = time.perf_counter()
 
     async def keep(self, status: str = "ok") -> None:
         """End the answer and keep it; it is on disk when this returns.
@@ -129,7 +131,7 @@ class Answer:
         return "timeout" if self.finish == "length" and self.tokens < self.task.request.max_tokens else "ok"
 
     def _session(self, status: str) -> Session:
-        task, now = self.task, time.perf_counter()
+        task, ended = self.task, self._ended_at or time.perf_counter()
         return Session(
             id=task.id,
             time=task.created.isoformat(timespec="milliseconds"),
@@ -140,7 +142,7 @@ class Answer:
             tools=task.tools or None,
             answer=self.text,
             status=status,
-            duration=now - task.began,
+            duration=ended - task.began,
             first_token=self._first_at - task.began if self._first_at is not None else None,
             prompt_tokens=task.tokens,
             completion_tokens=self.tokens,
