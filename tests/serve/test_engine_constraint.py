@@ -15,6 +15,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from llguidance import LLParserLimits
 
+from loraloop.core.tool_calls import read
 from loraloop.errors import GrammarError
 from loraloop.model.tokenizer import byte_tokenizer
 from loraloop.records import GenerationRequest, Grammar
@@ -22,7 +23,6 @@ from loraloop.serve import grammar
 from loraloop.serve.engine.constraint import COMPILED, Constraints
 from loraloop.serve.engine.generation import Generation
 from loraloop.serve.local import LocalBackend
-from loraloop.serve.tool_calls import split
 
 WIDTH, END = 272, 257
 WHERE = {
@@ -159,8 +159,8 @@ def test_answers_of_a_mixed_batch(engine, answer):
     where, flags, called = mixed[2:]
     jsonschema.validate(json.loads(where.text), WHERE)
     jsonschema.validate(json.loads(flags.text), LIST)
-    (call,) = split(called.text, "s")[1]
-    jsonschema.validate(json.loads(call["function"]["arguments"]), dict(CALLS)[call["function"]["name"]])
+    (call,) = read(called.text)
+    jsonschema.validate(dict(call.arguments), dict(CALLS)[call.name])
     assert {where.finish, flags.finish, called.finish} == {"stop"}
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from loraloop.core.tool_calls import without_later
 from loraloop.errors import StoreError
 from loraloop.records import Chunk, GenerationRequest, Session
 from loraloop.serve.routing import Route
@@ -33,6 +34,7 @@ class Task:
         client: Who asks.
         key: Name of the API key that it came with.
         tools: That the model may call.
+        parallel: Whether it may call several at once.
         counts_prompt: Whether the prompt's tokens are counted with this answer: with one of its choices.
     """
 
@@ -48,6 +50,7 @@ class Task:
     client: str | None = None
     key: str | None = None
     tools: list[dict[str, Any]] = field(default_factory=list)
+    parallel: bool = True
     counts_prompt: bool = True
     created: datetime = field(default_factory=lambda: datetime.now(UTC))
 
@@ -140,7 +143,7 @@ class Answer:
             role=task.route.role,
             prompt=task.prompt,
             tools=task.tools or None,
-            answer=self.text,
+            answer=self.text if task.parallel or not task.tools else without_later(self.text),
             status=status,
             duration=ended - task.began,
             first_token=self._first_at - task.began if self._first_at is not None else None,

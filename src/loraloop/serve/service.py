@@ -180,6 +180,7 @@ class Service:
             prompt=prompt if isinstance(body, ChatRequest) else rendered.text or prompt,
             counts_prompt=place % body.choices == 0,
             tools=body.offered if isinstance(body, ChatRequest) else [],
+            parallel=not isinstance(body, ChatRequest) or body.parallel_tool_calls is not False,
             request=self._request(body, route.answered, rendered, place),
             tokens=rendered.tokens,
             retries=body.retries,
