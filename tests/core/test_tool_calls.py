@@ -9,8 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loraloop.core import prompts
-from loraloop.core.tool_calls import judge, problem, read
-from loraloop.records import Message, ToolCall
+from loraloop.core.chat_templates import BUILT_IN
+from loraloop.core.rendering import Renderer
+from loraloop.core.tool_calls import given as given_to_client
+from loraloop.core.tool_calls import in_openai_form, judge, problem, read, without_later
+from loraloop.model.tokenizer import byte_tokenizer
+from loraloop.records import Example, Message, Provenance, ToolCall
+
+PLAIN = st.text(st.characters(codec="utf8", exclude_characters="<>"), max_size=12)
 
 
 def tool(name: str, required: list[str] | None = None, **properties):
@@ -245,3 +251,40 @@ def test_names_and_arguments_are_judged_apart():
     assert twice.valid
     assert not (twice.names)
     assert not (twice.right)
+
+
+@pytest.mark.parametrize("template", BUILT_IN)
+@given(text=PLAIN, arguments=st.lists(st.dictionaries(PLAIN, PLAIN | st.integers()), min_size=1, max_size=2))
+def test_a_call_that_was_trained_is_found_in_the_answer(template, text, arguments):
+    """What a model learns to say of text and calls in every built-in template is read back as that text and calls."""
+    calls = tuple(ToolCall("look", each) for each in arguments)
+    said = (Message("user", ("a",)), Message("assistant", (text,), calls))
+    (row,) = Renderer(template, byte_tokenizer()).rows(Example(messages=said, provenance=Provenance(source="t")))
+    found, made = given_to_client(row.completion, tools=True)
+    assert found == text.strip()
+    assert [call.arguments for call in made] == arguments
+    written = in_openai_form(made, "s")
+    assert [json.loads(call["function"]["arguments"]) for call in written] == arguments
+    assert [call["id"] for call in written] == [f"call_s_{place}" for place in range(len(made))]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["none", '{"name": "f", "arguments": {}}', *(f"<tool_call>{call}" for call in ("{", '{"name": 1}</tool_call>'))],
+)
+def test_what_is_no_call_stays_text(text):
+    """An answer whose call is no JSON, or lacks a name or tags, is text as it is, and so is one without tools."""
+    assert given_to_client(text, tools=True) == (text, ())
+    assert without_later(text) == text
+    call = '<tool_call>{"name": "f"}</tool_call>'
+    assert given_to_client(call, tools=False) == (call, ())
+
+
+def test_one_call_where_only_one_is_allowed():
+    """A client that takes one call gets the first, and what is kept of the answer says the same of text and calls."""
+    first, second = (f'<tool_call>{{"name": "{name}"}}</tool_call>' for name in "ab")
+    answer = f"so {first} and {second} {second}"
+    alone = given_to_client(answer, tools=True, parallel=False)
+    assert [call.name for call in alone[1]] == ["a"]
+    assert given_to_client(without_later(answer), tools=True) == alone
+    assert without_later(f"so {first}") == f"so {first}"

@@ -16,6 +16,7 @@ SENT_BACK = {
     ],
 }
 FIRST = [{"role": "system", "content": "Read the dial."}, {"role": "user", "content": "HHTT"}]
+TOOLS = [{"type": "function", "function": {"name": "read"}}]
 SECOND = [*FIRST, SENT_BACK, {"role": "tool", "tool_call_id": "call_1", "content": "42"}]
 THIRD = [*SECOND, {"role": "assistant", "content": "It is\n42."}, {"role": "user", "content": "and the next?"}]
 
@@ -25,7 +26,7 @@ def keep(store, make, **more):
     asked = ((FIRST, CALL), (SECOND, " It is 42. "), (THIRD, "43"))
     for number, (prompt, answer) in enumerate(asked, 1):
         time = f"2026-03-02T11:00:0{number}.000+00:00"
-        store.keep(make(f"s{number}", time=time, prompt=prompt, answer=answer, **more))
+        store.keep(make(f"s{number}", time=time, prompt=prompt, answer=answer, tools=TOOLS, **more))
 
 
 def ids(store):
@@ -38,6 +39,14 @@ def test_requests_that_repeat_the_past_are_one_conversation(store, make):
     keep(store, make)
     store.keep(make("s4", prompt=FIRST, answer="another"))
     assert ids(store) == {"s1": "s1", "s2": "s1", "s3": "s1", "s4": "s4"}
+
+
+def test_what_looks_like_a_call_without_tools(file, make):
+    """Where no tools were offered, the text of a call is text to the client, and who repeats it goes on."""
+    said = {"role": "assistant", "content": CALL}
+    file.keep(make("s1", prompt=FIRST, answer=CALL))
+    file.keep(make("s2", prompt=[*FIRST, said, FIRST[1]]))
+    assert ids(file) == {"s1": "s1", "s2": "s1"}
 
 
 def test_a_past_that_was_not_answered_here(file, make):
@@ -82,7 +91,7 @@ def test_the_name_that_a_client_gives_wins(file, make):
 def test_imported_sessions_are_linked_too(file, make):
     """What is imported in the order of its calls is one conversation."""
     for name, prompt, answer in (("a", FIRST, CALL), ("b", SECOND, "It is 42.")):
-        assert file.insert(make(name, prompt=prompt, answer=answer))
+        assert file.insert(make(name, prompt=prompt, answer=answer, tools=TOOLS))
     assert ids(file) == {"a": "a", "b": "a"}
 
 

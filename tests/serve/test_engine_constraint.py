@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
+import time
 
 import jsonschema
 import numpy as np
 import pytest
+import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from llguidance import LLParserLimits
 
+from loraloop.core.tool_calls import read
 from loraloop.errors import GrammarError
 from loraloop.model.tokenizer import byte_tokenizer
 from loraloop.records import GenerationRequest, Grammar
 from loraloop.serve import grammar
-from loraloop.serve.engine.constraint import Constraints
+from loraloop.serve.engine.constraint import COMPILED, Constraints
+from loraloop.serve.engine.generation import Generation
 from loraloop.serve.local import LocalBackend
-from loraloop.serve.tool_calls import split
 
 WIDTH, END = 272, 257
 WHERE = {
@@ -154,8 +159,8 @@ def test_answers_of_a_mixed_batch(engine, answer):
     where, flags, called = mixed[2:]
     jsonschema.validate(json.loads(where.text), WHERE)
     jsonschema.validate(json.loads(flags.text), LIST)
-    (call,) = split(called.text, "s")[1]
-    jsonschema.validate(json.loads(call["function"]["arguments"]), dict(CALLS)[call["function"]["name"]])
+    (call,) = read(called.text)
+    jsonschema.validate(dict(call.arguments), dict(CALLS)[call.name])
     assert {where.finish, flags.finish, called.finish} == {"stop"}
 
 
@@ -174,16 +179,48 @@ def test_an_answer_that_is_cut(engine, answer):
 
 def test_a_grammar_that_takes_too_much(engine, answer, monkeypatch):
     """A grammar above the limits is an error of its own request, before or within the answer; the others go on."""
-    from llguidance import LLParserLimits
-
     free = answer(engine, [ask()])
     for limits in ({"max_grammar_size": 2}, {"step_max_items": 3}):
         monkeypatch.setattr(grammar, "limits", lambda limits=limits: LLParserLimits(**limits))
         with pytest.raises(GrammarError, match="response_format: the grammar takes too much work") as caught:
-            answer(engine, [ask(), ask(grammar=Grammar(schema=WHERE))])
+            answer(engine, [ask(), ask(grammar=Grammar(schema=WHERE | {"title": f"{limits}"}))])
         assert caught.value.param == "response_format"
     assert answer(engine, [ask()]) == free
     assert engine.stats()["active"] == 0
+
+
+def test_a_grammar_is_compiled_once(constraints, monkeypatch):
+    """Answers under one grammar share its compiled form, and none moves another; few grammars are kept."""
+    made: list[str] = []
+    compiled = Constraints._compile
+    monkeypatch.setattr(
+        Constraints, "_compile", lambda own, text, wanted: made.append(text) or compiled(own, text, wanted)
+    )
+    wanted = Grammar(schema={"enum": ["once", "only"]})
+    first, second = constraints.make(wanted), constraints.make(wanted)
+    assert walked(first, '"once"') == '"once"!'
+    assert walked(second, '"only"') == walked(constraints.make(wanted), '"only"') == '"only"!'
+    assert len(made) == 1
+    for number in range(COMPILED):
+        constraints.make(Grammar(schema={"const": number}))
+    constraints.make(wanted)
+    assert len(made) == 1 + COMPILED + 1
+
+
+def test_an_end_after_a_mask_failed(constraints, monkeypatch):
+    """Where the next tokens cannot be computed, an end token that is drawn then makes an error, no finished answer."""
+
+    async def drawn(constraint):
+        generation = Generation(ask(), [1], 9, None, byte_tokenizer(), time.monotonic() + 60, constraint)
+        generation.take(ord("["), torch.zeros(WIDTH), frozenset({END}))
+        assert constraint.allowed(WIDTH).all()
+        return generation.take(END, torch.zeros(WIDTH), frozenset({END}))
+
+    wanted = Grammar(schema={"type": "array", "items": {"type": "string", "pattern": "^(foo|bar[0-9]{4,9}){1,9}$"}})
+    with monkeypatch.context() as small:
+        small.setattr(grammar, "limits", lambda: LLParserLimits(max_lexer_states=10, verbose_errors=False))
+        assert isinstance(asyncio.run(drawn(constraints.make(wanted))), GrammarError)
+    assert walked(constraints.make(wanted), '["foo"]') == '["foo"]!'  # what failed is compiled anew
 
 
 def test_a_tokenizer_whose_tokens_are_not_known(base):

@@ -14,6 +14,7 @@ from loraloop.serve import grammar
 DEEP: dict = {}
 for _ in range(5000):
     DEEP = {"items": DEEP}
+PATTERNS = {f"^k{at}[a-z]$": {} for at in range(grammar.MOST_PATTERNS + 1)}
 
 
 @pytest.mark.parametrize(
@@ -32,6 +33,7 @@ for _ in range(5000):
         ({"const": "\ud800"}, "hex escape"),
         ({"enum": ["x" * grammar.LARGEST]}, f"more than {grammar.LARGEST}"),
         (DEEP, "nested"),
+        ({"items": {"patternProperties": PATTERNS}}, f"more than {grammar.MOST_PATTERNS}"),
     ],
     ids=lambda value: value if isinstance(value, str) else "schema",
 )

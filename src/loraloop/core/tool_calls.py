@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from loraloop.core.messages import arguments
+from loraloop.core.messages import arguments, as_json
 from loraloop.records import ToolCall
 
 Tools = Sequence[Mapping[str, Any]]
@@ -64,6 +64,46 @@ def read(answer: str) -> tuple[ToolCall, ...]:
         data = data["tool_calls"]
     found = data if isinstance(data, list) else [data]
     return tuple(_call(each) for each in found) if found and all(map(_begins, found)) else ()
+
+
+def given(answer: str, tools: bool, *, parallel: bool = True) -> tuple[str, tuple[ToolCall, ...]]:
+    """The text of an answer and its calls, as its client gets them.
+
+    Where something that stands for a call is none, or no tools are offered, the whole answer is text, as it is. JSON
+    without tags is text too, as a stream has shown it before it is known to be a call.
+
+    Args:
+        answer: What the model said.
+        tools: Whether any are offered.
+        parallel: Whether there may be more than one call; others than the first are left out.
+    """
+    if not tools or _OPEN not in answer:
+        return answer, ()
+    try:
+        calls = read(answer)
+    except ValueError:
+        return answer, ()
+    return _TAG.sub("", answer).strip(), calls if parallel else calls[:1]
+
+
+def without_later(answer: str) -> str:
+    """An answer without the calls after its first, where all are calls."""
+    first = _TAG.search(answer)
+    if first is None or len(given(answer, tools=True)[1]) < 2:
+        return answer
+    return answer[: first.end()] + _TAG.sub("", answer[first.end() :]).rstrip()
+
+
+def in_openai_form(calls: Sequence[ToolCall], session: str) -> list[dict[str, Any]]:
+    """Calls as a message of OpenAI's API has them; their ids are made of the session and their places."""
+    return [
+        {
+            "id": f"call_{session}_{place}",
+            "type": "function",
+            "function": {"name": call.name, "arguments": as_json(call.arguments)},
+        }
+        for place, call in enumerate(calls)
+    ]
 
 
 def problem(call: ToolCall, tools: Tools) -> str | None:

@@ -5,7 +5,6 @@ Both are scoped by the client, its key and the user that it names: nobody goes o
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,26 +17,21 @@ from loraloop.core.same_task import collapse
 from loraloop.feedback.schema import sessions
 from loraloop.records import Message, Session
 
-_TAGGED = re.compile(r"<tool_call>.*?</tool_call>", re.DOTALL)
-
 
 def said(session: Session) -> tuple[Message, ...]:
     """The messages of a session, its answer last, with calls and results; none where the prompt is not of that form."""
     if isinstance(session.prompt, str):
         return ()
     try:
-        return (*messages.read_all(session.prompt), answered(session.answer or ""))
+        return (*messages.read_all(session.prompt), answered(session))
     except ValueError:
         return ()
 
 
-def answered(text: str) -> Message:
-    """An answer as the message that its client got of it: calls in tags are calls, unless they are none."""
-    try:
-        calls = tool_calls.read(text) if "<tool_call>" in text else ()
-    except ValueError:
-        calls = ()
-    return Message("assistant", (_TAGGED.sub("", text).strip() if calls else text,), calls)
+def answered(session: Session) -> Message:
+    """An answer as the message that its client got of it."""
+    text, calls = tool_calls.given(session.answer or "", bool(session.tools))
+    return Message("assistant", (text,), calls)
 
 
 def link(connection: Connection, session: Session) -> dict[str, str | None]:

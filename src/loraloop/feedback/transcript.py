@@ -37,7 +37,7 @@ def past(session: Session) -> list[Turn]:
 def answer(session: Session) -> Turn:
     """The answer; that of an imported session without one is the calls that it recorded."""
     text = session.answer or ""
-    turn = _turn(answered(text)) if not isinstance(session.prompt, str) else Turn(ROLES["assistant"], text)
+    turn = _turn(answered(session)) if not isinstance(session.prompt, str) else Turn(ROLES["assistant"], text)
     recorded = () if turn.text or turn.calls else tuple(_recorded(session))
     return Turn(f"Answer of {session.answered or 'unknown'}", turn.text, (*turn.calls, *recorded))
 

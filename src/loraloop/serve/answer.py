@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from loraloop.core.tool_calls import without_later
 from loraloop.errors import StoreError
 from loraloop.records import Chunk, GenerationRequest, Session
 from loraloop.serve.routing import Route
@@ -34,6 +35,7 @@ class Task:
         client: Who asks.
         key: Name of the API key that it came with.
         tools: That the model may call.
+        parallel: Whether it may call several at once.
         counts_prompt: Whether the prompt's tokens are counted with this answer: with one of its choices.
     """
 
@@ -50,6 +52,7 @@ class Task:
     client: str | None = None
     key: str | None = None
     tools: list[dict[str, Any]] = field(default_factory=list)
+    parallel: bool = True
     counts_prompt: bool = True
     created: datetime = field(default_factory=lambda: datetime.now(UTC))
 
@@ -74,6 +77,7 @@ class Answer:
         self._chunks = backend.generate(task.request)
         self._first: Chunk | None = None
         self._first_at: float | None = None
+        self._ended_at: float | None = None
         self._kept = False
 
     async def begin(self) -> None:
@@ -93,6 +97,7 @@ class Answer:
             yield self._take(chunk)
         async for chunk in self._chunks:
             yield self._take(chunk)
+        self._ended_at = time.perf_counter()
 
     async def keep(self, status: str = "ok") -> None:
         """End the answer and keep it; it is on disk when this returns.
@@ -131,7 +136,7 @@ class Answer:
         return "timeout" if self.finish == "length" and self.tokens < self.task.request.max_tokens else "ok"
 
     def _session(self, status: str) -> Session:
-        task, now = self.task, time.perf_counter()
+        task, ended = self.task, self._ended_at or time.perf_counter()
         return Session(
             id=task.id,
             time=task.created.isoformat(timespec="milliseconds"),
@@ -140,9 +145,9 @@ class Answer:
             role=task.route.role,
             prompt=task.prompt,
             tools=task.tools or None,
-            answer=self.text,
+            answer=self.text if task.parallel or not task.tools else without_later(self.text),
             status=status,
-            duration=now - task.began,
+            duration=ended - task.began,
             first_token=self._first_at - task.began if self._first_at is not None else None,
             prompt_tokens=task.tokens,
             completion_tokens=self.tokens,

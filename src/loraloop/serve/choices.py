@@ -40,10 +40,11 @@ class Choices:
 
     async def whole(self) -> dict[str, Any]:
         """The body of the response, once every answer is kept."""
-        if not self._others:
-            return shapes.whole([await self._finished(0)])
         self._tasks = [asyncio.ensure_future(self._finished(place)) for place in range(len(self._others) + 1)]
-        return shapes.whole(await asyncio.gather(*self._tasks))
+        choices = await asyncio.gather(*self._tasks)
+        # None is kept before all are made: where one fails, the client gets none of them.
+        await asyncio.gather(*(choice.answer.keep() for choice in choices))
+        return shapes.whole(choices)
 
     async def events(self) -> AsyncIterator[dict[str, Any]]:
         """The events of a stream; those of several answers come as they are made."""
@@ -69,7 +70,6 @@ class Choices:
         async with self._gate:
             answer = await self._start(place)
             logprobs = [token async for chunk in answer.chunks() for token in chunk.logprobs]
-            await answer.keep()
         return Choice(place, self._form(), answer, None if answer.task.request.logprobs is None else logprobs)
 
     async def _merged(self) -> AsyncIterator[dict[str, Any]]:

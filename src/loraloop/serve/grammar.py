@@ -16,8 +16,10 @@ from loraloop.records import Grammar
 if TYPE_CHECKING:
     from llguidance import LLParserLimits
 
-LARGEST = 128 * 1024
-"""Characters of all schemas of a request; larger ones take seconds."""
+LARGEST = 32 * 1024
+"""Characters of all schemas of a request; at this size a check takes a quarter of a second at most."""
+MOST_PATTERNS = 64
+"""``patternProperties`` of all schemas of a request: each is compared with each other one and with each property."""
 FORMAT = "response_format"
 AS_TRAINED = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 """White space of a call's arguments, as the templates write it."""
@@ -29,7 +31,8 @@ def check(grammar: Grammar | None) -> None:
     """Whether answers can be held to a grammar.
 
     Raises:
-        GrammarError: A schema is too large, or says what cannot be held to; names the parameter and the words at fault.
+        GrammarError: A schema takes too much work, or says what cannot be held to; names the parameter and the
+            words at fault.
     """
     if grammar is None:
         return
@@ -38,6 +41,11 @@ def check(grammar: Grammar | None) -> None:
     if sum(sizes.values()) > LARGEST:
         longest = max(sizes, key=lambda name: sizes[name])
         raise _refused(longest, f"the request's schemas have {sum(sizes.values())} characters, more than {LARGEST}")
+    patterns = {name: _patterns(schema) for name, schema in schemas.items()}
+    if sum(patterns.values()) > MOST_PATTERNS:
+        most = max(patterns, key=lambda name: patterns[name])
+        why = f"the request's schemas have {sum(patterns.values())} patternProperties, more than {MOST_PATTERNS}"
+        raise _refused(most, why)
     for name, schema in schemas.items():
         _check(name, schema)
 
@@ -100,6 +108,18 @@ def _size(name: str, schema: Mapping[str, Any]) -> int:
         return len(json.dumps(schema))
     except RecursionError:
         raise _refused(name, "it is nested too deeply") from None
+
+
+def _patterns(schema: Mapping[str, Any]) -> int:
+    """How many ``patternProperties`` a schema has, at whatever depth."""
+    count, left = 0, [schema]
+    while left:
+        part = left.pop()
+        if isinstance(part, Mapping):
+            patterns = part.get("patternProperties")
+            count += len(patterns) if isinstance(patterns, Mapping) else 0
+        left += part.values() if isinstance(part, Mapping) else part if isinstance(part, list) else ()
+    return count
 
 
 def _begin(name: str) -> str:

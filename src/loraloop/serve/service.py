@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -59,6 +59,21 @@ class Rendered(NamedTuple):
     ids: tuple[int, ...] | None = None
 
 
+class _Rendered:
+    """The prompts of one request under one route: each is rendered once, however many choices it has."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, Rendered] = {}
+        self._one = asyncio.Lock()
+
+    async def get(self, place: int, render: Callable[[], Awaitable[Rendered]]) -> Rendered:
+        """The prompt at a place."""
+        async with self._one:
+            if place not in self._known:
+                self._known[place] = await render()
+            return self._known[place]
+
+
 @dataclass
 class Service:
     """Answers requests for chat and text completions."""
@@ -99,8 +114,9 @@ class Service:
         route = await self.router.route(body.model, body.retries, conversation)
         prompts: list[Any]
         prompts = [await self.reader.conversation(body.messages)] if isinstance(body, ChatRequest) else body.prompts
+        rendered = _Rendered()
         try:
-            answer = await self._begin(request, body, route, prompts, session)
+            answer = await self._begin(request, body, route, prompts, session, rendered)
         except REFUSED:
             raise
         except Exception as error:
@@ -108,14 +124,25 @@ class Service:
                 raise
             unexpected = error if not isinstance(error, LoraloopError) else None
             logger.error("%s (rollout %s) cannot answer: %s", route.answered, route.rollout, error, exc_info=unexpected)
-            answer = await self._begin(request, body, route.back, prompts, uuid.uuid4().hex)
+            rendered = _Rendered()
+            answer = await self._begin(request, body, route.back, prompts, uuid.uuid4().hex, rendered)
         headers = {"x-loraloop-session": answer.task.id, "x-loraloop-rate": answer.task.link}
         if answer.task.route.rollout is not None:
             headers["x-loraloop-rollout"] = answer.task.route.rollout
         if isinstance(body, ChatRequest) and body.without_effect:
             headers[IGNORED] = ", ".join(body.without_effect)
         others = [
-            partial(self._begin, request, body, answer.task.route, prompts, uuid.uuid4().hex, place, answer.task.id)
+            partial(
+                self._begin,
+                request,
+                body,
+                answer.task.route,
+                prompts,
+                uuid.uuid4().hex,
+                rendered,
+                place,
+                answer.task.id,
+            )
             for place in range(1, len(prompts) * body.choices)
         ]
         choices = Choices(answer, others, form, body.counted)
@@ -131,6 +158,7 @@ class Service:
         route: Route,
         prompts: Sequence[Any],
         session: str,
+        known: _Rendered,
         place: int = 0,
         first: str | None = None,
     ) -> Answer:
@@ -142,6 +170,7 @@ class Service:
             route: Where it goes.
             prompts: Of the body, files read.
             session: The answer's id.
+            known: What its siblings have rendered for this route.
             place: Of the choice among those of all prompts, which are in the order of the prompts.
             first: The request's first session, which names the conversation of them all where the client does not.
         """
@@ -151,7 +180,8 @@ class Service:
         rendered = Rendered("", 0, 1)
         try:
             workers = self._prompts if self.backend.knows(route.answered) else self.router.workers
-            rendered = await workers.run(self._render, body, prompt, route.answered)
+            render = partial(workers.run, self._render, body, prompt, route.answered)
+            rendered = await known.get(place // body.choices, render)
         except REFUSED:
             raise
         except Exception as error:  # the version holds the template, so neither can be had
@@ -163,6 +193,7 @@ class Service:
             prompt=prompt if isinstance(body, ChatRequest) else rendered.text or prompt,
             counts_prompt=place % body.choices == 0,
             tools=body.offered if isinstance(body, ChatRequest) else [],
+            parallel=not isinstance(body, ChatRequest) or body.parallel_tool_calls is not False,
             request=self._request(body, route.answered, rendered, place),
             tokens=rendered.tokens,
             retries=body.retries,
@@ -273,16 +304,21 @@ async def _kept(answer: Answer | Choices) -> AsyncIterator[None]:
         raise
     except Exception as error:
         if answer.begun or not isinstance(error, REFUSED):  # a refused request was not served
-            await answer.close("error")
+            await answer.close(_status(error))
         raise
+
+
+def _status(error: Exception) -> str:
+    """How an answer ends that ``error`` breaks off: a refusal is no fault of the version that answers."""
+    return "cancelled" if isinstance(error, REFUSED) else "error"
 
 
 async def _events(choices: Choices) -> AsyncIterator[Any]:
     try:
         async for event in choices.events():
             yield event
-    except Exception as error:  # whatever it was, the version failed, and the client has not left
-        await choices.close("error")
+    except Exception as error:  # whatever it was, the client has not left
+        await choices.close(_status(error))
         yield of(error).body()
         return
     yield b"[DONE]"

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from loraloop import __version__
+from loraloop.core.tool_calls import given, in_openai_form
 from loraloop.records import Chunk
 from loraloop.serve.answer import Answer, Task
-from loraloop.serve.tool_calls import Held, split
+from loraloop.serve.tool_calls import Held
 
 Logprobs = Sequence[tuple[str, float | None, Mapping[str, float]]]
 PART = re.compile(r"bytes:((?:\\x[0-9a-f]{2})+)")
@@ -66,7 +67,8 @@ class Chat:
         return {"delta": {}, "logprobs": None}
 
     def _split(self, answer: Answer, text: str) -> tuple[str | None, list[dict[str, Any]]]:
-        return split(text, answer.task.id, parallel=self._parallel) if self._tools else (text, [])
+        said, calls = given(text, self._tools, parallel=self._parallel)
+        return (said or None) if calls else said, in_openai_form(calls, answer.task.id)
 
     def _logprobs(self, tokens: Logprobs | None) -> dict[str, Any] | None:
         if tokens is None:

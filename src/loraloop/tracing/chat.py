@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from typing import Any
 
-from loraloop.core.messages import as_json
-from loraloop.core.tool_calls import read
+from loraloop.core.tool_calls import given, in_openai_form
 from loraloop.records import Session
-
-_TAGGED = re.compile("<tool_call>.*?</tool_call>", re.DOTALL)
 
 
 def asked(session: Session) -> list[dict[str, Any]]:
@@ -23,23 +19,9 @@ def asked(session: Session) -> list[dict[str, Any]]:
 
 def answered(session: Session) -> dict[str, Any]:
     """The message that was answered, with its tool calls as the client got them; what is no call is text."""
-    text = session.answer or ""
-    message: dict[str, Any] = {"role": "assistant", "content": text}
-    try:
-        calls = read(text) if session.tools and "<tool_call>" in text else ()
-    except ValueError:
-        return message
-    if calls:
-        message["content"] = _TAGGED.sub("", text).strip() or None
-        message["tool_calls"] = [
-            {
-                "id": f"call_{session.id}_{place}",
-                "type": "function",
-                "function": {"name": call.name, "arguments": as_json(call.arguments)},
-            }
-            for place, call in enumerate(calls)
-        ]
-    return message
+    text, calls = given(session.answer or "", bool(session.tools))
+    message = {"role": "assistant", "content": text}
+    return message | {"content": text or None, "tool_calls": in_openai_form(calls, session.id)} if calls else message
 
 
 def finish(session: Session) -> str:

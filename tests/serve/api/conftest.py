@@ -38,6 +38,8 @@ class Echo:
     asked: list[GenerationRequest] = field(default_factory=list)
     answering: int = 0
     fault: Exception | None = None
+    breaks: Exception | None = None
+    """Raised after the first token."""
     damaged: set[str] = field(default_factory=set)
 
     def check(self) -> None: ...
@@ -102,6 +104,8 @@ class Echo:
             for word in words:
                 yield Chunk(text=f"{word} ", tokens=1, logprobs=((f"{word} ", -0.5, {f"{word} ": -0.5}),))
                 await asyncio.sleep(0)
+                if self.breaks:
+                    raise self.breaks
                 while NEVER in request.prompt:
                     await asyncio.sleep(0.01)
             if request.max_tokens:

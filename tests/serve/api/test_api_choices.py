@@ -7,7 +7,9 @@ from dataclasses import replace
 import openai
 import pytest
 
+from loraloop.errors import GrammarError, ModelError
 from loraloop.feedback.outcomes import outcome
+from loraloop.serve import grammar
 
 MESSAGES = [{"role": "user", "content": "one two"}]
 
@@ -90,12 +92,39 @@ def test_an_echo(shared):
 
 
 def test_a_choice_that_fails_fails_the_request(build):
-    """When one of several answers cannot be given, the client gets the error, and every session is kept."""
+    """When there is no place for one of several answers, the client gets the error, and no version is to blame."""
     house = build()
     house.backend.places = 1
     answer = house.chat(n=3)
     assert answer.status_code == 429
+    assert "queue is full" in house.chat(n=3, stream=True).text
     assert house.backend.answering == 0
+    assert {kept.status for kept in house.sessions.kept} == {"cancelled"}
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(GrammarError("x: too much", "x"), "cancelled"), (ModelError("broken"), "error")]
+)
+def test_an_answer_that_breaks_off(build, error, status):
+    """A grammar that takes too much work in the middle is no fault of the version; whatever else fails there is."""
+    house = build()
+    house.backend.breaks = error
+    for n in (1, 2):
+        assert house.chat(n=n).status_code >= 400
+        assert '"error"' in house.chat(n=n, stream=True).text
+    assert len(house.sessions.kept) >= 4
+    assert {kept.status for kept in house.sessions.kept} == {status}
+
+
+def test_a_prompt_is_rendered_once(shared, monkeypatch):
+    """However many choices there are, a prompt is rendered, and its grammar checked, once."""
+    checked, counted = [], []
+    monkeypatch.setattr(grammar, "check", checked.append)
+    monkeypatch.setattr(shared.backend, "tokens", lambda text: counted.append(text) or 3)
+    assert len(shared.chat(n=9, response_format={"type": "json_object"}).json()["choices"]) == 9
+    assert (len(checked), len(counted)) == (1, 1)
+    shared.post("/v1/completions", {"model": "base", "prompt": ["a", "b"], "n": 2})
+    assert counted[1:] == ["a", "b"]
 
 
 def test_what_shapes_the_next_token_reaches_the_backend(shared):

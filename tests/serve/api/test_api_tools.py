@@ -38,6 +38,15 @@ def test_a_loop_of_tool_calls(shared):
     assert kept.prompt[2]["tool_call_id"] == call.id
 
 
+def test_what_is_kept_of_several_calls(shared):
+    """A client that takes one call at a time gets the first of two, and the session is that of one."""
+    ask(shared.openai(), CALL + CALL, tools=TOOLS)
+    assert shared.sessions.kept[-1].answer.count(CALL) == 2
+    (call,) = ask(shared.openai(), CALL + CALL, tools=TOOLS, parallel_tool_calls=False).choices[0].message.tool_calls
+    assert call.function.name == "look"
+    assert shared.sessions.kept[-1].answer.count(CALL) == 1
+
+
 def test_a_streamed_call(shared):
     """A stream shows the text before a call and then the call, none of its markup."""
     chunks = list(ask(shared.openai(), CALL, tools=TOOLS, stream=True))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from loraloop.errors import GrammarError
@@ -16,6 +17,17 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
+COMPILED = 8
+"""Grammars that are kept compiled: the choices of a request, and the requests of a client, have the same one."""
+
+
+@dataclass
+class _Compiled:
+    """A grammar. Its copies share the states of one lexer and the limit of their number; spoiled once that is met."""
+
+    matcher: LLMatcher
+    spoiled: bool = False
+
 
 class Constraint:
     """How far one answer has come in its grammar.
@@ -24,8 +36,8 @@ class Constraint:
         failed: Why it cannot go on: a step of the grammar took more than its limits.
     """
 
-    def __init__(self, matcher: LLMatcher, param: str) -> None:
-        self._matcher, self._param = matcher, param
+    def __init__(self, compiled: _Compiled, param: str) -> None:
+        self._compiled, self._matcher, self._param = compiled, compiled.matcher.deep_copy(), param
         self.failed: GrammarError | None = None
         self._find_fault()
 
@@ -53,6 +65,7 @@ class Constraint:
 
     def _find_fault(self) -> None:
         if self.failed is None and self._matcher.is_error():
+            self._compiled.spoiled = True
             why = " ".join(self._matcher.get_error().split())[:500]
             self.failed = GrammarError(f"{self._param}: the grammar takes too much work: {why}", self._param)
 
@@ -69,6 +82,7 @@ class Constraints:
     def __init__(self, tokenizer: PreTrainedTokenizerBase, ends: Collection[int], encoding: threading.Lock) -> None:
         self._tokenizer, self._ends, self._encoding = tokenizer, sorted(ends), encoding
         self._read: LLTokenizer | None = None
+        self._compiled: dict[str, _Compiled] = {}
 
     def make(self, grammar: Grammar) -> Constraint:
         """The beginning of an answer under a grammar. One thread at a time may call this.
@@ -76,16 +90,25 @@ class Constraints:
         Raises:
             GrammarError: The grammar is too large, or the tokenizer's tokens are not known as bytes.
         """
+        text, param = grammars.text(grammar), grammars.param_of(grammar)
+        compiled = self._compiled.pop(text, None)
+        if compiled is None or compiled.spoiled:
+            compiled = self._compile(text, grammar)
+        constraint = Constraint(compiled, param)
+        if constraint.failed is not None:
+            raise constraint.failed
+        self._compiled[text] = compiled
+        if len(self._compiled) > COMPILED:
+            del self._compiled[next(iter(self._compiled))]
+        return constraint
+
+    def _compile(self, text: str, grammar: Grammar) -> _Compiled:
         from llguidance import LLMatcher
 
         if self._read is None:
             self._read = self._vocabulary(grammar)
-        made = LLMatcher.grammar_from_lark(grammars.text(grammar))
-        param = grammars.param_of(grammar)
-        constraint = Constraint(LLMatcher(self._read, made, log_level=0, limits=grammars.limits()), param)
-        if constraint.failed is not None:
-            raise constraint.failed
-        return constraint
+        made = LLMatcher.grammar_from_lark(text)
+        return _Compiled(LLMatcher(self._read, made, log_level=0, limits=grammars.limits()))
 
     def _vocabulary(self, grammar: Grammar) -> LLTokenizer:
         """Each token's bytes; for a large vocabulary this takes a second."""

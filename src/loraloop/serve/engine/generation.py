@@ -77,9 +77,10 @@ class Generation:
         self.generated += 1
         self._unsent += 1
         ended = token in ends
-        if self.constraint is not None and not ended:
-            self.constraint.take(token)
-            if self.constraint.failed is not None:
+        if self.constraint is not None:
+            if not ended:
+                self.constraint.take(token)
+            if self.constraint.failed is not None:  # also where its mask failed and an end was drawn without one
                 return self.constraint.failed
         # With the prompt's tokens the end is told too: who counts them expects as many as were generated.
         if self.request.logprobs is not None and (self.request.echo or not ended):
