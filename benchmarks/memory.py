@@ -50,7 +50,9 @@ def rows(count: int) -> tuple[Row, ...]:
         line = "".join(flips)
         prompt = f"Count the heads and tails.\n{line}\n> "
         answer = f"{line.count('H')} heads, {line.count('T')} tails"
-        made.append(Row(prompt, answer, Example.one_turn(input=line, output=answer, provenance=Provenance(source="flips"))))
+        made.append(
+            Row(prompt, answer, Example.one_turn(input=line, output=answer, provenance=Provenance(source="flips")))
+        )
     return tuple(made)
 
 

@@ -55,7 +55,9 @@ def rows(count: int) -> list[Row]:
         line = "".join(flips)
         prompt = TEMPLATE.format(instruction="Count the heads and tails.", input=line)
         answer = f"{line.count('H')} heads, {line.count('T')} tails"
-        made.append(Row(prompt, answer, Example.one_turn(input=line, output=answer, provenance=Provenance(source="flips"))))
+        made.append(
+            Row(prompt, answer, Example.one_turn(input=line, output=answer, provenance=Provenance(source="flips")))
+        )
     return made
 
 
