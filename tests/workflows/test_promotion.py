@@ -17,13 +17,13 @@ from loraloop.core.hashing import sha256
 from loraloop.errors import AliasMovedError, ConfigError, UnservableError
 from loraloop.evaluation import store
 from loraloop.gate.gate import Gate
-from loraloop.records import Base, Generation, Manifest, Score, Version
+from loraloop.records import Base, Generation, Manifest, Score, Verdict, Version
 from loraloop.registry import manifest as manifests
 from loraloop.registry.mlflow import MlflowRegistry
 from loraloop.tracker.mlflow import Mlflow
 from loraloop.tracker.none import NoTracker
 from loraloop.workflows.experiment import _require_run
-from loraloop.workflows.promotion import Candidate, of_run, promote_if_passed
+from loraloop.workflows.promotion import Candidate, Promotion, of_run, promote_if_passed
 
 BASE = Base(
     name="tiny",
@@ -98,6 +98,13 @@ def put(registry: MlflowRegistry, tmp_path: Path) -> Callable[..., Any]:
         return made
 
     return put
+
+
+def test_slices_that_got_worse_are_tagged():
+    """The run's tags name the tasks that got worse beside the verdict; without any there is no such tag."""
+    worse = Verdict(True, "why", {"worse_slices": {"sort": {"p": 0.01}, "upper": {"p": 0.02}}})
+    assert Promotion(None, worse).tags() == {"gate": "passed", "gate.reason": "why", "gate.worse_slices": "sort, upper"}
+    assert "gate.worse_slices" not in Promotion(None, Verdict(True, "why", {})).tags()
 
 
 def active(registry: MlflowRegistry) -> int | None:

@@ -315,7 +315,9 @@ class Experiment(ExperimentParts):
                     return references.champion_score
                 return self.score_of(champion, loaded, rows)
 
-            candidate = promotion.Candidate(training.adapter, manifest, score, base, run.id, rescore)
+            candidate = promotion.Candidate(
+                training.adapter, manifest, score, base, run.id, rescore, references.few_shot
+            )
             put = promotion.judge if self.job.multirun else promotion.promote_if_passed
             verdict = put(self.registry, self.gate, candidate)
             run.tags(verdict.tags())
