@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from loraloop.core import adapter_files
 from loraloop.core.tokens import encode_prompt
-from loraloop.errors import ModelError
 from loraloop.records import Probe
 
 if TYPE_CHECKING:
-    from peft import LoraConfig, PeftModel
+    from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 PROBE = "Twelve vaults of brass: HTHH TTHT 0110 1001, which of them opens?\n> "
@@ -27,21 +27,9 @@ def attach(model: PreTrainedModel, folder: Path) -> PeftModel:
     """
     from peft import PeftModel
 
-    with _reading(folder):
+    with adapter_files.reading(folder):
         attached = PeftModel.from_pretrained(model, str(folder), use_safetensors=True)
     return attached.eval()
-
-
-def trainable(model: PreTrainedModel, folder: Path, config: LoraConfig) -> PeftModel:
-    """The base with the adapter of ``folder``, to be trained on; ``config`` says how, dropout included.
-
-    Raises:
-        ModelError: The adapter is damaged, or its shapes do not fit the base.
-    """
-    from peft import PeftModel
-
-    with _reading(folder):
-        return PeftModel.from_pretrained(model, str(folder), is_trainable=True, config=config, use_safetensors=True)
 
 
 def detach(model: PreTrainedModel) -> None:
@@ -92,13 +80,3 @@ def probe(model: PeftModel, tokenizer: PreTrainedTokenizerBase) -> Probe:
     finally:
         model.train(training)
     return Probe(prompt=PROBE, tokens=tuple(top.indices.tolist()), logits=tuple(top.values.tolist()))
-
-
-@contextmanager
-def _reading(folder: Path) -> Iterator[None]:
-    from safetensors import SafetensorError
-
-    try:
-        yield
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f"the adapter in {folder} is damaged or does not fit the base: {error}") from error

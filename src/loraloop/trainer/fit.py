@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loraloop.core import atomic
-from loraloop.core.adapter_files import WEIGHTS
+from loraloop.core.adapter_files import WEIGHTS, reading
 from loraloop.core.hashing import sha256
 from loraloop.errors import TrainingError
 from loraloop.records import Training
@@ -80,12 +80,20 @@ def adapted(job: TrainingJob) -> dict[str, Any]:
     """What a TRL trainer is given of base and adapter: a new adapter's configuration, or a model that carries one.
 
     TRL keeps a frozen copy of an adapter that is there, as the reference of the trainers that have one.
+
+    Raises:
+        ModelError: The adapter is damaged, or its shapes do not fit the base.
     """
     if job.begin_from is None:
         return {"model": job.loaded.model, "peft_config": job.lora.peft_config()}
-    from loraloop.model import adapters
+    from peft import PeftModel
 
-    return {"model": adapters.trainable(job.loaded.model, job.begin_from, job.lora.peft_config())}
+    base, config = job.loaded.model, job.lora.peft_config()
+    with reading(job.begin_from):
+        begun = PeftModel.from_pretrained(
+            base, str(job.begin_from), is_trainable=True, config=config, use_safetensors=True
+        )
+    return {"model": begun}
 
 
 def inputs(settings: Settings, job: TrainingJob, choices: Choices, epochs: int) -> Mapping[str, Any]:
