@@ -193,7 +193,11 @@ def _train(trainer: Any, start: Start) -> float:
     memory.reset_peak(trainer.args.device)
     began = time.perf_counter()
     with start.monitor.watching():
-        _quiet(trainer.train, resume_from_checkpoint=str(start.checkpoint) if start.checkpoint else None)
+        try:
+            _quiet(trainer.train, resume_from_checkpoint=str(start.checkpoint) if start.checkpoint else None)
+        except RuntimeError:  # to draw answers fails without a word on weights that are not finite
+            _require_finite(trainer.model)
+            raise
     start.monitor.raise_interruption()
     return float(time.perf_counter() - began - trainer.evaluation_seconds)
 
