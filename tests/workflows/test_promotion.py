@@ -189,7 +189,7 @@ def test_what_no_server_loads_takes_no_alias(registry, put, settings, why):
 
 
 def test_a_champions_stored_score_counts_on_the_same_rows_alone(tmp_path):
-    """Of an earlier run, the champion's score is taken where it was measured on exactly the candidate's rows."""
+    """Of an earlier run, a champion's score counts if it is of the candidate's rows, and few-shot if it was kept."""
     runs = {"candidate": score(60), "equal": score(40), "other": score(40)}
     first, *rest = runs["other"].generations
     moved = (dataclasses.replace(first, prompt="another"), *rest)
@@ -201,6 +201,9 @@ def test_a_champions_stored_score_counts_on_the_same_rows_alone(tmp_path):
         store.write(score(0), tmp_path / run / "evaluation" / "base")
     tracker: Any = SimpleNamespace(artifacts=lambda run: tmp_path / run, read=lambda run: {"id": run})
     candidate = of_run("candidate", tracker)
+    assert candidate.few_shot is None
+    store.write(score(30), tmp_path / "candidate" / "evaluation" / "few_shot")
+    assert of_run("candidate", tracker).few_shot == score(30)
     for run, found in (("equal", runs["equal"]), ("other", None)):
         manifest = dataclasses.replace(candidate.manifest, run_id=run)
         champion = Version(name="m", number=1, aliases=(), path=tmp_path, manifest=manifest)

@@ -553,6 +553,6 @@ def _log_result(
     run.artifact(job.output / SCORES, SCORES)
     run.table(evaluation.table(score, {"base": base, FEW_SHOT: few_shot}), f"{SCORES}/samples.json")
     run.figure(plots.bars(base, score), "plots/base_vs_adapter.png")
-    run.figure(plots.loss_curve(training.history), "plots/loss.png")
+    run.figure(plots.curves(training.history), "plots/loss.png")
     manifests.write(training.adapter, manifest)
     run.artifact(training.adapter, ADAPTER)
