@@ -6,7 +6,9 @@ import io
 import subprocess
 import sys
 
-from loraloop.evaluation.plots import bars, loss_curve
+import pytest
+
+from loraloop.evaluation.plots import bars, curves
 from loraloop.records import Score
 
 
@@ -28,7 +30,8 @@ def test_figures_are_800_pixels_wide():
     """A saved figure has the promised size without any further settings."""
     from PIL import Image
 
-    for figure in (bars(score(0), score(1)), loss_curve([{"step": 1, "train/loss": 2.0}])):
+    rewarded = [{"step": 1, "train/loss": 2.0, "train/reward": 0.5}]
+    for figure in (bars(score(0), score(1)), curves(rewarded), curves([{"step": 1, "train/loss": 2.0}])):
         stream = io.BytesIO()
         figure.savefig(stream, format="png")
         assert Image.open(stream).size == (800, 450)
@@ -37,16 +40,39 @@ def test_figures_are_800_pixels_wide():
 def test_the_loss_curve_takes_each_series_from_the_entries_that_hold_it():
     """Entries with only a training or only an evaluation loss make two lines; an empty history makes none."""
     history = [{"step": 1, "train/loss": 3.0}, {"step": 2, "train/loss": 2.0}, {"step": 2, "eval/loss": 2.5}]
-    axes = loss_curve(history).axes[0]
+    axes = curves(history).axes[0]
     assert [list(map(float, line.get_ydata())) for line in axes.lines] == [[3.0, 2.0], [2.5]]
-    assert not loss_curve([]).axes[0].lines
+    assert not curves([]).axes[0].lines
+
+
+@pytest.mark.parametrize(
+    ("logged", "label", "drawn"),
+    [
+        ({"train/reward": 0.5}, "mean reward", [[0.5]]),
+        ({"train/rewards/margins": 0.1, "eval/rewards/margins": 0.2}, "margin of the rewards", [[0.1], [0.2]]),
+        ({}, None, None),
+    ],
+)
+def test_rewards_have_a_panel_of_their_own(logged, label, drawn):
+    """GRPO's reward, and DPO's and KTO's margins, stand beside the loss; supervised training has one panel."""
+    _, *panels = curves([{"step": 1, "train/loss": 1.0, **logged}]).axes
+    found = [(panel.get_ylabel(), [list(map(float, line.get_ydata())) for line in panel.lines]) for panel in panels]
+    assert found == ([(label, drawn)] if label else [])
+
+
+def test_a_loss_below_zero_is_seen():
+    """The loss of GRPO is about 0 and falls below it: the axis is not cut there."""
+    (axes, _) = curves(
+        [{"step": at, "train/loss": loss, "train/reward": 0.0} for at, loss in ((1, 0.1), (2, -0.3))]
+    ).axes
+    assert axes.get_ylim()[0] < -0.3
 
 
 def test_no_global_state_is_touched():
     """Drawing never imports pyplot, so a display or an open figure of the user's is left alone."""
     code = (
-        "import sys; from loraloop.evaluation.plots import loss_curve; "
-        "loss_curve([{'step': 1, 'train/loss': 1.0}]); assert 'matplotlib.pyplot' not in sys.modules"
+        "import sys; from loraloop.evaluation.plots import curves; "
+        "curves([{'step': 1, 'train/loss': 1.0}]); assert 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -139,6 +139,92 @@ def test_a_score_without_its_rows_values_is_not_tested():
     assert Gate(metric="loss", max_p=1).decide(candidate, base).passed
 
 
+def test_examples_alone_may_have_to_be_beaten():
+    """With few_shot in against, an adapter that the base with examples nearly equals is refused."""
+    prompted = score(0.92)
+    shown = tuple(dataclasses.replace(each, prompt=f"an example\n{each.prompt}") for each in prompted.generations)
+    prompted = dataclasses.replace(prompted, generations=shown)
+    gate = Gate(against=("base", "few_shot", "champion"))
+    decision = gate.decide(score(0.93), score(0.1), score(0.8), prompted)
+    assert not decision.passed
+    assert "does not beat few_shot 0.92, by 0.01 < 0.02 (p 0.5 > 0.05) and beats champion 0.8" in decision.reason
+    assert decision.numbers["few_shot/wins"] == 1
+    assert Gate().decide(score(0.93), score(0.1), score(0.8), prompted).passed
+    missing = gate.decide(score(0.93), score(0.1), score(0.8))
+    assert not missing.passed
+    assert "few_shot was not measured beside the candidate: train with evaluation.few_shot=3" in missing.reason
+
+
+def test_examples_of_other_rows_are_no_comparison():
+    """A few-shot score whose expected answers are others is not taken for one of the same rows."""
+    other = score(0.2)
+    other = dataclasses.replace(
+        other, generations=tuple(dataclasses.replace(each, expected="z") for each in other.generations)
+    )
+    decision = Gate(against=("few_shot",)).decide(score(0.9), score(0.1), None, other)
+    assert not decision.passed
+    assert "not measured on the same held-out rows" in decision.reason
+
+
+def sliced(**tasks: str) -> Score:
+    """A score of several tasks, each with the marks of its rows."""
+    rows, found = [], {}
+    for task, marks in tasks.items():
+        made = [dataclasses.replace(each, task=task) for each in score(0, marks=marks).generations]
+        rows += made
+        found[task] = Score(rows=len(made), values={"task_accuracy": marks.count("+") / len(made)})
+    right = sum(each.correct for each in rows)
+    return Score(rows=len(rows), values={"task_accuracy": right / len(rows)}, slices=found, generations=tuple(rows))
+
+
+BEFORE = sliced(count="-" * 60, sort="+" * 30, few="+" * 10)
+AFTER = sliced(count="+" * 60, sort="+" * 20 + "-" * 10, few="-" * 10)
+"""Better on the whole, worse on ``sort``; ``few`` has too few rows for a verdict."""
+
+
+@pytest.mark.parametrize(
+    ("slices", "passed", "tail"),
+    [
+        (
+            "refuse",
+            False,
+            "; worse than the champion on sort (0.6667 after 1, p 0.00098): refused by gate.slices=refuse",
+        ),
+        (
+            "warn",
+            True,
+            "; worse than the champion on sort (0.6667 after 1, p 0.00098): a warning by gate.slices=warn",
+        ),
+        ("none", True, "by 0.4 >= 0.02 (p <0.0001)"),
+    ],
+)
+def test_a_task_that_got_worse_refuses_or_warns(slices, passed, tail):
+    """An adapter that is better on the whole and worse on a task is refused, told of or let through by gate.slices."""
+    decision = Gate(slices=slices).decide(AFTER, sliced(count="-" * 60, sort="-" * 30, few="-" * 10), BEFORE)
+    assert decision.passed is passed
+    assert decision.reason.endswith(tail)
+    assert [*decision.numbers.get("worse_slices", {})] == (["sort"] if slices != "none" else [])
+
+
+@pytest.mark.parametrize(
+    "change", [{"slice_margin": 0.34}, {"max_p": 0.0005}, {"min_rows": 31}, {"metric": "loss", "max_p": 1}]
+)
+def test_a_slice_is_worse_by_margin_and_test_alone(change):
+    """A smaller fall than the margin, one that chance gives, too few rows or a metric that was not measured is none."""
+    after, before = (
+        dataclasses.replace(each, values=dict(each.values) | {"loss": loss}) for each, loss in ((AFTER, 1), (BEFORE, 2))
+    )
+    assert "worse_slices" not in Gate(**{"slices": "refuse"} | change).decide(after, before).numbers
+    assert "worse_slices" in Gate(slices="refuse", min_rows=30).decide(after, before).numbers
+
+
+def test_without_a_champion_slices_are_held_against_the_base():
+    """The first adapter of a model is refused for what the base did better."""
+    decision = Gate(slices="refuse").decide(AFTER, BEFORE)
+    assert not decision.passed
+    assert "worse than the base on sort" in decision.reason
+
+
 @settings(max_examples=60, deadline=None)
 @given(metric=st.sampled_from(sorted(METRICS)), data=st.data(), margin=margins)
 def test_the_gate_is_monotone(metric, data, margin):

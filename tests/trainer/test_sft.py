@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import signal
 
 import numpy as np
@@ -77,10 +78,10 @@ def interrupt_at(step):
     return lambda logged: signal.raise_signal(signal.SIGINT) if logged == step else None
 
 
-@pytest.fixture
-def interrupted(kit, tmp_path):
+@pytest.fixture(scope="module")
+def stopped(kit, tmp_path_factory):
     """The output folder of a run that Ctrl+C stopped in its second epoch, with checkpoints of every second step."""
-    output = tmp_path / "interrupted"
+    output = tmp_path_factory.mktemp("stopped")
     with pytest.raises(KeyboardInterrupt):
         kit.settings(save_steps=2).train(
             kit.job(kit.loaded(), Lora(r=4), kit.dataset(), kit.Run(interrupt_at(4)), output)
@@ -88,18 +89,10 @@ def interrupted(kit, tmp_path):
     return output
 
 
-def test_an_interrupted_run_resumes_to_the_same_bits(kit, finished, interrupted):
-    """Ctrl+C saves the next step, and the resumed run ends with the adapter that an uninterrupted one has."""
-    *_, output = finished
-    names = sorted(path.name for path in (interrupted / "checkpoints").iterdir())
-    assert names == ["checkpoint-4", "checkpoint-5"]
-    assert not (interrupted / "adapter").exists()
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    _, training = kit.settings().train(
-        kit.job(kit.loaded(), Lora(r=4), kit.dataset(), kit.Run(), interrupted, resume=interrupted)
-    )
-    assert training.steps == 6
-    assert same(kit.weights(output), kit.weights(interrupted))
+@pytest.fixture
+def interrupted(stopped, tmp_path):
+    """A copy of that folder, to go on with."""
+    return shutil.copytree(stopped, tmp_path / "interrupted")
 
 
 @pytest.mark.fault("damaged newest checkpoint", "train", "resumed from the one before, to the same adapter")
@@ -125,19 +118,6 @@ def test_a_folder_in_use_is_refused(kit, finished, interrupted):
     for folder, message in ((output, "finished adapter"), (interrupted, "resume it")):
         with pytest.raises(TrainingError, match=message):
             kit.settings().train(kit.job(kit.loaded(), Lora(r=4), kit.dataset(), kit.Run(), folder))
-
-
-def test_a_loss_that_is_not_finite_stops_at_once(kit, tmp_path):
-    """A NaN loss ends the run at its step with what to change, and leaves no adapter."""
-    import torch
-
-    loaded, run = kit.loaded(), kit.Run()
-    with torch.no_grad():
-        loaded.model.model.norm.weight.fill_(math.nan)
-    with pytest.raises(TrainingError, match=r"loss is nan at step 1: .*trainer\.learning_rate \(now 0\.01\)"):
-        kit.settings().train(kit.job(loaded, Lora(r=4), kit.dataset(), run, tmp_path))
-    assert not run.values("train/loss")
-    assert not (tmp_path / "adapter").exists()
 
 
 def test_weights_that_are_not_finite_are_never_kept(kit, tmp_path):

@@ -17,13 +17,13 @@ from loraloop.core.hashing import sha256
 from loraloop.errors import AliasMovedError, ConfigError, UnservableError
 from loraloop.evaluation import store
 from loraloop.gate.gate import Gate
-from loraloop.records import Base, Generation, Manifest, Score, Version
+from loraloop.records import Base, Generation, Manifest, Score, Verdict, Version
 from loraloop.registry import manifest as manifests
 from loraloop.registry.mlflow import MlflowRegistry
 from loraloop.tracker.mlflow import Mlflow
 from loraloop.tracker.none import NoTracker
 from loraloop.workflows.experiment import _require_run
-from loraloop.workflows.promotion import Candidate, of_run, promote_if_passed
+from loraloop.workflows.promotion import Candidate, Promotion, of_run, promote_if_passed
 
 BASE = Base(
     name="tiny",
@@ -98,6 +98,13 @@ def put(registry: MlflowRegistry, tmp_path: Path) -> Callable[..., Any]:
         return made
 
     return put
+
+
+def test_slices_that_got_worse_are_tagged():
+    """The run's tags name the tasks that got worse beside the verdict; without any there is no such tag."""
+    worse = Verdict(True, "why", {"worse_slices": {"sort": {"p": 0.01}, "upper": {"p": 0.02}}})
+    assert Promotion(None, worse).tags() == {"gate": "passed", "gate.reason": "why", "gate.worse_slices": "sort, upper"}
+    assert "gate.worse_slices" not in Promotion(None, Verdict(True, "why", {})).tags()
 
 
 def active(registry: MlflowRegistry) -> int | None:
@@ -182,7 +189,7 @@ def test_what_no_server_loads_takes_no_alias(registry, put, settings, why):
 
 
 def test_a_champions_stored_score_counts_on_the_same_rows_alone(tmp_path):
-    """Of an earlier run, the champion's score is taken where it was measured on exactly the candidate's rows."""
+    """Of an earlier run, a champion's score counts if it is of the candidate's rows, and few-shot if it was kept."""
     runs = {"candidate": score(60), "equal": score(40), "other": score(40)}
     first, *rest = runs["other"].generations
     moved = (dataclasses.replace(first, prompt="another"), *rest)
@@ -194,6 +201,9 @@ def test_a_champions_stored_score_counts_on_the_same_rows_alone(tmp_path):
         store.write(score(0), tmp_path / run / "evaluation" / "base")
     tracker: Any = SimpleNamespace(artifacts=lambda run: tmp_path / run, read=lambda run: {"id": run})
     candidate = of_run("candidate", tracker)
+    assert candidate.few_shot is None
+    store.write(score(30), tmp_path / "candidate" / "evaluation" / "few_shot")
+    assert of_run("candidate", tracker).few_shot == score(30)
     for run, found in (("equal", runs["equal"]), ("other", None)):
         manifest = dataclasses.replace(candidate.manifest, run_id=run)
         champion = Version(name="m", number=1, aliases=(), path=tmp_path, manifest=manifest)

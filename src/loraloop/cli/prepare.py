@@ -80,6 +80,8 @@ def _parts(config: Mapping[str, Any], problems: list[str]) -> tuple[stages.Stage
         parts[name] = build(config.get(name), name, allowed, found)
         problems += [_as_given(problem, name, config) for problem in found]
     problems += unmet(stage, parts)
+    if not problems and (misfits := getattr(stage, "misfits", None)):
+        problems += misfits(parts)
     return stage, parts
 
 

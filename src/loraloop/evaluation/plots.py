@@ -1,14 +1,15 @@
-"""Figures of a run: base beside adapter, and the loss over steps."""
+"""Figures of a run: base beside adapter, and losses and rewards over steps."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from loraloop.core.metrics import METRICS
 from loraloop.records import FrozenMap, Score
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 BASE, ADAPTER = "#9aa5b1", "#1f6feb"
@@ -43,19 +44,40 @@ def bars(base: Score, adapter: Score) -> Figure:
     return figure
 
 
-def loss_curve(history: Sequence[FrozenMap]) -> Figure:
-    """Training and evaluation loss over optimizer steps, from mappings with ``step``, ``train/loss``, ``eval/loss``."""
+LOSSES = {"train/loss": "training", "eval/loss": "held-out"}
+REWARDS = {"train/reward": "training", "train/rewards/margins": "training", "eval/rewards/margins": "held-out"}
+
+
+def curves(history: Sequence[FrozenMap]) -> Figure:
+    """Losses over optimizer steps and, in a panel beside them, rewards of a training that has some; 800 x 450 pixels.
+
+    Args:
+        history: Mappings with ``step`` and what was logged at it. GRPO's reward is the mean of the drawn answers; DPO's
+            and KTO's is the margin by which good answers are ahead of bad ones.
+    """
     figure = _figure()
-    axes = figure.subplots()
-    for name, label, style in (("train/loss", "training", "-"), ("eval/loss", "held-out", "o--")):
+    rewarded = any(name in entry for entry in history for name in REWARDS)
+    panels = figure.subplots(1, 1 + rewarded, squeeze=False)[0]
+    _lines(panels[0], history, LOSSES, "loss (nats)")
+    if rewarded:
+        drawn = any("train/reward" in entry for entry in history)
+        _lines(panels[1], history, REWARDS, "mean reward" if drawn else "margin of the rewards")
+    elif panels[0].lines:
+        panels[0].set_ylim(bottom=0)
+    return figure
+
+
+def _lines(axes: Axes, history: Sequence[FrozenMap], series: Mapping[str, str], label: str) -> None:
+    for name, kind in series.items():
         points = [(entry["step"], entry[name]) for entry in history if name in entry]
         if points:
-            axes.plot(*zip(*points, strict=True), style, label=label, color=BASE if style == "-" else ADAPTER)
+            training = kind == "training"
+            axes.plot(
+                *zip(*points, strict=True), "-" if training else "o--", label=kind, color=BASE if training else ADAPTER
+            )
     axes.set_xlabel("optimizer step")
-    axes.set_ylabel("loss (nats)")
-    axes.set_ylim(bottom=0)
+    axes.set_ylabel(label)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     if axes.lines:
         axes.legend(frameon=False)
-    return figure

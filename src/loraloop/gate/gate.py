@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
@@ -13,29 +13,16 @@ from loraloop.core import paired
 from loraloop.core.metrics import METRICS
 from loraloop.core.part import part
 from loraloop.core.suggest import nearest
+from loraloop.gate.comparison import DECIMALS, Comparison, compare, value, without_examples
+from loraloop.gate.slices import Worse, worse_slices
 from loraloop.records import Score, Verdict
 
-Reference = Literal["base", "champion"]
+Reference = Literal["base", "few_shot", "champion"]
 SMALLEST_P = 1e-4
 """Smaller ones are not written out; nothing is decided by them."""
-DECIMALS = 9
-"""Gains are compared after rounding: 0.95 - 0.93 is 0.0199999999999999 in binary, and is meant to reach 0.02."""
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """A candidate beside one reference.
-
-    Attributes:
-        wins: Rows on which the candidate is better.
-        losses: Rows on which the reference is better.
-        p: Of the paired test.
-    """
-
-    gain: float
-    wins: int
-    losses: int
-    p: float
+FEW_SHOT_WAY_OUT = "train with evaluation.few_shot=3, or leave few_shot out of gate.against"
+WORSE = "worse_slices"
+"""Under which a verdict's numbers hold the slices that got worse."""
 
 
 @part
@@ -50,8 +37,12 @@ class Gate:
         margin: Smallest gain: a difference in the metric's own unit, or for a metric of which less is better, whose
             scale depends on the data, the share of the reference's value by which the candidate is lower.
         max_p: Largest probability with which a candidate that is no better may seem so; 1 leaves the test out.
-        against: Whom to beat; a champion that does not exist yet is passed over.
+        against: Whom to beat: ``base``, ``few_shot`` (the base with examples, which ``evaluation.few_shot`` measures)
+            and ``champion``; one that does not exist yet is passed over.
         min_rows: Fewest held-out rows on which a verdict stands.
+        slices: Whether a task that got worse than with the champion, or without one than with the base, refuses the
+            adapter, is only told, or is not looked for. It is tested at ``max_p``, on ``min_rows`` rows or more.
+        slice_margin: How far a task may fall, in the unit of ``margin``.
     """
 
     metric: str = "task_accuracy"
@@ -59,6 +50,8 @@ class Gate:
     max_p: Annotated[float, Field(gt=0, le=1)] = 0.05
     against: Annotated[tuple[Reference, ...], Field(min_length=1)] = ("base", "champion")
     min_rows: Annotated[int, Field(ge=1)] = 20
+    slices: Literal["none", "warn", "refuse"] = "warn"
+    slice_margin: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.02
 
     @field_validator("metric")
     @classmethod
@@ -67,15 +60,26 @@ class Gate:
             raise ValueError(f"there is no such metric{nearest(metric, METRICS)}: choose one of {', '.join(METRICS)}")
         return metric
 
-    def decide(self, candidate: Score, base: Score, champion: Score | None = None) -> Verdict:
-        """Judge ``candidate``; whatever cannot be compared (NaN, too few rows, other rows) does not pass."""
-        scores = {"base": base, "champion": champion}
+    def decide(
+        self, candidate: Score, base: Score, champion: Score | None = None, few_shot: Score | None = None
+    ) -> Verdict:
+        """Judge ``candidate``; whatever cannot be compared (NaN, too few rows, other rows) does not pass.
+
+        Args:
+            candidate: The adapter's score.
+            base: Of its base, on the same rows.
+            champion: Likewise; ``None`` if there is none.
+            few_shot: Of the base with examples; ``None`` if that was not measured.
+        """
+        if few_shot is not None:
+            few_shot = without_examples(few_shot, candidate)
+        scores = {"base": base, "few_shot": few_shot, "champion": champion}
         references: dict[str, Score] = {name: score for name in self.against if (score := scores[name]) is not None}
         numbers = self._numbers(candidate, references)
         problem = self._incomparable(candidate, references)
         if problem is not None:
             return Verdict(False, problem, numbers)
-        found = {name: self._compare(candidate, score) for name, score in references.items()}
+        found = {name: compare(self.metric, candidate, score) for name, score in references.items()}
         numbers |= {
             f"{name}/{key}": value
             for name, each in found.items()
@@ -83,12 +87,26 @@ class Gate:
             if key != "gain"
         }
         passed = all(self._beaten(each) for each in found.values())
-        return Verdict(passed, self._reason(candidate, references, found), numbers)
+        before, reference = ("champion", champion) if champion else ("base", base)
+        worse = self._worse(candidate, reference)
+        if worse:
+            numbers[WORSE] = {task: asdict(each) for task, each in worse.items()}
+        reason = self._reason(candidate, references, found) + self._told(worse, before)
+        return Verdict(passed and not (worse and self.slices == "refuse"), reason, numbers)
 
-    def _compare(self, candidate: Score, reference: Score) -> Comparison:
-        gained = paired.gains(self.metric, paired.pairs(candidate, reference))
-        wins, losses = (sum(sign * each > 0 for each in gained) for sign in (1, -1))
-        return Comparison(self._gain(candidate, reference), wins, losses, paired.p_value(gained))
+    def _worse(self, candidate: Score, reference: Score) -> dict[str, Worse]:
+        if self.slices == "none":
+            return {}
+        return worse_slices(
+            self.metric, candidate, reference, margin=self.slice_margin, max_p=self.max_p, min_rows=self.min_rows
+        )
+
+    def _told(self, worse: Mapping[str, Worse], before: str) -> str:
+        if not worse:
+            return ""
+        tasks = " and ".join(f"{task} ({each})" for task, each in worse.items())
+        weight = "refused" if self.slices == "refuse" else "a warning"
+        return f"; worse than the {before} on {tasks}: {weight} by gate.slices={self.slices}"
 
     def _beaten(self, found: Comparison) -> bool:
         return found.gain > 0 and found.gain >= self._asked and found.p <= self.max_p
@@ -97,23 +115,15 @@ class Gate:
     def _asked(self) -> float:
         return round(self.margin, DECIMALS)
 
-    def _value(self, score: Score) -> float:
-        return score.values.get(self.metric, math.nan)
-
-    def _gain(self, candidate: Score, reference: Score) -> float:
-        ours, theirs = self._value(candidate), self._value(reference)
-        gain = ours - theirs
-        if not METRICS[self.metric].higher:
-            gain = -gain / theirs if theirs > 0 else -gain
-        return round(gain, DECIMALS)
-
     def _incomparable(self, candidate: Score, references: dict[str, Score]) -> str | None:
+        if "few_shot" in self.against and "few_shot" not in references:
+            return f"few_shot was not measured beside the candidate: {FEW_SHOT_WAY_OUT}"
         everyone = {"candidate": candidate, **references}
         for name, score in everyone.items():
             if self.metric not in score.values:
                 return f"{self.metric} of the {name} was not measured, so nothing can be compared"
-            if not math.isfinite(self._value(score)):
-                return f"{self.metric} of the {name} is {self._value(score)}, which cannot be compared"
+            if not math.isfinite(value(self.metric, score)):
+                return f"{self.metric} of the {name} is {value(self.metric, score)}, which cannot be compared"
         rows = {name: score.rows for name, score in everyone.items()}
         if min(rows.values()) < self.min_rows:
             return (
@@ -131,11 +141,11 @@ class Gate:
         return None
 
     def _reason(self, candidate: Score, references: dict[str, Score], found: Mapping[str, Comparison]) -> str:
-        head = f"{self.metric} {_number(self._value(candidate))}"
+        head = f"{self.metric} {_number(value(self.metric, candidate))}"
         if not references:
             return f"{head}: there is no champion to beat yet"
         parts = [
-            f"{'beats' if self._beaten(found[name]) else 'does not beat'} {name} {_number(self._value(score))}, "
+            f"{'beats' if self._beaten(found[name]) else 'does not beat'} {name} {_number(value(self.metric, score))}, "
             f"{self._against(found[name].gain)}{self._chance(found[name])}"
             for name, score in references.items()
         ]
@@ -159,9 +169,9 @@ class Gate:
 
     def _numbers(self, candidate: Score, references: dict[str, Score]) -> dict[str, Any]:
         numbers: dict[str, Any] = {"metric": self.metric, "margin": self.margin, "rows": candidate.rows}
-        numbers["candidate"] = self._value(candidate)
+        numbers["candidate"] = value(self.metric, candidate)
         for name, score in references.items():
-            numbers[name] = self._value(score)
+            numbers[name] = value(self.metric, score)
         return numbers
 
 

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from loraloop.core import adapter_files
 from loraloop.core.tokens import encode_prompt
-from loraloop.errors import ModelError
 from loraloop.records import Probe
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def attach(model: PreTrainedModel, folder: Path) -> PeftModel:
     """
     from peft import PeftModel
 
-    with _reading(folder):
+    with adapter_files.reading(folder):
         attached = PeftModel.from_pretrained(model, str(folder), use_safetensors=True)
     return attached.eval()
 
@@ -80,13 +80,3 @@ def probe(model: PeftModel, tokenizer: PreTrainedTokenizerBase) -> Probe:
     finally:
         model.train(training)
     return Probe(prompt=PROBE, tokens=tuple(top.indices.tolist()), logits=tuple(top.values.tolist()))
-
-
-@contextmanager
-def _reading(folder: Path) -> Iterator[None]:
-    from safetensors import SafetensorError
-
-    try:
-        yield
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f"the adapter in {folder} is damaged or does not fit the base: {error}") from error

@@ -1,7 +1,8 @@
 """Stages: functions whose parameters are config groups or keys of their file in ``conf/stage/``.
 
 A stage may also be a frozen class whose fields are these; then its ``run()`` does the work. Its ``CHECKED``, if any,
-names the parts whose ``check()`` must pass; by default all must.
+names the parts whose ``check()`` must pass; by default all must. Its ``misfits(parts)``, if any, tells what does not
+fit between parts that are sound alone.
 """
 
 from __future__ import annotations

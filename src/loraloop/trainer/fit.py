@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loraloop.core import atomic
-from loraloop.core.adapter_files import WEIGHTS
+from loraloop.core.adapter_files import WEIGHTS, reading
 from loraloop.core.hashing import sha256
 from loraloop.errors import TrainingError
 from loraloop.records import Training
@@ -79,19 +79,20 @@ def adapted(job: TrainingJob) -> dict[str, Any]:
     """What a TRL trainer is given of base and adapter: a new adapter's configuration, or a model that carries one.
 
     TRL keeps a frozen copy of an adapter that is there, as the reference of the trainers that have one.
+
+    Raises:
+        ModelError: The adapter is damaged, or its shapes do not fit the base.
     """
     if job.begin_from is None:
         return {"model": job.loaded.model, "peft_config": job.lora.peft_config()}
     from peft import PeftModel
 
-    model = PeftModel.from_pretrained(
-        job.loaded.model,
-        str(job.begin_from),
-        is_trainable=True,
-        config=job.lora.peft_config(),  # for its dropout
-        use_safetensors=True,
-    )
-    return {"model": model}
+    base, config = job.loaded.model, job.lora.peft_config()
+    with reading(job.begin_from):
+        begun = PeftModel.from_pretrained(
+            base, str(job.begin_from), is_trainable=True, config=config, use_safetensors=True
+        )
+    return {"model": begun}
 
 
 def inputs(settings: Settings, job: TrainingJob, choices: Choices, epochs: int) -> Mapping[str, Any]:
@@ -191,7 +192,11 @@ def _train(trainer: Any, start: Start) -> float:
     memory.reset_peak(trainer.args.device)
     began = time.perf_counter()
     with start.monitor.watching():
-        _quiet(trainer.train, resume_from_checkpoint=str(start.checkpoint) if start.checkpoint else None)
+        try:
+            _quiet(trainer.train, resume_from_checkpoint=str(start.checkpoint) if start.checkpoint else None)
+        except RuntimeError:  # to draw answers fails without a word on weights that are not finite
+            _require_finite(trainer.model)
+            raise
     start.monitor.raise_interruption()
     return float(time.perf_counter() - began - trainer.evaluation_seconds)
 

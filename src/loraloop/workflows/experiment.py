@@ -315,7 +315,9 @@ class Experiment(ExperimentParts):
                     return references.champion_score
                 return self.score_of(champion, loaded, rows)
 
-            candidate = promotion.Candidate(training.adapter, manifest, score, base, run.id, rescore)
+            candidate = promotion.Candidate(
+                training.adapter, manifest, score, base, run.id, rescore, references.few_shot
+            )
             put = promotion.judge if self.job.multirun else promotion.promote_if_passed
             verdict = put(self.registry, self.gate, candidate)
             run.tags(verdict.tags())
@@ -551,6 +553,6 @@ def _log_result(
     run.artifact(job.output / SCORES, SCORES)
     run.table(evaluation.table(score, {"base": base, FEW_SHOT: few_shot}), f"{SCORES}/samples.json")
     run.figure(plots.bars(base, score), "plots/base_vs_adapter.png")
-    run.figure(plots.loss_curve(training.history), "plots/loss.png")
+    run.figure(plots.curves(training.history), "plots/loss.png")
     manifests.write(training.adapter, manifest)
     run.artifact(training.adapter, ADAPTER)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from loraloop.dataset.builder import DatasetBuilder
@@ -34,3 +35,13 @@ class ExperimentParts:
     gate: Gate
     tracker: Tracker
     registry: MlflowRegistry
+
+    @staticmethod
+    def misfits(parts: Mapping[str, Any]) -> list[str]:
+        """What does not fit between the parts, though each is sound alone."""
+        if "few_shot" in parts["gate"].against and not parts["evaluation"].few_shot:
+            return [
+                "gate.against names few_shot, and evaluation.few_shot=0 does not measure it: set "
+                "evaluation.few_shot=3, or leave few_shot out of gate.against"
+            ]
+        return []

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from loraloop.core import paired
 from loraloop.core.overrides import assign, command
 from loraloop.errors import AliasMovedError, ArtefactError, DataError, ModelError, TrackingError
+from loraloop.gate.gate import WORSE
 from loraloop.records import Verdict
 from loraloop.registry.mlflow import MlflowRegistry
 from loraloop.workflows import description
@@ -38,6 +39,7 @@ class Candidate:
         base: Its base's score on the same rows.
         run: Id of the run that trained it.
         rescore: Gives a champion's score on the same rows; ``None`` if that cannot be done.
+        few_shot: The base's score with examples; ``None`` if that was not measured.
     """
 
     adapter: Path
@@ -46,6 +48,7 @@ class Candidate:
     base: Score
     run: str | None
     rescore: Callable[[Version], Score | None]
+    few_shot: Score | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,8 @@ class Promotion:
     def tags(self) -> dict[str, str]:
         """Tags for the run that trained the adapter."""
         tags = {"gate": "passed" if self.verdict.passed else "refused", "gate.reason": self.verdict.reason}
+        if worse := self.verdict.numbers.get(WORSE):
+            tags[f"gate.{WORSE}"] = ", ".join(worse)
         return tags | ({"registry.version": f"{self.version.name}/{self.version.number}"} if self.version else {})
 
 
@@ -95,6 +100,7 @@ def of_folder(folder: Path, run: str | None, tracker: Tracker, champion_sha256: 
 
     manifest = manifests.read(folder / "adapter")
     score, base = (store.read(folder / "evaluation" / name) for name in ("adapter", "base"))
+    few_shot = store.read(examples) if (examples := folder / "evaluation" / "few_shot").is_dir() else None
 
     def rescore(champion: Version) -> Score | None:
         if champion_sha256 == champion.manifest.weights_sha256:
@@ -109,7 +115,7 @@ def of_folder(folder: Path, run: str | None, tracker: Tracker, champion_sha256: 
         answered = [tracker.read(each).get("params", {}).get(ANSWERS) for each in (run, champion.manifest.run_id)]
         return known if answered[0] == answered[1] and paired.same_rows(score, known) else None
 
-    return Candidate(folder / "adapter", manifest, score, base, run, rescore)
+    return Candidate(folder / "adapter", manifest, score, base, run, rescore, few_shot)
 
 
 def promote_if_passed(registry: MlflowRegistry, gate: Gate, candidate: Candidate) -> Promotion:
@@ -214,7 +220,7 @@ def _decide(registry: MlflowRegistry, gate: Gate, candidate: Candidate, champion
     except ArtefactError as error:
         return Verdict(False, f"no server would load it: {error}", {})
     if champion is None or "champion" not in gate.against:
-        return gate.decide(candidate.score, candidate.base)
+        return gate.decide(candidate.score, candidate.base, few_shot=candidate.few_shot)
     current = candidate.rescore(champion)
     if current is None:
         name = champion.manifest.base.name
@@ -224,7 +230,7 @@ def _decide(registry: MlflowRegistry, gate: Gate, candidate: Candidate, champion
             "(stage=promote), or register these adapters under another name with registry.name=NAME",
             {},
         )
-    return gate.decide(candidate.score, candidate.base, current)
+    return gate.decide(candidate.score, candidate.base, current, candidate.few_shot)
 
 
 def _to_roll_out(version: Version, role: str, verdict: Verdict) -> Verdict:

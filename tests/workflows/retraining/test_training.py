@@ -5,9 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+from loraloop.evaluation import store
+from loraloop.gate.gate import Gate
 from loraloop.loop.lock import turn
+from loraloop.records import Generation, Score
 from loraloop.workflows.retraining.training import RESULT, Retraining
 from waiting import PATIENCE
 
@@ -40,3 +44,19 @@ def test_a_training_that_another_process_does_is_not_done_again(tmp_path: Path) 
     logger.removeHandler(handler)
     assert failures == []
     assert retraining.result(tmp_path) == {"run": "1"}
+
+
+def test_a_cycle_is_judged_against_examples_too(tmp_path: Path) -> None:
+    """The score of the base with examples that a cycle's training kept is put before the gate."""
+
+    def score(right: int) -> Score:
+        rows = tuple(Generation("t", str(place), "", "", place < right) for place in range(100))
+        return Score(rows=100, values={"task_accuracy": right / 100}, generations=rows)
+
+    for name, right in (("adapter", 60), ("base", 0), ("champion", 10), ("few_shot", 70)):
+        store.write(score(right), tmp_path / "training" / "evaluation" / name)
+    registry = SimpleNamespace(require_servable=lambda *_: None)
+    parts: Any = SimpleNamespace(registry=registry, gate=Gate(against=("base", "few_shot")))
+    verdict = Retraining(parts=parts, max_forgetting=1.0).decide(tmp_path)
+    assert not verdict.passed
+    assert "does not beat few_shot 0.7" in verdict.reason

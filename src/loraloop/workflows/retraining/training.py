@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from loraloop.core import atomic
 from loraloop.errors import ArtefactError, DataError, TrackingError, TrainingError
 from loraloop.workflows import rows as data
-from loraloop.workflows.experiment import ADAPTER, SCORES, Experiment
+from loraloop.workflows.experiment import ADAPTER, FEW_SHOT, SCORES, Experiment
 from loraloop.workflows.retraining.training_set import Scorer, TrainingSet
 
 if TYPE_CHECKING:
@@ -87,8 +87,9 @@ class Retraining:
                         f"the champion, version {champion.number} on {champion.manifest.base.name}, is of another base "
                         f"than model.name={self.parts.model.name} and cannot be compared: choose its base"
                     )
+                few_shot = experiment.few_shot_score(loaded, rows)
                 training = _train(experiment, loaded, rows, run)
-                experiment.measure(run, rows, loaded, base, training)
+                experiment.measure(run, rows, loaded, base, training, few_shot)
                 store.write(champion_score, experiment.job.output / SCORES / CHAMPION)
                 figures = {"steps": training.steps, "seconds": training.seconds, "rows": len(rows.train)}
                 facts = {"champion": champion.number, "run": run.id, "figures": figures}
@@ -116,7 +117,8 @@ class Retraining:
             return Verdict(False, f"no server would load it: {error}", {})
         scores = folder / TRAINING / SCORES
         candidate, base, champion_score = (store.read(scores / name) for name in (ADAPTER, "base", CHAMPION))
-        verdict = self.parts.gate.decide(candidate, base, champion_score)
+        few_shot = store.read(scores / FEW_SHOT) if (scores / FEW_SHOT).is_dir() else None
+        verdict = self.parts.gate.decide(candidate, base, champion_score, few_shot)
         forgot = forgetting(candidate, champion_score)
         numbers = {**verdict.numbers, "forgetting": forgot.share, "drops": dict(forgot.drops)}
         return Verdict(
