@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings, strategies
 
 from loraloop.errors import DataError, StoreError
 from loraloop.feedback.store import RatedError, UnknownSessionError
-from loraloop.records import Rating
+from loraloop.records import Assessment, Rating
 
 BAD = Rating(stars=2, comment="off by 10 px", issues=("ocr_confidence_low",), correction="3 heads, 1 tail")
 
@@ -180,3 +180,20 @@ def test_an_answers_id_is_its_sessions(store, make, prefix):
     store.keep(make("s1"))
     assert store.rate(f"{prefix}s1", Rating(stars=2)).id == "s1"
     assert store.session("s1").rating == Rating(stars=2)
+
+
+def test_what_was_said_elsewhere_is_kept_apart_from_ratings(store, make):
+    """Assessments of an imported session come back in their order, make no rating, and go with their session."""
+    said = [
+        Assessment(id="1", source="judge", by="gpt", kind="feedback", name="good", value={"a": [True]}, rationale="\0"),
+        Assessment(id="2", source="code", by="", kind="feedback", name="n", value=None, time="2026-03-02T11:00:00Z"),
+    ]
+    assert store.insert(make("s1"), "the right answer", said)
+    assert not store.insert(make("s1"), "another", said)
+    assert store.said("s1") == said
+    assert store.session("s1").rating is None
+    assert [(one.text, one.source) for one in store.proposals()] == [("the right answer", "user")]
+    with store.database.write() as connection:
+        connection.exec_driver_sql("DELETE FROM corrections")
+        connection.exec_driver_sql("DELETE FROM sessions")
+    assert store.said("s1") == []

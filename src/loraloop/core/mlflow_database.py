@@ -41,6 +41,23 @@ def make(folder: Path, experiment: str, error: type[LoraloopError]) -> None:
             _make(file, experiment)
 
 
+def mismatch(uri: str, found: str) -> str | None:
+    """What is wrong with a database whose schema is ``found``; ``None`` if the installed MLflow works with it.
+
+    MLflow itself migrates a database that lacks a table, without asking.
+    """
+    import mlflow
+    from alembic.script import ScriptDirectory
+
+    scripts = ScriptDirectory(str(Path(mlflow.__file__).parent / "store" / "db_migrations"))
+    expected = scripts.get_current_head()
+    if found == expected:
+        return None
+    older = any(script.revision == found for script in scripts.walk_revisions())
+    way_out = f"back it up and run `mlflow db upgrade {uri}`" if older else "install the newer MLflow that wrote it"
+    return f"has schema {found}, but the installed MLflow {mlflow.__version__} works with {expected}: {way_out}"
+
+
 def silence() -> None:
     """Keep MLflow from logging each table that it makes, and the traceback of every database error that it raises."""
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)

@@ -1,4 +1,4 @@
-"""The tables: sessions, ratings and corrections, the same in SQLite and PostgreSQL."""
+"""The tables: sessions, ratings, corrections and imported assessments, the same in SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -63,6 +63,22 @@ corrections = sa.Table(
     sa.Column("text", sa.JSON, nullable=False, comment="as it was accepted"),
     sa.Column("time", sa.String, nullable=False, comment="of the proposal"),
     sa.Column("decided", sa.String, comment="when it was reviewed"),
+)
+
+# Apart from ratings: nothing is learned or decided from what a judge or a program said. No version brought it, since
+# it is made where it is missing and earlier versions do not look at it.
+assessments = sa.Table(
+    "assessments",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("session", sa.ForeignKey("sessions.id", ondelete="CASCADE"), nullable=False, index=True),
+    sa.Column("source", sa.String, nullable=False, comment="human, judge, code or unknown"),
+    sa.Column("by", sa.String, nullable=False, comment="who it was, as the log names them"),
+    sa.Column("kind", sa.String, nullable=False, comment="feedback or expectation"),
+    sa.Column("name", sa.String, nullable=False),
+    sa.Column("value", sa.JSON(none_as_null=True)),
+    sa.Column("rationale", sa.JSON, nullable=False),
+    sa.Column("time", sa.String, comment="ISO 8601, UTC"),
 )
 
 

@@ -23,9 +23,9 @@ from loraloop.feedback.database import Database
 from loraloop.feedback.links import Links
 from loraloop.feedback.outcomes import outcome
 from loraloop.feedback.ratings import implied, plain
-from loraloop.feedback.schema import corrections, ratings, sessions
+from loraloop.feedback.schema import assessments, corrections, ratings, sessions
 from loraloop.feedback.writer import Writer
-from loraloop.records import Outcome, Rating, Session
+from loraloop.records import Assessment, Outcome, Rating, Session
 
 OnRating = Callable[[str, int, str], None]
 """Called with the version that had answered, the stars, and ``explicit`` or ``implicit``, after a rating was kept."""
@@ -33,6 +33,7 @@ Reviewed = Literal["accepted", "edited", "rejected"]
 ANSWER = re.compile(r"^(chat)?cmpl-")
 """What OpenAI's shape puts before a session's id to name its answer."""
 
+FIELDS = tuple(Assessment.__dataclass_fields__)
 BATCH = 200
 """Proposals that are written in one transaction."""
 
@@ -235,8 +236,13 @@ class Store:
             newest = [outcome(each) for each in select(connection, where, order=order, texts=False, **values)]
         return sorted((each for each in reversed(newest) if each is not None), key=lambda each: each.time)
 
-    def insert(self, session: Session) -> bool:
+    def insert(self, session: Session, proposed: str = "", said: Sequence[Assessment] = ()) -> bool:
         """Keep a session from elsewhere with its rating and correction.
+
+        Args:
+            session: As it was kept there.
+            proposed: A correction that a person wrote and nobody reviewed yet.
+            said: What people, judges and programs said of it elsewhere.
 
         Returns:
             Whether it is new; one that is there already stays as it is.
@@ -251,12 +257,24 @@ class Store:
                 _correct(connection, session.id, "review", "accepted", session.correction)
             for text in session.refused:
                 _correct(connection, session.id, "review", "rejected", text)
+            if proposed:
+                _correct(connection, session.id, "user", "proposed" if self.reviewed else "accepted", proposed)
+            for each in said:
+                values = {name: getattr(each, name) for name in FIELDS if name != "id"}
+                connection.execute(assessments.insert().values(session=session.id, **values))
 
         try:
             self._writer.write(write)
         except IntegrityError:
             return False
         return True
+
+    def said(self, session: str) -> list[Assessment]:
+        """What was said of an imported session elsewhere, by people, judges and programs, in its order there."""
+        query = sa.select(assessments).where(assessments.c.session == session).order_by(assessments.c.id)
+        with self.database.read() as connection:
+            rows = connection.execute(query).mappings().all()
+        return [Assessment(**{name: str(row[name]) if name == "id" else row[name] for name in FIELDS}) for row in rows]
 
     def propose(self, proposals: Iterable[tuple[str, str, str]]) -> None:
         """Keep corrections (session, source, text) for review; one that was proposed before is not proposed again."""

@@ -12,6 +12,8 @@ from loraloop.records.conversation import Example as Example
 from loraloop.records.conversation import Message as Message
 from loraloop.records.conversation import Provenance as Provenance
 from loraloop.records.conversation import ToolCall as ToolCall
+from loraloop.records.trace import Assessment as Assessment
+from loraloop.records.trace import Trace as Trace
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

@@ -17,6 +17,7 @@ from loraloop.stages.compare import compare
 from loraloop.stages.demo_loop import DemoLoop
 from loraloop.stages.evaluate import evaluate
 from loraloop.stages.feedback import feedback
+from loraloop.stages.import_traces import import_traces
 from loraloop.stages.keys import keys
 from loraloop.stages.ledger import ledger
 from loraloop.stages.multirun_report import multirun_report
@@ -53,6 +54,7 @@ STAGES: dict[str, Stage] = {
     "keys": keys,
     "feedback": feedback,
     "review": review,
+    "import": import_traces,
     "ab": ab,
     "simulate": simulate,
     "tick": Tick,

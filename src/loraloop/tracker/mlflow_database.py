@@ -48,7 +48,8 @@ class Database:
                     "move it away or choose another folder (tracker.folder=...)"
                 )
             found = str(connection.execute("SELECT version_num FROM alembic_version").fetchone()[0])
-        self._compare(found)
+        if said := mlflow_database.mismatch(self.uri, found):
+            raise TrackingError(f"{self.file} {said}, or choose another folder (tracker.folder=...)")
 
     def check(self) -> None:
         """Find out whether the database can be written, or made, without writing anything.
@@ -108,23 +109,6 @@ class Database:
                 f"{self.file} cannot be used as MLflow's database ({error}): "
                 "repair or move it away, or choose another folder (tracker.folder=...)"
             ) from error
-
-    def _compare(self, found: str) -> None:
-        import mlflow
-        from alembic.script import ScriptDirectory
-
-        scripts = ScriptDirectory(str(Path(mlflow.__file__).parent / "store" / "db_migrations"))
-        expected = scripts.get_current_head()
-        if found == expected:
-            return
-        older = any(script.revision == found for script in scripts.walk_revisions())
-        way_out = (
-            f"back it up and run `mlflow db upgrade {self.uri}`" if older else "install the newer MLflow that wrote it"
-        )
-        raise TrackingError(
-            f"{self.file} has schema {found}, but the installed MLflow {mlflow.__version__} works with {expected}: "
-            f"{way_out}, or choose another folder (tracker.folder=...)"
-        )
 
 
 def first_line(error: BaseException) -> str:
