@@ -1,4 +1,4 @@
-"""Remake the pictures of the rating page in docs/images, at desktop and phone width.
+"""Remake the pictures of the rating page in docs/images, at desktop and phone width, and of a conversation's.
 
     python scripts/rate_pictures.py
 
@@ -24,21 +24,35 @@ from loraloop.serve import run
 from loraloop.serve.server import Server
 
 PROMPT = "Read this panel and say which code opens the vault.\nPRESSURE 4.2 bar\nCODE 7F-2A-91\nDOOR LOCKED"
-SIZES = {"desktop": (1000, False), "phone": (390, True)}
+CONVERSATION = [
+    {"role": "user", "content": "Which code opens the vault?"},
+    {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [
+            {"id": "call_1", "type": "function", "function": {"name": "read", "arguments": '{"region": "upper"}'}}
+        ],
+    },
+    {"role": "tool", "tool_call_id": "call_1", "content": "PRESSURE 4.2 bar\nCODE 7F-2A-91"},
+    {"role": "assistant", "content": "The code is 7F-2A-91."},
+    {"role": "user", "content": "And is the door locked?"},
+]
+SIZES = {"desktop": (1000, False), "phone": (390, True), "conversation": (390, True)}
 """Width in CSS pixels, and whether it is touched."""
 
 
-def example(store: Store) -> str:
+def example(store: Store, name: str) -> str:
     """Keep an answer; the path of its page."""
+    went_on = name == "conversation"
     store.keep(
         Session(
-            id="0001-validator",
+            id=f"0001-{name}",
             time="2026-03-02T11:00:00.000+00:00",
             asked="agent:validator",
             answered="ocr@7",
             role="validator",
-            prompt=[{"role": "user", "content": PROMPT}],
-            answer="The code is 7F-2A-97.",
+            prompt=CONVERSATION if went_on else [{"role": "user", "content": PROMPT}],
+            answer="It is open." if went_on else "The code is 7F-2A-97.",
             status="ok",
             duration=0.8,
             first_token=0.1,
@@ -46,7 +60,7 @@ def example(store: Store) -> str:
             completion_tokens=21,
         )
     )
-    return store.link("0001-validator")
+    return store.link(f"0001-{name}")
 
 
 @contextlib.contextmanager
@@ -71,12 +85,9 @@ def main() -> None:
         store = Feedback(folder=Path(scratch)).open()
         with site(store) as address:
             for name, (width, touched) in SIZES.items():
-                size = {"width": width, "height": 1400, "deviceScaleFactor": 1, "mobile": touched}
+                size = {"width": width, "height": 2000, "deviceScaleFactor": 1, "mobile": touched}
                 page.call("Emulation.setDeviceMetricsOverride", **size)
-                page.open(
-                    address + (example(store) if name == "desktop" else store.link("0001-validator")),
-                    "document.forms[0]",
-                )
+                page.open(address + example(store, name), "document.forms[0]")
                 page.js("document.querySelector('[name=rating][value=\"2\"]').click()")
                 page.js("document.querySelector('[value=ocr_confidence_low]').click()")
                 page.picture(

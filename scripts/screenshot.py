@@ -165,12 +165,17 @@ def browser(width: int = 1400, height: int = 1000) -> Iterator[Browser]:
         opened.close()
 
 
-@contextlib.contextmanager
-def ui(folder: Path) -> Iterator[str]:
-    """MLflow's own UI on the database in ``folder``/mlruns; its address."""
+def free_port() -> int:
+    """A port of this machine at which nobody listens."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        return int(free.getsockname()[1])
+
+
+@contextlib.contextmanager
+def ui(folder: Path, port: int | None = None) -> Iterator[str]:
+    """MLflow's own UI on the database in ``folder``/mlruns, at a free port or at ``port``; its address."""
+    port = port or free_port()
     command = [sys.executable, "-m", "mlflow", "ui", "--workers", "1", "--port", str(port)]
     command += ["--backend-store-uri", f"sqlite:///{folder.resolve()}/mlruns/mlflow.db"]
     with tempfile.TemporaryFile() as said:

@@ -88,8 +88,9 @@ class Client:
         correction: str = "",
         *,
         session: str | None = None,
+        level: str = "answer",
     ) -> None:
-        """Rate an answer of a loraloop server; the key needs the scope ``feedback``.
+        """Rate an answer of a loraloop server, or its conversation; the key needs the scope ``feedback``.
 
         Args:
             rating: 1 to 5 stars.
@@ -97,6 +98,7 @@ class Client:
             issues: What went wrong, such as ``wrong_action_selected``.
             correction: The answer as it should have been.
             session: Which answer; the last one if it is not given.
+            level: ``answer``, or ``conversation`` for all that it is part of.
 
         Raises:
             ConfigError: There is no answer to rate.
@@ -106,6 +108,7 @@ class Client:
             raise ConfigError("there is no answer to rate: ask first, or give session=ID (a vLLM server names none)")
         body = {"session": rated, "rating": rating, "comment": comment, "issues": list(issues)}
         body |= {"correction": correction} if correction else {}
+        body |= {"level": level} if level != "answer" else {}
         self.openai.post("/feedback", body=body, cast_to=object)
 
     def models(self) -> list[str]:

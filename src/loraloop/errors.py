@@ -44,6 +44,19 @@ class ModelError(LoraloopError):
     """A base model or adapter cannot be loaded, or does not fit the other."""
 
 
+class GrammarError(ModelError):
+    """An answer cannot be held to the form that is asked for: the schema says something that no grammar can.
+
+    Args:
+        message: What it is.
+        param: The request's parameter at fault.
+    """
+
+    def __init__(self, message: str, param: str) -> None:
+        self.param = param
+        super().__init__(message)
+
+
 class TrainingError(LoraloopError):
     """Training cannot go on: no trainable token, a loss that is not finite, a checkpoint that does not verify."""
 

@@ -350,6 +350,14 @@ class Backend(Protocol):
         """Tokens of a rendered prompt, the first one that the tokenizer adds included."""
         ...
 
+    def text(self, ids: Sequence[int]) -> str:
+        """The text of tokens that a client chose.
+
+        Raises:
+            ModelError: One of them is none of the vocabulary.
+        """
+        ...
+
     def limit(self) -> int:
         """Most tokens of prompt and answer together."""
         ...
@@ -372,6 +380,7 @@ class Backend(Protocol):
 
         Raises:
             BusyError: The queue is full.
+            GrammarError: The answer cannot be held to the grammar.
             ModelError: No such model is loaded.
         """
         ...

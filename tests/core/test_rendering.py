@@ -175,6 +175,27 @@ def test_tools_that_a_template_does_not_show_are_refused(template, missing):
         Renderer(template, tokenizer(ROLES + ASKS)).rows(made)
 
 
+NAMES_ONLY = (
+    "{% for m in messages %}<{{ m.role }}>{{ m.content or '' }}{% for c in m.tool_calls or [] %}{{ c.function.name }}"
+    "{% endfor %}{{ eos_token if m.role == 'assistant' else '' }}{% endfor %}"
+)
+
+
+@pytest.mark.parametrize("own", [ROLES, NAMES_ONLY])
+@pytest.mark.parametrize("words", [(), ("I look",)])
+@pytest.mark.parametrize("learned", [True, False])
+def test_an_earlier_call_that_a_template_does_not_show_is_refused(own, words, learned):
+    """Without tools too, no model learns an empty turn, or a call without its arguments, in place of a call."""
+    said = [
+        Message("user", ("a",)),
+        Message("assistant", words, (ToolCall("look", {"at": "the door"}),), learned=learned),
+        Message("tool", ("b",)),
+        Message("assistant", ("c",)),
+    ]
+    with pytest.raises(ValueError, match=r"shows no calls of tools, or not their arguments: dataset\.template=chatml"):
+        Renderer("chat", tokenizer(own + ASKS)).rows(example(said))
+
+
 def test_a_conversation_without_anything_to_learn_or_without_end_is_refused():
     """No learned turn, or more turns than can be rendered one by one, is an error with the number."""
     renderer = Renderer("chatml", tokenizer())

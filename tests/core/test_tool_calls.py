@@ -158,6 +158,77 @@ def test_a_call_that_does_not_fit_its_schema_is_invalid(call, reason):
     assert not judged.valid
 
 
+@pytest.mark.parametrize(
+    ("rule", "given", "fits"),
+    [
+        (True, [1], True),
+        ({"enum": None}, "a", True),
+        ({"type": "array", "items": [{"type": "string"}]}, [1], True),
+        ({"type": ["integer", "null"]}, "12", True),
+        ({"type": ["integer", "null"]}, "a", False),
+        ({"type": [["integer"]]}, "a", True),
+        ({"type": {"a": 1}}, "a", True),
+        ({"$ref": "#/definitions/a"}, {"a": 1}, True),
+        ({"type": "object", "properties": {"b": True}}, {"b": 1}, True),
+        (None, 1, True),
+    ],
+)
+def test_a_rule_that_is_no_simple_schema_bounds_nothing(rule, given, fits):
+    """Schemas that JSON allows beside a type by name, and what is no schema, are measured by, never a crash."""
+    call = ToolCall("open", {"vault": given})
+    judged = judge(tagged(call), [call], (tool("open", vault=rule),))
+    assert judged.right
+    assert judged.valid is fits
+
+
+@pytest.mark.parametrize(
+    ("parameters", "fits"),
+    [
+        ({"required": True, "properties": {"a": {}}}, True),
+        ({"required": [["a"], 1], "properties": {"a": {}}}, True),
+        ({"properties": True}, False),
+        ({}, False),
+        (None, False),
+        ({"$ref": "#/definitions/a"}, True),
+        ({"anyOf": [{"properties": {"a": {}}}]}, True),
+        ({"additionalProperties": {"type": "string"}}, True),
+        ({"additionalProperties": False}, False),
+    ],
+)
+def test_arguments_that_a_schema_lists_elsewhere_are_not_unknown(parameters, fits):
+    """An argument is unknown only where the properties are all that the schema tells of arguments."""
+    call = ToolCall("open", {"a": 1})
+    tools = ({"type": "function", "function": {"name": "open", "parameters": parameters}},)
+    assert judge(tagged(call), [call], tools).valid is fits
+
+
+KEYS = st.sampled_from(["type", "properties", "required", "enum", "items", "default", "a", "function", "name", "open"])
+WORDS = st.sampled_from(["string", "integer", "array", "object", "open", "a"])
+SCHEMAS = st.recursive(
+    st.none() | st.booleans() | st.integers() | WORDS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(SCHEMAS, SCHEMAS)
+@settings(max_examples=200, deadline=None)
+def test_no_schema_breaks_the_judgement(parameters, other):
+    """Whatever stands as a tool or its parameters, the expected call is right."""
+    call = ToolCall("open", {"a": "x", "b": [1, {"a": 2}]})
+    tools = ({"type": "function", "function": {"name": "open", "parameters": parameters}}, other)
+    assert judge(tagged(call), [call], tools).right
+
+
+def test_an_answer_that_nests_without_end_is_wrong():
+    """Lists deeper than the interpreter follows are a wrong answer."""
+    call = ToolCall("open", {"a": 1})
+    for depth in (500, 900, 5000):
+        nested = '{"name": "open", "arguments": {"a": ' + "[" * depth + "]" * depth + "}}"
+        assert not judge(f"<tool_call>{nested}</tool_call>", [call], ()).right
+        assert not judge(nested, [call], ()).right
+
+
 def test_names_and_arguments_are_judged_apart():
     """A right tool with wrong arguments, and right arguments to a wrong tool, are told apart."""
     truth = [ToolCall("open", {"vault": "a", "code": 1})]

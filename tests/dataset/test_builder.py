@@ -214,6 +214,16 @@ def test_the_fingerprint_ignores_provenance():
     assert DatasetBuilder().build(moved).fingerprint == DatasetBuilder().build(collection()).fingerprint
 
 
+def test_the_fingerprint_tells_a_bad_label():
+    """A row that is labelled bad changes the fingerprint, and one that is labelled good is learned like any other."""
+    rows = DatasetBuilder().build(collection()).train
+    good, bad = (
+        (replace(rows[0], example=replace(rows[0].example, label=label)), *rows[1:]) for label in (True, False)
+    )
+    assert fingerprint(good, ()) == fingerprint(rows, ()) != fingerprint(bad, ())
+    assert fingerprint(rows[:1], ()).startswith("25fecbc2abde915e"), "data without labels keeps its fingerprint"
+
+
 def test_the_split_is_the_documented_one():
     """The builder holds out exactly what :func:`hold_out` names."""
     rows = collection(40).examples

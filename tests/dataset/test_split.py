@@ -1,5 +1,6 @@
 """The split: nothing near-identical straddles, the share is met, and the order of the rows does not matter."""
 
+import hashlib
 from collections import Counter
 
 import numpy as np
@@ -11,7 +12,7 @@ from loraloop.core.rendering import Renderer
 from loraloop.dataset.similarity import normalise
 from loraloop.dataset.split import group, hold_out
 from loraloop.errors import DataError
-from loraloop.records import Example, Message, Provenance
+from loraloop.records import Example, Message, Provenance, ToolCall
 
 PARAGRAPH = (
     "The quick brown fox jumps over the lazy dog while seven wizards quietly mix bright potions "
@@ -183,3 +184,61 @@ def test_a_conversation_and_its_near_copies_stay_on_one_side():
     held = hold_out([row.example for row in rows], 0.5, 0)
     assert len(rows) == 22
     assert (0 in held) == (1 in held)
+
+
+def talk(*said: str, learned: bool = True) -> Example:
+    """A conversation of a user and an assistant in turn; a lone ``learned`` answer is its last."""
+    turns = [
+        Message(("user", "assistant")[place % 2], (text,), learned=learned or place == len(said) - 1)
+        for place, text in enumerate(said)
+    ]
+    return Example(messages=tuple(turns), provenance=Provenance(source="test"))
+
+
+def test_a_conversation_stays_with_those_that_go_on_from_its_past():
+    """Equal pasts of learned turns make one group, whatever the system said; a turn that is not learned makes none."""
+    short, long = talk("q", "a"), talk("Q.", "a", "q2", "b")
+    system = Message("system", ("s",))
+    other = Example(messages=(system, *talk("q", "a", "q3", "c").messages), provenance=short.provenance)
+    unlearned = talk("q", "a", "q4", "d", learned=False)
+    rest = [talk(f"r{number}", "a") for number in range(20)]
+    assert [each for each in group([short, long, other, unlearned, *rest]) if len(each) > 1] == [[0, 1, 2]]
+    one_turn = [example("q", output="a", instruction="i"), long, *rest]
+    assert group(one_turn)[0] == [0, 1]
+
+
+def test_an_opening_of_most_conversations_joins_nothing():
+    """Conversations that all begin with a greeting are split by what follows, and one with its beginnings is not."""
+    rows = [talk("hi", "hello", f"q{number}", "a", f"more {number}", "b") for number in range(30)]
+    assert len(group(rows)) == 30
+    told = [word for number in range(50) for word in (f"q{number}", f"a{number}")]
+    rows += [talk("hi", "hello", *told[: 2 * turns]) for turns in range(1, 50)]
+    assert sorted(map(len, group(rows)))[-2:] == [1, 50]
+
+
+def test_calls_of_earlier_turns_tell_conversations_apart():
+    """Conversations whose earlier calls have equal arguments are one group, whatever their ids, and others are not."""
+
+    def called(at: str, id: str) -> Example:
+        messages = (
+            Message("user", ("look",)),
+            Message("assistant", (), (ToolCall("look", {"at": at, "up": 1}, id),), learned=False),
+            Message("tool", ("lit",), tool_call_id=id),
+            Message("assistant", ("a",)),
+            Message("user", (f"and then {id}?",)),
+            Message("assistant", ("b",)),
+        )
+        return Example(messages=messages, provenance=Provenance(source="test"))
+
+    rows = [called("panel", "c1"), called("panel", "c2"), called("vault", "c3")]
+    assert group(rows) == [[0, 1], [2]]
+
+
+def test_questions_with_one_answer_are_split_as_ever():
+    """The rows that are held out of data without conversations are those of earlier versions."""
+    rows = [
+        example(f"row {number % 70}" if number % 7 else "", f"t{number % 3}", "", f"i{number % 11}", str(number % 2))
+        for number in range(200)
+    ]
+    held = repr(sorted(hold_out(rows, 0.2, 0))).encode()
+    assert hashlib.sha256(held).hexdigest()[:16] == "d18032bcc6033adb"

@@ -55,10 +55,48 @@ def test_an_interval_holds_the_change_and_excludes_zero_when_all_changes_are_gai
 def test_the_bootstrap_agrees_with_the_normal_approximation():
     """For many rows the percentile interval is the mean plus and minus 1.96 standard errors."""
     gains = np.random.default_rng(0).choice([-1, 0, 1], size=4000, p=[0.1, 0.6, 0.3])
-    low, high = bootstrap(gains.tolist(), np.random.default_rng(1))
+    low, high = bootstrap(gains.tolist(), [""] * 4000, np.random.default_rng(1))
     error = gains.std() / np.sqrt(4000)
     assert low == pytest.approx(gains.mean() - 1.96 * error, abs=0.1 * error)
     assert high == pytest.approx(gains.mean() + 1.96 * error, abs=0.1 * error)
+
+
+def test_rows_that_stand_alone_keep_the_interval_that_they_had():
+    """For one-turn data the interval is the one of losses, ties and wins, to the last digit."""
+    for gains in ([1, 0, 0, -1, 1, 1, 0], [0, 0, 1], [1, 1], [0], [-1, 0, -1, 0]):
+        counts = np.bincount(np.asarray(gains) + 1, minlength=3)
+        draws = np.random.default_rng(3).multinomial(len(gains), counts / len(gains), size=10_000)
+        means = (draws[:, 2] - draws[:, 0]) / len(gains)
+        expected = tuple(np.quantile(means, [0.025, 0.975]).tolist())
+        assert bootstrap(gains, [""] * len(gains), np.random.default_rng(3)) == expected
+
+
+def test_turns_of_one_conversation_are_drawn_together():
+    """Conversations of five equal turns have the interval of one row each, wider than that of independent rows."""
+    gains = np.random.default_rng(0).choice([-1, 0, 1], size=60, p=[0.1, 0.5, 0.4]).tolist()
+    alone = bootstrap(gains, [""] * 60, np.random.default_rng(1))
+    turns, names = np.repeat(gains, 5).tolist(), np.repeat(np.arange(60).astype(str), 5).tolist()
+    together = bootstrap(turns, names, np.random.default_rng(1))
+    apart = bootstrap(turns, [""] * 300, np.random.default_rng(1))
+    assert together == pytest.approx(alone, abs=0.02)
+    assert together[1] - together[0] > 1.8 * (apart[1] - apart[0])
+    assert bootstrap(gains, ["one"] * 60, np.random.default_rng(1)) is None
+
+
+def test_the_comparison_knows_which_rows_are_one_conversation():
+    """Scores whose rows are turns of conversations have wider intervals than the same rows alone."""
+    a, b = right(), right(*range(20))
+    turns = [
+        replace(
+            each, generations=tuple(replace(one, conversation=f"c{i // 5}") for i, one in enumerate(each.generations))
+        )
+        for each in (a, b)
+    ]
+    wide, narrow = (
+        next(d.interval for d in compare(*each).differences if (d.slice, d.metric) == ("", "exact_match"))
+        for each in (turns, (a, b))
+    )
+    assert wide[1] - wide[0] > 1.5 * (narrow[1] - narrow[0])
 
 
 def test_answers_to_the_same_prompts_stand_side_by_side():

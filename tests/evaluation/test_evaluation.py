@@ -169,10 +169,16 @@ def test_prompts_beyond_the_positions_lose_their_beginning_and_are_counted(llama
     assert math.isfinite(score["loss"])
 
 
-def test_a_completion_beyond_the_positions_is_refused(llama, tokenizer, rows):
-    """A completion that alone exceeds the positions names its row and both numbers."""
-    with pytest.raises(DataError, match=r"row 1: its completion has 71 tokens, the model has 64 positions"):
-        part().score(llama(positions=64), tokenizer, [rows[0], replace(rows[1], completion="y" * 70)], solved)
+@pytest.mark.parametrize("side", ["completion", "rejected"])
+def test_an_answer_beyond_the_positions_is_left_out_and_counted(llama, tokenizer, rows, caplog, side):
+    """A row whose answer alone exceeds the positions is not scored, with a warning; the others are."""
+    long = replace(rows[1], **{side: "y" * 70})
+    score = part(max_new_tokens=4).score(llama(positions=64), tokenizer, [rows[0], long, rows[2]], solved)
+    assert [each.prompt for each in score.generations] == [rows[0].prompt, rows[2].prompt]
+    assert "1 of 3 held-out rows are not scored, the first is row" in caplog.text
+    assert "an answer of more tokens than the model's 64 positions" in caplog.text
+    with pytest.raises(DataError, match="none of the 1 held-out rows can be scored"):
+        part().score(llama(positions=64), tokenizer, [long], solved)
 
 
 def test_expected_answers_beyond_the_limit_are_counted(llama, tokenizer, rows, caplog):

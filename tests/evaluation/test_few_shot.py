@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+
+import pytest
+
 from loraloop.core.rendering import Renderer
 from loraloop.core.turns import turns
 from loraloop.evaluation.evaluation import Evaluation
@@ -9,13 +14,17 @@ from loraloop.evaluation.few_shot import with_examples
 from loraloop.records import Example, Message, Provenance
 
 
-def made(template, tokenizer, *said: str, system: str = ""):
-    """A row of a conversation whose turns alternate from the user's."""
+def conversation(*said: str, system: str = "", unlearned: str = "", **more) -> Example:
+    """A conversation whose turns alternate from the user's."""
     roles = ("user", "assistant")
-    messages = [Message(roles[place % 2], (text,)) for place, text in enumerate(said)]
+    messages = [Message(roles[place % 2], (text,), learned=text != unlearned) for place, text in enumerate(said)]
     first = [Message("system", (system,))] if system else []
-    example = Example(messages=(*first, *messages), provenance=Provenance(source="test"))
-    return Renderer(template, tokenizer).rows(example)[-1]
+    return Example(messages=(*first, *messages), provenance=Provenance(source="test"), **more)
+
+
+def made(template, tokenizer, *said: str, **more):
+    """The last row of a conversation."""
+    return Renderer(template, tokenizer).rows(conversation(*said, **more))[-1]
 
 
 def test_the_nearest_conversations_stand_before_the_question(tokenizer):
@@ -45,6 +54,48 @@ def test_before_a_format_string_stand_whole_rows(tokenizer):
     asked = made("Q: {input}\nA: ", tokenizer, "a c b", "3")
     (shown,) = with_examples([asked], train, 5, tokenizer)
     assert shown.prompt == "Q: c d\nA: 2\n\nQ: a b\nA: 1\n\nQ: a c b\nA: "
+
+
+@pytest.mark.parametrize("template", ["chatml", "{input}\n> "])
+def test_bad_examples_are_not_shown(tokenizer, template):
+    """Neither an answer that is labelled bad, nor a conversation with a turn that no model is to learn, is shown."""
+    train = [
+        made(template, tokenizer, "where is the vault", "bad", label=False),
+        made(
+            template, tokenizer, "where is the vault", "failed", "where is the vault now", "there", unlearned="failed"
+        ),
+        made(template, tokenizer, "what else", "good", label=True),
+    ]
+    (shown,) = with_examples([made(template, tokenizer, "where is the vault", "x")], train, 3, tokenizer)
+    assert "good" in shown.prompt
+    assert not re.search("bad|failed", shown.prompt)
+
+
+def test_one_turn_of_a_conversation_is_shown(tokenizer):
+    """Where the turns of a conversation are rows, its nearest one takes one place of the examples, not several."""
+    template = "{input}\n> "
+    long = Renderer(template, tokenizer).rows(conversation("red vault", "1", "red vault code", "2", "red vault", "3"))
+    other = made(template, tokenizer, "red flips", "4")
+    (shown,) = with_examples([made(template, tokenizer, "red vault", "x")], [*long, other], 2, tokenizer)
+    assert shown.prompt == "red flips\n> 4\n\nred vault\n> 1\n\nred vault\n> "
+
+
+def test_examples_are_left_out_where_the_model_has_no_room(llama, loaded, tokenizer, caplog):
+    """The farthest example goes first, then all of them; what the row asks stays whole, its system's words too."""
+    train = [made("chatml", tokenizer, f"vault {name * 30}", name) for name in "abc"]
+    asked = made("chatml", tokenizer, "vault", "x", system="Be brief.")
+    whole = with_examples([asked], train, 2, tokenizer)[0].prompt
+    needed = len(tokenizer(whole)["input_ids"])
+    for longest, shown in ((needed, "ba"), (needed - 1, "a"), (len(asked.prompt), "")):
+        (row,) = with_examples([asked], train, 2, tokenizer, [longest])
+        assert [name for name in "cba" if name * 30 in row.prompt] == list(shown)
+        assert "Be brief." in row.prompt
+    assert "1 of 1 rows are asked with fewer than 2 examples" in caplog.text
+    short = replace(loaded, model=llama(positions=len(asked.prompt) + 40))
+    measure = Evaluation(cache=None, max_new_tokens=4, few_shot=2)
+    score = measure.score_few_shot(short, [asked], train, lambda example, answer: True)
+    assert score.generations[0].prompt == asked.prompt
+    assert "without their beginning" not in caplog.text
 
 
 def test_the_base_is_measured_with_examples_only_where_asked(loaded, rows):

@@ -12,6 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from loraloop.errors import ConfigError, StoreError
+from loraloop.feedback import schema
 from loraloop.feedback.settings import Feedback
 from waiting import spawn
 
@@ -158,7 +159,7 @@ def test_tables_of_another_version(settings):
     with store.database.write() as connection:
         connection.execute(sa.text("UPDATE loraloop SET version = 99"))
     store.close()
-    with pytest.raises(ConfigError, match="tables of version 99, and this loraloop reads version 4"):
+    with pytest.raises(ConfigError, match=f"of version 99, and this loraloop reads version {schema.VERSION}"):
         settings.open()
 
 

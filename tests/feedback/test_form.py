@@ -32,6 +32,20 @@ def site(file, make):
         yield SimpleNamespace(browser=browser, store=file, link=file.link("s1"))
 
 
+TOOLS = [
+    {"role": "user", "content": "Which code?"},
+    {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "read", "arguments": '{"place": "B7"}'}}],
+    },
+    {"role": "tool", "tool_call_id": "c1", "content": "<b>7F-2A</b>"},
+    {"role": "assistant", "content": "It is 7F-2A."},
+    {"role": "user", "content": "and below?"},
+]
+"""A conversation that goes on."""
+
+
 def csrf(page: str) -> str:
     """The token in a page."""
     return re.search(r'name="csrf" value="([^"]+)"', page)[1]
@@ -214,3 +228,64 @@ def test_a_program_that_is_wrong(site, change, status, param):
     answer = site.browser.post("/v1/feedback", content=body, headers={"content-type": "application/json"})
     assert (answer.status_code, answer.json()["error"]["param"]) == (status, param)
     assert site.store.session("s1").rating is None
+
+
+def test_the_form_shows_the_conversation(site, make):
+    """Every turn is shown in order, calls and results included, and what a person chooses is rated."""
+    site.store.keep(make("s2", prompt=TOOLS, answer="9C"))
+    site.link = site.store.link("s2")
+    page = html.unescape(site.browser.get(site.link).text)
+    shown = ["Which code?", 'read {"place": "B7"}', "Tool", "<b>7F-2A</b>", "It is 7F-2A.", "and below?", "9C"]
+    places = [page.index(each) for each in shown]
+    assert places == sorted(places)
+    assert "<b>" not in site.browser.get(site.link).text
+    refused = send(site, {"level": "conversation", "rating": 2, "correction": "9D"})
+    assert (refused.status_code, "belongs to one answer" in refused.text) == (400, True)
+    assert send(site, {"level": "conversation", "rating": 2}).status_code == 200
+    assert site.store.session("s2").rating is None
+    again = site.browser.get(site.link).text
+    assert ("How good is this answer?" in again, "whole conversation" in again) == (True, False)
+    assert send(site, {"rating": 5}).status_code == 200
+    assert "Rated already" in site.browser.get(site.link).text
+    found = site.store.session("s2")
+    assert (found.stars, site.store.rated(found, "conversation").stars) == (5, 2)
+
+
+def test_a_program_rates_a_conversation(site, make):
+    """``level`` rates all of the conversation once; a correction is refused, and who rates is kept as a claim."""
+    site.store.keep(make("s2", prompt=TOOLS))
+    told = {"session": "chatcmpl-s2", "rating": 3, "level": "conversation"}
+    wrong = site.browser.post("/v1/feedback", json=told | {"correction": "9D"})
+    assert (wrong.status_code, wrong.json()["error"]["param"]) == (400, "correction")
+    assert site.browser.post("/v1/feedback", json=told | {"level": "thread"}).status_code == 400
+    assert site.browser.post("/v1/feedback", json=told | {"user": "bob"}).json() == told
+    again = site.browser.post("/v1/feedback", json=told)
+    assert (again.status_code, "the conversation of s2" in again.json()["error"]["message"]) == (409, True)
+    assert site.store.session("s2").rating is None
+
+
+@pytest.mark.parametrize(
+    ("key", "scopes", "status"),
+    [
+        ("app", ("infer", "feedback"), 200),
+        ("other", ("infer", "feedback"), 404),
+        ("desk", ("feedback",), 200),
+        ("boss", ("infer", "admin"), 200),
+        (None, (), 200),
+    ],
+)
+def test_who_may_rate_what(file, make, key, scopes, status):
+    """A key that may ask rates its own sessions, and finds no others; a key for feedback alone rates every one."""
+    file.keep(make("s1", asked_key="app"))
+    app = FastAPI()
+    app.include_router(router(file))
+    errors.install(app, {})
+
+    @app.middleware("http")
+    async def with_key(request, call_next):
+        request.state.key, request.state.scopes = key, scopes
+        return await call_next(request)
+
+    with TestClient(app) as program:
+        assert program.post("/v1/feedback", json={"session": "s1", "rating": 4}).status_code == status
+    assert (file.session("s1").rating is not None) == (status == 200)

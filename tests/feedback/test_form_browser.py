@@ -66,22 +66,31 @@ def test_hostile_text_is_text(page, pictures, file, make, width, touched):
 
 
 def test_the_form_works_without_javascript(page, pictures, file, make):
-    """With JavaScript turned off a person chooses stars and boxes, writes, and sends; the rating is kept."""
-    file.keep(make())
+    """With JavaScript turned off a person chooses what is rated, stars and boxes, writes, and sends; it is kept."""
+    file.keep(make(prompt=pictures.CONVERSATION))
     page.call("Emulation.setDeviceMetricsOverride", width=390, height=2400, deviceScaleFactor=1, mobile=False)
     with pictures.site(file) as address:
         page.open(address + file.link("s1"), "document.forms[0]")
-        chosen = ("label:has([name=rating][value='2'])", "[value=wrong_action_selected]", "#comment", "button")
+        assert page.js("document.querySelector('.call').textContent") == 'calls read {"region": "upper"}'
+        assert page.js("[...document.querySelectorAll('.answer')].map(each => each.textContent)") == [make().answer]
+        chosen = (
+            "[value=conversation]",
+            "label:has([name=rating][value='2'])",
+            "[value=wrong_action_selected]",
+            "#comment",
+            "button",
+        )
         places = [page.js(f'document.querySelector("{each}").getBoundingClientRect().toJSON()') for each in chosen]
         page.call("Emulation.setScriptExecutionDisabled", value=True)
         for each, place in zip(chosen, places, strict=True):
             press(page, place)
             if each == "#comment":
                 page.call("Input.insertText", text="it pressed Escape\nתודה")
-        until(lambda: file.session("s1").rating is not None, "the rating is kept")
+        until(lambda: file.rated(file.session("s1"), "conversation") is not None, "the rating is kept")
         page.call("Emulation.setScriptExecutionDisabled", value=False)
-    rating = file.session("s1").rating
+    rating = file.rated(file.session("s1"), "conversation")
     assert (rating.stars, rating.issues) == (2, ("wrong_action_selected",))
+    assert file.session("s1").rating is None
     assert rating.comment == "it pressed Escape\nתודה"
 
 

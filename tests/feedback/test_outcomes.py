@@ -57,6 +57,13 @@ def test_every_session_is_an_outcome(filled):
     )  # fmt: skip
 
 
+def test_one_name_under_two_keys_is_two_people(file, make):
+    """Whom a request names is told apart by its key: no client can rate away the opinions of another's people."""
+    for number, key in enumerate((None, "app", "other")):
+        file.keep(make(f"s{number}", time=DAY.format(number), client="ann", asked_key=key))
+    assert [each.rater for each in file.outcomes()] == ["ann", "app/ann", "other/ann"]
+
+
 @pytest.mark.parametrize(
     ("asked", "found"),
     [

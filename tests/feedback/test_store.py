@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings, strategies
 
 from loraloop.errors import DataError, StoreError
@@ -180,6 +181,20 @@ def test_an_answers_id_is_its_sessions(store, make, prefix):
     store.keep(make("s1"))
     assert store.rate(f"{prefix}s1", Rating(stars=2)).id == "s1"
     assert store.session("s1").rating == Rating(stars=2)
+
+
+def test_proposals_come_with_their_sessions(file, make):
+    """Whatever the number of proposals, they and their sessions are read by two queries."""
+    for number in range(5):
+        file.keep(make(f"s{number}"))
+        file.rate(f"s{number}", Rating(stars=1, correction=f"c{number}"))
+    statements = []
+    sa.event.listen(file.database.engine, "before_cursor_execute", lambda *told: statements.append(told[2]))
+    found = file.proposed(lambda session: session.id != "s3")
+    assert [(proposal.text, session.id) for proposal, session in found] == [
+        (f"c{number}", f"s{number}") for number in (0, 1, 2, 4)
+    ]
+    assert sum(each.lstrip().startswith("SELECT") for each in statements) == 2
 
 
 def test_what_was_said_elsewhere_is_kept_apart_from_ratings(store, make):

@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import json
 import pickle
+import shutil
 import socket
 import threading
 from dataclasses import replace
@@ -93,6 +94,16 @@ def test_a_saved_folder_is_the_same_model(bundled, saved):
     assert loaded.base.tokenizer_sha256 == bundled.base.tokenizer_sha256
     assert loaded.base.chat_template_sha256 == bundled.base.chat_template_sha256
     assert loaded.base.sha256 != bundled.base.sha256  # float32 on disk, not bfloat16
+
+
+def test_a_tokenizer_needs_no_weights(saved, tmp_path):
+    """A folder without weights gives the tokenizer, and the identity but for that of the weights."""
+    for path in saved.glob("*.json"):
+        shutil.copy(path, tmp_path)
+    base, tokenizer = CausalLM(name=str(tmp_path)).tokenizer()
+    whole = CausalLM(name=str(saved)).load()
+    assert tokenizer("Heads")["input_ids"] == whole.tokenizer("Heads")["input_ids"]
+    assert (base.tokenizer_sha256, base.sha256) == (whole.base.tokenizer_sha256, "")
 
 
 def test_another_weight_is_another_identity(saved, damaged):

@@ -76,3 +76,13 @@ def test_the_oldest_pages_make_room(tmp_path, monkeypatch):
     monkeypatch.setattr("loraloop.ocr.cache.LARGEST", size)
     cache.prune()
     assert {path.name[0] for path in tmp_path.rglob("*.json")} == {"5"}
+
+
+def test_the_pages_of_a_text_are_found(tmp_path):
+    """A page is found by a text in which its own stands whole, on lines of its own; a part of a line is not it."""
+    cache = Cache(tmp_path)
+    for key, text in {"aa1": "CODE 7F\nDOOR", "bb2": "7F", "cc3": "DOOR\nCODE 7F", "dd4": ""}.items():
+        cache.put(key, page(text))
+    found = cache.holding(["which code?\nCODE 7F\nDOOR", "other"])
+    assert [file.stem for file in found] == ["aa1"]
+    assert cache.holding([]) == Cache(None).holding(["7F"]) == []

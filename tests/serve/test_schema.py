@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from loraloop.serve import errors
-from loraloop.serve.schema import ChatRequest, CompletionRequest, Neutral, NeutralChat, NeutralCompletion
+from loraloop.serve.schema import ChatRequest, CompletionRequest, NeutralChat, NeutralCompletion
 
 ANY = st.characters()
 """Lone surrogates too, which JSON can write."""
@@ -20,18 +20,14 @@ CHAT: dict[str, Any] = {"model": "base", "messages": [{"role": "user", "content"
 TEXT: dict[str, Any] = {"model": "base", "prompt": "x"}
 CALL: dict[str, Any] = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 OFF: dict[str, Any] = {
-    "n": 1, "presence_penalty": 0, "frequency_penalty": 0.0, "logit_bias": {},
-    "tool_choice": "none", "functions": [], "function_call": "auto",
-    "response_format": {"type": "text"}, "modalities": ["text"], "audio": None, "prediction": None,
-    "moderation": None, "web_search_options": None, "best_of": 1, "echo": False, "suffix": "",
+    "functions": [], "function_call": "auto", "modalities": ["text"], "audio": None, "prediction": None,
+    "moderation": None, "web_search_options": None, "best_of": 1, "suffix": "",
 }  # fmt: skip
 ON: dict[str, Any] = {
-    "n": 2, "presence_penalty": 0.5, "frequency_penalty": -1, "logit_bias": {"50256": -100},
-    "tool_choice": "required", "functions": [{"name": "f"}],
-    "function_call": {"name": "f"}, "response_format": {"type": "json_object"},
+    "functions": [{"name": "f"}], "function_call": {"name": "f"},
     "modalities": ["text", "audio"], "audio": {"voice": "alloy", "format": "wav"},
     "prediction": {"type": "content", "content": "x"}, "moderation": {"model": "m"}, "web_search_options": {},
-    "best_of": 3, "echo": True, "suffix": "end",
+    "best_of": 3, "suffix": "end",
 }  # fmt: skip
 
 
@@ -44,8 +40,7 @@ def refused(body: dict[str, Any], form: type[Any] = ChatRequest) -> errors.ApiEr
 
 
 def form_of(name: str) -> tuple[type[Any], dict[str, Any]]:
-    only_text = name in set(NeutralCompletion.model_fields) - set(Neutral.model_fields)
-    return (CompletionRequest, TEXT) if only_text else (ChatRequest, CHAT)
+    return (CompletionRequest, TEXT) if name in NeutralCompletion.model_fields else (ChatRequest, CHAT)
 
 
 def test_the_tables_are_complete():
@@ -109,6 +104,10 @@ def test_another_value_is_refused_by_name(name):
             "invalid_value",
         ),
         ({"temperature": 2.1}, "temperature", "invalid_value"),
+        ({"n": 0}, "n", "invalid_value"),
+        ({"n": 129}, "n", "invalid_value"),
+        ({"presence_penalty": 2.5}, "presence_penalty", "invalid_value"),
+        ({"logit_bias": {"5": 101}}, "logit_bias.5", "invalid_value"),
         ({"temperature": "1"}, "temperature", "invalid_value"),
         ({"top_p": 0}, "top_p", "invalid_value"),
         ({"max_tokens": 0}, "max_tokens", "invalid_value"),
@@ -151,10 +150,33 @@ def test_who_asks_and_in_which_conversation(form, body):
     assert (silent.client, silent.conversation) == (None, None)
 
 
+@pytest.mark.parametrize(
+    ("prompt", "prompts"),
+    [("a", ["a"]), (["a", "b"], ["a", "b"]), ([1, 2], [[1, 2]]), ([[1], [2, 3]], [[1], [2, 3]])],
+)
+def test_a_prompt_in_each_of_its_forms(prompt, prompts):
+    """A text, texts, tokens and lists of tokens are one prompt or several."""
+    assert CompletionRequest(model="base", prompt=prompt).prompts == prompts
+
+
+@pytest.mark.parametrize(
+    "change", [{"prompt": ["x"] * 65, "n": 2}, {"max_tokens": 0}, {"prompt": []}, {"prompt": [[]]}]
+)
+def test_prompts_that_are_refused(change):
+    """Too many choices, no token at all without an echo, and empty lists are errors."""
+    assert refused(TEXT | change, CompletionRequest).status == 400
+
+
+@pytest.mark.parametrize(("stop", "said"), [(["a"] * 5, "at most 4 items"), ("", "at least 1 characters")])
+def test_the_rule_that_a_value_breaks_is_told(stop, said):
+    """Of the forms that a parameter may have, the error tells the rule of the one that was sent."""
+    assert said in str(refused(CHAT | {"stop": stop}))
+
+
 def test_every_problem_is_told_at_once():
     """An error names every parameter that is wrong, the first one as its parameter."""
-    error = refused(CHAT | {"temperature": 9, "n": 2, "nonsense": 1})
-    assert all(name in str(error) for name in ("temperature", "n is not", "nonsense"))
+    error = refused(CHAT | {"temperature": 9, "n": 0, "nonsense": 1})
+    assert all(name in str(error) for name in ("temperature", "n: ", "nonsense"))
 
 
 @settings(max_examples=200, deadline=None)

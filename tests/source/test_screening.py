@@ -146,3 +146,24 @@ def test_secrets_of_every_turn_are_found_and_masked():
     assert SECRET not in repr(masked)
     assert masked.messages[1].tool_calls[0].arguments["at"] == 3
     assert masked.messages[2:] == made.messages[2:]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "masked"),
+    [
+        ({"password": SECRET}, {"password": "[password]"}),
+        ({"user": "bob", "api_key": "abc123def456", "tries": 3}, {"user": "bob", "api_key": "[password]", "tries": 3}),
+        ({"login": {"password": ["hunter", "Tr0ub4 dor&3"]}}, {"login": {"password": ["[password]"] * 2}}),
+        ({"pin": 4711, "card": 4111111111111111}, {"pin": "[password]", "card": "[card number]"}),
+        ({"sk_live_4eC39HqLyjWDarjtT1zdp7dc": None}, {"[API key]": None}),
+        ({"password": "", "text": "password", "key": "ArrowDown", "shown": True}, None),
+    ],
+)
+def test_a_secret_that_the_name_of_an_argument_betrays_is_masked(arguments, masked):
+    """What is set aside for an argument's name is what masking replaces, whole; nothing of it is found again."""
+    call = Message("assistant", (), (ToolCall("log_in", arguments),))
+    made = Collection((Example(messages=(Message("user", ("q",)), call), provenance=Provenance(source="own")),))
+    (kept,) = screening.screen(made, "mask").examples
+    assert kept.messages[1].tool_calls[0].arguments == (masked or arguments)
+    assert len(screening.screen(made, "quarantine").quarantined) == bool(masked)
+    assert screening.screen(Collection((kept,)), "quarantine").quarantined == ()

@@ -67,3 +67,20 @@ def test_no_export_is_refused_before_any_work(desk):
     assert seen.code == 2
     assert seen.err.startswith("loraloop: stage=collect needs dataset.export=FILE")
     assert ".parquet" in seen.err
+
+
+@pytest.mark.parametrize("template", ["chatml", "llama2", "plain"])
+def test_conversations_with_calls_are_exported_by_every_template_that_shows_them(desk, template):
+    """The model's tokenizer renders them, and the file holds each conversation once, with its tools and calls."""
+    calls = ("stage=collect", "source=agent_calls", "source.conversations=8", "dataset.export=data.jsonl")
+    desk(*calls, f"dataset.template={template}")
+    rows = [json.loads(line) for line in (desk.folder / "data.jsonl").read_text().splitlines()]
+    assert len(rows) == 8
+    assert all(row["tools"] and any(turn.get("tool_calls") for turn in row["messages"]) for row in rows)
+
+
+def test_a_template_that_hides_calls_names_one_that_exports_them(desk):
+    """The default format string and a chat template without calls say which choice works."""
+    calls = ("stage=collect", "source=agent_calls", "source.conversations=8", "dataset.export=data.jsonl")
+    for dataset in ("default", "chat"):
+        assert "dataset.template=chatml does" in desk.attempt(*calls, f"dataset={dataset}").err

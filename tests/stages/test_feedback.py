@@ -87,6 +87,37 @@ def test_a_correction_after_the_rating(asked):
     assert rating(asked).stars == 2
 
 
+def test_a_repeated_correction(asked):
+    """Another right answer for the same session takes the place of the one that waits; the same one is kept once."""
+    asked("stage=feedback", "session=s1", "rating=2")
+    for text in ("7F-2B", "7F-2C", "7F-2C"):
+        asked("stage=feedback", "session=s1", f"correction={text}")
+    assert [line for line in asked("stage=review").out.splitlines() if "correction (user)" in line] == [
+        "  correction (user)  7F-2C"
+    ]
+    assert "1 accepted, 0 rejected, 0 wait" in asked("stage=review", "accept=all").out
+    seen = asked.attempt("stage=feedback", "session=s1", "correction=7F-2D")
+    assert (seen.code, "was decided on already" in seen.err) == (1, True)
+
+
+def test_a_conversation_is_rated(asked):
+    """Both answers of a conversation are listed with it, and ``level`` rates it, once and apart from its answers."""
+    store = Feedback(folder=asked.folder / "mlruns", next_turn=True).open()
+    past = [*store.session("s1").prompt, {"role": "assistant", "content": "7F-2A"}]
+    prompt = [*past, {"role": "user", "content": "No, below"}]
+    store.keep(Session(id="s2", prompt=prompt, answer="9C", answered="ocr@7", status="ok", duration=1.0))
+    store.close()
+    assert "conversation s1" in asked("stage=feedback", "session=s2", "level=conversation", "rating=2").line("rating")
+    seen = asked("stage=feedback")
+    assert re.findall(r"^    conversation +(.*)$", seen.out, re.M) == ["s1  2 stars", "s1  2 stars"]
+    assert (seen.line("next turn"), "asked      No, below" in seen.out) == ("corrects", True)
+    assert seen.out.count("not rated") == 2
+    again = asked.attempt("stage=feedback", "session=s1", "level=conversation", "rating=5")
+    assert (again.code, "the conversation of s1 is rated already" in again.err) == (1, True)
+    for wrong in (["level=all"], ["level=conversation", "correction=x"]):
+        assert asked.attempt("stage=feedback", "session=s1", "rating=2", *wrong).code == 2
+
+
 def test_a_rating_at_the_terminal(asked):
     """Without a rating the terminal shows the answer, asks again for one outside 1 to 5, and keeps what is typed."""
     shown = on_terminal(asked, "6\n2\n1,3\nslow\n\n", "stage=feedback", "session=s1")

@@ -54,6 +54,14 @@ def test_preview_shows_what_the_trainer_takes(desk, tmp_path):
     assert int(kept.split()[2].replace(",", "")) - int(seen.line("steps").split()[2].replace(",", "")) > 3 * 150
 
 
+def test_preview_says_which_rows_are_not_scored(desk, tmp_path):
+    """Held-out answers of more tokens than the model has positions are counted, and no preview stops for them."""
+    rows = [{"input": f"q{index}", "output": f"yes {index} " * (1 if index % 4 else 600)} for index in range(20)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    seen = desk("stage=preview", "source=files", f"source.path={tmp_path}/rows.jsonl", "dataset.validation_share=0.5")
+    assert re.search(r"not scored: \d+\n  \d+ x an answer of more tokens than the model's \d+ positions: row", seen.out)
+
+
 def test_preview_shows_both_answers_of_a_pair(desk, tmp_path):
     """With trainer=dpo the preview shows each pair's two answers, and counts the rows that are no pairs."""
     rows = [{"input": f"q{index}", "output": "yes", "rejected": "no" if index % 3 else None} for index in range(30)]

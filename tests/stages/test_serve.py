@@ -113,8 +113,10 @@ def test_what_is_registered_is_listed_and_served_without_settings(finished):
 
 
 def test_an_acknowledged_answer_outlives_the_server(office):
-    """After kill -9 every answer that a client has is on disk."""
-    with serving(office) as (process, url):
+    """After kill -9 every answer that a client has is on disk, and those that no trace was made of are sent then."""
+    with started(office, "tracing.mlflow=true", "tracing.seconds=3000") as (process, lines):
+        assert facts(lines)["traces"] == "to MLflow (mlruns/mlflow.db, loraloop-answers)"
+        url = facts(lines)["address"].removesuffix("/v1")
         client = Client(url)
         sessions = []
         for _ in range(5):
@@ -122,6 +124,7 @@ def test_an_acknowledged_answer_outlives_the_server(office):
             sessions.append(client.session)
         process.kill()
     assert set(sessions) <= {each["id"] for each in kept(office)}
+    assert office("stage=traces", "tracing.mlflow=true").line("mlflow").startswith("5 answers")
 
 
 def test_settings_that_cannot_be(desk):

@@ -152,6 +152,16 @@ def rolling(place: Place) -> Place:
     return place
 
 
+def test_a_tick_erases_what_is_too_old(place):
+    """With ``feedback.keep_days`` a tick erases older sessions before it looks at the roles, and says how many."""
+    place.store.keep(Session(id="old", prompt="x", time="2020-03-02T11:00:00.000+00:00", answered="base"))
+    place.store.keep(Session(id="new", prompt="x", time=datetime.now(UTC).isoformat(), answered="base"))
+    said = place.tick("feedback.keep_days=30").splitlines()
+    assert said[0].startswith("older than feedback.keep_days=30: erased 1 sessions")
+    assert said[1].startswith("validator: nothing to do")
+    assert [each.id for each in place.store.all()] == ["new"]
+
+
 def test_without_ratings_there_is_nothing_to_do(place):
     """A tick without ratings says that there is nothing to do and why, and changes nothing."""
     before = place.traces()

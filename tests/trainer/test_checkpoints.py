@@ -1,11 +1,17 @@
 """Checkpoints that prove themselves."""
 
+import json
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from loraloop.errors import TrainingError
+from loraloop.lora import Lora
 from loraloop.trainer import checkpoints
+from loraloop.trainer.choices import Choices
+from loraloop.trainer.dpo import Dpo
+from loraloop.trainer.sft import Sft
 
 INPUTS = {"trainer": {"epochs": 3}, "lora": {"r": 8, "targets": ("q", "v")}, "dataset": "abc"}
 
@@ -64,6 +70,34 @@ def test_other_inputs_are_refused(folder):
     """A run with another rank or data set cannot go on from these checkpoints; the difference is named."""
     with pytest.raises(TrainingError, match=r"dataset was abc, is xyz; lora\.r was 8, is 16"):
         checkpoints.newest(folder, {**INPUTS, "lora": {**INPUTS["lora"], "r": 16}, "dataset": "xyz"})
+
+
+EARLIER = {
+    "trainer": "epochs batch_size accumulation micro_batch learning_rate warmup schedule weight_decay max_grad_norm "
+    "max_length packing bf16 gradient_checkpointing max_steps seed",
+    "lora": "r alpha_over_r alpha dropout targets bias use_rslora use_dora rank_pattern alpha_pattern init",
+    "choices": "bf16 gradient_checkpointing packing micro_batch accumulation",
+}
+"""What manifests held before any input was added, by their part."""
+
+
+@pytest.mark.parametrize("trainer", [Sft, Dpo])
+def test_a_checkpoint_of_an_earlier_version_is_resumed(tmp_path, trainer):
+    """A key that a manifest does not hold counts as what was done without it; every key of today is such or old."""
+    known = {*EARLIER["trainer"].split(), *(["beta"] if trainer is Dpo else [])}
+    now = json.loads(json.dumps(trainer().decisive()))
+    old = {key: value for key, value in now.items() if key in known}
+    assert {f"trainer.{key}" for key in now.keys() - old.keys()} == set(checkpoints.ADDED)
+    assert {field.name for field in fields(Lora)} == set(EARLIER["lora"].split())
+    assert {field.name for field in fields(Choices)} == set(EARLIER["choices"].split())
+    made = tmp_path / "checkpoint-1"
+    made.mkdir()
+    checkpoints.write_manifest(made, {"trainer": old})
+    assert checkpoints.newest(made, {"trainer": now}) == made
+    with pytest.raises(TrainingError, match=r"trainer\.loss_on was assistant, is all\. Restore"):
+        checkpoints.newest(made, {"trainer": {**now, "loss_on": "all"}})
+    with pytest.raises(TrainingError, match=r"trainer\.new was None, is 1\. Restore"):
+        checkpoints.newest(made, {"trainer": {**now, "new": 1}})
 
 
 def test_an_empty_folder_is_said_to_be_empty(tmp_path):

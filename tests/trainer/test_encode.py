@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loraloop.core.rendering import Renderer
+from loraloop.core.row_name import row_name
 from loraloop.core.tokens import IGNORED
 from loraloop.errors import DataError, TrainingError
 from loraloop.records import Example, Message, Provenance
-from loraloop.trainer.encode import counted, encode, fit_rows, row_name, shorten, warn
+from loraloop.trainer.encode import counted, encode, fit_rows, shorten, warn
 from loraloop.trainer.sft import BAD
 
 TEXT = st.text(max_size=12)
@@ -75,7 +76,9 @@ def fitting(kit, rows, max_length=16):
 def test_a_setting_that_most_rows_do_not_fit_stops_the_run(kit):
     """Rows that mostly exceed max_length are refused with their count, the rule and a max_length that would do."""
     rows = [kit.row("x" * 20, "y"), kit.row("x", "y"), kit.row("x" * 30, "y")]
-    with pytest.raises(TrainingError, match=r"2 of 3 training rows .*max_length=16.*\(33 takes all of them\)"):
+    with pytest.raises(
+        TrainingError, match=r"2 of 3 training rows .*max_length=16.*write trainer\.max_length=33, which takes all"
+    ):
         fitting(kit, rows)
 
 
@@ -164,3 +167,7 @@ def test_answers_that_are_labelled_bad_are_left_out(kit):
     fitting = kit.settings().fitting((good, bad), kit.loaded().tokenizer, "training")
     assert fitting.rows == [good]
     assert [each.reason for each in fitting.left_out] == [BAD]
+    with pytest.raises(
+        DataError, match=r"all 2 training rows are labelled bad.*: add rows whose label is true or empty"
+    ):
+        kit.settings().fitting((bad, bad), kit.loaded().tokenizer, "training")

@@ -13,9 +13,9 @@ LEAST = 100
 """Sessions below which nobody is warned."""
 
 
-def scoped(conversation: str | None, key: str | None) -> str | None:
-    """The name of a conversation, told apart from those that other keys call the same; ``None`` if it has no name."""
-    return conversation if conversation is None or key is None else f"{key}/{conversation}"
+def scoped(name: str | None, key: str | None) -> str | None:
+    """The name of a conversation or of who asked, told apart from those that other keys call the same."""
+    return name if name is None or key is None else f"{key}/{name}"
 
 
 def dominant(outcomes: Sequence[Outcome]) -> str | None:

@@ -150,7 +150,9 @@ def _text(part: Any) -> str:
 
 def _learned(weight: Any) -> bool:
     if weight not in (None, 0, 1):
-        raise ValueError(f"weight {_short(weight)}: a turn is learned (1) or not (0)")
+        raise ValueError(
+            f"weight {_short(weight)}: a turn is learned (1) or not (0), and nothing between: write 0 or 1"
+        )
     return bool(weight is None or weight)
 
 

@@ -313,7 +313,7 @@ def summarise(rows: Sequence[Row], measured: Measurement, correct: Rule) -> Scor
         tokens=measured.tokens,
         rejected_nll=measured.rejected_nll,
         calls=[_judged(row, answer) for row, answer in zip(rows, measured.answers, strict=True)],
-        conversations=_conversations(rows),
+        conversations=conversations(rows),
     )
     overall = _score(answers)
     slices = {tasks[0]: overall}
@@ -341,7 +341,7 @@ def _judged(row: Row, answer: str) -> Judgement | None:
     return judge(answer, expected, row.example.tools) if expected else None
 
 
-def _conversations(rows: Sequence[Row]) -> list[str]:
+def conversations(rows: Sequence[Row]) -> list[str]:
     """The origin of each row that is one of several turns of a conversation; empty for a row of its own."""
     longer = {row.example.origin for row in rows if sum(each.is_target for each in row.example.messages) > 1}
     return [row.example.origin if row.example.origin in longer else "" for row in rows]

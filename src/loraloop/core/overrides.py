@@ -13,7 +13,7 @@ PLAIN = re.compile(r"[A-Za-z0-9_./:@%+-]+")
 
 OPEN = ("server.roles.", "server.names.", "source.columns.", "hydra.sweeper.params=")
 """Maps whose keys are a person's own: Hydra asks for a ``+`` before a key that the shipped YAML does not have."""
-FREE_TEXT = re.compile(r"(\+{0,2}(?:comment|correction|reason|source\.instruction))=(.*)", re.S)
+FREE_TEXT = re.compile(r"(\+{0,2}(?:client|comment|conversation|correction|key|reason|source\.instruction))=(.*)", re.S)
 """Keys whose value is a person's sentence: no character in it has a meaning in Hydra's grammar."""
 QUOTED = re.compile(r"""(['"])(?:\\.|(?!\1)[^\\])*\1""", re.S)
 """A value in Hydra's own quotes."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from loraloop.core import prompts
@@ -69,9 +69,41 @@ class Renderer:
         shown = example.messages[: learned[0]] if self.template in NAMED else example.messages
         prompts.require_tools(self.template, self.tokenizer, shown, example.tools)
         if self.template in NAMED:
+            self._require_calls(example)
             spans = self._spans(example, learned)
             return [self._row(example, learned[-1], spans)] if spans is not None else self._apart(example, learned)
         return self._apart(example, learned)
+
+    def _require_calls(self, example: Example) -> None:
+        """Check that the template shows every call, learned or not: names, and names and values of arguments.
+
+        Raises:
+            ValueError: It does not; says which templates do.
+        """
+        said = example.messages
+        called = [place for place, message in enumerate(said) if message.tool_calls]
+        # A template may forget calls once more turns follow: then each is sought where it is the last turn.
+        shown = self._shows(example, said, called) or all(
+            self._shows(example, said[: place + 1], [place]) for place in called
+        )
+        if shown and example.rejected is not None:
+            shown = self._shows(example, (*example.past, example.rejected), [len(said) - 1])
+        if not shown:
+            raise ValueError(
+                f"dataset.template={self.template} shows no calls of tools, or not their arguments: "
+                f"{prompts.WITH_TOOLS}"
+            )
+
+    def _shows(self, example: Example, messages: Sequence[Message], places: Sequence[int]) -> bool:
+        """Whether the calls of the turns at ``places`` are rendered, sought by names that no conversation holds."""
+        marked, marks = list(messages), list[str]()
+        for place in places:
+            marked[place], found = _marked(messages[place], place)
+            marks += found
+        if not marks:
+            return True
+        rendered = self._whole(example, marked)
+        return all(mark in rendered for mark in marks)
 
     def _apart(self, example: Example, learned: Sequence[int]) -> list[Row]:
         whole = example.kept_together() if len(learned) > 1 else example
@@ -106,8 +138,6 @@ class Renderer:
                 raise ValueError(f"dataset.template={self.template} renders a call otherwise than it asks for it")
             return message.text
         said = self._ended(rendered[len(prompt) :])[0]
-        if any(call.name not in said for call in message.tool_calls):
-            raise ValueError(f"dataset.template={self.template} shows no calls of tools: {prompts.WITH_TOOLS}")
         # Templates trim what they are given; the text itself is what answers are compared with.
         return message.text if self.template == CHAT and said.strip() == message.text.strip() else said
 
@@ -144,3 +174,13 @@ class Renderer:
     def _end(self) -> str:
         """The text of the tokenizer's end token; empty without one."""
         return str(getattr(self.tokenizer, "eos_token", None) or "")
+
+
+def _marked(message: Message, place: int) -> tuple[Message, list[str]]:
+    """A turn whose calls have made-up names and arguments, and these."""
+    calls, marks = [], []
+    for number, call in enumerate(message.tool_calls):
+        name, key, value = (f"loraloop_{kind}_{place}_{number}_" for kind in ("call", "key", "value"))
+        calls.append(replace(call, name=name, arguments={key: value} if call.arguments else {}))
+        marks += [name, key, value] if call.arguments else [name]
+    return replace(message, tool_calls=tuple(calls)), marks

@@ -67,18 +67,21 @@ def read(answer: str) -> tuple[ToolCall, ...]:
 
 
 def problem(call: ToolCall, tools: Tools) -> str | None:
-    """Why a call does not fit the tools that are offered; ``None`` if it does."""
+    """Why a call does not fit the tools that are offered; ``None`` if it does.
+
+    What is no JSON schema, or is in another part of it than type, choices, properties and required ones, bounds
+    nothing.
+    """
     schema = _parameters(tools).get(call.name)
     if schema is None:
         return f"no tool is called {call.name}"
-    properties = schema.get("properties") or {}
-    if missing := [name for name in schema.get("required") or () if name not in call.arguments]:
+    properties = _mapping(schema.get("properties"))
+    if missing := [name for name in _strings(schema.get("required")) if name not in call.arguments]:
         return f"{call.name} needs {', '.join(missing)}"
-    if unknown := [name for name in call.arguments if name not in properties]:
+    rules = {name: _mapping(properties.get(name)) for name in call.arguments}
+    if unknown := [name for name in rules if name not in properties and not _open(schema)]:
         return f"{call.name} has no {', '.join(unknown)}"
-    wrong = [
-        name for name, value in call.arguments.items() if not _fits(_normal(value, properties[name]), properties[name])
-    ]
+    wrong = [name for name, rule in rules.items() if not _fits(_normal(call.arguments[name], rule), rule)]
     return f"{call.name} takes another type as {', '.join(wrong)}" if wrong else None
 
 
@@ -91,9 +94,12 @@ def judge(answer: str, expected: Sequence[ToolCall], tools: Tools) -> Judgement:
         tools: The schemas that were offered.
     """
     try:
-        found = read(answer)
-    except ValueError:
+        return _judge(read(answer), expected, tools)
+    except (ValueError, RecursionError):  # a model may nest lists without end
         return Judgement()
+
+
+def _judge(found: Sequence[ToolCall], expected: Sequence[ToolCall], tools: Tools) -> Judgement:
     theirs, ours = [_plain(call, tools) for call in found], [_plain(call, tools) for call in expected]
     return Judgement(
         valid=bool(found) and all(problem(call, tools) is None for call in found),
@@ -132,32 +138,51 @@ def _call(data: Any) -> ToolCall:
 
 
 def _parameters(tools: Tools) -> dict[str, Mapping[str, Any]]:
-    functions = (tool.get("function", tool) for tool in tools)
-    return {str(each.get("name")): each.get("parameters") or {} for each in functions}
+    functions = (_mapping(tool.get("function", tool)) for tool in map(_mapping, tools))
+    return {str(each.get("name")): _mapping(each.get("parameters")) for each in functions}
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    """A part of a schema; ``True`` and what is no schema bound nothing."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def _strings(value: Any) -> list[str]:
+    """The texts of a list in a schema; none where it is no list."""
+    return [each for each in value if isinstance(each, str)] if isinstance(value, list | tuple) else []
+
+
+_ELSEWHERE = frozenset({"$ref", "allOf", "anyOf", "oneOf", "additionalProperties", "patternProperties"})
+
+
+def _open(schema: Mapping[str, Any]) -> bool:
+    """Whether a tool may take arguments that are none of its properties."""
+    return any(schema.get(key) for key in _ELSEWHERE)
 
 
 def _plain(call: ToolCall, tools: Tools) -> tuple[str, str]:
     """Name and arguments so that equal calls are equal: values normalised, defaults filled in, keys in order."""
-    properties = (_parameters(tools).get(call.name) or {}).get("properties") or {}
-    given = {name: rule["default"] for name, rule in properties.items() if "default" in rule} | dict(call.arguments)
-    values = {name: _normal(value, properties.get(name) or {}) for name, value in given.items()}
+    properties = _mapping(_parameters(tools).get(call.name, {}).get("properties"))
+    rules = {str(name): _mapping(rule) for name, rule in properties.items()}
+    given = {name: rule["default"] for name, rule in rules.items() if "default" in rule} | dict(call.arguments)
+    values = {name: _normal(value, rules.get(name, {})) for name, value in given.items()}
     return call.name, json.dumps(values, sort_keys=True)
 
 
 def _normal(value: Any, schema: Mapping[str, Any]) -> Any:
     """A value as its schema means it: numbers from texts where a number is asked for, and whole ones as integers."""
-    kind = schema.get("type")
-    if kind in ("number", "integer") and isinstance(value, str):
+    kinds = _kinds(schema)
+    if isinstance(value, str) and kinds & {"number", "integer"} and "string" not in kinds:
         value = _number(value)
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, str):
         return value.strip()
     if isinstance(value, list):
-        return [_normal(each, schema.get("items") or {}) for each in value]
+        return [_normal(each, _mapping(schema.get("items"))) for each in value]
     if isinstance(value, Mapping):
-        inner = schema.get("properties") or {}
-        return {str(name): _normal(each, inner.get(name) or {}) for name, each in value.items()}
+        inner = _mapping(schema.get("properties"))
+        return {str(name): _normal(each, _mapping(inner.get(name))) for name, each in value.items()}
     return value
 
 
@@ -172,7 +197,7 @@ def _number(text: str) -> Any:
         return text
 
 
-_TYPES: Mapping[Any, tuple[type, ...]] = {
+_TYPES: Mapping[str, tuple[type, ...]] = {
     "string": (str,),
     "integer": (int,),
     "number": (int, float),
@@ -185,10 +210,16 @@ _TYPES: Mapping[Any, tuple[type, ...]] = {
 
 def _fits(value: Any, schema: Mapping[str, Any]) -> bool:
     """Whether a normalised value is of the schema's type and among its choices; an unknown type fits all."""
-    kind = schema.get("type")
-    kinds = kind if isinstance(kind, list) else [kind]
+    kinds = _kinds(schema)
     typed = any(
-        each not in _TYPES or (isinstance(value, _TYPES[each]) and (each == "boolean" or not isinstance(value, bool)))
-        for each in kinds
+        isinstance(value, _TYPES[each]) and (each == "boolean" or not isinstance(value, bool)) for each in kinds
     )
-    return typed and ("enum" not in schema or value in schema["enum"])
+    choices = schema.get("enum")
+    return (typed or not kinds) and (not isinstance(choices, list | tuple) or value in choices)
+
+
+def _kinds(schema: Mapping[str, Any]) -> frozenset[str]:
+    """The types that a schema allows; empty where it allows all, as an unknown one does."""
+    kind = schema.get("type")
+    kinds = _strings(kind if isinstance(kind, list | tuple) else [kind])
+    return frozenset(kinds) if all(each in _TYPES for each in kinds) else frozenset()

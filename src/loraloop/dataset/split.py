@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import orjson
@@ -15,6 +16,7 @@ from loraloop.errors import DataError
 from loraloop.records import Example
 
 _MANY = 32
+_WAYS = 4
 
 
 def rank(example: Example, seed: int) -> bytes:
@@ -60,31 +62,79 @@ def group(examples: Sequence[Example]) -> list[list[int]]:
     """Positions of the examples, in groups that must not be torn apart.
 
     Examples belong together when they have one ``origin``; when their inputs (their instructions, where there is no
-    input) are equal after NFKC and case folding without white space and punctuation; and when their inputs are texts
-    of at least 20 different words with a Jaccard similarity of at least 0.8. The last rule does not hold for templates,
-    such as one sentence with other figures each time: where it would join more than 32 groups of the first two rules,
-    and these are more than half of a task, only the first two rules hold.
+    input) are equal after NFKC and case folding without white space and punctuation; when a learned turn of theirs has
+    one past, compared so turn by turn; and when their inputs are texts of at least 20 different words with a Jaccard
+    similarity of at least 0.8.
+
+    A past that more than half of a task's conversations share, and that goes on in more than four ways, is an opening
+    such as a greeting: it joins nothing. Nor does the last rule hold for templates, such as one sentence with other
+    figures each time: where it would join more than 32 groups of the other rules, and these are more than half of a
+    task, only the other rules hold.
     """
     asked = [example.input or example.instruction or example.output for example in examples]
     keys = [normalise(text) or text for text in asked]
     origins = [("origin", example.origin) if example.origin else None for example in examples]
+    tasks = [example.task for example in examples]
     sure = _Forest(len(examples))
     for same in (*_places(keys), *_places(origins)):
         sure.join(same)
+    _join_pasts(sure, examples, tasks)
     texts = {text: place for place, text in reversed(list(enumerate(asked)))}
     ordered = sorted(texts)
     near = sure.copy()
     for a, b in near_duplicates(ordered):
         near.join([texts[ordered[a]], texts[ordered[b]]])
-    return list(_kept(near, sure, [example.task for example in examples]))
+    return list(_kept(near, sure, tasks))
+
+
+def _join_pasts(forest: _Forest, examples: Sequence[Example], tasks: Sequence[str]) -> None:
+    """Join the examples that say equal things before a learned turn, unless that is an opening of most of a task.
+
+    The longest pasts come first: a conversation that is told up to ever later turns is then one way to go on.
+    """
+    totals = Counter(tasks)
+    by_length: dict[int, dict[bytes, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for row, example in enumerate(examples):
+        for length, key in _pasts(example):
+            by_length[length][key].append(row)
+    for length in sorted(by_length, reverse=True):
+        shared = [rows for rows in by_length[length].values() if len(rows) > 1]
+        opening = [_is_most(rows, forest, tasks, totals, _WAYS) for rows in shared]
+        for rows, passed_over in zip(shared, opening, strict=True):
+            if not passed_over:
+                forest.join(rows)
+
+
+def _pasts(example: Example) -> Iterator[tuple[int, bytes]]:
+    """The number of turns before each learned one and a hash of them; what the system says is left out.
+
+    A first question counts without its instruction, as everywhere in the split, and an empty past is none.
+    """
+    length, key = 0, b""
+    for message in example.messages:
+        if message.is_target and length:
+            yield length, key
+        two = not length and message.role == "user" and len(message.parts) == 2
+        text = (message.parts[1] or message.parts[0]) if two else message.text
+        if message.role != "system" and (text or message.tool_calls):
+            calls = [[call.name, dict(call.arguments)] for call in message.tool_calls]
+            said = json.dumps([message.role, normalise(text) or text, calls], sort_keys=True)
+            length, key = length + 1, hashlib.blake2b(key + said.encode(), digest_size=16).digest()
+
+
+def _is_most(
+    rows: Sequence[int], forest: _Forest, tasks: Sequence[str], totals: Mapping[str, int], most_parts: int
+) -> bool:
+    """Whether ``rows`` are of more than ``most_parts`` groups and more than half of a task."""
+    many = len({forest.root(row) for row in rows}) > most_parts
+    return many and any(count > totals[task] / 2 for task, count in Counter(tasks[row] for row in rows).items())
 
 
 def _kept(near: _Forest, sure: _Forest, tasks: Sequence[str]) -> Iterator[list[int]]:
     totals = Counter(tasks)
     for rows in near.trees():
         parts = _places([sure.root(row) for row in rows])
-        counts = Counter(tasks[row] for row in rows)
-        template = len(parts) > _MANY and any(count > totals[task] / 2 for task, count in counts.items())
+        template = _is_most(rows, sure, tasks, totals, _MANY)
         yield from ([rows[place] for place in part] for part in parts) if template else [rows]
 
 

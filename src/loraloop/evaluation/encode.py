@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
-from loraloop.errors import DataError
+from loraloop.core.row_name import row_name
+from loraloop.core.tokens import encode_rows
+from loraloop.records import Quarantined, Row
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 log = logging.getLogger(__name__)
 
@@ -24,20 +30,13 @@ def fit(
 ) -> list[tuple[list[int], int]]:
     """Shorten prompts from the left until every row fits the model's ``positions``; one warning says how many.
 
-    Raises:
-        DataError: A completion alone is longer than the model's positions.
+    Every completion is shorter than that, see :func:`answerable`.
     """
     if positions is None:
         return list(encoded)
     fitted, cut = [], 0
-    for number, (ids, length) in enumerate(encoded):
-        completion = len(ids) - length
-        if completion >= positions:
-            raise DataError(
-                f"held-out row {number}: its completion has {completion} tokens, the model has {positions} positions; "
-                "drop or split such rows, or use a model with more positions"
-            )
-        prompt = shorten(ids[:length], positions - completion, start)
+    for ids, length in encoded:
+        prompt = shorten(ids[:length], positions - (len(ids) - length), start)
         cut += len(prompt) < length
         fitted.append((prompt + ids[length:], len(prompt)))
     if cut:
@@ -48,6 +47,32 @@ def fit(
             positions,
         )
     return fitted
+
+
+def answer_lengths(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Tokens of each row's answer, or of its rejected answer if that is longer, with the end token."""
+    sides = [(place, answer) for place, row in enumerate(rows) for answer in (row.completion, row.rejected)]
+    given = [(place, answer) for place, answer in sides if answer is not None]
+    lengths = [0] * len(rows)
+    encoded = encode_rows(tokenizer, [(rows[place].prompt, answer) for place, answer in given])
+    for (place, _), (ids, prompt) in zip(given, encoded, strict=True):
+        lengths[place] = max(lengths[place], len(ids) - prompt)
+    return lengths
+
+
+def answerable(
+    rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, positions: int | None
+) -> tuple[list[Row], list[Quarantined]]:
+    """The rows whose answers are shorter than the model's ``positions``, and the others."""
+    if positions is None:
+        return list(rows), []
+    lengths = answer_lengths(rows, tokenizer)
+    long = [
+        Quarantined(row_name(row), f"an answer of more tokens than the model's {positions} positions")
+        for row, length in zip(rows, lengths, strict=True)
+        if length >= positions
+    ]
+    return [row for row, length in zip(rows, lengths, strict=True) if length < positions], long
 
 
 def grouped(

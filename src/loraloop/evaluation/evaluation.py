@@ -18,10 +18,10 @@ from loraloop.core.tokens import encode_prompt, encode_rows
 from loraloop.core.turns import turns
 from loraloop.errors import DataError
 from loraloop.evaluation import store
-from loraloop.evaluation.encode import fit, shorten
+from loraloop.evaluation.encode import answer_lengths, answerable, fit, shorten
 from loraloop.evaluation.few_shot import with_examples
 from loraloop.evaluation.infer import answers, likelihoods
-from loraloop.records import Generation, LoadedModel, Row, Score
+from loraloop.records import Generation, LoadedModel, Quarantined, Row, Score
 
 if TYPE_CHECKING:
     import torch
@@ -66,7 +66,8 @@ class Evaluation:
         """Measure ``model``, a base or a PEFT model, on ``rows``; the result does not depend on the batching.
 
         Each learned turn of a conversation is answered, and scored, with its true past. A prompt that does not fit the
-        model's positions loses its beginning, with one warning that counts them.
+        model's positions loses its beginning, and a row whose answer alone does not fit is left out, each with one
+        warning that counts them.
 
         Args:
             model: A causal model with ``generate``.
@@ -76,9 +77,9 @@ class Evaluation:
             label: What the progress is called.
 
         Raises:
-            DataError: There are no rows, or a completion alone is longer than the model's positions.
+            DataError: There are no rows, or none whose answer fits the model's positions.
         """
-        chosen = self._chosen(rows, tokenizer)
+        chosen = self._chosen(rows, model, tokenizer)
         return summarise(chosen, self._measure(model, tokenizer, chosen, label), correct)
 
     def score_base(
@@ -89,7 +90,7 @@ class Evaluation:
         The cache holds what the model did, not its marks: ``correct`` is applied anew. A base with random weights is
         never cached, as its identity does not tell its weights.
         """
-        chosen = self._chosen(rows, loaded.tokenizer)
+        chosen = self._chosen(rows, loaded.model, loaded.tokenizer)
         return self._cached(loaded, chosen, correct, label, nullcontext(loaded.model))
 
     def score_few_shot(
@@ -105,8 +106,14 @@ class Evaluation:
         """
         if not self.few_shot:
             return None
-        chosen = self._chosen(rows, loaded.tokenizer)
-        shown = with_examples(chosen, train, self.few_shot, loaded.tokenizer)
+        chosen = self._chosen(rows, loaded.model, loaded.tokenizer)
+        positions, _ = _limits(loaded.model, loaded.tokenizer)
+        longest = None
+        if positions is not None:
+            answer = answer_lengths(chosen, loaded.tokenizer)
+            room = min(self.max_new_tokens, max(answer) + SLACK)
+            longest = [positions - max(room, each) for each in answer]
+        shown = with_examples(chosen, train, self.few_shot, loaded.tokenizer, longest)
         return self._cached(loaded, shown, correct, "evaluate base with examples", nullcontext(loaded.model))
 
     def score_adapter(
@@ -128,7 +135,8 @@ class Evaluation:
             attached: Gives the base with the adapter; it is entered only where the score is not cached.
             label: What the progress is called.
         """
-        return self._cached(loaded, self._chosen(rows, loaded.tokenizer), correct, label, attached, content)
+        chosen = self._chosen(rows, loaded.model, loaded.tokenizer)
+        return self._cached(loaded, chosen, correct, label, attached, content)
 
     def _cached(
         self,
@@ -170,15 +178,42 @@ class Evaluation:
             for i in index
         ]
 
-    def _chosen(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> Sequence[Row]:
-        """The learned turns of the rows that are scored; an answer that is labelled bad is not what is expected."""
+    def chosen(
+        self, rows: Sequence[Row], model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase
+    ) -> tuple[list[Row], list[Quarantined]]:
+        """The learned turns of the rows that are scored, and those that no answer of the model can match.
+
+        An answer that is labelled bad is not what is expected. One of more tokens than the model's positions cannot be
+        scored.
+
+        Raises:
+            DataError: There are no rows, or none whose answer fits the model's positions.
+        """
+        bad = sum(row.example.label is False for row in rows)
+        if bad == len(rows):
+            among = f" among {bad} that are labelled bad" if bad else ""
+            raise DataError(f"there are no held-out rows to score{among}: collect more rows or hold out a larger share")
         rows = [row for row in rows if row.example.label is not False]
-        if not rows:
-            raise DataError("there are no held-out rows to score: collect more rows or hold out a larger share")
         if self.max_rows is not None and self.max_rows < len(rows):
             drawn = np.random.default_rng(self.seed).choice(len(rows), self.max_rows, replace=False)
             rows = [rows[i] for i in sorted(drawn.tolist())]
-        return [turn for row in rows for turn in turns(row, str(tokenizer.eos_token))]
+        asked = [turn for row in rows for turn in turns(row, str(tokenizer.eos_token))]
+        kept, long = answerable(asked, tokenizer, _limits(model, tokenizer)[0])
+        if not kept:
+            raise DataError(
+                f"none of the {len(asked)} held-out rows can be scored, each has {long[0].reason}: split the answers, "
+                "or use a model with more positions"
+            )
+        return kept, long
+
+    def _chosen(self, rows: Sequence[Row], model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase) -> Sequence[Row]:
+        kept, long = self.chosen(rows, model, tokenizer)
+        if long:
+            first, total = long[0], len(kept) + len(long)
+            log.warning(
+                "%d of %d held-out rows are not scored, the first is %s: %s", len(long), total, first.item, first.reason
+            )
+        return kept
 
     def _measure(
         self, model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], label: str

@@ -13,14 +13,15 @@ from fastapi import APIRouter, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from loraloop.core.workers import Workers
 from loraloop.errors import StoreError
+from loraloop.feedback import transcript
 from loraloop.feedback.issues import MOST, unknown
 from loraloop.feedback.links import ExpiredLinkError, ForgedLinkError
 from loraloop.feedback.ratings import LONGEST_COMMENT, LONGEST_CORRECTION, clean
-from loraloop.feedback.store import RatedError, Store, UnknownSessionError
+from loraloop.feedback.store import Level, RatedError, Store, UnknownSessionError
 from loraloop.records import Rating, Session
 
 LARGEST_FORM = 256 * 1024
@@ -40,10 +41,20 @@ class RatingFields(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
+    level: Annotated[Level, Field(description="what is rated: the answer, or the conversation that it is part of")] = (
+        "answer"
+    )
     rating: Annotated[int, Field(ge=1, le=5)]
     comment: Annotated[str, Field(max_length=LONGEST_COMMENT)] = ""
     issues: Annotated[list[str], Field(max_length=MOST, description="words of feedback.issues")] = []
     correction: Annotated[str, Field(max_length=LONGEST_CORRECTION)] = ""
+
+    @field_validator("correction")
+    @classmethod
+    def _of_an_answer(cls, value: str, info: ValidationInfo) -> str:
+        if value.strip() and info.data.get("level") == "conversation":
+            raise ValueError(OF_AN_ANSWER)
+        return value
 
     def as_rating(self) -> Rating:
         """The rating with texts that every database takes, and each issue once."""
@@ -60,6 +71,7 @@ class FeedbackRequest(RatingFields):
 
     session: Annotated[str, Field(min_length=1, max_length=200)]
     rating: Annotated[int, Field(ge=1, le=5, strict=True)]
+    user: Annotated[str, Field(max_length=256, description="who rates; kept as what the request claims")] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +92,13 @@ class NoFormError(Exception):
 
 
 THANKS = Notice(200, "Thank you", "The rating is kept. You can close this page.")
-USED = Notice(409, "Rated already", "This answer has its rating; a link is good for one.")
+USED = Notice(409, "Rated already", "This answer has its rating; the first one stands.")
 EXPIRED = Notice(410, "This link has expired", "Ask whoever sent it for a newer answer to rate.")
 FORGED = Notice(403, "This link does not work", "It is incomplete or was changed: open it exactly as you got it.")
 UNKNOWN = Notice(404, "There is no such answer", "It was not kept, or it is still being given: try again in a moment.")
 LARGE = Notice(413, "That is too long", f"Comments have up to {LONGEST_COMMENT} characters: go back and shorten it.")
 FOREIGN = Notice(403, "Please try again", "The form did not come from its own page, or cookies are off: open the link.")
+OF_AN_ANSWER = "The right answer belongs to one answer: rate that, or leave it out."
 OTHER_FIELDS = "The form was sent with something that it does not ask for."
 AWAY = Notice(503, "Not now", "The rating could not be kept: send it again in a moment.")
 
@@ -111,12 +124,14 @@ def router(store: Store) -> APIRouter:
 
     @routes.post("/v1/feedback", openapi_extra={"security": [{"key": ["feedback"]}]})
     async def feedback(request: Request, body: FeedbackRequest) -> dict[str, Any]:
-        """Rate an answer; its session has one rating, the first."""
+        """Rate an answer, or the conversation that it is part of; each has one rating, the first.
+
+        A key that may ask rates what it asked itself; one with the scope ``feedback`` alone is a reviewer's.
+        """
         if problems := _other_issues(store, body):
             raise RequestValidationError(problems, body=body)
         try:
-            key = getattr(request.state, "key", None)
-            await workers.run(store.rate, body.session, body.as_rating(), key)
+            await workers.run(_rate, store, body, request.state)
         except UnknownSessionError:
             raise HTTPException(404, f"there is no session {body.session[:80]!r}") from None
         except RatedError as error:
@@ -124,9 +139,25 @@ def router(store: Store) -> APIRouter:
         except StoreError as error:
             logger.error("the rating of %s was not kept: %s", body.session, error)
             raise HTTPException(503, AWAY.text, {"retry-after": "1"}) from error
-        return {"session": body.session, "rating": body.rating}
+        level = {"level": body.level} if body.level != "answer" else {}
+        return {"session": body.session, "rating": body.rating} | level
 
     return routes
+
+
+def _rate(store: Store, body: FeedbackRequest, state: Any) -> None:
+    """Keep what a program rates.
+
+    Raises:
+        UnknownSessionError: There is no such session, or it is one of another client, which is not told apart.
+        RatedError: It is rated.
+    """
+    key, scopes = getattr(state, "key", None), getattr(state, "scopes", ())
+    found = store.session(body.session)
+    if "infer" in scopes and "admin" not in scopes and found.asked_key != key:
+        raise UnknownSessionError(body.session)
+    claimed = None if body.user is None else clean(body.user)
+    store.rate(found.id, body.as_rating(), key, level=body.level, claimed=claimed)
 
 
 class Form:
@@ -146,15 +177,15 @@ class Form:
     async def show(self, request: Request, session: str, proof: str) -> HTMLResponse:
         """The empty form, or a notice that says why the session cannot be rated."""
         try:
-            found = await self._workers.run(self._rateable, session, proof)
+            found, levels = await self._workers.run(self._rateable, session, proof)
         except NoFormError as error:
             return _message(error.notice)
-        return self._form(request, found, {}, None)
+        return self._form(request, found, levels, {}, None)
 
     async def take(self, request: Request, session: str, proof: str) -> HTMLResponse:
         """Keep the rating that the form sends; the form again, with the problem, if it is none."""
         try:
-            found = await self._workers.run(self._rateable, session, proof)
+            found, levels = await self._workers.run(self._rateable, session, proof)
             fields = await _fields(request)
             nonce = request.cookies.get(COOKIE, "")
             if not self._store.links.agrees(session, nonce, fields.pop("csrf", [""])[0]):
@@ -163,18 +194,21 @@ class Form:
             try:
                 said = RatingFields.model_validate(given)
             except ValidationError as error:
-                return self._form(request, found, given, _problem(error))
+                return self._form(request, found, levels, given, _problem(error))
             if _other_issues(self._store, said):
-                return self._form(request, found, given, OTHER_FIELDS)
-            await self._workers.run(self._keep, session, said.as_rating())
+                return self._form(request, found, levels, given, OTHER_FIELDS)
+            await self._workers.run(self._keep, session, said)
         except NoFormError as error:
             return _message(error.notice)
         return _message(THANKS)
 
-    def _rateable(self, session: str, proof: str) -> Session:
+    def _rateable(self, session: str, proof: str) -> tuple[Session, list[Level]]:
+        """The session, and what of it can be rated still."""
         try:
             self._store.links.verify(session, proof)
             found = self._store.session(session)
+            offered: tuple[Level, ...] = ("answer", "conversation") if transcript.goes_on(found) else ("answer",)
+            levels = [level for level in offered if self._store.rated(found, level) is None]
         except ExpiredLinkError:
             raise NoFormError(EXPIRED) from None
         except ForgedLinkError:
@@ -183,26 +217,30 @@ class Form:
             raise NoFormError(UNKNOWN) from None
         except StoreError:
             raise NoFormError(AWAY) from None
-        if found.rating is not None:
+        if not levels:
             raise NoFormError(USED)
-        return found
+        return found, levels
 
-    def _keep(self, session: str, rating: Rating) -> None:
+    def _keep(self, session: str, said: RatingFields) -> None:
         try:
-            self._store.rate(session, rating)
+            self._store.rate(session, said.as_rating(), level=said.level)
         except RatedError:
             raise NoFormError(USED) from None
         except StoreError as error:
             logger.error("the rating of %s was not kept: %s", session, error)
             raise NoFormError(AWAY) from None
 
-    def _form(self, request: Request, found: Session, given: dict[str, Any], problem: str | None) -> HTMLResponse:
+    def _form(
+        self, request: Request, found: Session, levels: list[Level], given: dict[str, Any], problem: str | None
+    ) -> HTMLResponse:
         nonce = request.cookies.get(COOKIE) or secrets.token_urlsafe(16)
         response = _page(
             "rate.html",
             400 if problem else 200,
-            session=found,
-            given={"rating": "", "comment": "", "issues": [], "correction": ""} | given,
+            turns=[*transcript.past(found), transcript.answer(found)],
+            answered=found.answered,
+            levels=levels,
+            given={"level": "answer", "rating": "", "comment": "", "issues": [], "correction": ""} | given,
             problem=problem,
             issues=self._store.issues,
             reviewed=self._store.reviewed,
@@ -228,7 +266,10 @@ async def _fields(request: Request) -> dict[str, list[str]]:
 
 def _problem(error: ValidationError) -> str:
     """One sentence for the person who filled in the form."""
-    field = str(error.errors()[0]["loc"][0])
+    first = error.errors()[0]
+    field = str(first["loc"][0])
+    if (field, first["type"]) == ("correction", "value_error"):
+        return OF_AN_ANSWER
     return {
         "rating": "Choose one to five stars.",
         "comment": f"The comment is longer than {LONGEST_COMMENT} characters.",

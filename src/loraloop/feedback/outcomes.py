@@ -23,7 +23,7 @@ def outcome(session: Session) -> Outcome | None:
         session=session.id,
         time=time,
         conversation=scoped(session.conversation, session.asked_key) or session.id,
-        rater=session.client,
+        rater=scoped(session.client, session.asked_key),
         answered=session.answered,
         rollout=session.rollout,
         success=None if session.status == "cancelled" else session.success,

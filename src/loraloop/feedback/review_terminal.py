@@ -13,10 +13,14 @@ from loraloop.records import Session
 CHOICES = {"a": "accept", "e": "edit", "r": "reject", "s": "skip", "q": "quit"}
 
 
-def print_waiting(store: Store, waiting: Sequence[Proposal]) -> None:
+Waiting = Sequence[tuple[Proposal, Session]]
+"""Proposals, each with its session."""
+
+
+def print_waiting(store: Store, waiting: Waiting) -> None:
     """Print every proposal that waits, and how to decide on it."""
-    for number, proposal in enumerate(waiting, 1):
-        _show(store, proposal, f"{number} of {len(waiting)}")
+    for number, (proposal, session) in enumerate(waiting, 1):
+        _show(store, proposal, session, f"{number} of {len(waiting)}")
     print("To decide: loraloop stage=review in a terminal, or accept=[1,2] reject=[3], or accept=all.")
 
 
@@ -34,13 +38,13 @@ def print_none(store: Store, below: int, own: Callable[[Session], bool]) -> None
         )
 
 
-def decide_each(store: Store, waiting: Sequence[Proposal]) -> None:
+def decide_each(store: Store, waiting: Waiting) -> None:
     """Show one proposal after the other and ask what to do with it."""
     done: set[str] = set()
-    for number, proposal in enumerate(waiting, 1):
+    for number, (proposal, session) in enumerate(waiting, 1):
         if proposal.session in done:  # it has a correction by now
             continue
-        _show(store, proposal, f"{number} of {len(waiting)}")
+        _show(store, proposal, session, f"{number} of {len(waiting)}")
         choice = _decide(store, proposal)
         if choice == "quit":
             break
@@ -49,8 +53,7 @@ def decide_each(store: Store, waiting: Sequence[Proposal]) -> None:
     print(f"{len(store.proposals())} wait for review")
 
 
-def _show(store: Store, proposal: Proposal, place: str) -> None:
-    session = store.session(proposal.session)
+def _show(store: Store, proposal: Proposal, session: Session, place: str) -> None:
     rating = session.rating
     console.facts(
         f"\nproposal {proposal.id} ({place}), session {session.id}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-VERSION = 4
+VERSION = 5
 """Version of the tables; tables of an earlier version are upgraded in place, those of a later one are refused."""
 
 metadata = sa.MetaData()
@@ -32,6 +32,8 @@ sessions = sa.Table(
     sa.Column("completion_tokens", sa.Integer),
     sa.Column("retries", sa.Integer, nullable=False, default=0),
     sa.Column("conversation", sa.String, comment="what the client says that it is part of"),
+    sa.Column("conversation_id", sa.String, index=True, comment="what it is part of: see feedback.conversations"),
+    sa.Column("next_past", sa.String, index=True, comment="hash of the past that a request which goes on repeats"),
     sa.Column("client", sa.String, comment="who asked"),
     sa.Column("rollout", sa.String, comment="under which rollout the version was chosen"),
     sa.Column("asked_key", sa.String, comment="name of the API key that the request came with"),
@@ -49,6 +51,7 @@ ratings = sa.Table(
     sa.Column("issues", sa.JSON, nullable=False, default=list),
     sa.Column("time", sa.String, nullable=False, comment="ISO 8601, UTC"),
     sa.Column("key", sa.String, comment="name of the API key that it came with; none with a rating link"),
+    sa.Column("claimed", sa.String, comment="who rates, as the request says; nobody has proved it"),
     sa.Index("ix_ratings_kind_time", "kind", "time"),
 )
 
@@ -63,6 +66,33 @@ corrections = sa.Table(
     sa.Column("text", sa.JSON, nullable=False, comment="as it was accepted"),
     sa.Column("time", sa.String, nullable=False, comment="of the proposal"),
     sa.Column("decided", sa.String, comment="when it was reviewed"),
+)
+
+conversation_ratings = sa.Table(
+    "conversation_ratings",
+    metadata,
+    sa.Column("conversation", sa.String, primary_key=True, comment="sessions.conversation_id"),
+    sa.Column("stars", sa.Integer, sa.CheckConstraint("stars BETWEEN 1 AND 5"), nullable=False),
+    sa.Column("comment", sa.Text, nullable=False, default=""),
+    sa.Column("issues", sa.JSON, nullable=False, default=list),
+    sa.Column("time", sa.String, nullable=False, comment="ISO 8601, UTC"),
+    sa.Column("key", sa.String, comment="as that of ratings"),
+    sa.Column("claimed", sa.String, comment="as that of ratings"),
+)
+
+next_turns = sa.Table(
+    "next_turns",
+    metadata,
+    sa.Column("session", sa.ForeignKey("sessions.id"), primary_key=True, comment="the answer that it is about"),
+    sa.Column("signal", sa.String, nullable=False, comment="again, corrects or thanks"),
+    sa.Column("time", sa.String, nullable=False, comment="ISO 8601, UTC"),
+)
+
+erased = sa.Table(
+    "erased",
+    metadata,
+    sa.Column("session", sa.String, primary_key=True, comment="an id alone: no import brings it back"),
+    sa.Column("time", sa.String, nullable=False, comment="ISO 8601, UTC"),
 )
 
 # Apart from ratings: nothing is learned or decided from what a judge or a program said. No version brought it, since
@@ -91,7 +121,12 @@ def upgrade(connection: Connection, found: int) -> None:
     if found < 3:
         connection.exec_driver_sql("ALTER TABLE sessions ADD COLUMN asked_key VARCHAR")
         connection.exec_driver_sql("ALTER TABLE ratings ADD COLUMN key VARCHAR")
-    connection.exec_driver_sql("ALTER TABLE sessions ADD COLUMN tools JSON")
+    if found < 4:
+        connection.exec_driver_sql("ALTER TABLE sessions ADD COLUMN tools JSON")
+    if found < 5:
+        for name in ("conversation_id", "next_past"):
+            connection.exec_driver_sql(f"ALTER TABLE sessions ADD COLUMN {name} VARCHAR")
+        connection.exec_driver_sql("ALTER TABLE ratings ADD COLUMN claimed VARCHAR")
     for index in (*sessions.indexes, *ratings.indexes):
         index.create(connection, checkfirst=True)
     connection.execute(facts.update().values(version=VERSION))

@@ -14,7 +14,7 @@ from loraloop.errors import ConfigError
 from loraloop.feedback.issues import labelled
 
 if TYPE_CHECKING:
-    from loraloop.feedback.store import OnRating, Store
+    from loraloop.feedback.store import OnKept, OnRating, Store
 
 DAY_SECONDS = 86_400
 
@@ -32,6 +32,9 @@ class Feedback:
             ``None`` is :data:`loraloop.core.session_file.ISSUES`. Kept ratings with other words stay as they are.
         link_days: For how long a rating link is good.
         busy_seconds: How long a write waits while another program writes.
+        keep_days: Sessions that are older are erased with their ratings, by ``stage=tick`` and when a server starts;
+            ``None`` keeps them.
+        next_turn: Whether the user's next turn is kept as a signal (:mod:`loraloop.feedback.next_turn`).
     """
 
     url: str | None = None
@@ -40,6 +43,8 @@ class Feedback:
     issues: Annotated[dict[str, str], BeforeValidator(labelled)] = Field(default_factory=lambda: dict(ISSUES))
     link_days: Annotated[float, Field(gt=0, le=3650)] = 30
     busy_seconds: Annotated[float, Field(gt=0, le=60)] = 5
+    keep_days: Annotated[float, Field(gt=0, le=36_500)] | None = None
+    next_turn: bool = False
 
     @field_validator("url")
     @classmethod
@@ -59,11 +64,12 @@ class Feedback:
         if self.exists():
             Database(address(self.url, self.folder), self.busy_seconds).close()
 
-    def open(self, on_rating: OnRating | None = None) -> Store:
+    def open(self, on_rating: OnRating | None = None, on_kept: OnKept | None = None) -> Store:
         """The store; tables and key are made where they are missing.
 
         Args:
             on_rating: Called after every rating that was kept.
+            on_kept: Called in the transaction that keeps a served session.
 
         Raises:
             ConfigError: The database cannot be reached.
@@ -76,7 +82,15 @@ class Feedback:
         database = Database(address(self.url, self.folder), self.busy_seconds)
         links = Links(self.folder / "rating.key", round(self.link_days * DAY_SECONDS))
         reviewed = self.review == "required"
-        return Store(database, links, issues=self.issues, reviewed=reviewed, on_rating=on_rating)
+        return Store(
+            database,
+            links,
+            issues=self.issues,
+            reviewed=reviewed,
+            next_turn=self.next_turn,
+            on_rating=on_rating,
+            on_kept=on_kept,
+        )
 
     def existing(self) -> Store:
         """The store of a database that is there already.

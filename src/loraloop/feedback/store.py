@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -19,18 +19,35 @@ from loraloop.core.durations import stamp
 from loraloop.core.session_file import ISSUES
 from loraloop.core.session_rows import select
 from loraloop.errors import DataError, StoreError
+from loraloop.feedback import conversations, next_turn
 from loraloop.feedback.database import Database
 from loraloop.feedback.links import Links
 from loraloop.feedback.outcomes import outcome
 from loraloop.feedback.ratings import implied, plain
-from loraloop.feedback.schema import assessments, corrections, ratings, sessions
+from loraloop.feedback.schema import (
+    assessments,
+    conversation_ratings,
+    corrections,
+    erased,
+    next_turns,
+    ratings,
+    sessions,
+)
 from loraloop.feedback.writer import Writer
 from loraloop.records import Assessment, Outcome, Rating, Session
 
 OnRating = Callable[[str, int, str], None]
-"""Called with the version that had answered, the stars, and ``explicit`` or ``implicit``, after a rating was kept."""
+"""Called with the version that had answered, the stars, and what they are, after a rating was kept.
+
+They are ``explicit`` for an answer, ``conversation`` for a whole conversation, or ``implicit``.
+"""
+Level = Literal["answer", "conversation"]
+"""What a person rates."""
+T = TypeVar("T")
+OnKept = Callable[[Connection, Session], None]
+"""Called in the transaction that keeps a served session."""
 Reviewed = Literal["accepted", "edited", "rejected"]
-ANSWER = re.compile(r"^(chat)?cmpl-")
+ANSWER = re.compile(r"^((chat)?cmpl-|resp_)")
 """What OpenAI's shape puts before a session's id to name its answer."""
 
 FIELDS = tuple(Assessment.__dataclass_fields__)
@@ -58,14 +75,16 @@ class UnknownSessionError(DataError):
 
 
 class RatedError(DataError):
-    """The session has its rating already.
+    """The session, or its conversation, has its rating already.
 
     Args:
         session: Its id.
+        level: What was to be rated.
     """
 
-    def __init__(self, session: str) -> None:
-        super().__init__(f"the session {session} is rated already: each has one rating, and the first stands")
+    def __init__(self, session: str, level: Level = "answer") -> None:
+        rated = "the session" if level == "answer" else "the conversation of"
+        super().__init__(f"{rated} {session} is rated already: each has one rating, and the first stands")
 
 
 class Store:
@@ -78,7 +97,9 @@ class Store:
         links: Makes the rating links.
         issues: What a rating may say went wrong: the label of each word.
         reviewed: Whether a correction that a user wrote waits for review before anything is trained on it.
+        next_turn: Whether the user's next turn is kept as a signal about the answer before it.
         on_rating: Called after every rating that was kept.
+        on_kept: Called in the transaction that keeps a served session; what it writes is kept with it, or not at all.
     """
 
     def __init__(
@@ -88,10 +109,13 @@ class Store:
         *,
         issues: Mapping[str, str] = ISSUES,
         reviewed: bool = True,
+        next_turn: bool = False,
         on_rating: OnRating | None = None,
+        on_kept: OnKept | None = None,
     ) -> None:
         self.database, self.links, self.issues = database, links, issues
-        self.reviewed, self._on_rating = reviewed, on_rating
+        self.reviewed, self._next_turn, self._on_rating = reviewed, next_turn, on_rating
+        self._on_kept = on_kept
         self._writer = Writer(database)
 
     def keep(self, session: Session) -> None:
@@ -101,7 +125,7 @@ class Store:
             StoreError: They could not be kept.
         """
         with self._kept(session):
-            self._writer.write(lambda connection: _keep(connection, session))
+            self._writer.write(lambda connection: self._keep(connection, session))
 
     async def keep_served(self, session: Session) -> None:
         """As :meth:`keep`, without a thread that waits for the disk.
@@ -110,19 +134,39 @@ class Store:
             StoreError: They could not be kept.
         """
         with self._kept(session):
-            await self._writer.written(lambda connection: _keep(connection, session))
+            await self._writer.written(lambda connection: self._keep(connection, session))
 
     def link(self, session: str) -> str:
         """The signed path of the page on which a person rates the answer."""
         return self.links.make(session)
 
-    def rate(self, session: str, rating: Rating, key: str | None = None) -> Session:
-        """Keep a person's rating, the session's only one, and the correction that came with it.
+    def write(self, work: Callable[[Connection], T]) -> T:
+        """What ``work`` returns, after its commit; it waits for its turn as every write does.
+
+        Raises:
+            StoreError: It could not be done.
+        """
+        return self._writer.write(work)
+
+    def rate(
+        self,
+        session: str,
+        rating: Rating,
+        key: str | None = None,
+        *,
+        level: Level = "answer",
+        claimed: str | None = None,
+    ) -> Session:
+        """Keep a person's rating of an answer or of its conversation, and the correction that came with it.
+
+        Each has one rating. That of a conversation is kept apart from those of its answers, and brings no correction.
 
         Args:
             session: Its id, or that of the answer.
             rating: The rating.
             key: Name of the API key that it came with; ``None`` with a rating link.
+            level: What is rated.
+            claimed: Who rates, as the request says.
 
         Returns:
             The session as it was before.
@@ -135,7 +179,10 @@ class Store:
         found = self.session(session)
 
         def write(connection: Connection) -> None:
-            _rate(connection, found.id, "explicit", rating, key=key)
+            if level == "conversation":
+                _rate_conversation(connection, found, rating, key, claimed)
+                return
+            _rate(connection, found.id, "explicit", rating, key=key, claimed=claimed)
             if rating.correction:
                 status = "proposed" if self.reviewed else "accepted"
                 _correct(connection, found.id, "user", status, rating.correction)
@@ -143,11 +190,33 @@ class Store:
         try:
             self._writer.write(write)
         except IntegrityError as error:
-            if self.session(found.id).rating is None:
+            if self.rated(self.session(found.id), level) is None:
                 raise StoreError(f"the rating of {found.id} is not one that is kept: {rating.stars} stars") from error
-            raise RatedError(found.id) from None
-        self._tell(found, rating.stars, "explicit")
+            raise RatedError(found.id, level) from None
+        self._tell(found, rating.stars, "explicit" if level == "answer" else level)
         return found
+
+    def rated(self, session: Session, level: Level) -> Rating | None:
+        """The rating that a person gave a session as it was read, or its conversation."""
+        return session.rating if level == "answer" else self.conversation_ratings([session]).get(session.id)
+
+    def conversation_ratings(self, of: Sequence[Session]) -> dict[str, Rating]:
+        """The ratings of the conversations of sessions, by the session's id."""
+        wanted = {each.id: each.conversation_id or each.id for each in of}
+        table = conversation_ratings
+        with self.database.read() as connection:
+            rows = connection.execute(sa.select(table).where(table.c.conversation.in_(set(wanted.values())))).all()
+        found = {
+            each.conversation: Rating(stars=each.stars, comment=each.comment, issues=tuple(each.issues))
+            for each in rows
+        }
+        return {name: found[conversation] for name, conversation in wanted.items() if conversation in found}
+
+    def signals(self, of: Sequence[Session]) -> dict[str, str]:
+        """What the user's next turn said about answers (:mod:`loraloop.feedback.next_turn`), by the session's id."""
+        wanted = next_turns.c.session.in_([each.id for each in of])
+        with self.database.read() as connection:
+            return {row.session: row.signal for row in connection.execute(sa.select(next_turns).where(wanted))}
 
     def session(self, session: str) -> Session:
         """One session, by its id or by that of the answer in OpenAI's shape, ``chatcmpl-...`` or ``cmpl-...``.
@@ -167,14 +236,26 @@ class Store:
     def correct(self, session: str, text: str) -> None:
         """Keep the right answer to a session that was rated without one, as a correction of its user.
 
+        One that its user wrote before, and that still waits for review, is replaced.
+
         Raises:
-            DataError: Its correction was reviewed already.
+            DataError: Its correction was decided on already.
             UnknownSessionError: There is no such session.
         """
         found, status = self.session(session), "proposed" if self.reviewed else "accepted"
-        if found.correction is not None:
-            raise DataError(f"the session {found.id} has a correction that was reviewed already: that one stands")
-        self._writer.write(lambda connection: _correct(connection, found.id, "user", status, text))
+
+        def write(connection: Connection) -> bool:
+            own = corrections.c.session == found.id
+            done = own & corrections.c.status.in_(("accepted", "edited"))
+            if connection.scalar(sa.select(corrections.c.id).where(done).limit(1)) is not None:
+                return False
+            before = own & (corrections.c.source == "user") & (corrections.c.status == "proposed")
+            connection.execute(corrections.delete().where(before))
+            _correct(connection, found.id, "user", status, text)
+            return True
+
+        if not self._writer.write(write):
+            raise DataError(f"the session {found.id} has a correction that was decided on already: that one stands")
 
     def all(self, answered: str | None = None, rated_below: int | None = None) -> list[Session]:
         """Sessions in the order of their ids.
@@ -245,11 +326,13 @@ class Store:
             said: What people, judges and programs said of it elsewhere.
 
         Returns:
-            Whether it is new; one that is there already stays as it is.
+            Whether it is new; one that is there already stays as it is, and one that was erased does not come back.
         """
 
-        def write(connection: Connection) -> None:
-            connection.execute(sessions.insert(), _row(session))
+        def write(connection: Connection) -> bool:
+            if connection.scalar(sa.select(erased.c.session).where(erased.c.session == session.id)) is not None:
+                return False
+            connection.execute(sessions.insert(), _row(session) | conversations.link(connection, session))
             if session.rating is not None:
                 at = session.rated or session.time
                 _rate(connection, session.id, "explicit", session.rating, at, session.rated_key)
@@ -262,12 +345,12 @@ class Store:
             for each in said:
                 values = {name: getattr(each, name) for name in FIELDS if name != "id"}
                 connection.execute(assessments.insert().values(session=session.id, **values))
+            return True
 
         try:
-            self._writer.write(write)
+            return self._writer.write(write)
         except IntegrityError:
             return False
-        return True
 
     def said(self, session: str) -> list[Assessment]:
         """What was said of an imported session elsewhere, by people, judges and programs, in its order there."""
@@ -297,6 +380,14 @@ class Store:
             rows = connection.execute(waiting.order_by(corrections.c.id)).all()
         return [Proposal(id=row.id, session=row.session, source=row.source, text=row.text) for row in rows]
 
+    def proposed(self, own: Callable[[Session], bool]) -> list[tuple[Proposal, Session]]:
+        """The :meth:`proposals` of sessions for which ``own`` holds, each with its session."""
+        where = "sessions.id IN (SELECT session FROM corrections WHERE status = 'proposed')"
+        waiting = self.proposals()
+        with self.database.read() as connection:
+            found = {each.id: each for each in select(connection, where) if own(each)}
+        return [(each, found[each.session]) for each in waiting if each.session in found]
+
     def decide(self, proposal: int, reviewed: Reviewed, text: str | None = None) -> None:
         """Keep what a person decided on a proposal.
 
@@ -321,6 +412,16 @@ class Store:
         self._writer.close()
         self.database.close()
 
+    def _keep(self, connection: Connection, session: Session) -> None:
+        connection.execute(sessions.insert(), _row(session) | conversations.link(connection, session))
+        stars = implied(session)
+        if stars is not None:
+            _rate(connection, session.id, "implicit", Rating(stars=stars))
+        if self._next_turn:
+            _note_next_turn(connection, session)
+        if self._on_kept is not None:
+            self._on_kept(connection, session)
+
     @contextmanager
     def _kept(self, session: Session) -> Iterator[None]:
         """The block keeps ``session``; then the rating that it implies is told."""
@@ -341,18 +442,40 @@ def _row(session: Session) -> dict[str, Any]:
     return {name: getattr(session, name) for name in session.__dataclass_fields__ if name in sessions.c}
 
 
-def _keep(connection: Connection, session: Session) -> None:
-    connection.execute(sessions.insert(), _row(session))
-    stars = implied(session)
-    if stars is not None:
-        _rate(connection, session.id, "implicit", Rating(stars=stars))
+def _note_next_turn(connection: Connection, session: Session) -> None:
+    """Keep what a request says about the answer that it goes on from; the first request that does so counts."""
+    about = conversations.preceding(connection, session)
+    signal = next_turn.signal(conversations.said(session)[:-1]) if about is not None else None
+    if signal is None or connection.scalar(sa.select(next_turns.c.signal).where(next_turns.c.session == about.id)):
+        return
+    connection.execute(next_turns.insert().values(session=about.id, signal=signal, time=session.time or _now()))
 
 
 def _rate(
-    connection: Connection, session: str, kind: str, rating: Rating, time: str | None = None, key: str | None = None
+    connection: Connection,
+    session: str,
+    kind: str,
+    rating: Rating,
+    time: str | None = None,
+    key: str | None = None,
+    claimed: str | None = None,
 ) -> None:
-    values = {"stars": rating.stars, "comment": rating.comment, "issues": list(rating.issues), "key": key}
-    connection.execute(ratings.insert().values(session=session, kind=kind, time=time or _now(), **values))
+    values = {"session": session, "kind": kind, "time": time or _now(), "key": key, "claimed": claimed}
+    connection.execute(ratings.insert().values(**values, **_given(rating)))
+
+
+def _rate_conversation(
+    connection: Connection, session: Session, rating: Rating, key: str | None, claimed: str | None
+) -> None:
+    there = sa.select(sessions.c.id).where(sessions.c.id == session.id).with_for_update(read=True)
+    if connection.scalar(there) is None:
+        raise UnknownSessionError(f"the session {session.id} was erased meanwhile")
+    values = {"conversation": session.conversation_id or session.id, "time": _now(), "key": key, "claimed": claimed}
+    connection.execute(conversation_ratings.insert().values(**values, **_given(rating)))
+
+
+def _given(rating: Rating) -> dict[str, Any]:
+    return {"stars": rating.stars, "comment": rating.comment, "issues": list(rating.issues)}
 
 
 def _correct(connection: Connection, session: str, source: str, status: str, text: str) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from typing import get_args
 
 from loraloop.errors import ConfigError
+from loraloop.feedback import transcript
 from loraloop.feedback.issues import unknown
 from loraloop.feedback.ratings import LONGEST_COMMENT, LONGEST_CORRECTION, clean
-from loraloop.feedback.store import RatedError, Store
+from loraloop.feedback.store import Level, RatedError, Store
 from loraloop.records import Rating, Session
 
 NEWLINE = "\n"
@@ -55,7 +58,26 @@ def checked(
     )
 
 
-def rate(store: Store, session: Session, given: Rating | None, correction: str | None, known: Mapping[str, str]) -> str:
+def level(given: object) -> Level:
+    """What is to be rated.
+
+    Raises:
+        ConfigError: It is neither an answer nor a conversation.
+    """
+    for known in get_args(Level):
+        if given == known:
+            return known  # type: ignore[no-any-return]
+    raise ConfigError(f"level={given}: give answer, or conversation for all of it")
+
+
+def rate(
+    store: Store,
+    session: Session,
+    given: Rating | None,
+    correction: str | None,
+    known: Mapping[str, str],
+    level: Level = "answer",
+) -> str:
     """Keep a rating, or a correction for a session that was rated without one, and return the correction.
 
     Args:
@@ -64,24 +86,29 @@ def rate(store: Store, session: Session, given: Rating | None, correction: str |
         given: The rating; ``None`` asks for it.
         correction: The right answer.
         known: The issues that there are.
+        level: What is rated; a conversation has no correction.
 
     Raises:
-        ConfigError: Nothing is given, and standard input is no terminal.
-        RatedError: The session has been rated.
+        ConfigError: Nothing is given, and standard input is no terminal; or a correction for a conversation.
+        RatedError: The session, or its conversation, has been rated.
     """
-    if session.rating is None:
-        rating = given or ask(session, known)
-        store.rate(session.id, rating)
+    if level == "conversation" and correction:
+        raise ConfigError("correction belongs to one answer: give it without level=conversation")
+    if store.rated(session, level) is None:
+        rating = given or ask(session, known, level)
+        store.rate(session.id, rating, level=level)
         return rating.correction
-    if given is not None or not correction:
+    if level == "conversation":
+        raise RatedError(session.id, level)
+    if session.rating is None or given is not None or not correction:
         raise RatedError(session.id)
     written = checked(session.rating.stars, None, None, correction, known).correction
     store.correct(session.id, written)
     return written
 
 
-def ask(session: Session, known: Mapping[str, str]) -> Rating:
-    """Show a session and ask for its rating.
+def ask(session: Session, known: Mapping[str, str], level: Level = "answer") -> Rating:
+    """Show a session, its tool calls and their results included, and ask for its rating.
 
     Raises:
         ConfigError: Standard input is no terminal.
@@ -90,12 +117,14 @@ def ask(session: Session, known: Mapping[str, str]) -> Rating:
 
     if not sys.stdin.isatty():
         raise ConfigError("rating is not given, and this is no terminal to ask on: add rating=1 to rating=5")
-    for role, text in [*session.turns, (session.answered or "answer", session.answer or "(empty)")]:
-        print(f"{role}:\n{printable(text)[:SHOWN]}\n")
-    stars = IntPrompt.ask("stars", choices=["1", "2", "3", "4", "5"])
+    for turn in [*transcript.past(session), transcript.answer(session)]:
+        said = [turn.text] if turn.text or not turn.calls else []
+        lines = NEWLINE.join([*said, *(f"calls {call}" for call in turn.calls)]) or "(empty)"
+        print(f"{printable(turn.title)}:\n{printable(lines)[:SHOWN]}\n")
+    stars = IntPrompt.ask(f"stars for the {level}", choices=["1", "2", "3", "4", "5"])
     issues = _ask_issues(known)
     comment = Prompt.ask("comment", default="", show_default=False)
-    correction = Prompt.ask("the right answer", default="", show_default=False)
+    correction = Prompt.ask("the right answer", default="", show_default=False) if level == "answer" else ""
     return checked(stars, comment, issues, correction, known)
 
 
@@ -127,12 +156,17 @@ def print_latest(store: Store, own: Callable[[Session], bool], role: str | None 
     print(f"latest sessions {f'of {role} ' if role else ''}in {store.database.name}")
     waiting = {each.session: each.text for each in store.proposals()}
     listed = store.latest(LISTED, own)
+    together, signals = _conversations(store, listed), store.signals(listed)
     for session in listed:
         stars = f"{session.rating.stars} stars" if session.rating else "not rated"
         facts = [(session.time or "")[:19], session.role or "", session.answered or "", _ended(session), stars]
         print("  ".join([session.id, *filter(None, facts)]))
-        print(f"    asked      {_beginning(session.prompt_text)}")
+        if session.id in together:
+            print(f"    conversation  {together[session.id]}")
+        print(f"    asked      {_beginning(_asked(session))}")
         print(f"    answered   {_beginning(session.answer or '(empty)')}")
+        if session.id in signals:
+            print(f"    next turn  {signals[session.id]}")
         if session.correction is not None:
             print(f"    corrected  {_beginning(session.correction)}")
         elif session.id in waiting:
@@ -141,6 +175,24 @@ def print_latest(store: Store, own: Callable[[Session], bool], role: str | None 
         print("    none")
     if any(session.rating is None for session in listed):
         print('To rate one: loraloop stage=feedback session=ID rating=2 correction="the right answer"')
+    if together:
+        print("To rate a whole conversation, name any of its answers: ... session=ID level=conversation rating=2")
+
+
+def _conversations(store: Store, listed: Sequence[Session]) -> dict[str, str]:
+    """What is said of the conversation of each listed session that has others in it, by the session's id."""
+    sizes = Counter(each.conversation_id for each in listed)
+    ratings = store.conversation_ratings(listed)
+    return {
+        each.id: f"{each.conversation_id}  {f'{ratings[each.id].stars} stars' if each.id in ratings else 'not rated'}"
+        for each in listed
+        if each.conversation_id is not None and (sizes[each.conversation_id] > 1 or transcript.goes_on(each))
+    }
+
+
+def _asked(session: Session) -> str:
+    """What was asked last, where the conversation had begun before; otherwise all that was asked."""
+    return transcript.past(session)[-1].text if transcript.goes_on(session) else session.prompt_text
 
 
 def _ended(session: Session) -> str:

@@ -137,6 +137,18 @@ class CausalLM:
                 model: PreTrainedModel = AutoModelForCausalLM.from_config(self.config(), trust_remote_code=False)
         return LoadedModel(model=model, tokenizer=tokenizer, base=self._base(folder, tokenizer, sha256=""))
 
+    def tokenizer(self) -> tuple[Base, PreTrainedTokenizerBase]:
+        """The tokenizer, and the identity without that of the weights, which are neither read nor fetched.
+
+        Raises:
+            ModelError: The tokenizer is missing or damaged.
+        """
+        settled = self._settled()
+        folder = settled._folder(weights=False)
+        with settled._reading(folder):
+            tokenizer = settled._tokenizer(folder)
+        return settled._base(folder, tokenizer, sha256=""), tokenizer
+
     @contextmanager
     def _reading(self, folder: Path | None) -> Iterator[None]:
         from safetensors import SafetensorError
@@ -180,7 +192,7 @@ class CausalLM:
         instead = gguf.missing(self.otherwise) if problem and self.otherwise else problem
         return problem if instead == problem else instead and f"{problem}; or, as {instead}"
 
-    def _folder(self) -> Path | None:
+    def _folder(self, *, weights: bool = True) -> Path | None:
         """The local folder with the model's files; fetched from the hub where they are not in its cache yet."""
         if self.weights == "random" and self.architecture is not None:
             return None
@@ -189,13 +201,13 @@ class CausalLM:
                 return gguf.folder(self.name)
         local = self._local()
         if local is not None:
-            if self.weights == "pretrained":
+            if weights and self.weights == "pretrained":
                 _require_safetensors(local, self.name)
             return local
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-        wanted = MODEL_FILES if self.weights == "pretrained" else MODEL_FILES[1:]
+        wanted = MODEL_FILES if weights and self.weights == "pretrained" else MODEL_FILES[1:]
         try:
             return Path(snapshot_download(self.name, revision=self.revision, allow_patterns=list(wanted)))
         except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:

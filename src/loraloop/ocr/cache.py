@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -54,6 +55,23 @@ class Cache:
             stream.write(json.dumps(kept).encode())
         if next(_kept) % OFTEN == 0:
             self.prune()
+
+    def holding(self, texts: Iterable[str]) -> list[Path]:
+        """The files of pages whose whole text stands, on lines of its own, in one of ``texts``."""
+        pages: dict[str, list[tuple[str, Path]]] = {}
+        for file in Path(self._folder).glob("??/*.json") if self._folder else ():
+            with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+                page = str(json.loads(file.read_bytes())["text"])
+                if page.strip():
+                    pages.setdefault(page.partition("\n")[0], []).append((f"\n{page}\n", file))
+        found = {
+            file
+            for text in texts
+            for line in pages.keys() & set(text.split("\n"))
+            for page, file in pages[line]
+            if page in f"\n{text}\n"
+        }
+        return sorted(found)
 
     def prune(self) -> None:
         """Remove the oldest files beyond :data:`MOST` and :data:`LARGEST`."""

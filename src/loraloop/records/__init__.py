@@ -476,6 +476,7 @@ class Session:
         first_token: From the request to the first token.
         retries: Which repetition of the same task this was; 0 for the first.
         conversation: What the client says its request is part of; a rollout answers all of it with one version.
+        conversation_id: What the store found it to be part of; ``None`` before it is kept, and in older tables.
         client: Who asked: what the request says of its user, else the name of the key.
         asked_key: Name of the API key that the request came with.
         rated_key: Name of the API key that the rating came with; a rating link needs none.
@@ -512,6 +513,7 @@ class Session:
     asked_key: str | None = None
     rated_key: str | None = None
     refused: tuple[str, ...] = ()
+    conversation_id: str | None = None
 
     @property
     def turns(self) -> list[tuple[str, str]]:
@@ -652,6 +654,21 @@ class CanaryVerdict:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Grammar:
+    """What an answer is held to: JSON, calls of tools, or either.
+
+    Attributes:
+        schema: JSON schema of the whole answer; ``None`` allows no JSON but calls.
+        tools: Names of the tools that may be called, with the schemas of their arguments.
+        parallel: Whether several calls may follow each other.
+    """
+
+    schema: FrozenMap | None = None
+    tools: tuple[tuple[str, FrozenMap], ...] = ()
+    parallel: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationRequest:
     """What a backend is to generate.
 
@@ -663,6 +680,12 @@ class GenerationRequest:
         seed: Of the sampling; the same seed gives the same answer, whatever else is being answered.
         logprobs: How many alternatives to tell per token; ``None`` tells nothing.
         deadline: Seconds after which the answer ends as it is.
+        ids: The prompt's tokens, where the client chose them; they are taken as they are, and ``prompt`` is their text.
+        echo: Whether the first chunk is the prompt, with the log-probabilities of its tokens.
+        frequency_penalty: Taken from a token's logit for each time that it stands in the answer so far.
+        presence_penalty: Taken once from the logit of every token that stands in the answer so far.
+        bias: Added to the logits of single tokens.
+        grammar: What the answer is held to; ``None`` leaves it free.
     """
 
     model: str
@@ -675,22 +698,31 @@ class GenerationRequest:
     seed: int | None = None
     logprobs: int | None = None
     deadline: float = 60.0
+    ids: tuple[int, ...] | None = None
+    echo: bool = False
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    bias: tuple[tuple[int, float], ...] = ()
+    grammar: Grammar | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chunk:
-    """The next part of an answer; the last one has a ``finish``.
+    r"""The next part of an answer; the last one has a ``finish``.
 
     Attributes:
         text: What is certain by now; text that may be the beginning of a stop string is held back.
         tokens: How many tokens were generated for it.
-        logprobs: For each token: its text, its log-probability, and the alternatives asked for.
+        logprobs: For each token: its text, its log-probability, and the alternatives asked for. A part of a character
+            is written as ``bytes:\xf0\x9f``; a prompt's first token has no log-probability.
         finish: ``stop`` or ``length``; ``None`` before the end.
+        echo: Whether it is the prompt, and no part of the answer.
     """
 
     text: str
     tokens: int = 0
-    logprobs: tuple[tuple[str, float, Mapping[str, float]], ...] = ()
+    echo: bool = False
+    logprobs: tuple[tuple[str, float | None, Mapping[str, float]], ...] = ()
     finish: str | None = None
 
 

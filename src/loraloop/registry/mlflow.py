@@ -256,6 +256,31 @@ class MlflowRegistry:
                 found += [(model.name, alias, int(at)) for alias, at in model.aliases.items() if int(at) in of_base]
         return sorted(found)
 
+    def runs(self) -> list[tuple[str, int, str]]:
+        """Model, version and run of every version in the registry; the run is empty where none is known.
+
+        Raises:
+            RegistryError: The registry cannot be asked.
+        """
+        if self.uri is None and not (self.folder / "mlflow.db").exists():
+            return []
+        with self._client() as client:
+            return sorted(
+                (model.name, int(version.version), version.run_id or version.tags.get("run_id", ""))
+                for model in _every_model(client)
+                for version in client.search_model_versions(f"name = '{model.name}'")
+            )
+
+    def versions(self, base: Base | str) -> list[tuple[str, int]]:
+        """Model and number of every version in the registry that was trained on ``base``, as :meth:`aliases` tells it.
+
+        Raises:
+            RegistryError: The registry cannot be asked.
+        """
+        with self._client() as client:
+            found = [(each.name, int(each.version)) for each in _every_version(client) if _trained_on(base, each.tags)]
+        return sorted(found)
+
     def record(self, event: str, number: int | None, reason: str, numbers: Mapping[str, Any]) -> None:
         """Append an event (``gate``, ``publish``, ...) to the ledger, and show it as a tag of the version in MLflow."""
         self.ledger.append(event, number, reason, numbers=numbers)
@@ -385,6 +410,14 @@ def _every_model(client: MlflowClient) -> Iterator[RegisteredModel]:
     yield from page
     while page.token:
         page = client.search_registered_models(page_token=page.token)
+        yield from page
+
+
+def _every_version(client: MlflowClient) -> Iterator[ModelVersion]:
+    page = client.search_model_versions()
+    yield from page
+    while page.token:
+        page = client.search_model_versions(page_token=page.token)
         yield from page
 
 

@@ -28,22 +28,22 @@ class Adapters:
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     _workers: Workers = field(default_factory=lambda: Workers("adapters", 2))
     _since: int = field(default_factory=lambda: int(time.time()))
-    _aliases: Refreshed[dict[str, str]] = field(init=False)
+    _registered: Refreshed[dict[str, str]] = field(init=False)
 
     def __post_init__(self) -> None:
-        router, what = self.router, "the registry's aliases"
-        self._aliases = Refreshed(lambda _: router.versions.listed(), {}, router.seconds, what, router.workers)
+        router, what = self.router, "the registry's aliases and versions"
+        self._registered = Refreshed(lambda _: router.versions.registered(), {}, router.seconds, what, router.workers)
 
     async def all(self) -> dict[str, Any]:
-        """``/v1/models``: base, versions in memory, names given by hand, roles with a version, registered aliases.
+        """``/v1/models``: base, versions in memory, names given by hand, roles with a version, registered names.
 
-        The adapter behind an alias is verified by the first request for it, not here.
+        The adapter behind a registered name is verified by the first request for it, not here.
         """
         loaded = await self._workers.run(self.backend.loaded)
         names = [*loaded, *self.router.pins, *(f"{AGENT}{role}" for role in self.router.roles)]
         found = await asyncio.gather(*map(self._if_known, names))
         roots = {name: root for name, root in found if root is not None}
-        roots = await self._aliases.get() | roots
+        roots = await self._registered.get() | roots
         order = sorted(roots, key=lambda name: name not in loaded)
         return {"object": "list", "data": [self._card(name, roots[name]) for name in order]}
 

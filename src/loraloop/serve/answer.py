@@ -33,6 +33,7 @@ class Task:
         client: Who asks.
         key: Name of the API key that it came with.
         tools: That the model may call.
+        counts_prompt: Whether the prompt's tokens are counted with this answer: with one of its choices.
     """
 
     id: str
@@ -47,6 +48,7 @@ class Task:
     client: str | None = None
     key: str | None = None
     tools: list[dict[str, Any]] = field(default_factory=list)
+    counts_prompt: bool = True
     created: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
@@ -116,7 +118,8 @@ class Answer:
     def _take(self, chunk: Chunk) -> Chunk:
         if self._first_at is None and chunk.tokens:
             self._first_at = time.perf_counter()
-        self.text += chunk.text
+        if not chunk.echo:
+            self.text += chunk.text
         self.tokens += chunk.tokens
         self.finish = chunk.finish or self.finish
         return chunk

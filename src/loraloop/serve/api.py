@@ -1,4 +1,4 @@
-"""The server's application: OpenAI's chat and completions, vLLM's adapter routes, health and metrics."""
+"""The server's application: OpenAI's chat, completions and responses, vLLM's adapter routes, health and metrics."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from loraloop.serve.conversation import Reader
 from loraloop.serve.guard import HEALTH, Guard, needs
 from loraloop.serve.names import BASE
 from loraloop.serve.refreshed import Refreshed
+from loraloop.serve.responses import Responses
+from loraloop.serve.responses_schema import NeutralResponses, ResponsesRequest
 from loraloop.serve.routing import ListRollouts, Router
 from loraloop.serve.schema import (
     ChatRequest,
@@ -85,20 +87,22 @@ def create_app(
         prepare=backend.prepare,
         on_behind=metrics.alias_behind,
     )
-    _answers(app, Service(backend, sessions, router, settings, metrics, Reader(settings, ocr, speech)))
+    service = Service(backend, sessions, router, settings, metrics, Reader(settings, ocr, speech))
+    _answers(app, service, Responses(service))
     _adapters(app, Adapters(backend, router))
     _state(app, backend, metrics, router)
     routes = list(app.routes)
     for more in routers:
         app.include_router(more)
         routes += more.routes
-    errors.install(app, {**NeutralChat.model_fields, **NeutralCompletion.model_fields})
+    neutral = (NeutralChat, NeutralCompletion, NeutralResponses)
+    errors.install(app, {name: rule for each in neutral for name, rule in each.model_fields.items()})
     app.add_middleware(Guard, routes=routes, settings=settings, metrics=metrics)
     _document(app)
     return app
 
 
-def _answers(app: FastAPI, service: Service) -> None:
+def _answers(app: FastAPI, service: Service, answers: Responses) -> None:
     @app.post("/v1/chat/completions", openapi_extra=needs("infer"), response_class=Response, tags=["answers"])
     async def chat_completions(request: Request, body: ChatRequest) -> Response:
         """Answer a conversation; images are read by OCR, recordings by speech recognition."""
@@ -108,6 +112,11 @@ def _answers(app: FastAPI, service: Service) -> None:
     async def completions(request: Request, body: CompletionRequest) -> Response:
         """Go on from a text, exactly as it is."""
         return await service.complete(request, body)
+
+    @app.post("/v1/responses", openapi_extra=needs("infer"), response_class=Response, tags=["answers"])
+    async def responses(request: Request, body: ResponsesRequest) -> Response:
+        """Answer items of a conversation, as chat does."""
+        return await answers.create(request, body)
 
 
 def _adapters(app: FastAPI, adapters: Adapters) -> None:

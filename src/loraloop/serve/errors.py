@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,12 +12,12 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from loraloop.errors import BusyError, ConfigError, LoraloopError, ModelError, RegistryError, StoreError
+from loraloop.errors import BusyError, ConfigError, GrammarError, LoraloopError, ModelError, RegistryError, StoreError
 
 TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 UNION_STEPS = frozenset({"str", "int", "float", "bool", "none"})
 """Names of a union's members in pydantic's locations: no part of what the client wrote."""
-TAGGED = frozenset({"messages", "content"})
+TAGGED = frozenset({"messages", "content", "input", "output"})
 """Lists of members that a word tells apart, which pydantic's locations name after the place."""
 RETRY_SECONDS = 1
 LISTED = 8
@@ -66,6 +67,8 @@ def of(error: Exception) -> ApiError:
         message = "the answer could not be kept as a session, so it is not given; ask again later"
         logger.error("a session was not kept: %s", error)
         return ApiError(503, message, code="session_not_kept", retry_after=RETRY_SECONDS)
+    if isinstance(error, GrammarError):
+        return ApiError(400, str(error), param=error.param, code="invalid_value")
     if isinstance(error, (ModelError, RegistryError)):
         logger.error("%s", error)
         message = "this model cannot answer now; the server's log says why"
@@ -121,14 +124,21 @@ def _narrowest(problems: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]
         steps = problem["loc"]
         union = next((index for index, step in enumerate(steps) if _is_union_step(step)), len(steps))
         key = tuple(steps[:union])
-        if key not in found or len(steps) > len(found[key]["loc"]):
+        if key not in found or _agreed(problem) > _agreed(found[key]):
             found[key] = problem
     return list(found.values())
+
+
+def _agreed(problem: Mapping[str, Any]) -> tuple[int, bool]:
+    """How far a value agreed with a member of a union: by its depth, then by being of the right type."""
+    return len(problem["loc"]), not str(problem["type"]).endswith("_type")
 
 
 def _problem(problem: Mapping[str, Any], neutral: Mapping[str, Any]) -> tuple[str, tuple[str, str]]:
     """The parameter at fault, what is wrong with it and a code."""
     kind, said = str(problem["type"]), str(problem["msg"]).removeprefix("Value error, ")
+    if isinstance(problem.get("input"), str):  # pydantic counts items where a text was looked at before
+        said = re.sub(r"\b(item|items) after validation", "characters", said)
     if kind == "json_invalid":
         return "", (
             f"the body is not JSON: {problem['ctx']['error']} at character {problem['loc'][-1]}",

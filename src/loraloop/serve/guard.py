@@ -127,7 +127,7 @@ class Guard:
         if keyless:
             _same_machine(scope, headers)
         key = None if keyless else self._keys.find(_secret(headers))
-        scope["state"]["key"] = key and key.name
+        scope["state"]["key"], scope["state"]["scopes"] = key and key.name, key.scopes if key else ()
         client = scope.get("client") or ("",)
         self._count(f"key {key.name}" if key else f"address {client[0]}")
         self._require_place(route)

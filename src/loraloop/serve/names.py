@@ -26,12 +26,14 @@ class Versions:
             verifies the files.
         active: The alias of a model's active version, which rollouts are about.
         aliases: Every alias of the registry that leads to an adapter of this base: model, alias and version.
+        numbers: Every version of the registry that is an adapter of this base: model and number.
     """
 
     resolve: Callable[[str], Version]
     names: Mapping[str, str] = field(default_factory=dict)
     active: str = "champion"
     aliases: Callable[[], Iterable[tuple[str, str, int]]] = tuple
+    numbers: Callable[[], Iterable[tuple[str, int]]] = tuple
     number: Callable[[str], int] | None = None
     _folders: dict[str, Version] = field(default_factory=dict)
 
@@ -72,6 +74,15 @@ class Versions:
         """
         found = {f"{self._short(model)}@{alias}": self.name(model, number) for model, alias, number in self.aliases()}
         return {name: version for name, version in found.items() if NAME.fullmatch(name)}
+
+    def registered(self) -> dict[str, str]:
+        """:meth:`listed`, and every version under its own name, newest first.
+
+        Raises:
+            RegistryError: The registry cannot be asked.
+        """
+        names = [self.name(model, number) for model, number in sorted(self.numbers(), reverse=True)]
+        return self.listed() | {name: name for name in names if NAME.fullmatch(name)}
 
     def active_model(self, name: str) -> str | None:
         """The registered model whose active version ``name`` asks for; ``None`` where it asks for something else."""

@@ -1,8 +1,8 @@
 """The backend that asks a vLLM server, by its documented HTTP API.
 
 It uses ``/v1/completions`` with ``continuous_usage_stats``, ``/v1/load_lora_adapter``, ``/v1/unload_lora_adapter``,
-``/v1/models``, ``/tokenize`` and ``/detokenize``, as vLLM's documentation has them under "OpenAI-Compatible Server" and
-"LoRA Adapters".
+``/v1/models`` and ``/tokenize``, as vLLM's documentation has them under "OpenAI-Compatible Server" and "LoRA Adapters".
+Prompts are rendered and tokenised here, by the rule of the training, and go to the server as token ids.
 """
 
 from __future__ import annotations
@@ -15,23 +15,27 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from loraloop.core.chat_templates import BUILT_IN, CHAT
+from loraloop.core import prompts
 from loraloop.core.messages import read_all
-from loraloop.core.prompts import in_format, require_tools
+from loraloop.core.tokens import encode_prompt
 from loraloop.core.workers import Workers
 from loraloop.errors import ArtefactError, BusyError, ConfigError, ModelError
-from loraloop.records import Chunk, GenerationRequest, Version
-from loraloop.serve.engine.prompt import checked
+from loraloop.records import Base, Chunk, GenerationRequest, Version
+from loraloop.serve.engine.prompt import checked, longest_token, of_base
+from loraloop.serve.grammar import for_vllm
 from loraloop.serve.names import BASE
 
 if TYPE_CHECKING:
     import httpx2
+    from transformers import PreTrainedTokenizerBase
 
     from loraloop.serve.engine.engine import Resolve
 
 STATE_SECONDS = 5.0
 """Longest wait for the list of what the server has loaded."""
 BUSY = frozenset({429, 503})
+SAMPLE = "Heads: 12, tails: 20.\n<|im_end|></s> \u00e4\u4e2d {}"
+"""A text that other tokenizers split otherwise."""
 RUNTIME = "start it with --enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True"
 
 
@@ -44,13 +48,26 @@ class Remote:
         url: The server.
         headers: With its key.
         seconds: Time for a call that is not an answer.
+        base: What the server serves as its base.
+        tokenizer: Of the base.
         resolve: Fetches a version that is asked for and not loaded there.
     """
 
-    def __init__(self, url: str, headers: Mapping[str, str], seconds: float, resolve: Resolve | None) -> None:
+    def __init__(
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        seconds: float,
+        base: Base,
+        tokenizer: PreTrainedTokenizerBase,
+        resolve: Resolve | None,
+    ) -> None:
         import httpx2
 
-        self._resolve = resolve
+        self._trained_on, self._tokenizer, self._resolve = base, tokenizer, resolve
+        self._longest = longest_token(tokenizer)
+        self._encoding = threading.Lock()
+        self._encoders = Workers("tokens", 1)
         self._settings: dict[str, Any] = {"base_url": url, "headers": dict(headers), "timeout": seconds}
         self._seconds = seconds
         self._http = httpx2.Client(**self._settings)
@@ -59,27 +76,31 @@ class Remote:
         self._loaders = Workers("loading", 1)
         self._loaded_there: set[str] = set()
         self._templates: dict[str, str] = {}
-        self.base = ""
-        """What the server loaded as its base, as `vllm serve` was given it; known after :meth:`check`."""
+        self.base = base.name
+        """The base's name, by which the registry finds its adapters."""
         self._base, self._limit = "", 0
-        self._start_tokens: list[int] = []
         self._counts = dict.fromkeys(("hits", "misses", "loads", "refused"), 0)
 
     def check(self) -> None:
-        """Whether the server has a base.
+        """Whether the server has the base.
 
         Raises:
-            ConfigError: It has none, or does not answer.
+            ConfigError: It has none, or one with another tokenizer, or does not answer.
         """
         try:
             self._read_base()
+            theirs = self._post("/tokenize", {"model": self._base, "prompt": SAMPLE})["tokens"]
         except ModelError as error:
             raise ConfigError(str(error)) from error
+        if theirs != self._encode(SAMPLE):
+            raise ConfigError(
+                f"the vLLM server serves {self._base}, whose tokens are not those of model.name={self.base}: choose "
+                "with `model` the base that it serves, as for the training"
+            )
 
     def start(self) -> None:
-        """Read the base's name and length, and the tokens that begin every text."""
+        """Read the base's name and length."""
         self._read_base()
-        self._start_tokens = self._post("/tokenize", {"model": self._base, "prompt": ""})["tokens"]
 
     def close(self) -> None:
         """End every answer and close the connections."""
@@ -126,11 +147,19 @@ class Remote:
 
     def tokens(self, prompt: str) -> int:
         """Tokens of a prompt, the start token that the tokenizer adds included."""
-        return int(self._post("/tokenize", {"model": self._base, "prompt": prompt})["count"])
+        return len(self._encode(prompt))
+
+    def text(self, ids: Sequence[int]) -> str:
+        """The text of tokens that a client chose; the server knows its vocabulary.
+
+        Raises:
+            ModelError: One of them is none of the vocabulary.
+        """
+        return str(self._post("/detokenize", {"model": self._base, "tokens": list(ids)})["prompt"])
 
     def longest_token(self) -> int | None:
-        """Not known: the tokenizer is the server's."""
-        return None
+        """Most characters of a text that one token stands for, where the tokenizer says."""
+        return self._longest
 
     def knows(self, model: str) -> bool:
         """Whether the template of a model is known."""
@@ -141,19 +170,14 @@ class Remote:
         return self._limit
 
     def render(self, messages: Sequence[Mapping[str, Any]], model: str, tools: Sequence[Mapping[str, Any]] = ()) -> str:
-        """The prompt in the template that ``model`` was trained with; the base has the server's chat template."""
-        template = CHAT if model == BASE else _checked(self._template(model), model)
-        if template != CHAT:
-            said = read_all(messages)
-            require_tools(template, None, said, tools)
-            return in_format(template, said)
-        body: dict[str, Any] = {"model": self._base, "messages": [dict(turn) for turn in messages]}
-        body |= {"add_generation_prompt": True, **({"tools": list(tools)} if tools else {})}
-        ids: list[int] = self._post("/tokenize", body)["tokens"]
-        start = len(self._start_tokens)
-        if ids[:start] == self._start_tokens:
-            ids = ids[start:]  # the server adds them again to a text
-        return str(self._post("/detokenize", {"model": self._base, "tokens": ids})["prompt"])
+        """The prompt in the template that ``model`` was trained with; the base has its tokenizer's chat template."""
+        said = read_all(messages)
+        template = None if model == BASE else checked(self._template(model), model)
+        with self._encoding:
+            if template is None:
+                return of_base(self._tokenizer, said, tools)
+            prompts.require_tools(template, self._tokenizer, said, tools)
+            return prompts.ask(template, self._tokenizer, said, tools)
 
     async def generate(self, request: GenerationRequest) -> AsyncIterator[Chunk]:
         """Generate an answer, chunk by chunk; closing the iterator closes the connection, which ends it on the server.
@@ -165,11 +189,13 @@ class Remote:
         import httpx2
 
         ends = asyncio.get_running_loop().time() + request.deadline
+        given = request.ids
+        prompt = list(given) if given is not None else await self._encoders.run(self._encode, request.prompt)
         await self._ensure(request.model)
         response = None
         try:
             async with asyncio.timeout_at(ends):
-                response = await self._open(request)
+                response = await self._open(request, prompt)
             lines, counted, chunk = response.aiter_lines(), 0, None
             while chunk is None or chunk.finish is None:
                 async with asyncio.timeout_at(ends):
@@ -184,10 +210,10 @@ class Remote:
             if response is not None:
                 await response.aclose()
 
-    async def _open(self, request: GenerationRequest) -> httpx2.Response:
+    async def _open(self, request: GenerationRequest, prompt: list[int]) -> httpx2.Response:
         """The beginning of the server's answer."""
         client = self._client()
-        http_request = client.build_request("POST", "/v1/completions", json=self._body(request))
+        http_request = client.build_request("POST", "/v1/completions", json=self._body(request, prompt))
         http_request.extensions["timeout"] |= {"read": None}  # the deadline ends it
         response = await client.send(http_request, stream=True)
         if response.is_error:
@@ -222,7 +248,8 @@ class Remote:
 
     def _load(self, model: str, version: Version) -> None:
         try:
-            template = _checked(version.manifest.template, model)
+            template = checked(version.manifest.template, model)
+            self._require_base(model, version.manifest.base)
             if model not in self.loaded():
                 self._post("/v1/load_lora_adapter", {"lora_name": model, "lora_path": str(version.path)})
         except (ModelError, ArtefactError):
@@ -231,6 +258,14 @@ class Remote:
         self._counts["loads"] += 1
         self._loaded_there.add(model)
         self._templates[model] = template
+
+    def _require_base(self, model: str, base: Base) -> None:
+        """The server compares shapes alone, which other bases share."""
+        if base.tokenizer_sha256 != self._trained_on.tokenizer_sha256:
+            raise ModelError(
+                f"{model} was trained on {base.name} with another tokenizer than that of {self.base}: train it again "
+                "on this base, or serve that one"
+            )
 
     def _version(self, model: str) -> Version:
         if self._resolve is None:
@@ -242,25 +277,34 @@ class Remote:
             self._templates[model] = self._version(model).manifest.template
         return self._templates[model]
 
-    def _body(self, request: GenerationRequest) -> dict[str, Any]:
+    def _body(self, request: GenerationRequest, prompt: list[int]) -> dict[str, Any]:
         return {
             "model": self._base if request.model == BASE else request.model,
-            "prompt": request.prompt,
+            "prompt": prompt,
+            "echo": request.echo,
+            "frequency_penalty": request.frequency_penalty,
+            "presence_penalty": request.presence_penalty,
+            "logit_bias": {str(token): added for token, added in request.bias},
             "max_tokens": request.max_tokens,
             "temperature": request.temperature,
             "top_p": request.top_p,
             "top_k": request.top_k or -1,
+            "repetition_penalty": 1.0,  # else the server takes it from the base's generation settings, as it does min_p
+            "min_p": 0.0,
             "stop": list(request.stop),
             "seed": request.seed,
             "logprobs": request.logprobs,
             "stream": True,
             "stream_options": {"include_usage": True, "continuous_usage_stats": True},
-        }
+        } | ({"structured_outputs": for_vllm(request.grammar)} if request.grammar else {})
 
     def _read_base(self) -> None:
         base = next(card for card in self._cards() if card.get("parent") is None)
         self._base, self._limit = base["id"], int(base["max_model_len"])
-        self.base = base.get("root") or self._base
+
+    def _encode(self, text: str) -> list[int]:
+        with self._encoding:  # a fast tokenizer cannot be used by two threads at once
+            return encode_prompt(self._tokenizer, text)
 
     def _cards(self) -> list[dict[str, Any]]:
         cards: list[dict[str, Any]] = self._call("GET", "/v1/models", None, STATE_SECONDS)["data"]
@@ -310,10 +354,13 @@ def _chunk(line: str, request: GenerationRequest, counted: int) -> Chunk | None:
         return None
     choice = event["choices"][0]
     finish = choice.get("finish_reason")
+    logprobs = _logprobs(choice.get("logprobs"), request.logprobs)
+    if finish == "stop" and not isinstance(choice.get("stop_reason"), str):  # no stop string: the end token, no text
+        logprobs = logprobs[:-1]
     return Chunk(
         text=choice["text"],
         tokens=event["usage"]["completion_tokens"] - counted,
-        logprobs=_logprobs(choice.get("logprobs"), request.logprobs),
+        logprobs=logprobs,
         finish="stop" if finish == "stop" else "length" if finish else None,
     )
 
@@ -337,18 +384,3 @@ def _message(text: str) -> str:
         return str(body.get("error", body).get("message", text))[:500]
     except (ValueError, AttributeError):
         return text[:500]
-
-
-def _checked(template: str, model: str) -> str:
-    """The template of a manifest, if the server can be asked in it.
-
-    Raises:
-        ArtefactError: It holds more than plain placeholders.
-        ModelError: It is a chat template of loraloop, which needs the tokenizer.
-    """
-    if template in BUILT_IN:
-        raise ModelError(
-            f"{model} was trained with dataset.template={template}, which a vLLM server does not render: serve=local "
-            "does"
-        )
-    return checked(template, model)

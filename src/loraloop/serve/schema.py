@@ -1,7 +1,7 @@
 """Bodies of requests, in the form of OpenAI's API reference (chat and completions) and of vLLM's LoRA routes.
 
 What a body may not hold is refused by name. Parameters that this server does not act on are declared with the values
-that mean "off" alone (:class:`Neutral`): those are accepted, every other value is an error.
+that mean "off" alone (:class:`NeutralChat`): those are accepted, every other value is an error.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from loraloop.core.messages import arguments
+from loraloop.records import Grammar
+from loraloop.serve import forms
 
 
 def _whole(text: str) -> str:
@@ -26,7 +28,11 @@ Label = Annotated[Unicode, Field(min_length=1, max_length=256, pattern=r"^[^\x00
 Stop = Annotated[Unicode, Field(min_length=1, max_length=200)]
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Nothing = Annotated[list[Any], Field(max_length=0)]
-Empty = Annotated[dict[str, Any], Field(max_length=0)]
+Penalty = Annotated[float, Field(ge=-2, le=2)]
+Bias = dict[Annotated[str, Field(pattern=r"^[0-9]{1,9}$")], Annotated[float, Field(ge=-100, le=100)]]
+Tokens = Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)]
+CHOICES = 128
+"""Most choices of one request: OpenAI's bound of ``n``; prompts of a list count too."""
 
 
 class _Strict(BaseModel):
@@ -205,28 +211,11 @@ class Metadata(_Strict):
         return self
 
 
-class TextFormat(_Strict):
-    """The only format of an answer."""
+class NeutralChat(_Strict):
+    """Parameters of chat that are accepted with the value that changes nothing."""
 
-    type: Literal["text"]
-
-
-class Neutral(_Strict):
-    """Parameters of both APIs that are accepted with the value that changes nothing."""
-
-    n: Literal[1] | None = None
-    presence_penalty: Literal[0] | None = None
-    frequency_penalty: Literal[0] | None = None
-    logit_bias: Empty | None = None
-
-
-class NeutralChat(Neutral):
-    """The same for chat alone."""
-
-    tool_choice: Literal["none", "auto"] | None = None
     functions: Nothing | None = None
     function_call: Literal["none", "auto"] | None = None
-    response_format: TextFormat | None = None
     modalities: Annotated[list[Literal["text"]], Field(min_length=1, max_length=1)] | None = None
     audio: None = None
     prediction: None = None
@@ -251,19 +240,21 @@ class Ignored(BaseModel):
         return tuple(name for name in Ignored.model_fields if getattr(self, name) is not None)
 
 
-class NeutralCompletion(Neutral):
-    """The same for completions alone."""
+class NeutralCompletion(_Strict):
+    """The same for completions."""
 
     best_of: Literal[1] | None = None
-    echo: Literal[False] | None = None
     suffix: Literal[""] | None = None
 
 
-class Sampling(Neutral):
+class Sampling(_Strict):
     """What both APIs share."""
 
     model: Annotated[Unicode, Field(min_length=1, max_length=200)]
-    max_tokens: Count | None = None
+    n: Annotated[int, Field(ge=1, le=CHOICES)] | None = None
+    frequency_penalty: Penalty | None = None
+    presence_penalty: Penalty | None = None
+    logit_bias: Annotated[Bias, Field(max_length=1024)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     top_k: Annotated[int, Field(ge=-1, le=2**31 - 1)] | None = None
@@ -281,6 +272,16 @@ class Sampling(Neutral):
         if value is not None and not info.data.get("stream"):
             raise ValueError("needs stream=true")
         return value
+
+    @property
+    def choices(self) -> int:
+        """Choices of each prompt."""
+        return self.n or 1
+
+    @property
+    def bias(self) -> tuple[tuple[int, float], ...]:
+        """What is added to the logits of single tokens."""
+        return tuple((int(token), added) for token, added in (self.logit_bias or {}).items())
 
     @property
     def stops(self) -> tuple[str, ...]:
@@ -312,9 +313,12 @@ class ChatRequest(Sampling, NeutralChat, Ignored):
     """Body of ``POST /v1/chat/completions``."""
 
     tools: Annotated[list[Tool], Field(max_length=128)] | None = None
+    tool_choice: forms.ToolChoice | None = None
     parallel_tool_calls: bool | None = None
+    response_format: forms.ResponseFormat | None = None
 
     messages: Annotated[list[Message], Field(min_length=1, max_length=500)]
+    max_tokens: Count | None = None
     max_completion_tokens: Count | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
@@ -326,6 +330,19 @@ class ChatRequest(Sampling, NeutralChat, Ignored):
         if None not in (self.max_tokens, self.max_completion_tokens) and self.max_tokens != self.max_completion_tokens:
             raise ValueError("max_tokens and max_completion_tokens are two names of one limit: send one of them")
         return self
+
+    @field_validator("tools")
+    @classmethod
+    def _names_once(cls, value: list[Tool] | None) -> list[Tool] | None:
+        forms.require_names_once([tool.function.name for tool in value or ()])
+        return value
+
+    @field_validator("tool_choice")
+    @classmethod
+    def _offered_tool(cls, value: Any, info: Any) -> Any:
+        if "tools" in info.data:  # else they are wrong themselves
+            forms.require_choice(value, [tool.function.name for tool in info.data["tools"] or ()])
+        return value
 
     @field_validator("messages")
     @classmethod
@@ -340,9 +357,18 @@ class ChatRequest(Sampling, NeutralChat, Ignored):
 
     @property
     def without_effect(self) -> tuple[str, ...]:
-        """Names of what was sent with a value and changes nothing; arguments are not held to a strict schema."""
-        strict = any(tool.function.strict for tool in self.tools or ())
+        """Names of what was sent with a value and changes nothing; a call of free choice may break a schema."""
+        strict = self.grammar is None and any(tool.function.strict for tool in self.tools or ())
         return (*self.ignored, *(["tools.function.strict"] if strict else []))
+
+    @property
+    def grammar(self) -> Grammar | None:
+        """What the answer is held to."""
+        functions = [] if self.tool_choice == "none" else [tool.function for tool in self.tools or ()]
+        tools = [(each.name, each.parameters) for each in functions]
+        return forms.grammar(
+            self.response_format, self.tool_choice, tools, parallel=self.parallel_tool_calls is not False
+        )
 
     @property
     def offered(self) -> list[dict[str, Any]]:
@@ -355,13 +381,31 @@ class ChatRequest(Sampling, NeutralChat, Ignored):
 class CompletionRequest(Sampling, NeutralCompletion):
     """Body of ``POST /v1/completions``."""
 
-    prompt: Unicode | Annotated[list[Unicode], Field(min_length=1, max_length=1)]
+    prompt: (
+        Unicode
+        | Annotated[list[Unicode], Field(min_length=1, max_length=CHOICES)]
+        | Tokens
+        | Annotated[list[Tokens], Field(min_length=1, max_length=CHOICES)]
+    )
+    max_tokens: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
+    echo: bool | None = None
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
 
+    @model_validator(mode="after")
+    def _agree(self) -> CompletionRequest:
+        if self.max_tokens == 0 and not self.echo:
+            raise ValueError("max_tokens=0 needs echo=true: there would be nothing to answer")
+        if len(self.prompts) * self.choices > CHOICES:
+            asked = len(self.prompts) * self.choices
+            raise ValueError(f"n times the prompts is {asked}, and one request has at most {CHOICES} choices")
+        return self
+
     @property
-    def text(self) -> str:
-        """The one prompt."""
-        return self.prompt if isinstance(self.prompt, str) else self.prompt[0]
+    def prompts(self) -> list[str | list[int]]:
+        """Each prompt: a text, or the tokens that the client chose."""
+        one = isinstance(self.prompt, str) or isinstance(self.prompt[0], int)
+        prompts: Any = [self.prompt] if one else self.prompt
+        return list(prompts)
 
 
 class LoadRequest(_Strict):

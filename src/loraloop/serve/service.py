@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
@@ -16,10 +17,11 @@ from fastapi.responses import Response
 
 from loraloop.core.conversations import scoped
 from loraloop.core.workers import Workers
-from loraloop.errors import BusyError, LoraloopError, ModelError
+from loraloop.errors import BusyError, GrammarError, LoraloopError, ModelError
 from loraloop.records import GenerationRequest
-from loraloop.serve import shapes
+from loraloop.serve import grammar, shapes
 from loraloop.serve.answer import Answer, Task
+from loraloop.serve.choices import Choices
 from loraloop.serve.errors import ApiError, of
 from loraloop.serve.schema import ChatRequest, CompletionRequest
 from loraloop.serve.stream import GONE, EventStream, GoneError, unless_gone
@@ -32,21 +34,28 @@ if TYPE_CHECKING:
 
 DEFAULT_COMPLETION_TOKENS = 16
 """OpenAI's default of ``max_tokens`` in ``/v1/completions``."""
+CONVERSATION = "x-loraloop-conversation"
 UNKNOWN = "unknown"
 """The name under which requests for models that do not exist are counted."""
 SEEDS = 2**63 - 1
 """The API's seeds have a sign; generators take none."""
 LONGEST_TOKEN = 128
 """Characters a token, where the backend does not know; a prompt that is longer for every token is not counted."""
+REFUSED = (ApiError, BusyError, GrammarError)
+"""Errors of a request that no version is to blame for."""
 logger = logging.getLogger(__name__)
 
 
 class Rendered(NamedTuple):
-    """A prompt as the model gets it, how many tokens it has, and how many are left for the answer."""
+    """A prompt as the model gets it, how many tokens it has, and how many are left for the answer.
+
+    ``ids`` are the tokens that a client chose itself.
+    """
 
     text: str
     tokens: int
     room: int
+    ids: tuple[int, ...] | None = None
 
 
 @dataclass
@@ -64,57 +73,83 @@ class Service:
     async def chat(self, request: Request, body: ChatRequest) -> Response:
         """Answer ``/v1/chat/completions``."""
         return await self._respond(
-            request, body, shapes.Chat(bool(body.offered), body.parallel_tool_calls is not False)
+            request, body, lambda: shapes.Chat(bool(body.offered), body.parallel_tool_calls is not False)
         )
 
     async def complete(self, request: Request, body: CompletionRequest) -> Response:
         """Answer ``/v1/completions``."""
-        return await self._respond(request, body, shapes.Completion())
+        return await self._respond(request, body, shapes.Completion)
 
-    async def _respond(self, request: Request, body: ChatRequest | CompletionRequest, form: shapes.Form) -> Response:
+    async def _respond(
+        self, request: Request, body: ChatRequest | CompletionRequest, form: Callable[[], shapes.Form]
+    ) -> Response:
         try:
             return await unless_gone(self._answer(request, body, form), request.receive)
         except GoneError:
             request.state.status = GONE
             return Response(status_code=GONE)
 
-    async def _answer(self, request: Request, body: ChatRequest | CompletionRequest, form: shapes.Form) -> Any:
+    async def _answer(
+        self, request: Request, body: ChatRequest | CompletionRequest, form: Callable[[], shapes.Form]
+    ) -> Response:
         request.state.model = UNKNOWN
         session = uuid.uuid4().hex
-        conversation = scoped(body.conversation, request.state.key) or session
+        conversation = scoped(_conversation(request, body), request.state.key) or session
         route = await self.router.route(body.model, body.retries, conversation)
-        prompt: Any = await self.reader.conversation(body.messages) if isinstance(body, ChatRequest) else body.text
+        prompts: list[Any]
+        prompts = [await self.reader.conversation(body.messages)] if isinstance(body, ChatRequest) else body.prompts
         try:
-            answer = await self._begin(request, body, route, prompt, session)
-        except (ApiError, BusyError):
+            answer = await self._begin(request, body, route, prompts, session)
+        except REFUSED:
             raise
         except Exception as error:
             if route.stable is None:
                 raise
             unexpected = error if not isinstance(error, LoraloopError) else None
             logger.error("%s (rollout %s) cannot answer: %s", route.answered, route.rollout, error, exc_info=unexpected)
-            answer = await self._begin(request, body, route.back, prompt, uuid.uuid4().hex)
+            answer = await self._begin(request, body, route.back, prompts, uuid.uuid4().hex)
         headers = {"x-loraloop-session": answer.task.id, "x-loraloop-rate": answer.task.link}
         if answer.task.route.rollout is not None:
             headers["x-loraloop-rollout"] = answer.task.route.rollout
         if isinstance(body, ChatRequest) and body.without_effect:
             headers["x-loraloop-ignored"] = ", ".join(body.without_effect)
-        async with _kept(answer):
+        others = [
+            partial(self._begin, request, body, answer.task.route, prompts, uuid.uuid4().hex, place)
+            for place in range(1, len(prompts) * body.choices)
+        ]
+        choices = Choices(answer, others, form, body.counted)
+        async with _kept(choices):
             if body.stream:
-                return EventStream(_events(form, answer, body), answer.close, headers)
-            return await _whole(form, answer, headers, with_logprobs=answer.task.request.logprobs is not None)
+                return EventStream(_events(choices), choices.close, headers)
+            return Response(orjson.dumps(await choices.whole()), headers=headers, media_type="application/json")
 
     async def _begin(
-        self, request: Request, body: ChatRequest | CompletionRequest, route: Route, prompt: Any, session: str
+        self,
+        request: Request,
+        body: ChatRequest | CompletionRequest,
+        route: Route,
+        prompts: Sequence[Any],
+        session: str,
+        place: int = 0,
     ) -> Answer:
-        """An answer with its first chunk; a version that cannot answer leaves a session with the status ``error``."""
+        """An answer with its first chunk; a version that cannot answer leaves a session with the status ``error``.
+
+        Args:
+            request: What came.
+            body: Its body.
+            route: Where it goes.
+            prompts: Of the body, files read.
+            session: The answer's id.
+            place: Of the choice among those of all prompts, which are in the order of the prompts.
+        """
         request.state.model = route.answered
         fault: Exception | None = None
+        prompt = prompts[place // body.choices]
         rendered = Rendered("", 0, 1)
         try:
             workers = self._prompts if self.backend.knows(route.answered) else self.router.workers
             rendered = await workers.run(self._render, body, prompt, route.answered)
-        except (ApiError, BusyError):
+        except REFUSED:
             raise
         except Exception as error:  # the version holds the template, so neither can be had
             fault = error
@@ -122,13 +157,14 @@ class Service:
             id=session,
             link=self.sessions.link(session),
             route=route,
-            prompt=prompt,
+            prompt=prompt if isinstance(body, ChatRequest) else rendered.text or prompt,
+            counts_prompt=place % body.choices == 0,
             tools=body.offered if isinstance(body, ChatRequest) else [],
-            request=self._request(body, route.answered, rendered),
+            request=self._request(body, route.answered, rendered, place),
             tokens=rendered.tokens,
             retries=body.retries,
             began=request.state.began,
-            conversation=body.conversation,
+            conversation=_conversation(request, body),
             client=body.client or request.state.key,
             key=request.state.key,
         )
@@ -139,7 +175,9 @@ class Service:
             await answer.begin()
         return answer
 
-    def _request(self, body: ChatRequest | CompletionRequest, model: str, rendered: Rendered) -> GenerationRequest:
+    def _request(
+        self, body: ChatRequest | CompletionRequest, model: str, rendered: Rendered, place: int
+    ) -> GenerationRequest:
         if isinstance(body, ChatRequest):
             logprobs = (body.top_logprobs or 0) if body.logprobs else None
         else:
@@ -152,21 +190,33 @@ class Service:
             top_p=1.0 if body.top_p is None else body.top_p,
             top_k=max(0, body.top_k or 0),
             stop=body.stops,
-            seed=None if body.seed is None else body.seed & SEEDS,
+            seed=None if body.seed is None else (body.seed + place) & SEEDS,
             logprobs=logprobs,
+            ids=rendered.ids,
+            echo=isinstance(body, CompletionRequest) and bool(body.echo),
+            frequency_penalty=body.frequency_penalty or 0.0,
+            presence_penalty=body.presence_penalty or 0.0,
+            bias=body.bias,
             deadline=self.settings.deadline_seconds,
+            grammar=body.grammar if isinstance(body, ChatRequest) else None,
         )
 
     def _render(self, body: ChatRequest | CompletionRequest, prompt: Any, model: str) -> Rendered:
         if isinstance(body, ChatRequest):
             asked, param = body.max_completion_tokens or body.max_tokens, "messages"
         else:
-            asked, param = body.max_tokens or min(DEFAULT_COMPLETION_TOKENS, self.settings.max_tokens), "prompt"
+            default = min(DEFAULT_COMPLETION_TOKENS, self.settings.max_tokens)
+            asked, param = default if body.max_tokens is None else body.max_tokens, "prompt"
+        self._text([token for token, _ in body.bias], "logit_bias")
+        if isinstance(body, CompletionRequest) and not isinstance(prompt, str):
+            return self._chosen(prompt, asked, param)
         limit = self.backend.limit()
         size = len(prompt) if isinstance(prompt, str) else sum(map(_size, prompt))
         size += sum(len(orjson.dumps(tool)) for tool in body.offered) if isinstance(body, ChatRequest) else 0
         if size > (self.backend.longest_token() or LONGEST_TOKEN) * limit:
             raise _too_long(f"{size} characters", limit, param)
+        if isinstance(body, ChatRequest):
+            grammar.check(body.grammar)
         try:
             text = prompt if isinstance(body, CompletionRequest) else self.backend.render(prompt, model, body.offered)
         except ModelError as error:
@@ -174,11 +224,31 @@ class Service:
         tokens = self.backend.tokens(text)
         return Rendered(text, tokens, self._room(asked, tokens, limit, param))
 
+    def _chosen(self, ids: Sequence[int], asked: int | None, param: str) -> Rendered:
+        """A prompt of tokens that the client chose."""
+        room = self._room(asked, len(ids), self.backend.limit(), param)
+        return Rendered(self._text(ids, param), len(ids), room, tuple(ids))
+
+    def _text(self, ids: Sequence[int], param: str) -> str:
+        try:
+            return self.backend.text(ids) if ids else ""
+        except ModelError as error:
+            raise ApiError(400, f"{param}: {error}", param=param, code="invalid_value") from error
+
     def _room(self, asked: int | None, tokens: int, limit: int, param: str) -> int:
         """How many tokens the answer may have."""
         if tokens >= limit:
             raise _too_long(f"{tokens} tokens", limit, param)
-        return min(asked or self.settings.max_tokens, self.settings.max_tokens, limit - tokens)
+        most = self.settings.max_tokens
+        return min(most if asked is None else asked, most, limit - tokens)
+
+
+def _conversation(request: Request, body: ChatRequest | CompletionRequest) -> str | None:
+    """What the request is part of: what its metadata says, else its header."""
+    named = body.conversation or request.headers.get(CONVERSATION)
+    if named is not None and not 1 <= len(named) <= 256:
+        raise ApiError(400, f"{CONVERSATION} has 1 to 256 characters, not {len(named)}", code="invalid_value")
+    return named
 
 
 def _size(turn: Mapping[str, Any]) -> int:
@@ -188,7 +258,7 @@ def _size(turn: Mapping[str, Any]) -> int:
 
 
 @asynccontextmanager
-async def _kept(answer: Answer) -> AsyncIterator[None]:
+async def _kept(answer: Answer | Choices) -> AsyncIterator[None]:
     """Where the block ends early, close the answer and keep what was generated."""
     try:
         yield
@@ -196,37 +266,19 @@ async def _kept(answer: Answer) -> AsyncIterator[None]:
         await answer.close("cancelled")
         raise
     except Exception as error:
-        if answer.begun or not isinstance(error, BusyError):  # a refused request was not served
+        if answer.begun or not isinstance(error, REFUSED):  # a refused request was not served
             await answer.close("error")
         raise
 
 
-async def _whole(form: shapes.Form, answer: Answer, headers: dict[str, str], *, with_logprobs: bool) -> Response:
-    logprobs = [token async for chunk in answer.chunks() for token in chunk.logprobs]
-    await answer.keep()
-    body = orjson.dumps(shapes.whole(form, answer, logprobs if with_logprobs else None))
-    return Response(body, headers=headers, media_type="application/json")
-
-
-async def _events(form: shapes.Form, answer: Answer, body: ChatRequest | CompletionRequest) -> AsyncIterator[Any]:
-    with_logprobs = answer.task.request.logprobs is not None
+async def _events(choices: Choices) -> AsyncIterator[Any]:
     try:
-        if (first := form.first()) is not None:
-            yield shapes.event(form, answer.task, first, None, body.counted)
-        async for chunk in answer.chunks():
-            if (part := form.delta(chunk, with_logprobs)) is not None:
-                yield shapes.event(form, answer.task, part, None, body.counted)
-        rest, finish = form.end(answer)
-        await answer.keep()
+        async for event in choices.events():
+            yield event
     except Exception as error:  # whatever it was, the version failed, and the client has not left
-        await answer.close("error")
+        await choices.close("error")
         yield of(error).body()
         return
-    if rest is not None:
-        yield shapes.event(form, answer.task, rest, None, body.counted)
-    yield shapes.event(form, answer.task, form.last(), finish, body.counted)
-    if body.counted:
-        yield shapes.final(form, answer)
     yield b"[DONE]"
 
 

@@ -6,14 +6,20 @@ as an attribute of the answer.
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from loraloop import __version__
 from loraloop.records import Chunk
 from loraloop.serve.answer import Answer, Task
 from loraloop.serve.tool_calls import Held, split
 
-Logprobs = Sequence[tuple[str, float, Mapping[str, float]]]
+Logprobs = Sequence[tuple[str, float | None, Mapping[str, float]]]
+PART = re.compile(r"bytes:((?:\\x[0-9a-f]{2})+)")
+"""A token that is a part of a character, as a backend names it."""
 
 
 class Chat:
@@ -77,8 +83,10 @@ class Completion:
         self._offset = 0
 
     def choice(self, answer: Answer, logprobs: Logprobs | None) -> dict[str, Any]:
-        """The one choice of a whole answer."""
-        return {"text": answer.text, "logprobs": self._logprobs(logprobs), "finish_reason": _finish(answer)}
+        """The choice of a whole answer; the prompt stands before it where it was asked for."""
+        request = answer.task.request
+        text = request.prompt + answer.text if request.echo else answer.text
+        return {"text": text, "logprobs": self._logprobs(logprobs), "finish_reason": _finish(answer)}
 
     def first(self) -> dict[str, Any] | None:
         """Nothing comes before the text."""
@@ -104,11 +112,11 @@ class Completion:
         offsets = []
         for text, _, _ in tokens:
             offsets.append(self._offset)
-            self._offset += len(text)
+            self._offset += 0 if PART.fullmatch(text) else len(text)
         return {
             "tokens": [text for text, _, _ in tokens],
             "token_logprobs": [value for _, value, _ in tokens],
-            "top_logprobs": [dict(others) for _, _, others in tokens],
+            "top_logprobs": [None if value is None else dict(others) for _, value, others in tokens],
             "text_offset": offsets,
         }
 
@@ -116,26 +124,52 @@ class Completion:
 Form = Chat | Completion
 
 
-def whole(form: Form, answer: Answer, logprobs: Logprobs | None) -> dict[str, Any]:
-    """The body of an answer that is given at once."""
-    choice = {"index": 0, **form.choice(answer, logprobs)}
-    return _frame(form, answer.task, form.kind, [choice]) | {"usage": usage(answer)}
+@dataclass
+class Choice:
+    """One of the answers to a request.
+
+    Attributes:
+        place: Its index.
+        form: How it is written.
+        answer: What was generated.
+        logprobs: Of all its tokens, where they are asked for.
+    """
+
+    place: int
+    form: Form
+    answer: Answer
+    logprobs: Logprobs | None = None
 
 
-def event(form: Form, task: Task, part: Mapping[str, Any], finish: str | None, counted: bool) -> dict[str, Any]:
-    """One event of a stream."""
-    frame = _frame(form, task, form.streamed, [{"index": 0, **part, "finish_reason": finish}])
+def whole(choices: Sequence[Choice]) -> dict[str, Any]:
+    """The body of answers that are given at once; each of several says its own session."""
+    first = choices[0]
+    many = len(choices) > 1
+    told = [
+        {"index": each.place, **each.form.choice(each.answer, each.logprobs)}
+        | ({"loraloop": _session(each.answer.task)} if many else {})
+        for each in choices
+    ]
+    answers = [each.answer for each in choices]
+    return _frame(first.form, first.answer.task, first.form.kind, told) | {"usage": usage(answers)}
+
+
+def event(choice: Choice, first: Task, part: Mapping[str, Any], finish: str | None, counted: bool) -> dict[str, Any]:
+    """One event of a stream; ``first`` is the task of the first choice, which names the whole."""
+    told = {"index": choice.place, **part, "finish_reason": finish}
+    frame = _frame(choice.form, first, choice.form.streamed, [told]) | {"loraloop": _session(choice.answer.task)}
     return frame | ({"usage": None} if counted else {})
 
 
-def final(form: Form, answer: Answer) -> dict[str, Any]:
+def final(form: Form, answers: Sequence[Answer]) -> dict[str, Any]:
     """A stream's event after the last, with the tokens that were used."""
-    return _frame(form, answer.task, form.streamed, []) | {"usage": usage(answer)}
+    return _frame(form, answers[0].task, form.streamed, []) | {"usage": usage(answers)}
 
 
-def usage(answer: Answer) -> dict[str, int]:
-    """Tokens of prompt and answer."""
-    asked, given = answer.task.tokens, answer.tokens
+def usage(answers: Sequence[Answer]) -> dict[str, int]:
+    """Tokens of the prompts and the answers; a prompt of several choices counts once."""
+    asked = sum(answer.task.tokens for answer in answers if answer.task.counts_prompt)
+    given = sum(answer.tokens for answer in answers)
     return {"prompt_tokens": asked, "completion_tokens": given, "total_tokens": asked + given}
 
 
@@ -150,11 +184,27 @@ def _frame(form: Form, task: Task, kind: str, choices: list[dict[str, Any]]) -> 
         "object": kind,
         "created": int(task.created.timestamp()),
         "model": task.route.answered,
+        "system_fingerprint": _fingerprint(task.route.answered),
         "choices": choices,
-        "loraloop": {"session": task.id, "rate": task.link},
+        "loraloop": _session(task),
     }
 
 
-def _token(text: str, value: float, others: Mapping[str, float]) -> dict[str, Any]:
-    top = [{"token": other, "logprob": at, "bytes": list(other.encode())} for other, at in others.items()]
-    return {"token": text, "logprob": value, "bytes": list(text.encode()), "top_logprobs": top}
+def _session(task: Task) -> dict[str, str]:
+    return {"session": task.id, "rate": task.link}
+
+
+def _fingerprint(answered: str) -> str:
+    """The same as long as the same version answers under the same release."""
+    return "fp_" + hashlib.sha256(f"{__version__} {answered}".encode()).hexdigest()[:10]
+
+
+def _token(text: str, value: float | None, others: Mapping[str, float]) -> dict[str, Any]:
+    top = [{"token": other, "logprob": at, "bytes": _bytes(other)} for other, at in others.items()]
+    return {"token": text, "logprob": value, "bytes": _bytes(text), "top_logprobs": top}
+
+
+def _bytes(token: str) -> list[int]:
+    """The bytes that a token stands for; several tokens may make one character."""
+    part = PART.fullmatch(token)
+    return list(bytes.fromhex(part[1].replace("\\x", ""))) if part else list(token.encode())

@@ -60,6 +60,11 @@ class EventStream(Response):
         self.status_code, self.background = 200, None
         self.init_headers({"cache-control": "no-store", **headers})
 
+    def mapped(self, change: Callable[[AsyncIterator[Any]], AsyncIterator[Any]]) -> EventStream:
+        """The same stream with other events."""
+        self._events = change(self._events)
+        return self
+
     async def __call__(self, scope: Any, receive: Receive, send: Callable[[Any], Awaitable[None]]) -> None:
         """Send the events; stop when the client hangs up."""
         try:
@@ -73,5 +78,7 @@ class EventStream(Response):
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         async for event in self._events:
             body = b"data: %b\n\n" % (event if isinstance(event, bytes) else orjson.dumps(event))
+            if isinstance(event, dict) and "type" in event:  # the responses API names its events
+                body = b"event: %b\n%b" % (event["type"].encode(), body)
             await send({"type": "http.response.body", "body": body, "more_body": True})
         await send({"type": "http.response.body", "body": b""})

@@ -11,7 +11,9 @@ from loraloop.core.part import part
 from loraloop.errors import ConfigError
 
 if TYPE_CHECKING:
-    from loraloop.records import LoadedModel
+    from transformers import PreTrainedTokenizerBase
+
+    from loraloop.records import Base
     from loraloop.serve.engine.engine import Resolve
     from loraloop.serve.remote import Remote
 
@@ -50,14 +52,15 @@ class VllmBackend:
                 "VLLM_ALLOW_RUNTIME_LORA_UPDATING=True, or take serve=local"
             ) from error
 
-    def attach(self, loaded: LoadedModel | None, resolve: Resolve | None = None) -> Remote:
+    def attach(self, base: Base, tokenizer: PreTrainedTokenizerBase, resolve: Resolve | None = None) -> Remote:
         """The backend on that server.
 
         Args:
-            loaded: Nothing is loaded here.
+            base: What the server serves as its base.
+            tokenizer: Of the base; its weights are not needed here.
             resolve: Fetches a version that is asked for and not loaded there; without it only loaded ones answer.
         """
         from loraloop.serve.remote import Remote
 
         headers = {"authorization": f"Bearer {key}"} if (key := os.environ.get(self.key_variable)) else {}
-        return Remote(self.url.rstrip("/"), headers, self.seconds, resolve)
+        return Remote(self.url.rstrip("/"), headers, self.seconds, base, tokenizer, resolve)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import datetime
-import json
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import fields
-from decimal import Decimal
+from dataclasses import fields, replace
 from typing import Any
 
-import orjson
+from pydantic import model_validator
 
 from loraloop.core.part import part
 from loraloop.core.suggest import nearest
@@ -19,6 +16,8 @@ from loraloop.errors import DataError
 from loraloop.records import Collection, Example, Provenance, Quarantined
 from loraloop.source import forms
 from loraloop.source.forms import Tally
+from loraloop.source.forms.draft import as_text
+from loraloop.source.siblings import Attempts
 
 _log = logging.getLogger(__name__)
 
@@ -38,6 +37,9 @@ class Columns:
 
     Attributes:
         messages: The column that holds a list of messages.
+        origin: The column whose equal values stay on one side of the split, such as the number of a task.
+        reward: The column that says how an attempt at a task ended, 1 or more where it succeeded; one that failed takes
+            what a sibling of its origin did where the two part (:mod:`loraloop.source.siblings`).
     """
 
     input: str | None = None
@@ -46,6 +48,17 @@ class Columns:
     task: str | None = None
     rejected: str | None = None
     messages: str | None = None
+    origin: str | None = None
+    reward: str | None = None
+
+    @model_validator(mode="after")
+    def _attempts_have_an_origin(self) -> Columns:
+        if self.reward and not self.origin:
+            raise ValueError(
+                f"reward={self.reward} needs origin, the column that tells which rows are attempts at one task: set "
+                "source.columns.origin, such as task_id"
+            )
+        return self
 
     @property
     def one_turn(self) -> bool:
@@ -57,7 +70,7 @@ class Columns:
         return str(getattr(self, field) or field)
 
 
-FIELDS = tuple(field.name for field in fields(Columns) if field.name != "messages")
+FIELDS = tuple(field.name for field in fields(Columns) if field.name not in ("messages", "origin", "reward"))
 """Of a question and its answer."""
 
 
@@ -104,20 +117,24 @@ def read(
     examples: list[Example] = []
     names: dict[str, None] = {}
     found: set[str] = set()
-    tally = Tally()
+    tally, labels, attempts = Tally(), forms.Labels(), Attempts()
     for item, row, provenance in records:
         try:
             if recognised and not columns.one_turn and (one := _conversation(row, columns, tally)) is not None:
-                made = forms.make(*one, instruction, _text("task", _task(row, columns)), provenance)
+                task = as_text("task", _task(row, columns))
+                made = labels.make(item, *one, instruction, task, provenance)
+                examples.append(_placed(item, row, columns, made.example, attempts))
                 tally.add(made)
-                examples.append(made.example)
                 continue
             names.update(dict.fromkeys(row))
             values = {field: value for field in FIELDS if (value := _reach(row, columns.of(field))) is not _ABSENT}
             found |= values.keys()
-            examples.append(example(values, instruction, provenance))
+            examples.append(_placed(item, row, columns, example(values, instruction, provenance), attempts))
         except (TypeError, ValueError, RecursionError) as error:
             quarantined.append(Quarantined(item, str(error)))
+    examples = labels.settle(where, examples, quarantined, tally)
+    if attempts.rated:
+        examples = attempts.settle(where, examples, quarantined)
     if names and not tally.rows:
         _require(where, columns, instruction, found, list(names))
     if not examples:
@@ -135,11 +152,27 @@ def _conversation(
             return None
         others = {name: each for name, each in row.items() if name not in ("conversations", "conversation")}
         row = {**others, "messages": value}
-    form = forms.recognise(row)
+    form = forms.recognise(row, named=bool(columns.messages))
     if form is None:
         return None
     tally.rows[form.name] += 1
     return form, row
+
+
+def _placed(item: str, row: Mapping[str, Any], columns: Columns, made: Example, attempts: Attempts) -> Example:
+    """The example with its origin, where a column says it, and its reward noted, where one does."""
+    if columns.origin:
+        made = replace(made, origin=as_text("origin", _mapped(row, columns, "origin")))
+    if columns.reward:
+        attempts.add(item, made, _mapped(row, columns, "reward"))
+    return made
+
+
+def _mapped(row: Mapping[str, Any], columns: Columns, field: str) -> Any:
+    value = _reach(row, columns.of(field))
+    if value is _ABSENT:
+        raise ValueError(f"no column {columns.of(field)!r} for source.columns.{field}; the row has {', '.join(row)}")
+    return value
 
 
 def _task(row: Mapping[str, Any], columns: Columns) -> Any:
@@ -166,7 +199,7 @@ def example(values: Mapping[str, Any], instruction: str, provenance: Provenance)
     Raises:
         ValueError: There is no answer, nothing to ask, or what no file can hold.
     """
-    text = {field: _text(field, value) for field, value in values.items()}
+    text = {field: as_text(field, value) for field, value in values.items()}
     if not text.get("output", "").strip():
         raise ValueError("the output is empty")
     if not text.get("instruction", "").strip():
@@ -201,32 +234,3 @@ def _reach(value: Any, path: str) -> Any:
         return value[path]
     head, dot, rest = path.partition(".")
     return _reach(value[head], rest) if dot and head in value else _ABSENT
-
-
-def _text(field: str, value: Any) -> str:
-    """Text as it is, numbers with all digits, times in ISO 8601, a line for each of a list of texts, else JSON."""
-    if isinstance(value, str):
-        return value
-    if value is None or value != value:  # NaN is how pandas writes a missing value
-        return ""
-    if isinstance(value, list) and all(isinstance(item, str) for item in value):
-        return "\n".join(value)
-    if isinstance(value, datetime.date | datetime.time):
-        return value.isoformat()
-    if isinstance(value, Decimal) or (isinstance(value, int) and not isinstance(value, bool)):
-        return str(value)
-    try:
-        return orjson.dumps(value, default=_plain).decode()
-    except TypeError as error:
-        if "64-bit" in str(error):
-            return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=_plain)
-        raise TypeError(f"the {field} is not text: {error}") from error
-
-
-def _plain(value: Any) -> Any:
-    """What JSON holds for a value that it has no form for."""
-    if isinstance(value, Decimal | datetime.timedelta):
-        return str(value)
-    if isinstance(value, datetime.date | datetime.time):
-        return value.isoformat()
-    raise TypeError(f"a value of the type {type(value).__name__}")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -19,6 +18,9 @@ from loraloop.source import own
 Policy = Literal["quarantine", "mask", "warn", "keep"]
 """What becomes of an example with a secret: ``quarantine`` sets it aside, ``mask`` puts the kind in the place of the
 secret, ``warn`` keeps and counts it, ``keep`` does not look."""
+
+Found = tuple[str, str, tuple[Secret, ...]]
+"""The place of a text, the text, and the secrets in it."""
 
 _log = logging.getLogger(__name__)
 
@@ -50,9 +52,9 @@ def screen(collection: Collection, policy: Policy, *, emails: bool = False) -> C
     examples = track(collection.examples, "looking for secrets", "example", len(collection.examples))
     for number, example in enumerate(examples, 1):
         found = _found(example, emails)
-        kinds.update({secret.kind for each in found.values() for secret in each})
+        kinds.update({secret.kind for _, _, each in found for secret in each})
         if found and policy == "quarantine":
-            aside.append(Quarantined(_name(example, number), _reason(example, found)))
+            aside.append(Quarantined(_name(example, number), _reason(found)))
         else:
             kept.append(_masked(example, emails) if found and policy == "mask" else example)
     if kinds and policy == "warn":
@@ -65,10 +67,10 @@ def screen(collection: Collection, policy: Policy, *, emails: bool = False) -> C
     return Collection(tuple(kept), (*collection.quarantined, *aside))
 
 
-def _found(example: Example, emails: bool) -> dict[str, tuple[Secret, ...]]:
-    """The secrets by the place that they are in; a place without one is absent."""
-    found = {name: secrets.find(text, emails) for name, text in _texts(example)}
-    return {name: each for name, each in found.items() if each}
+def _found(example: Example, emails: bool) -> list[Found]:
+    """The texts that hold secrets."""
+    found = ((place, text, secrets.find(text, emails)) for place, text in _texts(example))
+    return [each for each in found if each[2]]
 
 
 def _texts(example: Example) -> Iterator[tuple[str, str]]:
@@ -77,16 +79,33 @@ def _texts(example: Example) -> Iterator[tuple[str, str]]:
         yield from (("instruction", example.instruction), ("input", example.input), ("output", example.output))
     else:
         for number, message in enumerate(example.messages, 1):
-            yield f"message {number}", _said(message)
+            yield from ((f"message {number}", text) for text in _said(message))
     if example.rejected is not None:
-        yield "rejected", _said(example.rejected)
+        yield from (("rejected", text) for text in _said(example.rejected))
 
 
-def _said(message: Message) -> str:
-    """The text of a message with the arguments of its calls."""
-    return "\n".join(
-        [message.text, *(json.dumps(dict(call.arguments), ensure_ascii=False) for call in message.tool_calls)]
-    )
+def _said(message: Message) -> Iterator[str]:
+    """The text of a message and of its calls' arguments; masking looks at the same ones."""
+    yield message.text
+    for call in message.tool_calls:
+        yield from _argument("", dict(call.arguments))
+
+
+def _argument(name: str, value: Any) -> Iterator[str]:
+    """The texts in a value that its name stands before; the name alone may tell that it is a secret."""
+    if isinstance(value, Mapping):
+        for key, each in value.items():
+            yield str(key)
+            yield from _argument(str(key), each)
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from _argument(name, each)
+    elif _may_be_secret(value):
+        yield f"{name}: {value}"
+
+
+def _may_be_secret(value: Any) -> bool:
+    return isinstance(value, str | int | float) and not isinstance(value, bool)
 
 
 def _masked(example: Example, emails: bool) -> Example:
@@ -95,23 +114,40 @@ def _masked(example: Example, emails: bool) -> Example:
 
 
 def _masked_message(message: Message, emails: bool) -> Message:
-    calls = tuple(replace(call, arguments=_masked_value(dict(call.arguments), emails)) for call in message.tool_calls)
-    return replace(message, parts=_masked_value(message.parts, emails), tool_calls=calls)
+    calls = tuple(
+        replace(call, arguments=_masked_argument("", dict(call.arguments), emails)) for call in message.tool_calls
+    )
+    parts = tuple(secrets.mask(part, secrets.find(part, emails)) for part in message.parts)
+    return replace(message, parts=parts, tool_calls=calls)
 
 
-def _masked_value(value: Any, emails: bool) -> Any:
-    if isinstance(value, str):
-        return secrets.mask(value, secrets.find(value, emails))
+def _masked_argument(name: str, value: Any, emails: bool) -> Any:
+    """The value without what is found in the texts of :func:`_argument`; a number that is a secret becomes text.
+
+    A value that only its name betrays is a secret as a whole.
+    """
     if isinstance(value, Mapping):
-        return {key: _masked_value(each, emails) for key, each in value.items()}
+        return {
+            secrets.mask(str(key), secrets.find(str(key), emails)): _masked_argument(str(key), each, emails)
+            for key, each in value.items()
+        }
     if isinstance(value, list | tuple):
-        return type(value)(_masked_value(each, emails) for each in value)
-    return value
+        return type(value)(_masked_argument(name, each, emails) for each in value)
+    if not _may_be_secret(value):
+        return value
+    before = len(f"{name}: ")
+    found = [
+        replace(secret, start=max(0, secret.start - before), end=secret.end - before)
+        for secret in secrets.find(f"{name}: {value}", emails)
+        if secret.end > before
+    ]
+    if found and not secrets.find(str(value), emails):
+        return f"[{found[0].kind}]"
+    return secrets.mask(str(value), found) if found else value
 
 
-def _reason(example: Example, found: Mapping[str, tuple[Secret, ...]]) -> str:
-    texts = dict(_texts(example))
-    told = (f"{secrets.describe(texts[name], each)} of the {name}" for name, each in found.items())
+def _reason(found: Iterable[Found]) -> str:
+    told = dict.fromkeys(f"{secrets.describe(text, each)} of the {place}" for place, text, each in found)
     return f"holds secrets: {', '.join(told)} (source.secrets=mask masks them)"
 
 

@@ -12,11 +12,12 @@ from typing import Any
 from loraloop.core.suggest import nearest
 from loraloop.errors import ConfigError
 from loraloop.stages.ab import ab
-from loraloop.stages.collect import collect
+from loraloop.stages.collect import Collect
 from loraloop.stages.compare import compare
 from loraloop.stages.demo_loop import DemoLoop
 from loraloop.stages.evaluate import evaluate
 from loraloop.stages.feedback import feedback
+from loraloop.stages.forget import Forget
 from loraloop.stages.import_traces import import_traces
 from loraloop.stages.keys import keys
 from loraloop.stages.ledger import ledger
@@ -33,6 +34,7 @@ from loraloop.stages.serve import serve
 from loraloop.stages.simulate import simulate
 from loraloop.stages.sweep_report import sweep_report
 from loraloop.stages.tick import Tick
+from loraloop.stages.traces import traces
 from loraloop.stages.versions import promote, publish
 from loraloop.workflows.experiment import Experiment
 
@@ -40,7 +42,7 @@ Stage = Callable[..., Any]
 """A function, or a class whose ``run()`` is called; its parameters are ``job``, config groups and keys."""
 STAGES: dict[str, Stage] = {
     "experiment": Experiment,
-    "collect": collect,
+    "collect": Collect,
     "read": read,
     "preview": preview,
     "evaluate": evaluate,
@@ -54,7 +56,9 @@ STAGES: dict[str, Stage] = {
     "keys": keys,
     "feedback": feedback,
     "review": review,
+    "forget": Forget,
     "import": import_traces,
+    "traces": traces,
     "ab": ab,
     "simulate": simulate,
     "tick": Tick,

@@ -11,7 +11,7 @@ from loraloop.workflows.retraining.deployment import sessions_of
 
 if TYPE_CHECKING:
     from loraloop.feedback.settings import Feedback
-    from loraloop.feedback.store import Store
+    from loraloop.feedback.store import Level, Store
     from loraloop.records import Job, Session
 
 
@@ -22,6 +22,7 @@ def feedback(
     comment: str | None,
     issues: Sequence[str] | None,
     correction: str | None,
+    level: str,
     export: str | None,
     load: str | None,
     role: str | None,
@@ -29,10 +30,10 @@ def feedback(
     names: dict[str, str],
     feedback: Feedback,
 ) -> None:
-    """Rate a session, asking on the terminal for what is not given; without a session, list the latest.
+    """Rate a session or its conversation, asking for what is not given; without a session, list the latest.
 
     Raises:
-        ConfigError: A rating outside 1 to 5, an unknown issue or role, or no rating and no terminal to ask on.
+        ConfigError: A rating outside 1 to 5, an unknown issue, level or role, or no rating and no terminal to ask on.
         UnknownSessionError: The session does not exist.
         RatedError: The session has been rated.
     """
@@ -49,12 +50,15 @@ def feedback(
         given = None if rating is None else terminal.checked(rating, comment, issues, correction, feedback.issues)
         store = feedback.existing()
         logged = store.session(str(session))
-        _kept(store, logged, terminal.rate(store, logged, given, correction, feedback.issues))
+        rated = terminal.level(level)
+        _kept(store, logged, rated, terminal.rate(store, logged, given, correction, feedback.issues, rated))
 
 
-def _kept(store: Store, logged: Session, written: str) -> None:
+def _kept(store: Store, logged: Session, level: Level, written: str) -> None:
     waits = "waits for review (loraloop stage=review)" if store.reviewed else "kept, and learned from without a review"
-    rating = "kept" if logged.rating is None else f"{logged.rating.stars} stars, as before"
+    new = level == "conversation" or logged.rating is None
+    rating = "kept" if new else f"{logged.stars} stars, as before"
+    rating += f", of the conversation {logged.conversation_id or logged.id}" * (level == "conversation")
     facts = {"answered by": logged.answered or "?", "rating": rating}
     console.facts(f"session {logged.id}", facts | ({"correction": waits} if written else {}))
 

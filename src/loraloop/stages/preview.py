@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from loraloop.dataset.builder import DatasetBuilder
+    from loraloop.evaluation.evaluation import Evaluation
     from loraloop.lora import Lora
     from loraloop.model.causal import CausalLM
     from loraloop.protocols import Ocr, Source, Trainer
@@ -29,6 +30,7 @@ def preview(
     model: CausalLM,
     lora: Lora,
     trainer: Trainer,
+    evaluation: Evaluation,
 ) -> None:
     """Compose, validate, collect, and show the trainer's own tokens with their loss mask, steps and the estimate."""
     skeleton = model.skeleton()
@@ -38,6 +40,7 @@ def preview(
     report.data(built)
     fitting = trainer.fitting(built.train, skeleton.tokenizer, "training")
     console.quarantine(fitting.left_out, "left out of the training")
+    console.quarantine(evaluation.chosen(built.validation, skeleton.model, skeleton.tokenizer)[1], "not scored")
     for row, *sides in list(zip(fitting.rows, *fitting.sides, strict=True))[: int(rows)]:
         for side, encoded in zip(("", " (rejected)"), sides, strict=False):
             _show(f"{row.example.task or 'row'}{side}", encoded, skeleton.tokenizer)

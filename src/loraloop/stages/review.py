@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from loraloop.errors import ConfigError
@@ -11,8 +11,8 @@ from loraloop.workflows.retraining.deployment import sessions_of
 
 if TYPE_CHECKING:
     from loraloop.feedback.settings import Feedback
-    from loraloop.feedback.store import Proposal, Store
-    from loraloop.records import Job, Session
+    from loraloop.feedback.store import Store
+    from loraloop.records import Job
 
 ALL = "all"
 
@@ -38,10 +38,11 @@ def review(
     own = sessions_of(role, roles, names)
     store = feedback.existing()
     propose(store, int(below))
-    waiting = _waiting(store, own)
+    waiting = store.proposed(own)
+    numbers = [proposal.id for proposal, _ in waiting]
     if accept or reject:
-        _named(store, waiting, _chosen(accept, waiting), _chosen(reject, waiting))
-        print(f"{len(_waiting(store, own))} wait")
+        _named(store, numbers, _chosen(accept, numbers), _chosen(reject, numbers))
+        print(f"{len(store.proposed(own))} wait")
         return
     if not waiting:
         review_terminal.print_none(store, int(below), own)
@@ -51,19 +52,15 @@ def review(
         review_terminal.print_waiting(store, waiting)
 
 
-def _waiting(store: Store, own: Callable[[Session], bool]) -> list[Proposal]:
-    return [each for each in store.proposals() if own(store.session(each.session))]
-
-
-def _chosen(asked: Sequence[int] | str | None, waiting: Sequence[Proposal]) -> list[Any]:
+def _chosen(asked: Sequence[int] | str | None, waiting: Sequence[int]) -> list[Any]:
     """The numbers as they were given; :func:`_named` checks whether they wait."""
     if asked == ALL:
-        return [proposal.id for proposal in waiting]
+        return list(waiting)
     return list(asked) if isinstance(asked, list) else [asked] if asked else []
 
 
-def _named(store: Store, waiting: Sequence[Proposal], accept: Sequence[int], reject: Sequence[int]) -> None:
-    there = {proposal.id for proposal in waiting}
+def _named(store: Store, waiting: Sequence[int], accept: Sequence[int], reject: Sequence[int]) -> None:
+    there = set(waiting)
     twice = sorted(set(accept) & set(reject))
     problems = [f"proposal {each} does not wait for review" for each in (*accept, *reject) if each not in there]
     problems += [f"proposal {each} is named in accept and in reject" for each in twice]

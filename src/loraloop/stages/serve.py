@@ -6,7 +6,7 @@ from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING
 
-from loraloop.workflows import serving
+from loraloop.workflows import erasure, serving
 
 if TYPE_CHECKING:
     from loraloop.feedback.settings import Feedback
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from loraloop.serve.schedule import Schedule
     from loraloop.serve.server import Server
     from loraloop.serve.vllm import VllmBackend
+    from loraloop.tracing.settings import Tracing
 
 
 def serve(
@@ -29,11 +30,13 @@ def serve(
     registry: MlflowRegistry,
     feedback: Feedback,
     schedule: Schedule,
+    tracing: Tracing,
 ) -> None:
     """Serve base and adapters until SIGTERM or Ctrl+C; answers that have begun get ``server.drain_seconds`` to end.
 
-    With ``serve=vllm`` the base is that server's, and ``model`` is not loaded here. With ``schedule.every`` a
-    process of its own takes a step of the loop (``stage=tick``) at that interval.
+    With ``serve=vllm`` that server has the base, of which ``model`` loads the tokenizer alone here. With
+    ``schedule.every`` a process of its own takes a step of the loop (``stage=tick``) at that interval. A thread exports
+    answers as traces where ``tracing`` says.
 
     Raises:
         ModelError: The base or the speech model cannot be loaded.
@@ -44,19 +47,23 @@ def serve(
     from loraloop.serve import run
     from loraloop.serve.api import create_app
     from loraloop.serve.names import Versions
+    from loraloop.tracing.exporter import exporting
+    from loraloop.tracing.queue import put
 
     versions = Versions(registry.resolve, server.names, registry.serve_alias, number=registry.number)
     backend = serving.attach(serve, model, versions)
     backend.check()
     versions.aliases = partial(registry.aliases, backend.base)
+    versions.numbers = partial(registry.versions, backend.base)
     metrics = PrometheusMetrics(backend.stats, lambda: loop.stats())
-    sessions = feedback.open(metrics.rated)
+    sessions = feedback.open(metrics.rated, put(tracing.names) if tracing.names else None)
+    erasure.expire(feedback, sessions, ocr)
     loop = LoopStore(sessions.database)
     heard, rating = serving.recogniser(server), router(sessions)
     app = create_app(backend, sessions, versions, server, metrics, [rating], ocr, heard, loop.rollouts)
     with closing(sessions), ocr.warm(), server.listen() as listening, serving.ended_by_signals():
         address = run.address(server.host, listening.getsockname()[1])
-        serving.announce(server, address, versions, schedule.every, job.overrides)
-        with schedule.running(serving.tick_command(job.overrides)):
+        serving.announce(server, address, versions, schedule.every, job.overrides, tracing.told)
+        with schedule.running(serving.tick_command(job.overrides)), exporting(tracing, sessions.database):
             run.server(app, server).run(sockets=[listening])
     print("stopped")

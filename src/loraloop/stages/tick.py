@@ -6,19 +6,24 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from loraloop.workflows import erasure
 from loraloop.workflows.parts import ExperimentParts
 from loraloop.workflows.retraining.machine import retraining_loop
 from loraloop.workflows.retraining.training import Retraining
+from loraloop.workflows.traces import take_ratings
 
 if TYPE_CHECKING:
     from loraloop.feedback.settings import Feedback
     from loraloop.policy import Policy
     from loraloop.protocols import Alerts
+    from loraloop.tracing.settings import Tracing
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tick(ExperimentParts):
     """Takes the cycle of every role of the policy as far as it can go now; the next tick goes on from there.
+
+    Before that it takes over what people rated in MLflow, where ``tracing.mlflow`` sends answers there.
 
     Attributes:
         role: The only role to look at; ``None`` for those of the policy.
@@ -32,15 +37,18 @@ class Tick(ExperimentParts):
     names: dict[str, str]
     feedback: Feedback
     alerts: Alerts
+    tracing: Tracing
 
     def run(self) -> None:
-        """Take the steps that are due.
+        """Take the steps that are due, after sessions older than ``feedback.keep_days`` are erased.
 
         Raises:
             LoraloopError: A role is unknown or has no champion, or its champion, ledger or golden set is damaged. For
                 such a role only a running rollout was judged; the other roles went on.
         """
         with closing(self.feedback.open()) as store:
+            erasure.expire(self.feedback, store, self.ocr)
+            take_ratings(self.tracing, store)
             retraining = Retraining(parts=self, max_forgetting=self.policy.max_forgetting)
             loop = retraining_loop(self.policy, retraining, store, self.registry, self.alerts)
             loop.tick(self.roles, self.names, self.registry, self.role)

@@ -12,6 +12,11 @@ from loraloop.core.hashing import sha256
 from loraloop.errors import TrainingError
 
 MANIFEST = "manifest.json"
+ADDED: Mapping[str, tuple[Any, ...]] = {
+    "trainer.loss_on": ("assistant", "last"),  # rows had one turn, which is learned by either
+    "trainer.too_long": ("drop",),
+}
+"""Inputs that checkpoints of earlier versions do not name, each with the values that do what those versions did."""
 
 
 def write_manifest(folder: Path, inputs: Mapping[str, Any]) -> None:
@@ -87,7 +92,9 @@ def _require_same(folder: Path, inputs: Mapping[str, Any]) -> None:
     then = _flat(json.loads((folder / MANIFEST).read_bytes())["inputs"])
     now = _flat(json.loads(json.dumps(inputs)))
     changed = [
-        f"{key} was {then.get(key)}, is {now.get(key)}" for key in {**then, **now} if then.get(key) != now.get(key)
+        f"{key} was {then.get(key, ADDED[key][0] if key in ADDED else None)}, is {now.get(key)}"
+        for key in {**then, **now}
+        if then.get(key) != now.get(key) and (key in then or now[key] not in ADDED.get(key, ()))
     ]
     if changed:
         raise TrainingError(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from loraloop.core import tokens
 from loraloop.core.rendering import Renderer
+from loraloop.core.row_name import row_name
 from loraloop.core.tokens import IGNORED
 from loraloop.errors import DataError, TrainingError
 from loraloop.records import Encoded, Fitting, Quarantined, Row
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 LEFT_OUT_SHARE = 0.5
 """Share of the rows that may be too long; with more of them the setting is wrong, not the rows."""
 KEPT = 4  # rows to train on and to validate with, by the tokenizers of a base's shape and of the base
-WORDS = 40
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +96,7 @@ def fit_rows(rows: Sequence[Row], sides: Sequence[list[Encoded]], max_length: in
     if len(long) > LEFT_OUT_SHARE * len(longest):
         raise TrainingError(
             f"{len(long)} of {len(longest)} {name} rows have more tokens than trainer.max_length={max_length}, and an "
-            f"answer is never cut: raise trainer.max_length ({max(longest)} takes all of them) or shorten the prompts"
+            f"answer is never cut: write trainer.max_length={max(longest)}, which takes all, or shorten the prompts"
         )
     reason = f"more tokens than trainer.max_length={max_length}"
     left_out = tuple(Quarantined(row_name(rows[index]), reason) for index in long)
@@ -157,11 +157,3 @@ def warn(fitting: Fitting, name: str) -> None:
     for reason, count in Counter(each.reason for each in fitting.left_out).items():
         first = next(each.item for each in fitting.left_out if each.reason == reason)
         log.warning("%d %s rows are left out, the first is %s: %s", count, name, first, reason)
-
-
-def row_name(row: Row) -> str:
-    """What a person finds a row by: its image, its session, or its number in the source and its first words."""
-    made = row.example.provenance
-    begins = " ".join(row.example.input.split())
-    words = begins if len(begins) <= WORDS else f"{begins[:WORDS]}..."
-    return made.image_path or made.session_id or f"row {made.index} ({words!r})"

@@ -28,6 +28,10 @@ PATIENCE = 20
 SPARE = 8  # tokens that an answer may have beyond the longest expected one, as in evaluation
 
 
+def _correct() -> dict[Name, float]:
+    return {"correct": 1.0}
+
+
 @part
 class Grpo(Referenced):
     """Training on the model's own answers: it answers each question several times, and rules reward the answers.
@@ -50,7 +54,7 @@ class Grpo(Referenced):
     temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     max_new_tokens: Annotated[int, Field(ge=1)] | None = None
     beta: Annotated[float, Field(ge=0)] = 0.0
-    rewards: Annotated[dict[Name, float], Field(min_length=1)] = Field(default_factory=lambda: {"correct": 1.0})
+    rewards: Annotated[dict[Name, float], Field(min_length=1)] = Field(default_factory=_correct)
 
     @model_validator(mode="after")
     def _whole_groups(self) -> Grpo:

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from loraloop.core.part import part
+from loraloop.core.row_name import row_name
 from loraloop.errors import DataError
 from loraloop.records import Dataset, Estimate, Fitting, LoadedModel, Quarantined, Row, Training
 from loraloop.trainer import estimate, fit
 from loraloop.trainer.choices import choose
-from loraloop.trainer.encode import counted, encode, fit_rows, row_name, shorten, warn
+from loraloop.trainer.encode import counted, encode, fit_rows, shorten, warn
 from loraloop.trainer.loop import grouped
 from loraloop.trainer.reference import Referenced
 

@@ -7,11 +7,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from loraloop.core.part import part
-from loraloop.errors import ConfigError
+from loraloop.core.row_name import row_name
+from loraloop.errors import ConfigError, DataError
 from loraloop.records import Dataset, Encoded, Estimate, Fitting, LoadedModel, Quarantined, Row, Training
 from loraloop.trainer import estimate, fit
 from loraloop.trainer.choices import choose, isolating_attention
-from loraloop.trainer.encode import by_length, counted, encode, fit_rows, row_name, shorten, warn
+from loraloop.trainer.encode import by_length, counted, encode, fit_rows, shorten, warn
 from loraloop.trainer.loop import sft_trainer
 from loraloop.trainer.settings import Settings
 
@@ -43,8 +44,18 @@ class Sft(Settings):
             )
 
     def fitting(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, name: str) -> Fitting:
-        """The rows as the model will see them, with their labels; those too long or labelled bad are left out."""
+        """The rows as the model will see them, with their labels; those too long or labelled bad are left out.
+
+        Raises:
+            DataError: Every row is labelled bad.
+        """
         bad = tuple(Quarantined(row_name(row), BAD) for row in rows if row.example.label is False)
+        if bad and len(bad) == len(rows):
+            raise DataError(
+                f"all {len(bad)} {name} rows are labelled bad, and supervised training learns from good answers only: "
+                "add rows whose label is true or empty, or better answers beside the bad ones (chosen and rejected) "
+                "and trainer=dpo"
+            )
         good = tuple(row for row in rows if row.example.label is not False) if bad else rows
         taken = shorten(good, tokenizer, self.max_length) if self.too_long == "oldest_turns" else good
         fitting = fit_rows(taken, [encode(taken, tokenizer, self.loss_on)], self.max_length, name)

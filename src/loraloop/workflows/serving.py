@@ -28,16 +28,16 @@ _log = logging.getLogger(__name__)
 
 
 def attach(serve: LocalBackend | VllmBackend, model: CausalLM, versions: Versions) -> Engine | Remote:
-    """The backend that answers; the base is loaded only where it answers in this process.
+    """The backend that answers; the base's weights are loaded only where it answers in this process.
 
     Raises:
-        ModelError: The base cannot be loaded.
+        ModelError: The base, or its tokenizer, cannot be loaded.
     """
     from loraloop.serve.local import LocalBackend
 
     if isinstance(serve, LocalBackend):
         return serve.attach(model.load(), versions.version)
-    return serve.attach(None, versions.version)
+    return serve.attach(*model.tokenizer(), versions.version)
 
 
 def tick_command(overrides: Sequence[str]) -> list[str]:
@@ -64,7 +64,12 @@ def recogniser(server: Server) -> Recogniser | None:
 
 
 def announce(
-    server: Server, address: str, versions: Versions, every: str | None, overrides: Sequence[str] = ()
+    server: Server,
+    address: str,
+    versions: Versions,
+    every: str | None,
+    overrides: Sequence[str] = (),
+    traces: str = "",
 ) -> None:
     """Print where the server is, what answers and who may ask.
 
@@ -88,6 +93,7 @@ def announce(
             **({"agents": agents} if agents else {}),
             "keys": ", ".join(names) or f"{nobody}; to make one: {make}",
             **({"loop": f"a tick every {every}"} if every else {}),
+            **({"traces": f"to {traces}"} if traces else {}),
             "try": _curl(address, next((name for name in listed if name.endswith(f"@{versions.active}")), BASE), names),
             "stop": "Ctrl+C",
         },

@@ -73,6 +73,11 @@ class Echo:
     def tokens(self, prompt: str) -> int:
         return len(prompt.split()) + 1
 
+    def text(self, ids: Sequence[int]) -> str:
+        if any(token >= 1000 for token in ids):
+            raise ModelError("1000 is no token")
+        return " ".join(map(str, ids))
+
     def limit(self) -> int:
         return 2048
 
@@ -88,13 +93,19 @@ class Echo:
             raise BusyError("the queue is full")
         self.answering += 1
         try:
+            if request.echo:
+                told = tuple((word, -0.5 if at else None, {}) for at, word in enumerate(request.prompt.split()))
+                yield Chunk(
+                    text=request.prompt, echo=True, logprobs=told, finish=None if request.max_tokens else "length"
+                )
             words = [request.model, *request.prompt.split()][: request.max_tokens]
             for word in words:
                 yield Chunk(text=f"{word} ", tokens=1, logprobs=((f"{word} ", -0.5, {f"{word} ": -0.5}),))
                 await asyncio.sleep(0)
                 while NEVER in request.prompt:
                     await asyncio.sleep(0.01)
-            yield Chunk(text="", finish="length" if len(words) == request.max_tokens else "stop")
+            if request.max_tokens:
+                yield Chunk(text="", finish="length" if len(words) == request.max_tokens else "stop")
         finally:
             self.answering -= 1
 
@@ -121,6 +132,7 @@ class Registry:
 
     home: Path
     aliases: dict[str, int] = field(default_factory=lambda: dict(ALIASES))
+    numbers: list[tuple[str, int]] = field(default_factory=list)
     down: bool = False
     asked: list[str] = field(default_factory=list)
     listings: int = 0
@@ -234,7 +246,7 @@ def opened(
     server = Server(**values | settings)
     registry, sessions, echo = Registry(home), sessions or Memory(), backend or Echo()
     metrics = PrometheusMetrics(echo.stats)
-    versions = Versions(registry.resolve, server.names, aliases=registry.all_aliases)
+    versions = Versions(registry.resolve, server.names, aliases=registry.all_aliases, numbers=lambda: registry.numbers)
     app = create_app(echo, sessions, versions, server, metrics, routers, ocr, speech, rollouts)
     with running(app, server) as url, httpx2.Client(base_url=url, timeout=PATIENCE) as http:
         yield House(url, http, echo, sessions, registry, metrics, app)

@@ -123,6 +123,15 @@ def test_registered_aliases_are_listed(build):
     assert {name: house.chat(model=name).json()["model"] for name in found} == found
 
 
+def test_every_version_is_listed(build):
+    """Each registered version of this base is listed under its own name, the newest of a model first."""
+    house = build(roles={}, names={"ocr": "loraloop-ocr"})
+    house.registry.numbers = [("loraloop-ocr", 6), ("loraloop-ocr", 7), ("odd name", 1)]
+    found = roots(house)
+    assert [name for name in found if name.startswith("ocr@")] == ["ocr@champion", "ocr@7", "ocr@6"]
+    assert house.chat(model="ocr@6").json()["model"] == found["ocr@6"] == "ocr@6"
+
+
 def test_an_alias_that_no_client_can_write_is_not_listed(build):
     """A name that this server would not take as a model is left out of the list."""
     house = build(roles={}, names={})

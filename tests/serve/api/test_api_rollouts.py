@@ -83,6 +83,16 @@ def test_the_keys_name_is_the_client(build, tmp_path):
     assert [kept.client for kept in house.sessions.kept] == ["ci", "ann"]
 
 
+def test_a_conversation_in_a_header(house):
+    """A header names the conversation where the metadata does not; one that is too long is refused."""
+    for metadata in (None, {"conversation": "told"}):
+        body = {"model": "base", "messages": MESSAGES, "metadata": metadata}
+        house.post("/v1/chat/completions", body, headers={"x-loraloop-conversation": "heard"})
+    assert [kept.conversation for kept in house.sessions.kept] == ["heard", "told"]
+    long = {"x-loraloop-conversation": "c" * 257}
+    assert house.post("/v1/chat/completions", {"model": "base", "messages": MESSAGES}, headers=long).status_code == 400
+
+
 def test_the_models_page_names_the_stable_version(house):
     """What a role leads to is told without a rollout's luck."""
     assert house.get("/v1/models/agent:validator").json()["root"] == "ocr@7"

@@ -7,12 +7,15 @@ import logging
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import openai
 import pytest
 from fastapi import APIRouter
 
 from loraloop.errors import ConfigError
+from loraloop.feedback.form import router
+from loraloop.feedback.settings import Feedback
 from loraloop.serve import connection
 from loraloop.serve.guard import needs
 from loraloop.serve.keys import SCOPES, Keys
@@ -71,6 +74,36 @@ def test_every_route_opens_to_its_scopes_alone(guarded):
     assert seen["/v1/load_lora_adapter"] == seen["/v1/unload_lora_adapter"] == seen["/forgotten"] == {"admin"}
     assert seen["/metrics"] == {"registry", "admin"}
     assert seen["/feedback"] == {"feedback", "admin"}
+
+
+def test_clients_are_kept_apart(build, tmp_path):
+    """No client goes on with the conversation of another key, whatever name and user it gives, or rates its answer."""
+    keys = Keys(tmp_path / "keys.json")
+    secrets = {name: keys.add(name, ["infer", "feedback"]) for name in ("one", "other")}
+    secrets["desk"] = keys.add("desk", ["feedback"])
+    store = Feedback(folder=tmp_path).open()
+    house = build(sessions=store, routers=[router(store)])
+    body = {"model": "base", "user": "ann", "metadata": {"conversation": "c"}}
+
+    def ask(name: str, messages: list[dict[str, str]], **changes: Any) -> dict[str, Any]:
+        made = {**body, "messages": messages, **changes}
+        return house.post("/v1/chat/completions", made, headers=bearer(secrets[name])).json()
+
+    question = [{"role": "user", "content": "x"}]
+    first = ask("one", question)
+    reply = {"role": "assistant", "content": first["choices"][0]["message"]["content"]}
+    goes_on = [*question, reply, {"role": "user", "content": "y"}]
+    asked = [first, *(ask(name, goes_on, metadata=None) for name in ("one", "other")), ask("other", question)]
+    own, followed, other, named = (store.session(each["id"]).conversation_id for each in asked)
+    assert own == followed
+    assert len({own, other, named}) == 3
+    rated = {"session": first["id"], "rating": 1, "level": "conversation"}
+    statuses = [
+        house.post("/v1/feedback", rated | change, headers=bearer(secrets[name])).status_code
+        for name, change in (("other", {"user": "one"}), ("one", {}), ("desk", {"level": "answer"}))
+    ]
+    store.close()
+    assert statuses == [404, 200, 200]
 
 
 def test_the_official_client_sends_the_key(guarded):

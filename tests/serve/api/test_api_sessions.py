@@ -54,7 +54,7 @@ def test_an_answer_that_cannot_be_kept_is_not_given(house):
 def test_refused_requests_are_no_sessions(house):
     """Nothing is kept of a request that no model was asked for."""
     house.chat(model="nobody")
-    house.chat(n=2)
+    house.chat(n=0)
     house.chat("word " * 3000)
     assert house.sessions.kept == []
 

@@ -103,6 +103,70 @@ def test_a_label_says_whether_the_last_turn_is_good(row, label, good):
     assert one(row | {"label": label}).label is good
 
 
+@pytest.mark.parametrize("labels", [(0, 1, 2), ("1", "0", "-1"), ("spam", "ham", True), (0.0, 1.0, 2.0)])
+def test_a_label_that_judges_nothing_is_any_other_column(labels, caplog):
+    """Classes by number, or mostly other words than true and false, label no row, and a warning says so."""
+    collection, tally = read(*({"prompt": "q", "completion": "a", "label": label} for label in labels))
+    assert [example.label for example in collection.examples] == [None] * 3
+    assert (len(collection.quarantined), tally.counts["conversations"]) == (0, 3)
+    assert "rows: label is no judgement, such as" in caplog.text
+
+
+JSON_ANSWERS = ('[{"name": "Bob", "age": 3}]', '{"role": "admin"}', '[{"from": "2020", "to": "2021"}]', "[{", "[1, 2]")
+
+
+@pytest.mark.parametrize("answer", JSON_ANSWERS)
+def test_an_answer_that_is_json_is_an_answer(answer):
+    """JSON beside a prompt, as text or as values, is what is learned, unless it is a list of messages."""
+    assert one({"prompt": answer, "completion": answer}).output == answer
+    pair = one({"prompt": "q", "chosen": answer, "rejected": "[]"})
+    assert (pair.output, pair.rejected.text) == (answer, "[]")
+    if answer != "[{":
+        value = json.loads(answer)
+        assert json.loads(one({"prompt": "q", "completion": value}).output) == value
+    assert turns(one({"prompt": json.dumps([ASKED]), "completion": json.dumps([SAID])})) == TALK
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        {"conversation": "chat-17"},
+        {"conversations": 5, "label": "spam"},
+        {"messages": "[3, 4]", "label": 1},
+        {"history": "none of note"},
+    ],
+)
+def test_a_plain_table_may_have_columns_of_any_name(others):
+    """A question and its answer are read as such beside columns that are named like conversations and hold none."""
+    row = {"input": "q", "output": "a", "instruction": "i"} | others
+    collection, tally = read(row)
+    assert [(each.instruction, each.input, each.output, each.label) for each in collection.examples] == [
+        ("i", "q", "a", None)
+    ]
+    assert not tally.rows
+    assert turns(one({"prompt": "q", "completion": "a"} | others | {"label": True})) == TALK
+    assert turns(one(row | {"messages": [ASKED, SAID]})) == TALK
+
+
+def test_a_history_stands_before_the_question_of_a_pair():
+    """The turns of a history precede the prompt, after what the system says, and only once."""
+    before = [["q0", "a0"]]
+    long = [("system", "s"), ("user", "q0"), ("assistant", "a0"), *TALK]
+    answers = {"chosen": "a", "rejected": "w", "history": before, "system": "s"}
+    assert turns(one({"instruction": "q"} | answers)) == long
+    assert turns(one({"prompt": [{"role": "system", "content": "s"}, ASKED]} | answers)) == long
+    said = [{"role": "user", "content": "q0"}, {"role": "assistant", "content": "a0"}, ASKED]
+    assert turns(one(answers | {"chosen": [*said, SAID], "rejected": [*said, WORSE]})) == long
+
+
+@pytest.mark.parametrize(
+    ("value", "raw"), [(True, True), ("true", True), ("false", False), (None, False), ("x", False)]
+)
+def test_a_text_may_say_that_a_conversation_is_raw(value, raw):
+    """A CSV, whose cells are all texts, says of a conversation that it is raw as JSON does."""
+    assert one({"messages": [ASKED, SAID], "raw": value}).raw is raw
+
+
 def test_tools_get_the_form_of_openai():
     """Bare schemas, wrapped ones, the column of functions and JSON text all become tools of one form."""
     wrapped = {"type": "function", "function": TOOL}
@@ -155,7 +219,13 @@ REFUSED = {
     "many turns": ({"messages": [ASKED, SAID] * 5_000}, "10,000 messages, more than 1,000"),
     "a long turn": ({"messages": [ASKED, {"role": "assistant", "content": "x" * 2**20}]}, "1,048,576 characters"),
     "a long text": ({"text": "x" * 2**20}, "1,048,576 characters"),
-    "a label": ({"messages": [ASKED, SAID], "label": "spam"}, "label 'spam' is neither true nor false"),
+    "a label": ({"messages": [ASKED, SAID], "label": "flase"}, "label 'flase' is neither true nor false"),
+    "a weight": (
+        {"messages": [ASKED, SAID | {"weight": 0.5}]},
+        "message 2: weight 0.5: a turn is learned (1) or not (0)",
+    ),
+    "a tag": ({"instruction": "q", "output": "a", "kto_tag": "spam"}, "kto_tag 'spam' is neither true nor false"),
+    "a conversation": ({"conversation": "chat-17", "id": 3}, "the list of messages is no JSON"),
     "equal answers": ({"prompt": "q", "chosen": "a", "rejected": "a"}, "chosen and rejected are equal"),
     "no prompt": ({"chosen": "a", "rejected": "w"}, "have no prompt"),
     "a history": ({"instruction": "q", "output": "a", "history": [["q0"]]}, "turn 1 of the history"),
@@ -167,8 +237,9 @@ REFUSED = {
 def test_what_cannot_be_read_is_set_aside_with_its_reason(name):
     """A row that holds no conversation to learn is quarantined with the reason, and the row beside it is kept."""
     row, reason = REFUSED[name]
-    collection, _ = read({"messages": [ASKED, SAID]}, row)
+    collection, tally = read({"messages": [ASKED, SAID], "label": True}, row)
     assert len(collection.examples) == 1
+    assert tally.counts["learned"] == 1
     (aside,) = collection.quarantined
     assert aside.item == "row 1"
     assert reason in aside.reason

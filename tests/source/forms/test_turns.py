@@ -13,9 +13,10 @@ SHAREGPT = {"from": "function_call", "value": '[{"name": "look", "arguments": {"
 
 @pytest.mark.parametrize("message", [BARE, OLD, SHAREGPT])
 def test_calls_are_read_however_they_are_wrapped(message):
-    """A bare call, OpenAI's earlier one and ShareGPT's are the same call."""
-    (read,) = turns.read([message], Counter())
+    """A bare call, OpenAI's earlier one and ShareGPT's are the same call, and each may say that it is not learned."""
+    (read, unlearned) = turns.read([message, message | {"weight": 0}], Counter())
     assert [(call.name, call.arguments) for call in read.tool_calls] == [("look", {"at": 1})]
+    assert (read.learned, unlearned.learned) == (True, False)
 
 
 def test_arguments_in_pythons_notation_are_read_and_counted():

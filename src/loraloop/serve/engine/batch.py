@@ -52,6 +52,20 @@ class LoraBatch:
             self.stack.hold([row.adapter for row in self.rows])
         return base, adapted
 
+    def score(self, prompt: list[int], adapter: LoraAdapter | None) -> Tensor:
+        """The logits ``[tokens, vocabulary]`` after each token of a prompt; the rows are as they were afterwards."""
+        import torch
+
+        self.stack.hold([*(row.adapter for row in self.rows), adapter])
+        self._assigned = False
+        try:
+            self.stack.assign([adapter])
+            output = self._model(input_ids=torch.tensor([prompt], device=self._device), use_cache=False)
+        finally:
+            self.stack.hold([row.adapter for row in self.rows])
+        logits: Tensor = output.logits[0]
+        return logits
+
     def _read(
         self, prompts: Sequence[list[int]], adapters: Sequence[LoraAdapter | None]
     ) -> tuple[Cache, Tensor, Tensor]:

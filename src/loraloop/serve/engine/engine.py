@@ -18,8 +18,11 @@ from loraloop.records import Base, Chunk, GenerationRequest, LoadedModel, Versio
 from loraloop.serve.engine import prompt
 from loraloop.serve.engine.adapter_cache import AdapterCache
 from loraloop.serve.engine.adapter_validation import AdapterValidator, require_agreement
+from loraloop.serve.engine.constraint import Constraints
 from loraloop.serve.engine.generation import Generation
+from loraloop.serve.engine.sampling import scores
 from loraloop.serve.engine.scheduler import Scheduler
+from loraloop.serve.engine.token_text import token_text
 
 if TYPE_CHECKING:
     from loraloop.serve.engine.lora import LoraAdapter
@@ -60,11 +63,14 @@ class Engine:
         self._tokenizer = loaded.tokenizer
         self._validator = AdapterValidator(loaded, limits.max_rank)
         self._cache = AdapterCache(limits.max_adapters)
-        self._scheduler = Scheduler(loaded.model, limits.max_batch, _ends(loaded))
+        ends = _ends(loaded)
+        self._scheduler = Scheduler(loaded.model, limits.max_batch, ends)
         self._loading = threading.Lock()
         self._encoding = threading.Lock()
         self._counting = threading.Lock()
         self._encoders, self._loaders = Workers("tokens", 1), Workers("loading", 1)
+        self._scorers, self._grammars = Workers("scores", 1), Workers("grammar", 1)
+        self._constraints = Constraints(loaded.tokenizer, ends, self._encoding)
         self._longest = prompt.longest_token(loaded.tokenizer)
         self._templates: dict[str, str] = {}
         self._admitted = self._hits = self._misses = self._loads = self._refused = 0
@@ -158,6 +164,19 @@ class Engine:
         """Tokens of a rendered prompt, the start token that the tokenizer adds included."""
         return len(self._encode(prompt))
 
+    def text(self, ids: Sequence[int]) -> str:
+        """The text of tokens that a client chose.
+
+        Raises:
+            ModelError: One of them is none of the vocabulary.
+        """
+        known = int(self._loaded.model.config.get_text_config().vocab_size)
+        for token in ids:
+            if not 0 <= token < known:
+                raise ModelError(f"{token} is no token: the vocabulary has 0 to {known - 1}")
+        with self._encoding:
+            return str(self._tokenizer.decode(list(ids), clean_up_tokenization_spaces=False))
+
     def longest_token(self) -> int | None:
         """Most characters of a text that one token stands for, where the tokenizer says."""
         return self._longest
@@ -193,6 +212,7 @@ class Engine:
 
         Raises:
             BusyError: The queue is full, or the deadline passed before there was a place for the answer or its adapter.
+            GrammarError: The answer cannot be held to its grammar.
             ModelError: No such model is loaded or can be, or the prompt leaves no room for an answer.
         """
         deadline = time.monotonic() + min(request.deadline, self._limits.deadline_seconds)
@@ -200,12 +220,18 @@ class Engine:
         adapter: LoraAdapter | None = None
         generation: Generation | None = None
         try:
-            prompt = await self._encoders.run(self._encode, request.prompt)
+            given = request.ids
+            prompt = list(given) if given is not None else await self._encoders.run(self._encode, request.prompt)
             room = self._room(prompt)
+            wanted = request.grammar
+            constraint = await self._grammars.run(self._constraints.make, wanted) if wanted else None
             adapter = await self._adapter(request.model, deadline)
-            generation = Generation(request, prompt, room, adapter, self._tokenizer, deadline)
-            self._scheduler.enter(generation)
-            finished = False
+            if request.echo:
+                yield await self._scorers.run(self._echo, request, prompt, adapter)
+            generation = Generation(request, prompt, room, adapter, self._tokenizer, deadline, constraint)
+            finished = request.max_tokens == 0
+            if not finished:
+                self._scheduler.enter(generation)
             while not finished:
                 chunk = await generation.chunks.get()
                 if isinstance(chunk, Exception):
@@ -218,6 +244,24 @@ class Engine:
                 generation.cancelled = True
             if adapter is not None:
                 self._cache.give(adapter)
+
+    def _echo(self, request: GenerationRequest, prompt: list[int], adapter: LoraAdapter | None) -> Chunk:
+        """The prompt as a chunk, with the log-probabilities of its tokens where they are asked for."""
+        finish = None if request.max_tokens else "length"
+        if request.logprobs is None:
+            return Chunk(text=request.prompt, echo=True, finish=finish)
+        count = request.logprobs
+        told = self._scheduler.call(lambda: scores(self._scheduler.batch.score(prompt, adapter), prompt, count))
+        with self._encoding:
+            named = tuple(
+                (
+                    token_text(self._tokenizer, token),
+                    own,
+                    {token_text(self._tokenizer, other): value for other, value in top},
+                )
+                for token, (own, top) in zip(prompt, told, strict=True)
+            )
+        return Chunk(text=request.prompt, echo=True, logprobs=named, finish=finish)
 
     def _room(self, prompt: list[int]) -> int:
         room = self.limit() - len(prompt)

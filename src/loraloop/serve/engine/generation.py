@@ -7,13 +7,15 @@ import time
 from typing import TYPE_CHECKING
 
 from loraloop.records import Chunk, GenerationRequest
-from loraloop.serve.engine.decoder import REPLACEMENT, StreamDecoder
+from loraloop.serve.engine.decoder import StreamDecoder
 from loraloop.serve.engine.sampling import Sampler, likeliest
+from loraloop.serve.engine.token_text import token_text
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
+    from loraloop.serve.engine.constraint import Constraint
     from loraloop.serve.engine.lora import LoraAdapter
 
 TokenLogprobs = tuple[str, float, dict[str, float]]
@@ -29,6 +31,7 @@ class Generation:
         adapter: The adapter that answers; ``None`` is the base.
         tokenizer: Turns tokens into text.
         deadline: When the answer ends as it is, in the time of :func:`time.monotonic`.
+        constraint: What the answer is held to.
     """
 
     def __init__(
@@ -39,9 +42,10 @@ class Generation:
         adapter: LoraAdapter | None,
         tokenizer: PreTrainedTokenizerBase,
         deadline: float,
+        constraint: Constraint | None = None,
     ) -> None:
         self.request, self.prompt, self.adapter = request, prompt, adapter
-        self.sampler = Sampler.of(request)
+        self.sampler, self.constraint = Sampler.of(request), constraint
         self.loop = asyncio.get_running_loop()
         self.chunks: asyncio.Queue[Chunk | Exception] = asyncio.Queue()
         self.cancelled = False
@@ -64,18 +68,29 @@ class Generation:
         """Whether the deadline has passed."""
         return time.monotonic() > self._deadline
 
-    def take(self, token: int, logits: Tensor, ends: frozenset[int]) -> Chunk | None:
-        """Add a token, and return the chunk of text that is certain now, if any; the last one has a ``finish``."""
+    def take(self, token: int, logits: Tensor, ends: frozenset[int]) -> Chunk | Exception | None:
+        """Add a token, and return the chunk of text that is certain now, if any; the last one has a ``finish``.
+
+        An error is returned where the answer cannot be held to its grammar any more.
+        """
         self.last = token
         self.generated += 1
         self._unsent += 1
-        if token in ends:
-            return self.end("stop")
-        if self.request.logprobs is not None:
+        ended = token in ends
+        if self.constraint is not None and not ended:
+            self.constraint.take(token)
+            if self.constraint.failed is not None:
+                return self.constraint.failed
+        # With the prompt's tokens the end is told too: who counts them expects as many as were generated.
+        if self.request.logprobs is not None and (self.request.echo or not ended):
             self._logprobs.append(self._likely(logits, token))
+        if ended:
+            return self.end("stop")
         text = self._decoder.add(token)
         if self._decoder.stopped:
             return self._chunk(text, "stop")
+        if self.constraint is not None and self.constraint.complete:
+            return self.end("stop", text)
         if self.generated >= self._room:
             return self.end("length", text)
         return self._chunk(text, None) if text else None
@@ -92,12 +107,11 @@ class Generation:
 
     def _likely(self, logits: Tensor, token: int) -> TokenLogprobs:
         own, others = likeliest(logits, token, self.request.logprobs or 0)
-        return self._name(token), own, {self._name(other): value for other, value in others}
-
-    def _name(self, token: int) -> str:
-        """A token's text; where it is a part of a character, its name in the vocabulary, which no other token has."""
-        text = str(self._tokenizer.decode([token]))
-        return str(self._tokenizer.convert_ids_to_tokens(token)) if REPLACEMENT in text else text
+        return (
+            token_text(self._tokenizer, token),
+            own,
+            {token_text(self._tokenizer, other): value for other, value in others},
+        )
 
     def _decode(self, tokens: list[int]) -> str:
         return str(self._tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,29 +16,77 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Sampler:
-    """How one answer's tokens are chosen; ``temperature`` 0 is greedy, ``top_k`` 0 is every token."""
+    """How one answer's tokens are chosen; ``temperature`` 0 is greedy, ``top_k`` 0 is every token.
+
+    Attributes:
+        frequency: OpenAI's ``frequency_penalty``.
+        presence: OpenAI's ``presence_penalty``.
+        bias: Added to the logits of single tokens.
+        drawn: How often each token was chosen so far.
+    """
 
     temperature: float
     top_p: float
     top_k: int
     rng: np.random.Generator
+    frequency: float = 0.0
+    presence: float = 0.0
+    bias: tuple[tuple[int, float], ...] = ()
+    drawn: Counter[int] = field(default_factory=Counter)
 
     @classmethod
     def of(cls, request: GenerationRequest) -> Sampler:
         """The sampler that a request describes."""
         import numpy as np
 
-        return cls(request.temperature, request.top_p, request.top_k, np.random.default_rng(request.seed))
+        return cls(
+            request.temperature,
+            request.top_p,
+            request.top_k,
+            np.random.default_rng(request.seed),
+            request.frequency_penalty,
+            request.presence_penalty,
+            request.bias,
+        )
+
+    def changes(self) -> dict[int, float]:
+        """What is added to the logits of the next token.
+
+        ``-c[j] * frequency - (c[j] > 0) * presence``, where ``c[j]`` is how often token ``j`` was chosen before
+        (OpenAI's API guide, "Frequency and presence penalties").
+        """
+        added = dict(self.bias)
+        if self.frequency or self.presence:
+            for token, count in self.drawn.items():
+                added[token] = added.get(token, 0.0) - count * self.frequency - self.presence
+        return added
 
 
 def choose(logits: Tensor, samplers: Sequence[Sampler]) -> list[int]:
     """One token per row of ``logits`` ``[rows, vocabulary]``."""
+    logits = _changed(logits, [sampler.changes() for sampler in samplers])
     picks = logits.argmax(-1)
     drawn = [row for row, sampler in enumerate(samplers) if sampler.temperature > 0]
     if drawn:
         picks[drawn] = _draw(logits[drawn], [samplers[row] for row in drawn])
     found: list[int] = picks.tolist()
+    for sampler, token in zip(samplers, found, strict=True):
+        sampler.drawn[token] += 1
     return found
+
+
+def _changed(logits: Tensor, changes: Sequence[dict[int, float]]) -> Tensor:
+    """``logits`` with what is added to single tokens of each row; the caller's are left as they are."""
+    import torch
+
+    if not any(changes):
+        return logits
+    logits = logits.clone()
+    for row, added in enumerate(changes):
+        if added:
+            tokens = torch.tensor(list(added), device=logits.device)
+            logits[row, tokens] += torch.tensor(list(added.values()), device=logits.device, dtype=logits.dtype)
+    return logits
 
 
 def _draw(logits: Tensor, samplers: Sequence[Sampler]) -> Tensor:
@@ -68,3 +117,15 @@ def likeliest(logits: Tensor, token: int, count: int) -> tuple[float, list[tuple
     logs = logits.float().log_softmax(-1)
     top = logs.topk(min(count, logs.shape[-1]))
     return float(logs[token]), list(zip(top.indices.tolist(), top.values.tolist(), strict=True))
+
+
+def scores(logits: Tensor, prompt: Sequence[int], count: int) -> list[tuple[float | None, list[tuple[int, float]]]]:
+    """For each token of a prompt what :func:`likeliest` tells of it; nothing comes before the first.
+
+    Args:
+        logits: After each token, ``[tokens, vocabulary]``.
+        prompt: The tokens.
+        count: How many of the likeliest tokens are told.
+    """
+    after = [likeliest(row, token, count) for row, token in zip(logits[:-1], prompt[1:], strict=True)]
+    return [(None, []), *after]

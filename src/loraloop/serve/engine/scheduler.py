@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from loraloop.errors import BusyError, LoraloopError, ModelError
 from loraloop.records import Chunk
 from loraloop.serve.engine.batch import LoraBatch
+from loraloop.serve.engine.constraint import held
 from loraloop.serve.engine.sampling import choose
 
 if TYPE_CHECKING:
@@ -157,14 +158,15 @@ class Scheduler:
     def _advance(self, rows: Sequence[Generation], forward: Callable[[], Tensor]) -> None:
         try:
             logits = forward()
-            tokens = choose(logits, [row.sampler for row in rows])
+            tokens = choose(held(logits, [row.constraint for row in rows]), [row.sampler for row in rows])
             new = zip(rows, tokens, logits, strict=True)
             chunks = [row.take(token, scores, self._ends) for row, token, scores in new]
         except Exception as error:
             self._end_with_error(rows, error)
             return
-        self._ready.extend((row, chunk) for row, chunk in zip(rows, chunks, strict=True) if chunk)
-        self.batch.drop([row for row, chunk in zip(rows, chunks, strict=True) if chunk and chunk.finish])
+        said = [(row, chunk) for row, chunk in zip(rows, chunks, strict=True) if chunk]
+        self._ready.extend(said)
+        self.batch.drop([row for row, chunk in said if isinstance(chunk, Exception) or chunk.finish])
 
     def _end_with_error(self, rows: Sequence[Generation], error: Exception) -> None:
         """End ``rows`` with an error; a batch in which a step failed is unusable, so its other rows end too."""

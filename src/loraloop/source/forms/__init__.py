@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from loraloop.source.forms.draft import Row
+from loraloop.source.forms.labels import Labels
 from loraloop.source.forms.recognise import Form, Made, make, recognise, writable
 from loraloop.source.forms.tally import Tally
 
-__all__ = ["Form", "Made", "Row", "Tally", "make", "recognise", "writable"]
+__all__ = ["Form", "Labels", "Made", "Row", "Tally", "make", "recognise", "writable"]

@@ -7,7 +7,7 @@ from typing import Any
 
 from loraloop.records import Message
 from loraloop.source.forms import tools
-from loraloop.source.forms.draft import Draft, Row, asked, filled, label, no_media, parsed, text
+from loraloop.source.forms.draft import Draft, Row, asked, label, no_media, parsed, text
 
 
 def read(row: Row) -> Draft:
@@ -18,21 +18,34 @@ def read(row: Row) -> Draft:
     """
     no_media(row)
     said = asked(text(row, "system"), text(row, "instruction"), text(row, "input"))
-    history = [message for pair in _pairs(row.get("history")) for message in pair]
     return Draft(
-        messages=(*said[:-1], *history, said[-1], Message("assistant", (text(row, "output"),))),
+        messages=(*said[:-1], *history(row), said[-1], Message("assistant", (text(row, "output"),))),
         tools=tools.read(row),
-        label=label({"label": row.get("kto_tag")}),
+        label=label({"kto_tag": row.get("kto_tag")}),
     )
 
 
-def _pairs(value: Any) -> list[tuple[Message, Message]]:
-    if not filled(value):
-        return []
-    value = parsed(value, "history")
-    if not isinstance(value, Sequence) or isinstance(value, str):
-        raise ValueError(f"history is a list of questions with answers, not {type(value).__name__}")
-    return [_pair(number, pair) for number, pair in enumerate(value, 1)]
+def history(row: Row) -> tuple[Message, ...]:
+    """The turns before the question, which a column ``history`` lists as questions with answers.
+
+    Raises:
+        ValueError: A member of the list is something else.
+    """
+    if not has_history(row):
+        return ()
+    pairs = parsed(row["history"], "history")
+    return tuple(message for number, pair in enumerate(pairs, 1) for message in _pair(number, pair))
+
+
+def has_history(row: Row) -> bool:
+    """Whether the column ``history`` holds a list, or its JSON; another value only tells about the row."""
+    value = row.get("history")
+    if isinstance(value, str):
+        try:
+            value = parsed(value, "history")
+        except (ValueError, RecursionError):
+            return False
+    return isinstance(value, list | tuple) and len(value) > 0
 
 
 def _pair(number: int, pair: Any) -> tuple[Message, Message]:

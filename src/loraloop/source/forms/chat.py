@@ -7,7 +7,7 @@ from typing import Any
 
 from loraloop.records import Message
 from loraloop.source.forms import tools, turns
-from loraloop.source.forms.draft import Draft, Row, filled, label, no_media, text
+from loraloop.source.forms.draft import Draft, Row, as_bool, filled, label, no_media, text
 
 COLUMNS = ("messages", "conversations", "conversation")
 
@@ -19,19 +19,26 @@ def read(row: Row) -> Draft:
         ValueError: It is none.
     """
     no_media(row)
-    holding = [name for name in COLUMNS if filled(row.get(name))]
-    if len(holding) > 1:
-        raise ValueError(f"{' and '.join(holding)} both hold a conversation: keep one of them")
+    name = _column(row)
     repaired: Counter[str] = Counter()
     worse = row.get("rejected_message")
     return Draft(
-        messages=with_system(text(row, "system"), turns.read(row[holding[0]], repaired)),
+        messages=with_system(text(row, "system"), turns.read(row[name], repaired)),
         tools=tools.read(row),
         rejected=answer(worse, repaired) if filled(worse) else None,
         label=label(row),
-        raw=row.get("raw") is True,
+        raw=as_bool(row.get("raw")) is True,
         repaired=repaired,
     )
+
+
+def _column(row: Row) -> str:
+    """The column that holds the conversation; where none does, the first that holds anything."""
+    there = [name for name in COLUMNS if filled(row.get(name))]
+    holding = [name for name in there if turns.holds(row[name])] if len(there) > 1 else there
+    if len(holding) > 1:
+        raise ValueError(f"{' and '.join(holding)} both hold a conversation: keep one of them")
+    return (holding or there)[0]
 
 
 def with_system(system: str, messages: tuple[Message, ...]) -> tuple[Message, ...]:

@@ -7,14 +7,14 @@ from typing import Any
 
 from loraloop.records import Message
 from loraloop.source.forms import tools, turns
-from loraloop.source.forms.draft import Draft, Row, asked, label, no_media, text
+from loraloop.source.forms.draft import Draft, Row, as_text, asked, label, no_media, text
 
 
 def read(row: Row) -> Draft:
     """The prompt and what completes it.
 
     Raises:
-        ValueError: One of them is neither a text nor messages.
+        ValueError: Messages of one of them are faulty.
     """
     no_media(row)
     repaired: Counter[str] = Counter()
@@ -29,10 +29,11 @@ def read(row: Row) -> Draft:
 
 
 def said(value: Any, role: str, repaired: Counter[str]) -> tuple[Message, ...]:
-    """The messages of a cell; a text is what ``role`` says."""
-    if not isinstance(value, str) or value.lstrip().startswith("[{"):
+    """The messages of a cell; anything else is what ``role`` says, such as a text or an object that is the answer."""
+    if turns.holds(value):
         return turns.read(value, repaired)
-    return asked("", value) if role == "user" else (Message("assistant", (value,)),)
+    words = as_text(role, value)
+    return asked("", words) if role == "user" else (Message("assistant", (words,)),)
 
 
 def plain(row: Row) -> Draft:

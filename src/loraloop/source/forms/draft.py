@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import datetime
+import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
+
+import orjson
 
 from loraloop.core.tables_json import loads
 from loraloop.records import Message
 
 Row = Mapping[str, Any]
+_BOOLEANS = dict.fromkeys(("true", "1", "1.0", "good"), True) | dict.fromkeys(("false", "0", "0.0", "bad"), False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,21 +70,72 @@ def text(row: Row, name: str) -> str:
     return value
 
 
+class OddLabelError(ValueError):
+    """The column ``label`` says neither good nor bad.
+
+    Attributes:
+        value: What it says.
+    """
+
+    def __init__(self, value: Any) -> None:
+        self.value = str(value).strip()
+        super().__init__(f"label {self.value[:40]!r} is neither true nor false")
+
+
 def label(row: Row) -> bool | None:
     """Whether a person found the last turn good, as ``label`` or ``kto_tag`` says; ``None`` where neither does.
 
     Raises:
-        ValueError: It is neither true nor false.
+        OddLabelError: ``label`` is neither true nor false.
+        ValueError: ``kto_tag`` is neither.
     """
-    value = next((row[name] for name in ("label", "kto_tag") if filled(row.get(name))), None)
-    if value is None:
+    name = next((name for name in ("label", "kto_tag") if filled(row.get(name))), None)
+    if name is None:
         return None
-    said = str(value).strip().lower()
-    if said in ("true", "1"):
-        return True
-    if said in ("false", "0"):
-        return False
-    raise ValueError(f"label {str(value)[:40]!r} is neither true nor false")
+    said = as_bool(row[name])
+    if said is None and name == "label":
+        raise OddLabelError(row[name])
+    if said is None:
+        raise ValueError(f"{name} {str(row[name])[:40]!r} is neither true nor false")
+    return said
+
+
+def as_bool(value: Any) -> bool | None:
+    """What a boolean, a number or a text says, as true, 1 and good do; ``None`` where it says neither."""
+    return _BOOLEANS.get(str(value).strip().lower())
+
+
+def as_text(name: str, value: Any) -> str:
+    """Text as it is, numbers with all digits, times in ISO 8601, a line for each of a list of texts, else JSON.
+
+    Raises:
+        TypeError: The value of ``name`` is something that JSON cannot hold.
+    """
+    if isinstance(value, str):
+        return value
+    if value is None or value != value:  # NaN is how pandas writes a missing value
+        return ""
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return "\n".join(value)
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    if isinstance(value, Decimal) or (isinstance(value, int) and not isinstance(value, bool)):
+        return str(value)
+    try:
+        return orjson.dumps(value, default=_plain).decode()
+    except TypeError as error:
+        if "64-bit" in str(error):
+            return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=_plain)
+        raise TypeError(f"the {name} is not text: {error}") from error
+
+
+def _plain(value: Any) -> Any:
+    """What JSON holds for a value that it has no form for."""
+    if isinstance(value, Decimal | datetime.timedelta):
+        return str(value)
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    raise TypeError(f"a value of the type {type(value).__name__}")
 
 
 def no_media(row: Row) -> None:

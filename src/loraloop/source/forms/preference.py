@@ -9,8 +9,8 @@ from itertools import takewhile
 from typing import Any
 
 from loraloop.records import Message
-from loraloop.source.forms import chat, completion, tools, turns
-from loraloop.source.forms.draft import Draft, Row, asked, filled, no_media, text
+from loraloop.source.forms import alpaca, chat, completion, tools, turns
+from loraloop.source.forms.draft import Draft, Row, as_text, asked, filled, no_media, text
 
 SPOKEN = re.compile(r"(?:^|\n\n)(Human|Assistant):[ \t]?")
 """How transcripts of Anthropic's HH-RLHF begin a turn."""
@@ -25,8 +25,9 @@ def read(row: Row) -> Draft:
     """
     no_media(row)
     repaired: Counter[str] = Counter()
-    prompt = _prompt(row, repaired)
-    sides = [_side(row[name], bool(prompt), repaired) for name in ("chosen", "rejected")]
+    history = alpaca.history(row)
+    prompt = _after(history, _prompt(row, repaired))
+    sides = [_side(name, row[name], bool(prompt), repaired) for name in ("chosen", "rejected")]
     raw = not prompt and all(isinstance(side, str) for side in sides)
     better, worse = _continued(*map(str, sides)) if raw else map(_messages, sides)
     common = _shared(better, worse)
@@ -35,7 +36,7 @@ def read(row: Row) -> Draft:
     if len(better) != common + 1 or len(worse) != common + 1 or {better[-1].role, worse[-1].role} != {"assistant"}:
         raise ValueError("chosen and rejected differ in more than the assistant's last turn")
     whole = bool(common) and better[0].role in ("system", "user")
-    past = better[:common] if whole else (*prompt, *better[:common])
+    past = _after(history, better[:common]) if whole else (*prompt, *better[:common])
     if not past:
         raise ValueError("chosen and rejected have no prompt, neither in a column nor in common")
     messages = chat.with_system(text(row, "system"), (*past, better[-1]))
@@ -57,10 +58,19 @@ def _prompt(row: Row, repaired: Counter[str]) -> tuple[Message, ...]:
     return asked("", text(row, "question")) if filled(row.get("question")) else ()
 
 
-def _side(value: Any, prompted: bool, repaired: Counter[str]) -> str | tuple[Message, ...]:
+def _after(history: tuple[Message, ...], said: tuple[Message, ...]) -> tuple[Message, ...]:
+    """What is said after the turns before it, unless it begins with them; the system's words stay first."""
+    count = sum(1 for _ in takewhile(lambda message: message.role == "system", said))
+    if said[count : count + len(history)] == history:
+        return said
+    return (*said[:count], *history, *said[count:])
+
+
+def _side(name: str, value: Any, prompted: bool, repaired: Counter[str]) -> str | tuple[Message, ...]:
     """An answer or a conversation; a text that is no transcript stays one where no prompt is known."""
-    if not isinstance(value, str) or value.lstrip().startswith("[{"):
+    if turns.holds(value):
         return turns.read(value, repaired)
+    value = as_text(name, value)
     if not prompted and SPOKEN.match(value):
         return _transcript(value)
     return (Message("assistant", (value,)),) if prompted else value

@@ -9,7 +9,7 @@ import orjson
 
 from loraloop.core import messages
 from loraloop.records import Example, Message, Provenance
-from loraloop.source.forms import alpaca, chat, completion, preference
+from loraloop.source.forms import alpaca, chat, completion, preference, turns
 from loraloop.source.forms.draft import Draft, Row, filled
 from loraloop.source.forms.repair import LONGEST, mend
 
@@ -54,9 +54,29 @@ class Made:
     repaired: dict[str, int]
 
 
-def recognise(row: Row) -> Form | None:
-    """The form of a row; ``None`` for columns that no form has, such as those of one question and its answer."""
+def recognise(row: Row, *, named: bool = False) -> Form | None:
+    """The form of a row; ``None`` for columns that no form has, such as those of one question and its answer.
+
+    A column that holds no conversation is passed over if the others hold an answer, whatever its name says.
+
+    Args:
+        row: Its values.
+        named: Whether a person said which column holds the conversation.
+    """
     names = {name for name, value in row.items() if filled(value)}
+    if "history" in names and not alpaca.has_history(row):
+        names.remove("history")
+    form = _form(names)
+    if named or form is None or form.read is not chat.read:
+        return form
+    others = names.difference(chat.COLUMNS)
+    other = _form(others)
+    if other is None and "output" not in others:
+        return form
+    return form if any(turns.holds(row[name]) for name in names.intersection(chat.COLUMNS)) else other
+
+
+def _form(names: Set[str]) -> Form | None:
     return next((form for form in FORMS if form.knows(names)), None)
 
 

@@ -25,13 +25,22 @@ class Tally:
     def add(self, made: Made) -> None:
         """Count a conversation."""
         self.repaired.update(made.repaired)
-        learned = sum(message.is_target for message in made.example.messages)
-        self.counts.update(conversations=1, learned=learned, mended=bool(made.repaired))
+        self.counts.update(_counts(made))
+
+    def remove(self, made: Made) -> None:
+        """Count a conversation no more."""
+        self.repaired.subtract(made.repaired)
+        self.counts.subtract(_counts(made))
 
     def line(self) -> str:
         """The forms with their rows, the conversations, the learned turns, and what was put right."""
         forms = ", ".join(f"{form} in {rows:,} rows" for form, rows in self.rows.most_common())
-        repaired = ", ".join(f"{count:,} {what}" for what, count in self.repaired.most_common())
+        repaired = ", ".join(f"{count:,} {what}" for what, count in self.repaired.most_common() if count)
         return f"{forms}: {self.counts['conversations']:,} conversations, {self.counts['learned']:,} learned turns" + (
             f"; {repaired}" if repaired else ""
         )
+
+
+def _counts(made: Made) -> dict[str, int]:
+    learned = sum(message.is_target for message in made.example.messages)
+    return {"conversations": 1, "learned": learned, "mended": int(bool(made.repaired))}

@@ -12,6 +12,7 @@ import orjson
 from loraloop.core import messages
 from loraloop.core.tables_json import loads
 from loraloop.records import Message
+from loraloop.records.conversation import SPEAKERS
 from loraloop.source.forms.draft import parsed
 
 ROLES = {
@@ -29,8 +30,12 @@ ROLES = {
 """ShareGPT's names of the roles and their variants, beside those of OpenAI."""
 CALLS = frozenset({"function_call", "tool_call", "tool_calls"})
 """Roles whose content is one call as JSON, or a list of calls."""
+KNOWN = frozenset(SPEAKERS) | {"developer", "function"} | ROLES.keys() | CALLS
+"""Every name of a role."""
 ROLE_KEYS = ("role", "from", "speaker")
 CONTENT_KEYS = ("content", "value", "text")
+SAYING = (*CONTENT_KEYS, "tool_calls", "function_call")
+"""Keys of what a message says."""
 LONGEST_LITERAL = 100_000
 """Characters up to which arguments are tried as a Python literal."""
 
@@ -59,16 +64,44 @@ def read(value: Any, repaired: Counter[str]) -> tuple[Message, ...]:
     return tuple(made)
 
 
+def holds(value: Any) -> bool:
+    """Whether a value is a message or a list of messages: a member has a role and says something.
+
+    A text is one where it is the JSON of a list and the role has a name that is known: other JSON is an answer.
+    """
+    known = isinstance(value, str)
+    if known:
+        if not value.lstrip().startswith("["):
+            return False
+        try:
+            value = parsed(value, "the list of messages")
+        except (ValueError, RecursionError):
+            return False
+    members = value if isinstance(value, list | tuple) else [value]
+    return any(isinstance(each, Mapping) and _is_message(each, known) for each in members)
+
+
+def _is_message(item: Mapping[str, Any], known: bool) -> bool:
+    role = _role(item)
+    named = not known or (isinstance(role, str) and role.strip().lower() in KNOWN)
+    return role is not None and named and any(key in item for key in SAYING)
+
+
+def _role(item: Mapping[str, Any]) -> Any:
+    return next((item[key] for key in ROLE_KEYS if item.get(key) is not None), None)
+
+
 def _openai(item: Any, repaired: Counter[str]) -> Any:
     """A message in OpenAI's form, whichever it was written in."""
     if not isinstance(item, Mapping):
         return item
-    role = next((item[key] for key in ROLE_KEYS if item.get(key) is not None), None)
+    role = _role(item)
     content = next((item[key] for key in CONTENT_KEYS if item.get(key) not in (None, "")), None)
     name = role.strip().lower() if isinstance(role, str) else ""
     if name in CALLS:
         called = parsed(content, "the call")
-        return {"role": "assistant", "tool_calls": _calls(called if isinstance(called, list) else [called], repaired)}
+        made = _calls(called if isinstance(called, list) else [called], repaired)
+        return {"role": "assistant", "tool_calls": made, "weight": item.get("weight")}
     if ROLES.get(name, name) in ("tool", "function") and isinstance(content, Mapping):
         content = orjson.dumps(content, option=orjson.OPT_NON_STR_KEYS).decode()
     changed = {"role": ROLES.get(name, name or role), "content": content}

@@ -1,0 +1,170 @@
+"""``serve=vllm`` on a real vLLM server, as a client of the OpenAI API sees it: ``make test-vllm`` runs this."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import openai
+import pytest
+from openai import OpenAI
+
+from vllm_server import running
+from waiting import PATIENCE, until
+
+pytestmark = pytest.mark.skipif("LORALOOP_VLLM" not in os.environ, reason="make test-vllm starts a real vLLM server")
+TOOLS = [
+    {
+        "type": "function",
+        "function": {
+            "name": "open_gate",
+            "description": "Open a gate.",
+            "parameters": {"type": "object", "properties": {"gate": {"type": "integer"}}, "required": ["gate"]},
+        },
+    }
+]
+SMALL = ("trainer.max_steps=24", "trainer.batch_size=2", "trainer.accumulation=1", "evaluation.max_rows=2")
+FREELY = ("gate.metric=loss", "gate.min_rows=1", "gate.max_p=1", "tracker.system_metrics=false")
+QUESTION = [{"role": "user", "content": "Open gate 7."}]
+CAPITAL = [{"role": "user", "content": "What is the capital of France?"}]
+
+
+def conversation(gate: int) -> dict[str, Any]:
+    """A conversation in which the assistant opens a gate."""
+    function = {"name": "open_gate", "arguments": json.dumps({"gate": gate})}
+    call = {"id": "call_1", "type": "function", "function": function}
+    turns = [
+        {"role": "user", "content": f"Open gate {gate}."},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+    ]
+    return {"messages": turns, "tools": TOOLS}
+
+
+@dataclass
+class Served:
+    """A loraloop server over a real vLLM server, and the folder of its registry."""
+
+    url: str
+    vllm: str
+    folder: Path
+
+    @property
+    def client(self) -> OpenAI:
+        """The official client."""
+        return OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0)
+
+    def statuses(self) -> list[str]:
+        """How the sessions ended, oldest first."""
+        with closing(sqlite3.connect(self.folder / "mlruns" / "sessions.db")) as database:
+            return [status for (status,) in database.execute("SELECT status FROM sessions ORDER BY time")]
+
+
+@pytest.fixture(scope="module")
+def trained(office) -> Any:
+    """A folder with one registered version, trained to call a tool with ``dataset.template=chatml``."""
+    rows = "".join(json.dumps(conversation(gate)) + "\n" for gate in range(24))
+    (office.folder / "calls.jsonl").write_text(rows)
+    source = ("source=files", f"source.path={office.folder}/calls.jsonl", "dataset=chatml", "registry.name=agent")
+    seen = office("model=smollm2_135m", *source, *SMALL, *FREELY)
+    assert office.aliases("agent").get("champion") == 1, seen.out
+    return office
+
+
+@pytest.fixture
+def served(trained, real_vllm) -> Iterator[Served]:
+    """``stage=serve serve=vllm`` in a process of its own."""
+    options = ("stage=serve", "tracker=none", "server.port=0", "model=smollm2_135m", "serve=vllm")
+    process = trained.start(*options, f"serve.url={real_vllm}", "server.roles.porter=agent@champion")
+    told = []
+    for line in process.stdout:
+        told.append(line)
+        if match := re.match(r"\s+address\s+(\S+)/v1", line):
+            break
+    else:
+        raise AssertionError("".join(told) + process.stderr.read())
+    yield Served(match[1], real_vllm, trained.folder)
+    process.kill()
+    forget(real_vllm)
+
+
+def forget(url: str) -> None:
+    """Unload whatever adapter a vLLM server has."""
+    for card in httpx2.get(f"{url}/v1/models", timeout=PATIENCE).json()["data"]:
+        if card["parent"] is not None:
+            body = {"lora_name": card["id"]}
+            httpx2.post(f"{url}/v1/unload_lora_adapter", json=body, timeout=PATIENCE).raise_for_status()
+
+
+def test_names_and_tools(served):
+    """A version trained with tools answers by every name of it, with a call, whole and streamed; the base does not."""
+    client = served.client
+    assert {"base", "agent@champion", "agent:porter"} <= {model.id for model in client.models.list()}
+    for name in ("agent@1", "agent@champion", "agent:porter"):
+        answer = client.chat.completions.create(model=name, messages=QUESTION, tools=TOOLS, temperature=0)
+        (call,) = answer.choices[0].message.tool_calls
+        assert (answer.model, answer.choices[0].finish_reason) == ("agent@1", "tool_calls")
+        assert (call.function.name, json.loads(call.function.arguments)) == ("open_gate", {"gate": 7})
+    stream = client.chat.completions.create(model="agent@1", messages=QUESTION, tools=TOOLS, temperature=0, stream=True)
+    chunks = [chunk.choices[0] for chunk in stream if chunk.choices]
+    (calls,) = [chunk.delta.tool_calls for chunk in chunks if chunk.delta.tool_calls]
+    assert (calls[0].function.name, json.loads(calls[0].function.arguments)) == ("open_gate", {"gate": 7})
+    assert not any(chunk.delta.content for chunk in chunks)
+    said = client.chat.completions.create(model="base", messages=CAPITAL, temperature=0)
+    assert said.choices[0].message.content == "The capital of France is Paris."
+    with pytest.raises(openai.BadRequestError, match="chatml does"):
+        client.chat.completions.create(model="base", messages=QUESTION, tools=TOOLS)
+
+
+def test_seeds_and_logprobs(served):
+    """The same seed says the same, another one something else, and each token has its likelihood and alternatives."""
+
+    def ask(**more: Any) -> Any:
+        return served.client.chat.completions.create(model="base", messages=CAPITAL, max_tokens=12, **more).choices[0]
+
+    first, again, other = (ask(temperature=1.5, seed=seed).message.content for seed in (1, 1, 2))
+    assert first == again != other
+    told = ask(temperature=0, logprobs=True, top_logprobs=3).logprobs.content
+    assert "".join(each.token for each in told) == "The capital of France is Paris."
+    assert all(len(each.top_logprobs) == 3 and each.logprob <= 0 for each in told)
+
+
+def test_hot_swap(served):
+    """An adapter that the vLLM server forgot costs one error, and is then loaded again beside the base's answers."""
+    ask = {"model": "agent@1", "messages": QUESTION, "tools": TOOLS, "temperature": 0}
+    before = served.client.chat.completions.create(**ask).choices[0].message.tool_calls[0].function
+    stream = served.client.completions.create(model="base", prompt="Once upon a time", max_tokens=40, stream=True)
+    next(stream)
+    forget(served.vllm)
+    with pytest.raises(openai.InternalServerError, match="this model cannot answer now"):
+        served.client.chat.completions.create(**ask)
+    assert served.client.chat.completions.create(**ask).choices[0].message.tool_calls[0].function == before
+    assert [choice.finish_reason for chunk in stream for choice in chunk.choices][-1] in ("stop", "length")
+
+
+def test_errors(served):
+    """What is not there, and what is too long, is refused in the API's form before vLLM is asked."""
+    client = served.client
+    with pytest.raises(openai.NotFoundError, match="agent@99"):
+        client.chat.completions.create(model="agent@99", messages=QUESTION)
+    with pytest.raises(openai.BadRequestError, match="2048 tokens"):
+        client.completions.create(model="base", prompt="word " * 3000)
+
+
+def test_who_hangs_up_frees_the_place(served):
+    """A client that leaves in the middle of an answer ends it in vLLM; its session is kept as cancelled."""
+    stream = served.client.completions.create(
+        model="base", prompt="One, two, three,", max_tokens=1800, temperature=0, stream=True
+    )
+    next(stream)
+    assert running(served.vllm) == 1
+    stream.close()
+    until(lambda: running(served.vllm) == 0, "vLLM stops")
+    until(lambda: served.statuses()[-1:] == ["cancelled"], "the session is kept")
