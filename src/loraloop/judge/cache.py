@@ -1,11 +1,14 @@
-"""What a judge said before, kept as JSON files under the hash of all that decides what it is asked."""
+"""What a judge gave before, kept as JSON files under the hash of all that decides what it is asked.
+
+A reason may quote what was judged, and an erased session must not live on here: the value alone is kept.
+"""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
-from loraloop.core import atomic, secrets
+from loraloop.core import atomic
 from loraloop.records import Judgement
 
 
@@ -20,21 +23,21 @@ class Cache:
         self._folder = folder
 
     def get(self, key: str) -> Judgement | None:
-        """The judgement kept under ``key``; it costs nothing."""
+        """The judgement kept under ``key``, without its reason; it costs nothing."""
         if self._folder is None:
             return None
         try:
             kept = json.loads(self._file(key).read_bytes())
-            return Judgement(value=kept["value"], reason=kept["reason"], cached=True)
+            return Judgement(value=kept["value"], cached=True)
         except (OSError, ValueError, TypeError, KeyError):
             return None
 
     def put(self, key: str, found: Judgement) -> None:
-        """Keep a judgement, unless its reason quotes a secret."""
-        if self._folder is None or secrets.find(found.reason, emails=True):
+        """Keep the value of a judgement."""
+        if self._folder is None:
             return
         with atomic.write(self._file(key)) as stream:
-            stream.write(json.dumps({"value": found.value, "reason": found.reason}).encode())
+            stream.write(json.dumps({"value": found.value}).encode())
 
     def _file(self, key: str) -> Path:
         return Path(self._folder or ".") / key[:2] / f"{key}.json"

@@ -14,7 +14,7 @@ class Judgement:
 
     Attributes:
         value: A score of 1 to 5; of two answers ``first``, ``second`` or ``tie``.
-        reason: In the judge's words.
+        reason: In the judge's words; empty where it is ``cached``.
         failed: Why there is no value; empty where there is one.
         detail: What went wrong, for people.
         calls: Requests that were sent for it, retries included.

@@ -31,7 +31,7 @@ class Said:
     def rated(self, sessions: dict[str, Session]) -> list[Rated]:
         """The sessions that a person rated too."""
         both = [(sessions[one], score) for one, score in self.scores.items() if one in sessions]
-        return [Rated(one.stars, score, one.conversation or one.id) for one, score in both if one.stars is not None]
+        return [Rated(one.stars, score, _conversation(one)) for one, score in both if one.stars is not None]
 
     def compared(self, sessions: dict[str, Session]) -> list[tuple[str, str, int]]:
         """Of each pair that people gave different stars: the task, what the judge prefers, and their difference."""
@@ -41,6 +41,10 @@ class Said:
             if len(stars) == 2 and stars[0] is not None and stars[1] is not None and stars[0] != stars[1]:
                 found.append((question(sessions[one]), better, stars[0] - stars[1]))
         return found
+
+
+def _conversation(session: Session) -> str:
+    return session.conversation_id or session.conversation or session.id
 
 
 def by_judge(said: list[tuple[str, Assessment]]) -> dict[tuple[str, str], Said]:

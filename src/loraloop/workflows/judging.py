@@ -132,6 +132,7 @@ def _keep(store: Store, judge: Judge, session: Session, what: str, found: Judgem
     names = {"id": "", "source": "judge", "by": judge.by, "name": f"{what}:{judge.rule}", "time": now}
     said = [Assessment(**names, kind="cost", value=cost)]
     if not found.failed:
-        kind = "feedback" if what == SCORE else "preference"
-        said.append(Assessment(**names, kind=kind, value=value, rationale=found.reason))
+        # The reason for a preference may quote the other session, and would outlive its erasure.
+        kind, reason = ("feedback", found.reason) if what == SCORE else ("preference", "")
+        said.append(Assessment(**names, kind=kind, value=value, rationale=reason))
     store.assess(session.id, said)
