@@ -36,7 +36,7 @@ def test_a_score_with_its_reason_and_cost(scripted, monkeypatch):
     assert (found.calls, found.tokens, found.cached) == (1, TOKENS, False)
     assert found.seconds > 0
     (body,) = scripted.asked
-    assert body["temperature"] == 0
+    assert (body["temperature"], body["user"]) == (0, "loraloop judge")
     schema = body["response_format"]["json_schema"]["schema"]
     assert schema["properties"]["score"]["enum"] == [1, 2, 3, 4, 5]
     assert "Is it right?" in body["messages"][0]["content"]

@@ -47,6 +47,8 @@ def desk_with_answers(desk):
         store.keep(Session(id=name, time=time, prompt="2 + 2?", answer=answer, answered="base", status="ok"))
         if stars is not None:
             store.rate(name, Rating(stars=stars))
+    asked = {"prompt": "How good is 4?", "answer": verdict(5), "client": "loraloop judge"}
+    store.keep(Session(id="judging", time="2026-03-02T12:00:00.000+00:00", status="ok", **asked))
     store.keep(Session(id="failed", time="2026-03-02T12:00:00.000+00:00", prompt="2 + 2?", status="error"))
     store.close()
     return desk

@@ -13,7 +13,7 @@ from loraloop.judge import prompt
 from loraloop.judge.cache import Cache
 from loraloop.judge.verdict import BETTER, SCORE, Form
 from loraloop.records import Judgement, Session
-from loraloop.records.judgement import NO_ANSWER, NONSENSE, OVER_BUDGET, REFUSED
+from loraloop.records.judgement import JUDGE, NO_ANSWER, NONSENSE, OVER_BUDGET, REFUSED
 
 PAUSE_SECONDS = 0.5
 """Before the first repetition; twice as long before each further one."""
@@ -138,6 +138,7 @@ class Asking:
         try:
             answer = self._client.chat.completions.create(
                 model=self._model,
+                user=JUDGE,
                 temperature=0,
                 max_tokens=self._max_tokens,
                 **asked,

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 NONSENSE, NO_ANSWER, REFUSED, OVER_BUDGET = "nonsense", "no answer", "refused", "over budget"
 """Why there is no value: an answer that is none of those asked for, none in time, an error, or no call left."""
 
+JUDGE = "loraloop judge"
+"""How a judge names itself as the user of a server: one of loraloop keeps its questions as sessions of that client."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:

@@ -13,7 +13,7 @@ from loraloop.core.progress import track
 from loraloop.core.same_task import answer_key, task_key
 from loraloop.errors import JudgeError
 from loraloop.records import Assessment, Judgement, Session
-from loraloop.records.judgement import NO_ANSWER, OVER_BUDGET
+from loraloop.records.judgement import JUDGE, NO_ANSWER, OVER_BUDGET
 
 if TYPE_CHECKING:
     from loraloop.feedback.store import Store
@@ -59,9 +59,9 @@ class Judged:
 
 
 def waiting(judge: Judge, store: Store, sessions: Sequence[Session]) -> list[Session]:
-    """Those with an answer that this judge has not scored yet."""
+    """Those with an answer that this judge has not scored yet; what judges asked themselves is none of them."""
     done = {one for one, said in store.judged() if _own(said, judge, SCORE) and said.kind == "feedback"}
-    return [each for each in sessions if each.answer and each.id not in done]
+    return [each for each in sessions if each.answer and each.client != JUDGE and each.id not in done]
 
 
 def pairs(judge: Judge, store: Store, sessions: Sequence[Session]) -> list[Pair]:
