@@ -98,6 +98,10 @@ class StoreError(LoraloopError):
     """A session or rating could not be kept: the disk is full, the database locked or out of reach."""
 
 
+class JudgeError(LoraloopError):
+    """A judge does not answer; what it said before is kept."""
+
+
 class RegistryError(LoraloopError):
     """A version, alias or artefact in the registry is missing, altered or not allowed."""
 

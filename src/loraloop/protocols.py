@@ -17,6 +17,7 @@ from loraloop.records import (
     Example,
     Fitting,
     GenerationRequest,
+    Judgement,
     LoadedModel,
     Look,
     Outcome,
@@ -487,6 +488,36 @@ class Canary(Protocol):
             outcomes: Every session of it, of both versions, oldest first.
             now: ISO 8601, UTC.
         """
+        ...
+
+
+class Judging(Protocol):
+    """A judge at work: it counts its calls and sends no more than it may."""
+
+    def score(self, session: Session) -> Judgement:
+        """How good the answer of a session is: 1 to 5."""
+        ...
+
+    def prefer(self, first: Session, second: Session) -> Judgement:
+        """Which of two answers to the same task is better."""
+        ...
+
+
+class Judge(Protocol):
+    """Anything that rates answers in the place of a person."""
+
+    @property
+    def by(self) -> str:
+        """Who judges."""
+        ...
+
+    @property
+    def rule(self) -> str:
+        """A hash of all that decides what it is asked; another rule is another judge."""
+        ...
+
+    def open(self) -> Judging:
+        """The judge at work."""
         ...
 
 

@@ -197,6 +197,21 @@ def test_proposals_come_with_their_sessions(file, make):
     assert sum(each.lstrip().startswith("SELECT") for each in statements) == 2
 
 
+def test_what_a_judge_says_is_no_rating(file, make):
+    """A judge's score of a served session is found with its session, beside what was imported, and rates nothing."""
+    file.keep(make("s1"))
+    before = file.session("s1")
+    said = [
+        Assessment(id="1", source="judge", by="m", kind="cost", name="score:0", value={"calls": 1}),
+        Assessment(id="2", source="judge", by="m", kind="feedback", name="score:0", value=1, rationale="why"),
+    ]
+    file.assess("s1", said)
+    assert file.said("s1") == said
+    assert file.judged() == [("s1", each) for each in said]
+    assert file.session("s1") == before
+    assert file.all(rated_below=5) == []
+
+
 def test_what_was_said_elsewhere_is_kept_apart_from_ratings(store, make):
     """Assessments of an imported session come back in their order, make no rating, and go with their session."""
     said = [

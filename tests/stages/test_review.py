@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from loraloop.feedback.settings import Feedback
-from loraloop.records import Rating, Session
+from loraloop.records import Assessment, Rating, Session
 from waiting import PATIENCE, spawn
 
 
@@ -47,6 +47,19 @@ def test_a_list_where_there_is_no_terminal(waiting):
     ]
     assert "accept=[1,2] reject=[3]" in seen.out
     assert set(corrections(waiting).values()) == {None}
+
+
+def test_what_a_judge_scored_lowest_comes_first(waiting):
+    """With ``order=judge`` the queue begins with the lowest score; nothing is decided; other orders are refused."""
+    store = Feedback(folder=waiting.folder / "mlruns").open()
+    for session, score in (("s1", 4), ("s3", 5), ("s3", 1)):
+        said = Assessment(id="", source="judge", by="m", kind="feedback", name="score:0", value=score)
+        store.assess(session, [said])
+    store.close()
+    seen = waiting("stage=review", "order=judge").out
+    assert re.findall(r"^proposal \d .* session (s\d)$", seen, re.M) == ["s3", "s1", "s2"]
+    assert set(corrections(waiting).values()) == {None}
+    assert "write oldest or judge" in waiting.attempt("stage=review", "order=judgement").err
 
 
 def test_decisions_by_number(waiting):

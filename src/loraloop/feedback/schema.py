@@ -1,4 +1,4 @@
-"""The tables: sessions, ratings, corrections and imported assessments, the same in SQLite and PostgreSQL."""
+"""The tables: sessions, ratings, corrections and assessments, the same in SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ assessments = sa.Table(
     sa.Column("session", sa.ForeignKey("sessions.id", ondelete="CASCADE"), nullable=False, index=True),
     sa.Column("source", sa.String, nullable=False, comment="human, judge, code or unknown"),
     sa.Column("by", sa.String, nullable=False, comment="who it was, as the log names them"),
-    sa.Column("kind", sa.String, nullable=False, comment="feedback or expectation"),
+    sa.Column("kind", sa.String, nullable=False, comment="feedback, expectation, preference or cost"),
     sa.Column("name", sa.String, nullable=False),
     sa.Column("value", sa.JSON(none_as_null=True)),
     sa.Column("rationale", sa.JSON, nullable=False),

@@ -342,9 +342,7 @@ class Store:
                 _correct(connection, session.id, "review", "rejected", text)
             if proposed:
                 _correct(connection, session.id, "user", "proposed" if self.reviewed else "accepted", proposed)
-            for each in said:
-                values = {name: getattr(each, name) for name in FIELDS if name != "id"}
-                connection.execute(assessments.insert().values(session=session.id, **values))
+            _say(connection, session.id, said)
             return True
 
         try:
@@ -352,12 +350,26 @@ class Store:
         except IntegrityError:
             return False
 
+    def assess(self, session: str, said: Sequence[Assessment]) -> None:
+        """Keep what a judge said of a session, apart from what people gave it; it tells nobody of a rating."""
+        self._writer.write(lambda connection: _say(connection, session, said))
+
     def said(self, session: str) -> list[Assessment]:
-        """What was said of an imported session elsewhere, by people, judges and programs, in its order there."""
-        query = sa.select(assessments).where(assessments.c.session == session).order_by(assessments.c.id)
+        """What was said of a session by judges here, or elsewhere by people, judges and programs, in its order."""
+        return [each for _, each in self._assessments(assessments.c.session == session)]
+
+    def judged(self) -> list[tuple[str, Assessment]]:
+        """What judges said of every session, here and elsewhere, with the session's id, in the order of its keeping."""
+        return self._assessments(assessments.c.source == "judge")
+
+    def _assessments(self, where: sa.ColumnElement[bool]) -> list[tuple[str, Assessment]]:
+        query = sa.select(assessments).where(where).order_by(assessments.c.id)
         with self.database.read() as connection:
             rows = connection.execute(query).mappings().all()
-        return [Assessment(**{name: str(row[name]) if name == "id" else row[name] for name in FIELDS}) for row in rows]
+        return [
+            (row["session"], Assessment(**{name: str(row[name]) if name == "id" else row[name] for name in FIELDS}))
+            for row in rows
+        ]
 
     def propose(self, proposals: Iterable[tuple[str, str, str]]) -> None:
         """Keep corrections (session, source, text) for review; one that was proposed before is not proposed again."""
@@ -483,6 +495,12 @@ def _correct(connection: Connection, session: str, source: str, status: str, tex
     decided = None if status == "proposed" else now
     values = {"session": session, "source": source, "status": status, "proposed": text, "text": text}
     connection.execute(corrections.insert().values(time=now, decided=decided, **values))
+
+
+def _say(connection: Connection, session: str, said: Sequence[Assessment]) -> None:
+    for each in said:
+        values = {name: getattr(each, name) for name in FIELDS if name != "id"}
+        connection.execute(assessments.insert().values(session=session, **values))
 
 
 def _now() -> str:

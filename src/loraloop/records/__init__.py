@@ -12,6 +12,7 @@ from loraloop.records.conversation import Example as Example
 from loraloop.records.conversation import Message as Message
 from loraloop.records.conversation import Provenance as Provenance
 from loraloop.records.conversation import ToolCall as ToolCall
+from loraloop.records.judgement import Judgement as Judgement
 from loraloop.records.trace import Assessment as Assessment
 from loraloop.records.trace import Trace as Trace
 

@@ -11,12 +11,13 @@ from loraloop.records.conversation import Message
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assessment:
-    """What a person, a judge or a program said of an answer elsewhere.
+    """What a judge said of an answer, or elsewhere a person, a judge or a program.
 
     Attributes:
         source: ``human``, ``judge`` (a model), ``code``, or ``unknown``.
         by: Who it was, as the log names them.
-        kind: ``feedback`` on the answer, or an ``expectation``: what it should have been.
+        kind: ``feedback`` on the answer, or an ``expectation``: what it should have been. Of a judge that was asked
+            here also a ``preference`` for one of two answers, and the ``cost`` of asking.
         value: As JSON.
         time: ISO 8601, UTC; ``None`` where it is not known.
     """

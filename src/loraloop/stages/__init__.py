@@ -20,6 +20,8 @@ from loraloop.stages.evaluate import evaluate
 from loraloop.stages.feedback import feedback
 from loraloop.stages.forget import Forget
 from loraloop.stages.import_traces import import_traces
+from loraloop.stages.judge import judge
+from loraloop.stages.judge_report import judge_report
 from loraloop.stages.keys import keys
 from loraloop.stages.ledger import ledger
 from loraloop.stages.multirun_report import multirun_report
@@ -58,6 +60,8 @@ STAGES: dict[str, Stage] = {
     "feedback": feedback,
     "review": review,
     "forget": Forget,
+    "judge": judge,
+    "judge_report": judge_report,
     "import": import_traces,
     "traces": traces,
     "ab": ab,

@@ -20,6 +20,7 @@ ALL = "all"
 def review(
     job: Job,
     below: int,
+    order: str,
     accept: Sequence[int] | str | None,
     reject: Sequence[int] | str | None,
     role: str | None,
@@ -30,15 +31,15 @@ def review(
     """Decide on proposed corrections: those that are named, all that wait, or one by one on the terminal.
 
     Raises:
-        ConfigError: A named proposal does not wait for review, or the role is unknown.
+        ConfigError: A named proposal does not wait for review, or the role or the order is unknown.
     """
     from loraloop.feedback import review_terminal
-    from loraloop.workflows.proposals import propose
+    from loraloop.workflows.proposals import ordered, propose
 
     own = sessions_of(role, roles, names)
     store = feedback.existing()
     propose(store, int(below))
-    waiting = store.proposed(own)
+    waiting = ordered(store, store.proposed(own), order)
     numbers = [proposal.id for proposal, _ in waiting]
     if accept or reject:
         _named(store, numbers, _chosen(accept, numbers), _chosen(reject, numbers))

@@ -1,0 +1,156 @@
+"""A judge at work, on a scripted judge that is served over HTTP."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from loraloop.errors import ConfigError
+from loraloop.judge.openai import OpenAIJudge
+from loraloop.records import Session
+from scripted_judge import TOKENS, ScriptedJudge, serving, verdict
+
+SESSION = Session(id="s1", prompt="2 + 2?", answer="4")
+
+
+@pytest.fixture
+def scripted() -> Iterator[ScriptedJudge]:
+    """A scripted judge that gives 4."""
+    with serving(ScriptedJudge(lambda body: verdict(4))) as judge:
+        yield judge
+
+
+def part(scripted: ScriptedJudge, **changes) -> OpenAIJudge:
+    """The judge's settings for that server."""
+    return OpenAIJudge(url=scripted.url, model="scripted", rubric="Is it right?", **changes)
+
+
+def test_a_score_with_its_reason_and_cost(scripted, monkeypatch):
+    """One call at temperature 0 with schema, rubric and key gives score, reason, tokens and seconds."""
+    monkeypatch.setenv("OTHER_KEY", "k-1")
+    found = part(scripted, key_variable="OTHER_KEY").open().score(SESSION)
+    assert (found.value, found.reason, found.failed) == (4, "because", "")
+    assert (found.calls, found.tokens, found.cached) == (1, TOKENS, False)
+    assert found.seconds > 0
+    (body,) = scripted.asked
+    assert (body["temperature"], body["user"]) == (0, "loraloop judge")
+    schema = body["response_format"]["json_schema"]["schema"]
+    assert schema["properties"]["score"]["enum"] == [1, 2, 3, 4, 5]
+    assert "Is it right?" in body["messages"][0]["content"]
+    assert scripted.keys == ["Bearer k-1"]
+
+
+def test_a_server_without_schemas_is_asked_without(scripted):
+    """A server that refuses the schema is asked once with it and from then on without; the text is read."""
+    scripted.schema, scripted.says = False, lambda body: f"I think: {verdict(2)}"
+    judging = part(scripted).open()
+    assert [judging.score(each).value for each in (SESSION, Session(id="s2", prompt="p", answer="a"))] == [2, 2]
+    assert ["response_format" in body for body in scripted.asked] == [True, False, False]
+
+
+def test_what_was_judged_is_not_asked_again(scripted, tmp_path):
+    """The same content is answered from the cache without a call; another rubric or answer is asked."""
+    kept = {"cache": tmp_path}
+    first = part(scripted, **kept).open().score(SESSION)
+    again = part(scripted, **kept).open().score(Session(id="another", prompt="2 + 2?", answer="4"))
+    assert (again.value, again.cached, again.calls) == (first.value, True, 0)
+    part(scripted, **kept).open().score(Session(id="s1", prompt="2 + 2?", answer="5"))
+    OpenAIJudge(url=scripted.url, model="scripted", rubric="Short?", cache=tmp_path).open().score(SESSION)
+    assert len(scripted.asked) == 3
+    for file in Path(tmp_path).glob("*/*.json"):
+        file.write_text("{")
+    assert not part(scripted, **kept).open().score(SESSION).cached
+
+
+def test_the_cache_holds_no_text(scripted, tmp_path):
+    """A reason may quote what was judged, so that no text of a session outlives its erasure in the cache."""
+    scripted.says = lambda body: verdict(1, "it tells of hunter2")
+    assert part(scripted, cache=tmp_path).open().score(SESSION).reason == "it tells of hunter2"
+    (file,) = tmp_path.rglob("*.json")
+    assert file.read_text() == '{"value": 1}'
+
+
+@pytest.mark.parametrize(
+    ("reply", "failed", "calls"),
+    [
+        ("five stars!", "nonsense", 3),
+        (verdict(9), "nonsense", 3),
+        (b"<html>", "nonsense", 3),
+        (b'{"choices": []}', "nonsense", 3),
+        (500, "no answer", 3),
+        (429, "no answer", 3),
+        (404, "refused", 1),
+        (2.0, "no answer", 3),
+    ],
+    ids=["words", "off the scale", "no JSON", "no choice", "broken", "busy", "no such model", "slow"],
+)
+def test_what_is_no_verdict_is_never_a_rating(scripted, tmp_path, reply, failed, calls):
+    """Nonsense, errors and silence are repeated where that may help, counted by kind, without a value, and not kept."""
+    scripted.says = lambda body: reply
+    found = part(scripted, seconds=0.2, cache=tmp_path).open().score(SESSION)
+    assert (found.value, found.failed, found.calls) == (None, failed, calls)
+    assert found.detail
+    assert list(tmp_path.rglob("*.json")) == []
+
+
+def test_a_repetition_may_help(scripted):
+    """After nonsense the judge is reminded of the form, and the verdict that it then gives counts."""
+    replies = itertools.chain(["well", 503], itertools.repeat(verdict(3)))
+    scripted.says = lambda body: next(replies)
+    found = part(scripted).open().score(SESSION)
+    assert (found.value, found.calls, found.tokens) == (3, 3, 2 * TOKENS)
+    assert ["Your last reply" in scripted.text(at) for at in range(3)] == [False, True, False]
+
+
+def test_the_budget_is_never_exceeded(scripted):
+    """Repetitions count: with three calls in all, the second question gets one, and the third none."""
+    scripted.says = lambda body: "well"
+    judging = part(scripted, max_calls=3, retries=1).open()
+    found = [judging.score(SESSION) for _ in range(3)]
+    assert [(each.failed, each.calls) for each in found] == [("nonsense", 2), ("over budget", 1), ("over budget", 0)]
+    assert len(scripted.asked) == 3
+
+
+def first_place(body):
+    """Prefers what stands first, whatever it is."""
+    return verdict("A")
+
+
+def the_four(body):
+    """Prefers the answer 4, in whichever place."""
+    return verdict("A" if "answer A" in (text := body["messages"][-1]["content"]) and _in_a(text) == "4" else "B")
+
+
+def _in_a(text):
+    return text.partition("----- answer A ")[2].partition("\n")[2].partition("\n")[0]
+
+
+@pytest.mark.parametrize(("says", "value"), [(the_four, "second"), (first_place, "tie")])
+def test_a_pair_is_asked_in_both_orders(scripted, says, value):
+    """A judge that prefers an answer in both places prefers it; one that prefers a place has said nothing: a tie."""
+    scripted.says = says
+    found = part(scripted).open().prefer(Session(id="a", prompt="2 + 2?", answer="5"), SESSION)
+    assert (found.value, found.calls, found.tokens) == (value, 2, 2 * TOKENS)
+    assert [_in_a(scripted.text(at)) for at in range(2)] == ["5", "4"]
+
+
+def test_a_judge_that_is_down_is_told_before_anything_moves(scripted):
+    """``check`` passes a server that answers, and names address or key of one that does not let it in."""
+    part(scripted).check()
+    scripted.models = 401
+    with pytest.raises(ConfigError, match="JUDGE_API_KEY"):
+        part(scripted).check()
+    scripted.models = 404  # no list of models, but it answers
+    part(scripted).check()
+    with pytest.raises(ConfigError, match=r"judge\.url=.* does not answer"):
+        OpenAIJudge(url="http://127.0.0.1:9/v1", model="m", rubric="r").check()
+
+
+def test_another_rubric_is_another_judge(scripted):
+    """The rule is a hash of model and rubric, so that what two rubrics gave is not mixed."""
+    rules = {OpenAIJudge(model=model, rubric=rubric).rule for model in "ab" for rubric in "xy"}
+    assert len(rules) == 4
+    assert part(scripted).rule == part(scripted, retries=0).rule
