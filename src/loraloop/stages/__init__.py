@@ -32,6 +32,7 @@ from loraloop.stages.serve import serve
 from loraloop.stages.simulate import simulate
 from loraloop.stages.sweep_report import sweep_report
 from loraloop.stages.tick import Tick
+from loraloop.stages.verify import verify
 from loraloop.stages.versions import promote, publish
 from loraloop.workflows.experiment import Experiment
 
@@ -47,6 +48,7 @@ STAGES: dict[str, Stage] = {
     "register": register,
     "promote": promote,
     "publish": publish,
+    "verify": verify,
     "ledger": ledger,
     "demo_loop": DemoLoop,
     "serve": serve,
