@@ -92,7 +92,7 @@ def test_what_llama_cpp_would_not_run_is_refused(tiny, tmp_path):
     scaled = LlamaConfig(rope_parameters={"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4})
     with pytest.raises(ConfigError, match="rope_type=linear"):
         gguf_model.architecture(scaled)
-    with pytest.raises(ConfigError, match="add publish.merge=true"):
+    with pytest.raises(ConfigError, match=r"add publish\.merge=true"):
         Gguf(dtype="q8_0").check()
     save_file({"base_model.model.x.lora_magnitude_vector": np.zeros(1)}, tmp_path / "adapter_model.safetensors")
     with pytest.raises(RegistryError, match=r"holds .*magnitude_vector: set publish.merge=true"):
