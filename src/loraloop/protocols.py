@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from loraloop.records import (
     CanaryVerdict,
@@ -24,6 +24,7 @@ from loraloop.records import (
     Page,
     Rollout,
     Row,
+    RuntimeAnswer,
     Session,
     Training,
     Verdict,
@@ -558,5 +559,60 @@ class Publisher(Protocol):
 
         Raises:
             RegistryError: The place cannot be reached or holds something else under that name.
+        """
+        ...
+
+
+class BaseLoader(Protocol):
+    """The base of a version, which is loaded when it is needed."""
+
+    def skeleton(self) -> LoadedModel:
+        """Its shape and tokenizer, without weights."""
+        ...
+
+    def load(self) -> LoadedModel:
+        """Load it, unquantised, in float32."""
+        ...
+
+
+class RuntimeSession(Protocol):
+    """An export that a runtime has loaded."""
+
+    @property
+    def chat_template(self) -> str | None:
+        """The template that travelled with it."""
+        ...
+
+    def count(self, text: str) -> int:
+        """How many tokens a text has."""
+        ...
+
+    def answer(self, prompt: str, new_tokens: int) -> RuntimeAnswer:
+        """The greedy answer to a rendered prompt, up to its end token or ``new_tokens``."""
+        ...
+
+    def close(self) -> None:
+        """Give the memory back."""
+        ...
+
+
+class Runtime(Protocol):
+    """Anything that loads an export and answers.
+
+    Attributes:
+        FORMS: The forms of :class:`loraloop.publish.export.Export` that it loads.
+    """
+
+    FORMS: ClassVar[tuple[str, ...]]
+
+    def versions(self) -> dict[str, str]:
+        """The libraries that answer, with their versions."""
+        ...
+
+    def open(self, export: Path) -> RuntimeSession:
+        """Load an export.
+
+        Raises:
+            ArtefactError: It cannot be loaded.
         """
         ...

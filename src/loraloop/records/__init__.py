@@ -428,6 +428,15 @@ class Manifest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RuntimeAnswer:
+    """What an export answered: the text, that of each token, and whether an end token came within the limit."""
+
+    text: str
+    tokens: tuple[str, ...]
+    ended: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Version:
     """A registered adapter: ``number`` counts from 1; ``path`` is a local folder with the adapter and its manifest."""
 

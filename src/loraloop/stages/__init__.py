@@ -38,6 +38,7 @@ from loraloop.stages.simulate import simulate
 from loraloop.stages.sweep_report import sweep_report
 from loraloop.stages.tick import Tick
 from loraloop.stages.traces import traces
+from loraloop.stages.verify import verify
 from loraloop.stages.versions import promote, publish
 from loraloop.workflows.experiment import Experiment
 
@@ -53,6 +54,7 @@ STAGES: dict[str, Stage] = {
     "register": register,
     "promote": promote,
     "publish": publish,
+    "verify": verify,
     "ledger": ledger,
     "demo_loop": DemoLoop,
     "serve": serve,

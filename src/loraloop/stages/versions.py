@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from loraloop.core import console
+from loraloop.workflows.publishing import put
 from loraloop.workflows.retraining.deployment import registry_for
 
 if TYPE_CHECKING:
@@ -45,7 +46,8 @@ def publish(
     run = version.manifest.run_id
     metrics = tracker.read(run)["metrics"] if run else {}
     final = {name.removeprefix("final/"): value for name, value in metrics.items() if name.startswith("final/")}
-    where = publish.publish(version, {name: value for name, value in final.items() if "/" not in name})
+    scores = {name: value for name, value in final.items() if "/" not in name}
+    where = put(publish, version, scores)
     owner = replace(registry, name=version.name) if version.number else registry
-    owner.record("publish", version.number, f"published to {where}", {})
+    owner.record("publish", version.number, f"published to {where}", {"place": where})
     console.facts(f"{version.name} version {version.number}", {"published to": where})

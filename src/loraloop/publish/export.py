@@ -1,0 +1,177 @@
+"""What an export's folder says of itself: which version it holds, in which form, and the hash of every file."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from loraloop.core import atomic
+from loraloop.core.hashing import sha256
+from loraloop.errors import ArtefactError, ConfigError, RegistryError
+from loraloop.records import Version
+
+FACTS = "export.json"
+CARD = "README.md"
+PARITY = "parity-*.json"
+"""What ``stage=verify`` writes beside the weights; neither it nor the card belongs to what was exported."""
+SLACK = 64 << 20
+"""Bytes for the tokenizer and the small files."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Export:
+    """What was exported.
+
+    Attributes:
+        form: ``merged``, ``gguf`` or ``gguf-lora``.
+        dtype: Of the weights in the files.
+        version: ``NAME/NUMBER`` in the registry.
+        content: Hash by which the registry recognises the adapter.
+        base: Name of the base.
+        trained_on: The base's quantisation while the adapter was trained.
+        chat_template_sha256: Of the tokenizer's chat template; ``None`` without one.
+        changed: Share of the adapted weights that the merge changed, 0..1; ``None`` where nothing was merged.
+        files: SHA-256 by name.
+    """
+
+    form: str
+    dtype: str
+    version: str
+    content: str
+    base: str
+    trained_on: str
+    chat_template_sha256: str | None
+    changed: float | None = None
+    files: dict[str, str] = field(default_factory=dict)
+
+
+def of(version: Version, form: str, dtype: str) -> Export:
+    """What an export of a version will be, before there are files."""
+    base = version.manifest.base
+    return Export(
+        form=form,
+        dtype=dtype,
+        version=f"{version.name}/{version.number}",
+        content=version.path.name,
+        base=base.name,
+        trained_on=base.quantization,
+        chat_template_sha256=base.chat_template_sha256,
+    )
+
+
+def require_exportable(version: Version, from_nf4: bool) -> None:
+    """Check that a version may be merged or converted.
+
+    Args:
+        version: To be exported.
+        from_nf4: The person said that an adapter of an NF4 base may be merged into unquantised weights.
+
+    Raises:
+        RegistryError: It is not registered, its base has random weights, or it was trained on an NF4 base.
+    """
+    base = version.manifest.base
+    if version.number < 1:
+        raise RegistryError(
+            f"{version.path} is not registered, and only versions are published; use stage=register first"
+        )
+    if base.weights == "random":
+        raise RegistryError(f"the base {base.name} has random weights, so an export of it means nothing")
+    if base.quantization != "none" and not from_nf4:
+        raise RegistryError(
+            f"{version.name} version {version.number} was trained on {base.name} in {base.quantization}, and an export "
+            "holds the unquantised weights, on which it answers differently: set publish.from_nf4=true to export it "
+            "all the same, and measure it with stage=verify"
+        )
+
+
+def require_disk(folder: Path, count: int, what: str) -> None:
+    """Check that the disk has room for ``count`` bytes and the small files.
+
+    Raises:
+        ConfigError: It has not.
+    """
+    there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    free = shutil.disk_usage(there).free
+    if free < count + SLACK:
+        raise ConfigError(
+            f"publish.path={folder}: {what} takes {(count + SLACK) / 1e9:.2f} GB and the disk has {free / 1e9:.2f} GB "
+            "free; choose another publish.path or a smaller publish.dtype"
+        )
+
+
+def write(target: Path, export: Export, fill: Callable[[Path], Export]) -> None:
+    """Make the folder ``target`` of an export, whole or not at all; an equal export that is there stays.
+
+    Args:
+        target: The folder.
+        export: What it is to hold.
+        fill: Writes the files into a folder, and returns ``export`` with what was found meanwhile.
+
+    Raises:
+        RegistryError: The folder holds something else, or cannot be written; it is as it was.
+    """
+    if target.exists():
+        _require_same(target, export)
+        return
+    try:
+        with atomic.folder(target) as beside:
+            made = asdict(fill(beside)) | {"files": _hashes(beside)}
+            (beside / FACTS).write_text(json.dumps(made, indent=2, sort_keys=True) + "\n", "utf8")
+    except OSError as error:
+        raise RegistryError(f"cannot write {target} ({error.strerror}); nothing was published") from error
+
+
+def read(folder: Path) -> Export:
+    """What an export says of itself.
+
+    Raises:
+        ArtefactError: It says nothing, or in another form.
+    """
+    try:
+        return TypeAdapter(Export).validate_json((folder / FACTS).read_bytes())
+    except FileNotFoundError as error:
+        raise ArtefactError(
+            f"{folder} holds no {FACTS}, so it is no export of stage=publish publish=merged or publish=gguf"
+        ) from error
+    except (ValidationError, OSError) as error:
+        raise ArtefactError(f"{folder / FACTS} is damaged; publish into another folder") from error
+
+
+def verify(folder: Path, export: Export) -> None:
+    """Check that a folder holds the files that were exported, and no other weights.
+
+    Raises:
+        ArtefactError: A file is missing, altered or was added; names them.
+    """
+    found = _hashes(folder)
+    wrong = sorted(name for name in found.keys() | export.files.keys() if found.get(name) != export.files.get(name))
+    if wrong:
+        raise ArtefactError(
+            f"{folder} is not what was exported: {', '.join(wrong)} altered, added or missing; publish it again"
+        )
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    # A person edits the card, and stage=verify adds its results.
+    ours = {folder / FACTS, folder / CARD, *folder.glob(PARITY)}
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path not in ours)
+    return {str(path.relative_to(folder)): sha256(path) for path in files}
+
+
+def _require_same(target: Path, export: Export) -> None:
+    try:
+        there = read(target)
+    except ArtefactError as error:
+        raise RegistryError(f"{target} exists and is no export: choose another publish.path") from error
+    what = [(each.version, each.content, each.form, each.dtype) for each in (there, export)]
+    if what[0] != what[1]:
+        raise RegistryError(
+            f"{target} holds another export (version {there.version}, adapter {there.content[:12]}, {there.form}, "
+            f"{there.dtype}): choose another publish.path"
+        )
+    verify(target, there)

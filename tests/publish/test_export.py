@@ -1,0 +1,83 @@
+"""What an export's folder says of itself, and what is refused before work."""
+
+from dataclasses import replace
+
+import pytest
+
+from loraloop.errors import ArtefactError, ConfigError, RegistryError
+from loraloop.publish import export
+
+
+@pytest.fixture
+def plain(version):
+    """A version that was trained on an unquantised base."""
+    base = replace(version.manifest.base, quantization="none")
+    return replace(version, manifest=replace(version.manifest, base=base))
+
+
+def fill(made):
+    def write(folder):
+        (folder / "model.safetensors").write_bytes(b"merged")
+        return made
+
+    return write
+
+
+def test_an_export_verifies_until_a_file_changes(plain, tmp_path):
+    """An export is whole as written, with a card or parity file edited too; another byte or another file is named."""
+    made = export.of(plain, "merged", "float32")
+    target = tmp_path / "out"
+    export.write(target, made, fill(made))
+    kept = export.read(target)
+    (target / "README.md").write_text("my words")
+    (target / "parity-transformers.json").write_text("{}")
+    export.verify(target, kept)
+    (target / "model.safetensors").write_bytes(b"forged")
+    (target / "pytorch_model.bin").write_bytes(b"")
+    with pytest.raises(ArtefactError, match=r"model.safetensors, pytorch_model.bin altered, added or missing"):
+        export.verify(target, kept)
+
+
+def test_a_folder_with_another_export_is_refused(plain, other, tmp_path):
+    """Neither another version's export nor a folder that is none is overwritten; an equal export stays."""
+    made = export.of(plain, "merged", "float32")
+    target = tmp_path / "out"
+    export.write(target, made, fill(made))
+    export.write(target, made, lambda _: pytest.fail("it was written again"))
+    with pytest.raises(RegistryError, match=r"holds another export \(version loraloop/1, adapter one, merged, float32"):
+        export.write(target, export.of(other, "merged", "float32"), fill(made))
+    (target / "export.json").unlink()
+    with pytest.raises(RegistryError, match="exists and is no export"):
+        export.write(target, made, fill(made))
+
+
+def test_an_export_that_fails_leaves_nothing(plain, tmp_path):
+    """When a file cannot be written half-way, no part of the folder is left."""
+
+    def full(folder):
+        (folder / "model.safetensors").write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(RegistryError, match="No space left on device"):
+        export.write(tmp_path / "out" / "x", export.of(plain, "merged", "float32"), full)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_what_would_mislead_is_refused(version, plain):
+    """A folder, a base with random weights, and an NF4 base without the person's word are refused before work."""
+    export.require_exportable(plain, from_nf4=False)
+    export.require_exportable(version, from_nf4=True)
+    with pytest.raises(RegistryError, match=r"in nf4-double, and an export .* set publish.from_nf4=true"):
+        export.require_exportable(version, from_nf4=False)
+    with pytest.raises(RegistryError, match="is not registered"):
+        export.require_exportable(replace(plain, number=0), from_nf4=False)
+    random = replace(plain.manifest, base=replace(plain.manifest.base, weights="random"))
+    with pytest.raises(RegistryError, match="random weights"):
+        export.require_exportable(replace(plain, manifest=random), from_nf4=False)
+
+
+def test_a_disk_that_is_too_small_is_told_before_work(tmp_path):
+    """More bytes than the disk has free are refused with both figures, though the folder is not there yet."""
+    export.require_disk(tmp_path / "not" / "there", 1, "a model")
+    with pytest.raises(ConfigError, match=r"a model takes 1000000.* GB and the disk has .* GB free"):
+        export.require_disk(tmp_path / "not" / "there", 10**18, "a model")

@@ -1,0 +1,109 @@
+"""GGUF files: what llama.cpp reads is what transformers has."""
+
+import json
+
+import numpy as np
+import pytest
+
+from loraloop.errors import ConfigError, RegistryError
+from loraloop.model.causal import CausalLM
+from loraloop.publish import gguf_lora, gguf_model, gguf_tokenizer
+from loraloop.publish.gguf import Gguf
+
+gguf = pytest.importorskip("gguf")
+PROMPT = "Twelve vaults: HHTH\n> "
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    """The bundled model."""
+    return CausalLM(name="bundled:tiny").load()
+
+
+def greedy(model, ids, count):
+    """The next tokens by transformers."""
+    output = model.generate(input_ids=ids, attention_mask=ids * 0 + 1, do_sample=False, max_new_tokens=count)
+    return output[0, ids.shape[1] :].tolist()
+
+
+def test_a_model_travels_with_tokenizer_and_template(tiny, tmp_path):
+    """Settings, special tokens, chat template and every tensor are in the file; q8_0 is within its rounding."""
+    gguf_model.write(tmp_path / "m.gguf", tiny, "q8_0")
+    reader = gguf.GGUFReader(tmp_path / "m.gguf")
+    field = {name: each.contents() for name, each in reader.fields.items()}
+    assert (field["general.architecture"], field["llama.block_count"]) == ("llama", 4)
+    assert field["tokenizer.chat_template"] == tiny.tokenizer.chat_template
+    assert (field["tokenizer.ggml.bos_token_id"], field["tokenizer.ggml.add_bos_token"]) == (256, True)
+    tensors = {each.name: each for each in reader.tensors}
+    assert len(tensors) == len(tiny.model.state_dict()) - 1  # the output is tied to the embedding
+    down = tensors["blk.0.ffn_down.weight"]
+    found = gguf.quants.dequantize(down.data, down.tensor_type)
+    wanted = tiny.model.model.layers[0].mlp.down_proj.weight.detach().numpy()
+    assert np.abs(found - wanted).max() <= np.abs(wanted).max() / 127
+
+
+def test_llama_cpp_gives_the_same_tokens(tiny, tmp_path):
+    """The bundled byte tokenizer and model, as GGUF in float32, give transformers' tokens in llama.cpp."""
+    llama_cpp = pytest.importorskip("llama_cpp")
+    import torch
+
+    gguf_model.write(tmp_path / "m.gguf", tiny, "f32")
+    model = llama_cpp.Llama(str(tmp_path / "m.gguf"), n_ctx=256, n_threads=1, verbose=False)
+    ids = model.tokenize(PROMPT.encode(), add_bos=True, special=True)
+    assert ids == tiny.tokenizer(PROMPT)["input_ids"]
+    wanted = greedy(tiny.model, torch.tensor([ids]), 12)
+    found = [
+        token for token, _ in zip(model.generate(ids, temp=0.0, top_k=1, repeat_penalty=1.0), wanted, strict=False)
+    ]
+    model.close()
+    assert found == wanted
+
+
+def test_a_lora_alone_has_the_scale_of_peft(tiny, tmp_path):
+    """B times A times llama.cpp's scale is PEFT's update, with rsLoRA and an alpha of its own for one layer."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(
+        r=4, lora_alpha=8, use_rslora=True, target_modules=["v_proj"], alpha_pattern={"layers.1.self_attn.v_proj": 3}
+    )
+    with torch.random.fork_rng():
+        carrier = get_peft_model(tiny.model, config)
+    layer = carrier.base_model.model.model.layers[1].self_attn.v_proj
+    torch.nn.init.normal_(layer.lora_B["default"].weight)
+    carrier.save_pretrained(tmp_path)
+    wanted = layer.get_delta_weight("default").detach().numpy()
+    carrier.unload()
+    gguf_lora.write(tmp_path / "l.gguf", tmp_path, tiny.model.config, "f32")
+    reader = gguf.GGUFReader(tmp_path / "l.gguf")
+    tensors = {each.name: each.data for each in reader.tensors}
+    a, b = (tensors[f"blk.1.attn_v.weight.lora_{each}"] for each in "ab")
+    scale = reader.get_field("adapter.lora.alpha").contents() / a.shape[0]
+    np.testing.assert_allclose(scale * b @ a, wanted, rtol=1e-4, atol=1e-6)
+
+
+def test_what_llama_cpp_would_not_run_is_refused(tiny, tmp_path):
+    """An unknown architecture, a scaled rotation, another tokenizer, q8_0 for a LoRA and DoRA are refused by name."""
+    from safetensors.numpy import save_file
+    from transformers import GPT2Config, LlamaConfig
+
+    with pytest.raises(ConfigError, match=r"architectures llama, mistral, and the base is gpt2"):
+        gguf_model.architecture(GPT2Config())
+    scaled = LlamaConfig(rope_parameters={"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4})
+    with pytest.raises(ConfigError, match="rope_type=linear"):
+        gguf_model.architecture(scaled)
+    with pytest.raises(ConfigError, match=r"add publish\.merge=true"):
+        Gguf(dtype="q8_0").check()
+    save_file({"base_model.model.x.lora_magnitude_vector": np.zeros(1)}, tmp_path / "adapter_model.safetensors")
+    with pytest.raises(RegistryError, match=r"holds .*magnitude_vector: set publish.merge=true"):
+        gguf_lora.require_plain(tmp_path)
+    rules = json.loads(tiny.tokenizer.backend_tokenizer.to_str())
+
+    class Other:
+        backend_tokenizer = type(
+            "Backend", (), {"to_str": staticmethod(lambda: json.dumps(rules | {"pre_tokenizer": {"type": "Split"}}))}
+        )
+
+    with pytest.raises(ConfigError, match="BPE with Split"):
+        gguf_tokenizer.pre_tokenizer(Other())
+    assert gguf_tokenizer.pre_tokenizer(tiny.tokenizer) == "gpt-2"
