@@ -93,8 +93,8 @@ def test_an_answer_cut_at_its_deadline_is_a_timeout(build):
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_an_answer_that_breaks_off_is_kept_as_an_error(build, stream):
-    """A backend that ends in the middle of an answer leaves an error and a session with what there was."""
+def test_an_answer_that_a_full_server_breaks_off_blames_no_version(build, stream):
+    """A backend that is full in the middle of an answer leaves an error and a cancelled session with what there was."""
 
     async def broken(ask):
         yield Chunk(text="half", tokens=1)
@@ -105,7 +105,7 @@ def test_an_answer_that_breaks_off_is_kept_as_an_error(build, stream):
     response = house.chat(stream=stream)
     assert "the server stops" in response.text
     assert "[DONE]" not in response.text
-    assert [(kept.status, kept.answer) for kept in house.sessions.kept] == [("error", "half")]
+    assert [(kept.status, kept.answer) for kept in house.sessions.kept] == [("cancelled", "half")]
 
 
 @pytest.mark.parametrize("stream", [True, False])
