@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from peft import get_peft_model
+from peft import LoraConfig, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from loraloop.errors import ConfigError
@@ -66,6 +66,16 @@ def test_another_shape_is_refused_with_the_overrides_that_fit(saved, lora, overr
     registry, skeleton = saved(Lora(r=4))
     with pytest.raises(ConfigError, match=rf"write {overrides} .*resume=FOLDER.*leave continue_from out"):
         continuation.start(registry, "@champion", skeleton, lora)
+
+
+def test_an_adapter_with_whole_layers_is_refused(saved, tmp_path):
+    """What PEFT's modules_to_save trained beside the updates would be left behind, so it is named and refused."""
+    registry, skeleton = saved(Lora(r=4))
+    config = LoraConfig.from_pretrained(str(tmp_path))
+    config.modules_to_save = ["lm_head"]
+    config.save_pretrained(str(tmp_path))
+    with pytest.raises(ConfigError, match=r"whole layers \(lm_head\)"):
+        continuation.start(registry, "@champion", skeleton, Lora(r=4))
 
 
 def test_another_base_is_refused(saved):

@@ -41,7 +41,7 @@ def test_exports_are_named(tmp_path, name):
 
 
 def test_versions_are_named(tmp_path):
-    """A version is named whose run logged a row of the sessions, and one of which nothing is known."""
+    """Named are versions whose runs logged rows of the sessions, those that went on with them, and unknown ones."""
     tracker, registry = Mlflow(folder=str(tmp_path), system_metrics=False), MlflowRegistry(folder=tmp_path)
     assert erasure.trained(registry, tracker, {"s1"}) == erasure.Trained((), ())
     with registry._client() as client:
@@ -51,8 +51,13 @@ def test_versions_are_named(tmp_path):
                 run.artifact(exports.save(rows(held), tmp_path / f"{held}.jsonl"), "dataset")
             client.create_model_version("ocr", source=str(tmp_path), run_id=run.id)
         client.create_model_version("ocr", source=str(tmp_path))
+        for began in ("models:/ocr/1", "models:/ocr/4", "models:/ocr/2", "weights 0"):
+            with tracker.start(f"from {began}") as run:
+                run.artifact(exports.save(rows("s9"), tmp_path / "s9.jsonl"), "dataset")
+                run.params({"continued_from": began})
+            client.create_model_version("ocr", source=str(tmp_path), run_id=run.id)
     found = erasure.trained(registry, tracker, {"s1"})
-    assert (found.versions, [name for name, _ in found.unknown]) == (("ocr@1",), ["ocr@3"])
+    assert (found.versions, [name for name, _ in found.unknown]) == (("ocr@1", "ocr@4", "ocr@5"), ["ocr@3", "ocr@7"])
 
 
 @pytest.fixture

@@ -10,6 +10,8 @@ from loraloop.errors import ConfigError
 from loraloop.lora import Lora, linear_layers
 
 log = logging.getLogger(__name__)
+PARAM = "continued_from"
+"""The run's parameter that names what its training began with."""
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -40,6 +42,11 @@ def start(registry: MlflowRegistry, asked: str, skeleton: LoadedModel, lora: Lor
 
     version = registry.resolve(asked)
     saved: LoraConfig = LoraConfig.from_pretrained(str(version.path))
+    if saved.modules_to_save:
+        raise ConfigError(
+            f"continue_from={asked} also holds whole layers ({', '.join(saved.modules_to_save)}), which are not trained "
+            "here: begin with an adapter of low-rank updates alone"
+        )
     overrides = _differences(saved, lora, skeleton.model)
     if lora.mutates_base:
         overrides.append("lora.init=default")

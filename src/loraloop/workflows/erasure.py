@@ -13,6 +13,7 @@ from loraloop.core import tables
 from loraloop.core.passwords import mask
 from loraloop.errors import DataError, LoraloopError, RegistryError
 from loraloop.tracing import queue
+from loraloop.workflows import continuation
 
 if TYPE_CHECKING:
     from loraloop.feedback.erasure import Counted
@@ -29,6 +30,7 @@ SESSION = "session.json"
 COLUMN = "session_id"
 DATASET = "dataset"
 """Folder of a run's artifacts with the rows that it was trained on."""
+VERSION = "models:/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +61,13 @@ def exports(places: Iterable[Path], ids: Collection[str]) -> dict[Path, int]:
 
 
 def trained(registry: MlflowRegistry, tracker: Tracker, ids: Collection[str]) -> Trained:
-    """The versions of the registry whose runs logged rows of these sessions.
+    """The versions of the registry whose runs logged rows of these sessions, and those that went on with one of them.
 
     Raises:
         RegistryError: The registry cannot be asked.
     """
-    versions, unknown = [], []
+    versions: set[str] = set()
+    starts, unknown = {}, []
     for model, number, run in registry.runs() if ids else ():
         name = f"{model}@{number}"
         try:
@@ -73,12 +76,18 @@ def trained(registry: MlflowRegistry, tracker: Tracker, ids: Collection[str]) ->
             rows = tracker.artifacts(run) / DATASET
             if not rows.is_dir():
                 raise DataError(f"its run {run} kept no rows")
+            start = tracker.read(run)["params"].get(continuation.PARAM, "")
+            if start and not start.startswith(VERSION):
+                raise DataError(f"it went on with an adapter of {start}, which is not registered")
+            starts[name] = start.removeprefix(VERSION).replace("/", "@")
         except LoraloopError as error:
             unknown.append((name, str(error)))
             continue
         if exports([rows], ids):
-            versions.append(name)
-    return Trained(tuple(versions), tuple(unknown))
+            versions.add(name)
+    while more := {name for name, start in starts.items() if start in versions} - versions:
+        versions |= more
+    return Trained(tuple(sorted(versions)), tuple(unknown))
 
 
 def named(places: Iterable[Path], ids: Collection[str], registry: MlflowRegistry, tracker: Tracker) -> dict[str, str]:

@@ -268,7 +268,7 @@ class Experiment(ExperimentParts):
         begin = self.beginning
         if begin is not None:
             continuation.require_base(str(self.continue_from), begin, loaded)
-            run.params({"continued_from": continuation.name(begin)})
+            run.params({continuation.PARAM: continuation.name(begin)})
         job = TrainingJob(
             loaded=loaded,
             lora=self.lora,
