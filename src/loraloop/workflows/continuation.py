@@ -44,8 +44,8 @@ def start(registry: MlflowRegistry, asked: str, skeleton: LoadedModel, lora: Lor
     saved: LoraConfig = LoraConfig.from_pretrained(str(version.path))
     if saved.modules_to_save:
         raise ConfigError(
-            f"continue_from={asked} also holds whole layers ({', '.join(saved.modules_to_save)}), which are not trained "
-            "here: begin with an adapter of low-rank updates alone"
+            f"continue_from={asked} also holds whole layers ({', '.join(saved.modules_to_save)}), which lora does not "
+            "train: begin with an adapter of low-rank updates alone"
         )
     overrides = _differences(saved, lora, skeleton.model)
     if lora.mutates_base:
