@@ -25,10 +25,10 @@ def dotted(example, answer):
     return sum(ord(letter) < 64 for letter in answer) / (len(answer) or 1)
 
 
-def train(kit, output, run=None, part=None, reward=dotted):
+def train(kit, output, run=None, part=None, reward=dotted, resume=None):
     loaded = kit.loaded()
     loaded.model.get_input_embeddings().weight.data.mul_(10)  # as they are, no adapter moves the nearly equal logits
-    job = kit.job(loaded, Lora(r=4, dropout=0.0), kit.dataset(32, 4), run or kit.Run(), output)
+    job = kit.job(loaded, Lora(r=4, dropout=0.0), kit.dataset(32, 4), run or kit.Run(), output, resume=resume)
     return (part or settings()).train(replace(job, reward=reward))
 
 

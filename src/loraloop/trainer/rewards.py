@@ -27,7 +27,8 @@ def scorer(weights: Mapping[Name, float], correct: Reward) -> Scorer:
         "json": _json,
         "length": _length,
     }
-    return lambda row, answer: sum(weight * rules[name](row, answer) for name, weight in weights.items())
+    asked = {name: weight for name, weight in weights.items() if weight}
+    return lambda row, answer: sum(weight * rules[name](row, answer) for name, weight in asked.items())
 
 
 def constant(rewards: Sequence[float], group: int) -> bool:

@@ -16,13 +16,22 @@ from loraloop.source.traces.judged import judged
 @pytest.fixture(scope="module")
 def database(tmp_path_factory):
     """A database of MLflow with three traces in two experiments, assessed by a person, a judge and a program."""
-    import mlflow
-    from mlflow.entities import AssessmentSource, SpanType
+    from mlflow.tracking import fluent
 
     folder = tmp_path_factory.mktemp("mlflow")
     mlflow_database.make(folder, "loraloop", TrackingError)
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(f"sqlite:///{folder / 'mlflow.db'}")
+    with pytest.MonkeyPatch.context() as patch:  # MLflow keeps both for the whole process
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}")
+        patch.setenv("MLFLOW_EXPERIMENT_ID", "0")
+        patch.setattr(fluent, "_active_experiment_id", None)
+        _write()
+    return folder / "mlflow.db"
+
+
+def _write():
+    import mlflow
+    from mlflow.entities import AssessmentSource, SpanType
+
     mlflow.set_experiment("loraloop")
     who = [AssessmentSource(source_type=kind, source_id=name) for kind, name in
            (("HUMAN", "ann"), ("LLM_JUDGE", "gpt"), ("CODE", "check"))]  # fmt: skip
@@ -53,8 +62,6 @@ def database(tmp_path_factory):
         mlflow.log_feedback(trace_id=agent.trace_id, name="good", value=value, source=source, rationale="why")
     mlflow.log_expectation(trace_id=agent.trace_id, name="expected_response", value="A!", source=who[0])
     mlflow.log_feedback(trace_id=plain.trace_id, name="good", value=True, source=who[1])
-    mlflow.set_tracking_uri(before)
-    return folder / "mlflow.db"
 
 
 def said(trace):
