@@ -11,9 +11,8 @@ from pydantic import Field
 from loraloop.core.part import part
 from loraloop.core.row_name import row_name
 from loraloop.errors import DataError
-from loraloop.records import Dataset, Estimate, Fitting, LoadedModel, Quarantined, Row, Training
-from loraloop.trainer import estimate, fit
-from loraloop.trainer.choices import choose
+from loraloop.records import Fitting, Quarantined, Row, Training
+from loraloop.trainer import fit
 from loraloop.trainer.encode import counted, encode, fit_rows, shorten, warn
 from loraloop.trainer.loop import preferring
 from loraloop.trainer.reference import Referenced
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedTokenizerBase
 
-    from loraloop.protocols import Lora, TrainingJob
+    from loraloop.protocols import TrainingJob
 
 
 @part
@@ -53,12 +52,6 @@ class Dpo(Referenced):
         left_out = tuple(Quarantined(row_name(row), reason) for row, reason in unpaired if reason)
         return counted(replace(fitting, left_out=left_out + fitting.left_out), given)
 
-    def estimate(self, loaded: LoadedModel, lora: Lora, data: Dataset) -> Estimate:
-        """What :meth:`train` would take, from the shapes of ``loaded.model``, which may be on the meta device."""
-        lengths = self._pairs(data.train, loaded.tokenizer).lengths()
-        choices = choose(self, loaded.model, lengths)
-        return estimate.estimate(self, choices, loaded, lora, estimate.Rows(lengths, lengths))
-
     def train(self, job: TrainingJob) -> tuple[PeftModel, Training]:
         """Train an adapter to prefer each row's completion to its rejected answer.
 
@@ -67,36 +60,30 @@ class Dpo(Referenced):
         Raises:
             DataError: No training row has a rejected answer.
         """
-        loaded, lora, data = job.loaded, job.lora, job.data
-        self.check_lora(lora)
-        lora.check_model(loaded.model)
-        self.check_model(loaded.model.config)
-        train = self._pairs(data.train, loaded.tokenizer)
-        validation = self.fitting(data.validation, loaded.tokenizer, "validation")
-        warn(train, "training")
+        train, start = self.begin(job)
+        validation = self.fitting(job.data.validation, job.loaded.tokenizer, "validation")
         warn(validation, "validation")
-        lengths = train.lengths()
-        start = fit.begin(self, job, estimate.Rows(lengths, lengths))
 
         def build(callback: Any) -> Any:
             from trl.trainer.dpo_config import DPOConfig
             from trl.trainer.dpo_trainer import DPOTrainer
 
-            arguments = fit.arguments(self, start, loaded.model, job.output, validates=bool(validation.rows))
+            arguments = fit.arguments(self, start, job.loaded.model, job.output, validates=bool(validation.rows))
             trainer = preferring(DPOTrainer)(
                 **fit.adapted(job),
                 args=DPOConfig(beta=self.beta, **arguments),
                 train_dataset=columns(train),
                 eval_dataset=columns(validation) if validation.rows else None,
-                processing_class=loaded.tokenizer,
+                processing_class=job.loaded.tokenizer,
                 callbacks=[callback],
             )
-            trainer.lengths = lengths
+            trainer.lengths = train.lengths()
             return trainer
 
         return fit.fit(build, self, job, start)
 
-    def _pairs(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> Fitting:
+    def usable(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> Fitting:
+        """The pairs to train on; refused where there is none."""
         fitting = self.fitting(rows, tokenizer, "training")
         if not fitting.rows:
             raise DataError(

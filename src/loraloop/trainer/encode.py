@@ -16,7 +16,7 @@ from loraloop.core.row_name import row_name
 from loraloop.core.tokens import IGNORED
 from loraloop.errors import DataError, TooLongError
 from loraloop.records import Encoded, Fitting, Quarantined, Row
-from loraloop.trainer.settings import LossOn
+from loraloop.trainer.settings import LossOn, Settings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -110,6 +110,24 @@ def fit_rows(
     reason = f"more tokens than trainer.max_length={max_length}"
     left_out = tuple(Quarantined(row_name(rows[index]), reason) for index in long)
     return Fitting([rows[index] for index in fit], tuple([side[index] for index in fit] for side in sides), left_out)
+
+
+def fit_answers(
+    settings: Settings,
+    rows: Sequence[Row],
+    left_out: tuple[Quarantined, ...],
+    tokenizer: PreTrainedTokenizerBase,
+    name: str,
+) -> Fitting:
+    """The rows, each with its one answer, as ``settings`` make them seen; those too long join ``left_out``.
+
+    Raises:
+        TooLongError: As :func:`fit_rows`.
+    """
+    taken = shorten(rows, tokenizer, settings.max_length) if settings.too_long == "oldest_turns" else rows
+    sides = [encode(taken, tokenizer, settings.loss_on)]
+    fitting = fit_rows(taken, sides, settings.max_length, name, tokenizer.model_max_length)
+    return counted(replace(fitting, left_out=left_out + fitting.left_out), rows)
 
 
 def shorten(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, max_length: int) -> Sequence[Row]:

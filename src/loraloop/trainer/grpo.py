@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, model_validator
@@ -12,10 +11,9 @@ from loraloop.core.part import part
 from loraloop.core.row_name import row_name
 from loraloop.core.turns import turns
 from loraloop.errors import DataError, TrainingError
-from loraloop.records import Dataset, Encoded, Estimate, Fitting, LoadedModel, Quarantined, Row, Training
-from loraloop.trainer import estimate, fit
-from loraloop.trainer.choices import choose
-from loraloop.trainer.encode import counted, encode, fit_rows, shorten, warn
+from loraloop.records import Encoded, Fitting, Quarantined, Row, Training
+from loraloop.trainer import fit
+from loraloop.trainer.encode import fit_answers
 from loraloop.trainer.loop import guarded
 from loraloop.trainer.reference import Referenced
 from loraloop.trainer.rewards import Name, constant, scorer
@@ -24,7 +22,7 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedTokenizerBase
 
-    from loraloop.protocols import Lora, TrainingJob
+    from loraloop.protocols import TrainingJob
 
 BAD = "its answer is labelled bad, so it says nothing of a right one"
 PATIENCE = 20
@@ -90,17 +88,7 @@ class Grpo(Referenced):
         asked = [turn for row in rows for turn in turns(row, str(tokenizer.eos_token))]
         bad = tuple(Quarantined(row_name(row), BAD) for row in asked if row.example.label is False)
         good = [row for row in asked if row.example.label is not False]
-        taken = shorten(good, tokenizer, self.max_length) if self.too_long == "oldest_turns" else good
-        fitting = fit_rows(
-            taken, [encode(taken, tokenizer, self.loss_on)], self.max_length, name, tokenizer.model_max_length
-        )
-        return counted(replace(fitting, left_out=bad + fitting.left_out), good)
-
-    def estimate(self, loaded: LoadedModel, lora: Lora, data: Dataset) -> Estimate:
-        """What the steps of :meth:`train` would take; drawing the answers comes on top."""
-        lengths = self._some(data.train, loaded.tokenizer).lengths()
-        choices = choose(self, loaded.model, lengths)
-        return estimate.estimate(self, choices, loaded, lora, estimate.Rows(lengths, lengths))
+        return fit_answers(self, good, bad, tokenizer, name)
 
     def train(self, job: TrainingJob) -> tuple[PeftModel, Training]:
         """Train an adapter to give answers that are rewarded more.
@@ -111,21 +99,14 @@ class Grpo(Referenced):
             DataError: There is no row.
             TrainingError: For :data:`PATIENCE` steps no group held answers of different rewards.
         """
-        loaded, lora, data = job.loaded, job.lora, job.data
-        self.check_lora(lora)
-        lora.check_model(loaded.model)
-        self.check_model(loaded.model.config)
-        train = self._some(data.train, loaded.tokenizer)
-        warn(train, "training")
-        lengths = train.lengths()
-        start = fit.begin(self, job, estimate.Rows(lengths, lengths))
-        limit = self._limit(train.sides[0], loaded.model.config)
+        train, start = self.begin(job)
+        limit = self._limit(train.sides[0], job.loaded.model.config)
 
         def build(callback: Any) -> Any:
             from trl.trainer.grpo_config import GRPOConfig
             from trl.trainer.grpo_trainer import GRPOTrainer
 
-            arguments = fit.arguments(self, start, loaded.model, job.output, validates=False)
+            arguments = fit.arguments(self, start, job.loaded.model, job.output, validates=False)
             del arguments["max_length"]  # the rows fit, and answers are bounded
             return repeating(GRPOTrainer)(
                 args=GRPOConfig(
@@ -138,7 +119,7 @@ class Grpo(Referenced):
                 ),
                 reward_funcs=[self._rewarding(job, train.rows)],
                 train_dataset=_columns(train.rows),
-                processing_class=loaded.tokenizer,
+                processing_class=job.loaded.tokenizer,
                 callbacks=[callback],
                 **fit.adapted(job),
             )
@@ -171,7 +152,8 @@ class Grpo(Referenced):
         positions = getattr(config, "max_position_embeddings", None)
         return wanted if positions is None else min(wanted, positions - max(side.start for side in sides))
 
-    def _some(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> Fitting:
+    def usable(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> Fitting:
+        """The questions to train on; refused where they do not fill a step."""
         fitting = self.fitting(rows, tokenizer, "training")
         needed = self.rows_per_step // self.answers
         if len(fitting.rows) < needed:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -12,10 +11,9 @@ from pydantic import Field, model_validator
 from loraloop.core.part import part
 from loraloop.core.row_name import row_name
 from loraloop.errors import DataError
-from loraloop.records import Dataset, Estimate, Fitting, LoadedModel, Quarantined, Row, Training
-from loraloop.trainer import estimate, fit
-from loraloop.trainer.choices import choose
-from loraloop.trainer.encode import counted, encode, fit_rows, shorten, warn
+from loraloop.records import Fitting, Quarantined, Row, Training
+from loraloop.trainer import fit
+from loraloop.trainer.encode import fit_answers, warn
 from loraloop.trainer.loop import preferring
 from loraloop.trainer.reference import Referenced
 
@@ -23,7 +21,7 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedTokenizerBase
 
-    from loraloop.protocols import Lora, TrainingJob
+    from loraloop.protocols import TrainingJob
 
 Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 log = logging.getLogger(__name__)
@@ -63,17 +61,7 @@ class Kto(Referenced):
         """Labelled rows as the model will see them; those without a label and those too long are left out."""
         unlabelled = tuple(Quarantined(row_name(row), "no label") for row in rows if row.example.label is None)
         given = [row for row in rows if row.example.label is not None]
-        taken = shorten(given, tokenizer, self.max_length) if self.too_long == "oldest_turns" else given
-        fitting = fit_rows(
-            taken, [encode(taken, tokenizer, self.loss_on)], self.max_length, name, tokenizer.model_max_length
-        )
-        return counted(replace(fitting, left_out=unlabelled + fitting.left_out), given)
-
-    def estimate(self, loaded: LoadedModel, lora: Lora, data: Dataset) -> Estimate:
-        """What :meth:`train` would take, from the shapes of ``loaded.model``, which may be on the meta device."""
-        lengths = self._labelled(data.train, loaded.tokenizer).lengths()
-        choices = choose(self, loaded.model, lengths)
-        return estimate.estimate(self, choices, loaded, lora, estimate.Rows(lengths, lengths))
+        return fit_answers(self, given, unlabelled, tokenizer, name)
 
     def train(self, job: TrainingJob) -> tuple[PeftModel, Training]:
         """Train an adapter to give answers like the good ones rather than like the bad ones.
@@ -83,23 +71,16 @@ class Kto(Referenced):
         Raises:
             DataError: The training rows lack one of the two labels.
         """
-        loaded, lora, data = job.loaded, job.lora, job.data
-        self.check_lora(lora)
-        lora.check_model(loaded.model)
-        self.check_model(loaded.model.config)
-        train = self._labelled(data.train, loaded.tokenizer)
-        validation = self.fitting(data.validation, loaded.tokenizer, "validation")
-        warn(train, "training")
+        train, start = self.begin(job)
+        validation = self.fitting(job.data.validation, job.loaded.tokenizer, "validation")
         warn(validation, "validation")
-        lengths = train.lengths()
-        start = fit.begin(self, job, estimate.Rows(lengths, lengths))
         weight = self._weight(train.rows)
 
         def build(callback: Any) -> Any:
             from trl.trainer.kto_config import KTOConfig
             from trl.trainer.kto_trainer import KTOTrainer
 
-            arguments = fit.arguments(self, start, loaded.model, job.output, validates=bool(validation.rows))
+            arguments = fit.arguments(self, start, job.loaded.model, job.output, validates=bool(validation.rows))
             trainer = preferring(KTOTrainer)(
                 **fit.adapted(job),
                 args=KTOConfig(
@@ -107,16 +88,17 @@ class Kto(Referenced):
                 ),
                 train_dataset=columns(train),
                 eval_dataset=columns(validation) if validation.rows else None,
-                processing_class=loaded.tokenizer,
-                data_collator=collator(loaded.tokenizer.pad_token_id),
+                processing_class=job.loaded.tokenizer,
+                data_collator=collator(job.loaded.tokenizer.pad_token_id),
                 callbacks=[callback],
             )
-            trainer.lengths = lengths
+            trainer.lengths = train.lengths()
             return trainer
 
         return fit.fit(build, self, job, start)
 
-    def _labelled(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> Fitting:
+    def usable(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> Fitting:
+        """The labelled rows to train on; refused where one of the labels is missing."""
         fitting = self.fitting(rows, tokenizer, "training")
         good = sum(bool(row.example.label) for row in fitting.rows)
         if not 0 < good < len(fitting.rows):

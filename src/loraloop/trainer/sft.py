@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from loraloop.core.part import part
@@ -12,7 +11,7 @@ from loraloop.errors import ConfigError, DataError
 from loraloop.records import Dataset, Encoded, Estimate, Fitting, LoadedModel, Quarantined, Row, Training
 from loraloop.trainer import estimate, fit
 from loraloop.trainer.choices import choose, isolating_attention
-from loraloop.trainer.encode import by_length, counted, encode, fit_rows, shorten, warn
+from loraloop.trainer.encode import by_length, fit_answers, warn
 from loraloop.trainer.loop import sft_trainer
 from loraloop.trainer.settings import Settings
 
@@ -57,11 +56,7 @@ class Sft(Settings):
                 "and trainer=dpo"
             )
         good = tuple(row for row in rows if row.example.label is not False) if bad else rows
-        taken = shorten(good, tokenizer, self.max_length) if self.too_long == "oldest_turns" else good
-        fitting = fit_rows(
-            taken, [encode(taken, tokenizer, self.loss_on)], self.max_length, name, tokenizer.model_max_length
-        )
-        return counted(replace(fitting, left_out=bad + fitting.left_out), good)
+        return fit_answers(self, good, bad, tokenizer, name)
 
     def estimate(self, loaded: LoadedModel, lora: Lora, data: Dataset) -> Estimate:
         """What :meth:`train` would take, from the shapes of ``loaded.model``, which may be on the meta device."""
