@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, SkipValidation, field_validator, model_validator
 
@@ -60,6 +60,10 @@ class Policy:
         golden_rows: How many rows are drawn.
         max_forgetting: Of the golden rows, the largest share that the champion answers right and a candidate wrong;
             also the largest drop of the share of right answers in any slice.
+        judge: ``rank``: a judge's scores order the review queue; ``trigger``: they also stand for the ratings of
+            answers that nobody rated, while the judge is shown to agree with people; ``never``: they do nothing. No
+            score of a judge ever promotes.
+        judge_min_agreement: The lower bound of the judge's weighted kappa against people from which its scores count.
     """
 
     name: Annotated[str, Field(min_length=1, max_length=100)] = "default"
@@ -75,6 +79,8 @@ class Policy:
     golden: Path | None = None
     golden_rows: Annotated[int, Field(ge=1)] = 200
     max_forgetting: Annotated[float, Field(ge=0, le=1)] = 0.1
+    judge: Literal["rank", "trigger", "never"] = "rank"
+    judge_min_agreement: Annotated[float, Field(gt=0, le=1)] = 0.6
 
     @field_validator("roles")
     @classmethod

@@ -59,7 +59,8 @@ def test_what_a_judge_scored_lowest_comes_first(waiting):
     seen = waiting("stage=review", "order=judge").out
     assert re.findall(r"^proposal \d .* session (s\d)$", seen, re.M) == ["s3", "s1", "s2"]
     assert set(corrections(waiting).values()) == {None}
-    assert "write oldest or judge" in waiting.attempt("stage=review", "order=judgement").err
+    assert "'teach', 'judge' or 'oldest'" in waiting.attempt("stage=review", "order=judgement").err
+    assert "policy.judge=never" in waiting.attempt("stage=review", "order=judge", "policy.judge=never").err
 
 
 def test_decisions_by_number(waiting):
@@ -82,6 +83,16 @@ def test_numbers_that_do_not_wait(waiting, named):
     seen = waiting.attempt("stage=review", *named)
     assert seen.code == 2
     assert set(corrections(waiting).values()) == {None}
+
+
+def test_a_session_takes_one_of_its_proposals(waiting):
+    """Of two proposals for one session ``accept=all`` takes the first; to accept both by number is refused."""
+    store = Feedback(folder=waiting.folder / "mlruns").open()
+    store.propose([("s1", "sibling", "another")])
+    store.close()
+    assert "1, 4: a session takes one" in waiting.attempt("stage=review", "accept=[1,4]").err
+    assert "3 accepted, 0 rejected, 0 wait" in waiting("stage=review", "accept=all").out
+    assert corrections(waiting)["s1"] == "right of s1"
 
 
 def test_one_by_one_at_the_terminal(waiting):

@@ -112,7 +112,7 @@ def problem(call: ToolCall, tools: Tools) -> str | None:
     What is no JSON schema, or is in another part of it than type, choices, properties and required ones, bounds
     nothing.
     """
-    schema = _parameters(tools).get(call.name)
+    schema = parameters(tools).get(call.name)
     if schema is None:
         return f"no tool is called {call.name}"
     properties = _mapping(schema.get("properties"))
@@ -177,7 +177,8 @@ def _call(data: Any) -> ToolCall:
     return ToolCall(name, arguments(data.get("arguments"), name))
 
 
-def _parameters(tools: Tools) -> dict[str, Mapping[str, Any]]:
+def parameters(tools: Tools) -> dict[str, Mapping[str, Any]]:
+    """The schema of the arguments of each offered tool, by its name; empty where it has none."""
     functions = (_mapping(tool.get("function", tool)) for tool in map(_mapping, tools))
     return {str(each.get("name")): _mapping(each.get("parameters")) for each in functions}
 
@@ -202,7 +203,7 @@ def _open(schema: Mapping[str, Any]) -> bool:
 
 def _plain(call: ToolCall, tools: Tools) -> tuple[str, str]:
     """Name and arguments so that equal calls are equal: values normalised, defaults filled in, keys in order."""
-    properties = _mapping(_parameters(tools).get(call.name, {}).get("properties"))
+    properties = _mapping(parameters(tools).get(call.name, {}).get("properties"))
     rules = {str(name): _mapping(rule) for name, rule in properties.items()}
     given = {name: rule["default"] for name, rule in rules.items() if "default" in rule} | dict(call.arguments)
     values = {name: _normal(value, rules.get(name, {})) for name, value in given.items()}

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from loraloop.core import console
 from loraloop.errors import ConfigError
+from loraloop.feedback.review_queue import Item
 from loraloop.feedback.store import Proposal, Store
 from loraloop.feedback.terminal import printable
 from loraloop.records import Session
@@ -13,14 +14,10 @@ from loraloop.records import Session
 CHOICES = {"a": "accept", "e": "edit", "r": "reject", "s": "skip", "q": "quit"}
 
 
-Waiting = Sequence[tuple[Proposal, Session]]
-"""Proposals, each with its session."""
-
-
-def print_waiting(store: Store, waiting: Waiting) -> None:
+def print_waiting(store: Store, waiting: Sequence[Item]) -> None:
     """Print every proposal that waits, and how to decide on it."""
-    for number, (proposal, session) in enumerate(waiting, 1):
-        _show(store, proposal, session, f"{number} of {len(waiting)}")
+    for number, item in enumerate(waiting, 1):
+        _show(store, item, f"{number} of {len(waiting)}")
     print("To decide: loraloop stage=review in a terminal, or accept=[1,2] reject=[3], or accept=all.")
 
 
@@ -38,13 +35,14 @@ def print_none(store: Store, below: int, own: Callable[[Session], bool]) -> None
         )
 
 
-def decide_each(store: Store, waiting: Waiting) -> None:
+def decide_each(store: Store, waiting: Sequence[Item]) -> None:
     """Show one proposal after the other and ask what to do with it."""
     done: set[str] = set()
-    for number, (proposal, session) in enumerate(waiting, 1):
+    for number, item in enumerate(waiting, 1):
+        proposal = item.proposal
         if proposal.session in done:  # it has a correction by now
             continue
-        _show(store, proposal, session, f"{number} of {len(waiting)}")
+        _show(store, item, f"{number} of {len(waiting)}")
         choice = _decide(store, proposal)
         if choice == "quit":
             break
@@ -53,8 +51,8 @@ def decide_each(store: Store, waiting: Waiting) -> None:
     print(f"{len(store.proposals())} wait for review")
 
 
-def _show(store: Store, proposal: Proposal, session: Session, place: str) -> None:
-    rating = session.rating
+def _show(store: Store, item: Item, place: str) -> None:
+    proposal, session, rating = item.proposal, item.session, item.session.rating
     console.facts(
         f"\nproposal {proposal.id} ({place}), session {session.id}",
         {
@@ -63,6 +61,7 @@ def _show(store: Store, proposal: Proposal, session: Session, place: str) -> Non
             "by": session.answered or "?",
             "stars": f"{rating.stars} {printable(rating.comment)}" if rating else "-",
             "issues": ", ".join(printable(store.issues.get(each, each)) for each in rating.issues) if rating else "-",
+            "judge": "-" if item.worth.score is None else f"{item.worth.score} of 5",
             f"correction ({proposal.source})": printable(proposal.text),
         },
     )

@@ -68,6 +68,14 @@ corrections = sa.Table(
     sa.Column("decided", sa.String, comment="when it was reviewed"),
 )
 
+# As assessments: made where it is missing.
+reviewers = sa.Table(
+    "reviewers",
+    metadata,
+    sa.Column("correction", sa.ForeignKey("corrections.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("key", sa.String, nullable=False, comment="name of the API key with which it was decided on the page"),
+)
+
 conversation_ratings = sa.Table(
     "conversation_ratings",
     metadata,

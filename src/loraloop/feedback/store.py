@@ -19,8 +19,9 @@ from loraloop.core.durations import stamp
 from loraloop.core.session_file import ISSUES
 from loraloop.core.session_rows import select
 from loraloop.errors import DataError, StoreError
-from loraloop.feedback import conversations, next_turn
+from loraloop.feedback import conversations, decisions, next_turn
 from loraloop.feedback.database import Database
+from loraloop.feedback.decisions import Reviewed
 from loraloop.feedback.links import Links
 from loraloop.feedback.outcomes import outcome
 from loraloop.feedback.ratings import implied, plain
@@ -46,7 +47,6 @@ Level = Literal["answer", "conversation"]
 T = TypeVar("T")
 OnKept = Callable[[Connection, Session], None]
 """Called in the transaction that keeps a served session."""
-Reviewed = Literal["accepted", "edited", "rejected"]
 ANSWER = re.compile(r"^((chat)?cmpl-|resp_)")
 """What OpenAI's shape puts before a session's id to name its answer."""
 
@@ -400,24 +400,27 @@ class Store:
             found = {each.id: each for each in select(connection, where) if own(each)}
         return [(each, found[each.session]) for each in waiting if each.session in found]
 
-    def decide(self, proposal: int, reviewed: Reviewed, text: str | None = None) -> None:
-        """Keep what a person decided on a proposal.
+    def decide(self, proposal: int, reviewed: Reviewed, text: str | None = None, key: str | None = None) -> None:
+        """Keep what a person decided on a proposal; what was decided before stands.
 
         Args:
             proposal: Its id.
             reviewed: ``edited`` asks for ``text``.
             text: The correction as it should be.
+            key: Name of the API key that it came with; ``None`` from a terminal.
 
         Raises:
-            DataError: It does not wait for review.
+            DataError: It does not wait for review, or its session got a correction meanwhile.
         """
-        values = {"status": reviewed, "decided": _now()} | ({"text": text} if text is not None else {})
-        waiting = (corrections.c.id == proposal) & (corrections.c.status == "proposed")
-        changed = self._writer.write(
-            lambda connection: connection.execute(corrections.update().where(waiting).values(values)).rowcount
-        )
-        if changed == 0:
+        if not self._writer.write(lambda connection: decisions.decide(connection, proposal, reviewed, text, key)):
             raise DataError(f"no proposal {proposal} waits for review; stage=review lists those that do")
+
+    def mean_stars(self) -> dict[str | None, float]:
+        """The mean of the stars that people gave answers, by the agent role that was asked."""
+        query = sa.select(sessions.c.role, sa.func.avg(ratings.c.stars)).join(ratings).group_by(sessions.c.role)
+        with self.database.read() as connection:
+            rows = connection.execute(query.where(ratings.c.kind == "explicit")).all()
+        return {role: float(mean) for role, mean in rows}
 
     def close(self) -> None:
         """Write what waits, and give every connection back."""

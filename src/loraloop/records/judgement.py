@@ -7,6 +7,9 @@ from dataclasses import dataclass
 NONSENSE, NO_ANSWER, REFUSED, OVER_BUDGET = "nonsense", "no answer", "refused", "over budget"
 """Why there is no value: an answer that is none of those asked for, none in time, an error, or no call left."""
 
+SCORE, PAIR = "score", "pair"
+"""What a judge was asked, in an assessment's name before the colon; after it stands the judge's rule."""
+
 JUDGE = "loraloop judge"
 """How a judge names itself as the user of a server: one of loraloop keeps its questions as sessions of that client."""
 

@@ -11,7 +11,7 @@ import numpy as np
 from loraloop.core import console
 from loraloop.core.same_task import question
 from loraloop.feedback.agreement import Agreement, Rated, measure, preferred
-from loraloop.workflows.judging import PAIR, SCORE
+from loraloop.records.judgement import PAIR, SCORE
 
 if TYPE_CHECKING:
     from loraloop.feedback.statistics import Interval

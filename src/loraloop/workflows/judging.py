@@ -13,7 +13,7 @@ from loraloop.core.progress import track
 from loraloop.core.same_task import answer_key, task_key
 from loraloop.errors import JudgeError
 from loraloop.records import Assessment, Judgement, Session
-from loraloop.records.judgement import JUDGE, NO_ANSWER, OVER_BUDGET
+from loraloop.records.judgement import JUDGE, NO_ANSWER, OVER_BUDGET, PAIR, SCORE
 
 if TYPE_CHECKING:
     from loraloop.feedback.store import Store
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 IN_A_ROW = 3
 """Questions without an answer, each with its repetitions, after which the judge counts as down."""
-SCORE, PAIR = "score", "pair"
 Pair = tuple[Session, Session]
 
 

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from loraloop.core.suggest import nearest
-from loraloop.errors import ConfigError
-from loraloop.workflows.judging import SCORE
-
 if TYPE_CHECKING:
-    from loraloop.feedback.store import Proposal, Store
+    from loraloop.feedback.review_queue import Item, Queue
+    from loraloop.feedback.store import Store
     from loraloop.records import Session
-
-    Waiting = tuple[Proposal, Session]
 
 BAD = 4
 """Stars; sessions rated below it are to be corrected (promise D5)."""
-ORDERS = ("oldest", "judge")
 GOOD = 5
 """Stars; an answer rated so or higher is proposed for other sessions of its task."""
 
@@ -38,26 +31,21 @@ def propose(store: Store, below: int = BAD) -> None:
 
     part = Sessions(below=below, min_positive_rating=GOOD, use=("corrective",), min_corrective=0)
     sessions, _ = reading.corrective(store.database.url, below, GOOD)
-    waiting = [(one.id, one.waiting) for one in part.judge(sessions, reviewed=True) if one.waiting is not None]
-    store.propose((session, target.source, target.text) for session, target in waiting)
+    found = [(one.id, one.waiting) for one in part.judge(sessions, reviewed=True) if one.waiting is not None]
+    store.propose((session, target.source, target.text) for session, target in found)
 
 
-def ordered(store: Store, waiting: Sequence[Waiting], order: str) -> list[Waiting]:
-    """Proposals in the order in which a person is to see them.
+def waiting(
+    store: Store, queue: Queue, own: Callable[[Session], bool] = lambda session: True, *, look: bool = True
+) -> list[Item]:
+    """What waits for a person, in the order of the queue: that of ``stage=review`` and of the page ``/review``.
 
     Args:
         store: The sessions.
-        waiting: The oldest first.
-        order: ``oldest`` leaves them so; ``judge`` begins with the answers that a judge scored lowest, by its last
-            score, and ends with those that it did not score.
-
-    Raises:
-        ConfigError: There is no such order.
+        queue: The order.
+        own: Holds for the sessions that count.
+        look: Whether new proposals are looked for first.
     """
-    if order not in ORDERS:
-        raise ConfigError(f"order={order}: write {' or '.join(ORDERS)}{nearest(order, ORDERS)}")
-    if order == "oldest":
-        return list(waiting)
-    said = [(session, each) for session, each in store.judged() if each.kind == "feedback"]
-    scores = {session: each.value for session, each in said if each.name.startswith(f"{SCORE}:")}
-    return sorted(waiting, key=lambda each: (scores.get(each[1].id, math.inf), each[0].id))
+    if look:
+        propose(store, queue.below)
+    return queue.items(store, own)
