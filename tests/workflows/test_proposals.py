@@ -9,12 +9,15 @@ from typing import Any
 
 import pytest
 
+from loraloop.core.rendering import Renderer
 from loraloop.errors import DataError
 from loraloop.feedback import layout
 from loraloop.feedback.settings import Feedback
 from loraloop.feedback.store import Store
+from loraloop.model.tokenizer import byte_tokenizer
 from loraloop.records import Rating, Session
 from loraloop.source.sessions import Sessions, reading
+from loraloop.trainer.dpo import Dpo
 from loraloop.workflows.proposals import propose
 from loraloop.workflows.retraining.training_set import TrainingSetBuilder
 
@@ -221,3 +224,24 @@ def test_a_persons_correction_that_nobody_decided_on_is_said_to_wait(file):
     ) as said:
         Sessions(path=file.database.url.render_as_string()).collect()
     assert "no person corrected it" not in str(said.value)
+
+
+def test_a_decision_is_a_preference_pair(file):
+    """What a person accepted or edited is chosen over the answer that it corrects, whatever the stars, for DPO."""
+    put(file, "bad", 1, "1 head")
+    put(file, "fair", 3, "2 head", prompt="TTHH")
+    put(file, "refused", 1, "3 heads", prompt="HTHT")
+    file.propose([("bad", "user", "2 heads"), ("fair", "user", "2 tails"), ("refused", "user", "4 heads")])
+    bad, fair, refused = (each.id for each in file.proposals())
+    file.decide(bad, "accepted")
+    file.decide(fair, "edited", "2 tails, 2 heads")
+    file.decide(refused, "rejected")
+    pairs = Sessions(path=file.database.url.render_as_string(), pairs=True, min_corrective=0).collect().examples
+    assert [(each.output, each.rejected.text) for each in pairs] == [
+        ("2 heads", "1 head"),
+        ("2 tails, 2 heads", "2 head"),
+    ]
+    tokenizer = byte_tokenizer()
+    rows = [row for each in pairs for row in Renderer("chatml", tokenizer).rows(each)]
+    fitted = Dpo(max_length=64).fitting(rows, tokenizer, "training")
+    assert len(fitted.rows) == 2, fitted.left_out

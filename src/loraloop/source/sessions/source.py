@@ -20,7 +20,7 @@ from loraloop.source.screening import Policy
 from loraloop.source.sessions import conversation, database, reading
 from loraloop.source.sessions.family import Family, families, praised_by_itself, vouched
 from loraloop.source.sessions.targets import Target, lacking, targets
-from loraloop.source.sessions.text import answer, asked
+from loraloop.source.sessions.text import answer, asked, usable
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
@@ -59,7 +59,8 @@ class Sessions:
     A rating below ``below`` makes a corrective example, whose target is a person's correction, the answer of a
     sibling (same task and agent) rated ``min_positive_rating`` or more, or what the rule for its issue makes of the
     recorded calls. A rating of ``min_positive_rating`` or more makes a positive example. With ``pairs`` the examples
-    are instead preference pairs: high-rated answers chosen over answers rated below ``rejected_below``.
+    are instead preference pairs: what a person accepted in review chosen over the answer that it corrects, and else
+    high-rated answers over answers rated below ``rejected_below``.
 
     With ``negative`` in ``use`` every example has a label: an answer rated below ``rejected_below`` is a bad example,
     whether it has a correction or not, and all others are good ones. ``trainer=kto`` learns from both.
@@ -151,7 +152,8 @@ class Sessions:
         """The sessions of a folder, or those of a database that examples can come from."""
         if url is None:
             return reading.read(Path(self.path))
-        wanted = reading.rated if "positive" in self.use and not self.pairs else reading.corrective
+        # A pair may come of a correction whatever the stars, so all that was decided is read.
+        wanted = reading.rated if "positive" in self.use or self.pairs else reading.corrective
         return wanted(url, self._low, self.min_positive_rating)
 
     def correct(self, example: Example, answer: str) -> bool:
@@ -225,7 +227,8 @@ class Sessions:
 
     def _pair(self, name: str, session: Session, family: Family, reviewed: bool) -> Labelled:
         rating = session.stars or 0
-        if rating >= self.rejected_below:
+        chosen = usable(session.correction)
+        if rating >= self.rejected_below and not chosen:
             side = "the chosen side of pairs" if rating >= self.min_positive_rating else "neither chosen nor rejected"
             return Labelled(name, "filtered", reason=f"rated {rating}: {side}")
         if not (rejected := answer(session)):
@@ -233,6 +236,10 @@ class Sessions:
         if reviewed:
             accepted = {key: text for key, text in family.good.items() if key in family.accepted}
             family = replace(family, good=accepted)
+        if chosen and answer_key(chosen) != answer_key(rejected):  # a person said which of the two is right
+            return _labelled(name, "pair", session, [chosen], "", rejected)
+        if rating >= self.rejected_below:
+            return Labelled(name, "filtered", reason=f"rated {rating}, and its correction is the answer itself")
         return _labelled(name, "pair", session, family.dealt(name, rejected), self._no_sibling, rejected)
 
     @property
