@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from screenshot import IMAGES, browser
 
 from loraloop.feedback.form import router
@@ -66,8 +66,15 @@ def example(store: Store, name: str) -> str:
 @contextlib.contextmanager
 def site(store: Store) -> Iterator[str]:
     """The rating page on a free port; its address."""
+    with serving(router(store)) as address:
+        yield address
+
+
+@contextlib.contextmanager
+def serving(routes: APIRouter) -> Iterator[str]:
+    """Routes on a free port; the address."""
     app = FastAPI()
-    app.include_router(router(store))
+    app.include_router(routes)
     settings = Server(port=0)
     listening, server = settings.listen(), run.server(app, settings)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})

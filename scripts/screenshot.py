@@ -115,8 +115,14 @@ class Browser:
         self.wait(until)
 
     def wait(self, until: str) -> None:
-        """Wait until a JavaScript condition holds, for ten minutes at most."""
-        self.js(WAIT % until)
+        """Wait until a JavaScript condition holds, for ten minutes at most, also where another page opens meanwhile."""
+        while True:
+            try:
+                self.js(WAIT % until)
+                return
+            except RuntimeError as error:
+                if "navigated" not in str(error) and "context was destroyed" not in str(error):
+                    raise
 
     def click(self, element: str) -> None:
         """Click in the middle of the element that a JavaScript expression gives, as a mouse does."""

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import logging
 import secrets
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import parse_qs
 
 from fastapi import APIRouter, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse
-from jinja2 import Environment, FileSystemLoader
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from loraloop.core.workers import Workers
@@ -20,6 +16,7 @@ from loraloop.errors import StoreError
 from loraloop.feedback import transcript
 from loraloop.feedback.issues import MOST, unknown
 from loraloop.feedback.links import ExpiredLinkError, ForgedLinkError
+from loraloop.feedback.page import Notice, fields, message, page
 from loraloop.feedback.ratings import LONGEST_COMMENT, LONGEST_CORRECTION, clean
 from loraloop.feedback.store import Level, RatedError, Store, UnknownSessionError
 from loraloop.records import Rating, Session
@@ -33,7 +30,6 @@ THREADS = 4
 """Ratings that wait for the database at the same time; others wait for one of them."""
 COOKIE = "loraloop_rate"
 logger = logging.getLogger(__name__)
-PAGES = Environment(loader=FileSystemLoader(Path(__file__).parent / "pages"), autoescape=True, trim_blocks=True)
 
 
 class RatingFields(BaseModel):
@@ -72,15 +68,6 @@ class FeedbackRequest(RatingFields):
     session: Annotated[str, Field(min_length=1, max_length=200)]
     rating: Annotated[int, Field(ge=1, le=5, strict=True)]
     user: Annotated[str, Field(max_length=256, description="who rates; kept as what the request claims")] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Notice:
-    """A page with a title and a sentence, and its HTTP status."""
-
-    status: int
-    title: str
-    text: str
 
 
 class NoFormError(Exception):
@@ -179,18 +166,18 @@ class Form:
         try:
             found, levels = await self._workers.run(self._rateable, session, proof)
         except NoFormError as error:
-            return _message(error.notice)
+            return message(error.notice)
         return self._form(request, found, levels, {}, None)
 
     async def take(self, request: Request, session: str, proof: str) -> HTMLResponse:
         """Keep the rating that the form sends; the form again, with the problem, if it is none."""
         try:
             found, levels = await self._workers.run(self._rateable, session, proof)
-            fields = await _fields(request)
+            sent = await self._fields(request)
             nonce = request.cookies.get(COOKIE, "")
-            if not self._store.links.agrees(session, nonce, fields.pop("csrf", [""])[0]):
+            if not self._store.links.agrees(session, nonce, sent.pop("csrf", [""])[0]):
                 raise NoFormError(FOREIGN)
-            given = {name: values if name == "issues" else values[0] for name, values in fields.items()}
+            given = {name: values if name == "issues" else values[0] for name, values in sent.items()}
             try:
                 said = RatingFields.model_validate(given)
             except ValidationError as error:
@@ -199,8 +186,14 @@ class Form:
                 return self._form(request, found, levels, given, OTHER_FIELDS)
             await self._workers.run(self._keep, session, said)
         except NoFormError as error:
-            return _message(error.notice)
-        return _message(THANKS)
+            return message(error.notice)
+        return message(THANKS)
+
+    async def _fields(self, request: Request) -> dict[str, list[str]]:
+        found = await fields(request, LARGEST_FORM, MOST_FIELDS)
+        if found is None:
+            raise NoFormError(LARGE)
+        return found
 
     def _rateable(self, session: str, proof: str) -> tuple[Session, list[Level]]:
         """The session, and what of it can be rated still."""
@@ -234,7 +227,7 @@ class Form:
         self, request: Request, found: Session, levels: list[Level], given: dict[str, Any], problem: str | None
     ) -> HTMLResponse:
         nonce = request.cookies.get(COOKIE) or secrets.token_urlsafe(16)
-        response = _page(
+        response = page(
             "rate.html",
             400 if problem else 200,
             turns=[*transcript.past(found), transcript.answer(found)],
@@ -251,17 +244,6 @@ class Form:
         secure = request.url.scheme == "https"
         response.set_cookie(COOKIE, nonce, path="/rate", httponly=True, samesite="lax", secure=secure)
         return response
-
-
-async def _fields(request: Request) -> dict[str, list[str]]:
-    body = await request.body()
-    if len(body) > LARGEST_FORM:
-        raise NoFormError(LARGE)
-    try:
-        fields = parse_qs(body.decode("ascii", "replace"), max_num_fields=MOST_FIELDS)
-    except ValueError:
-        raise NoFormError(LARGE) from None
-    return {name: [value.replace("\r\n", "\n") for value in values] for name, values in fields.items()}
 
 
 def _problem(error: ValidationError) -> str:
@@ -284,21 +266,3 @@ def _other_issues(store: Store, said: RatingFields) -> list[dict[str, Any]]:
         for at, word in enumerate(said.issues)
         if word not in store.issues
     ]
-
-
-def _message(notice: Notice) -> HTMLResponse:
-    return _page("message.html", notice.status, title=notice.title, text=notice.text)
-
-
-def _page(name: str, status: int, **values: Any) -> HTMLResponse:
-    nonce = secrets.token_urlsafe(16)
-    policy = (
-        f"default-src 'none'; style-src 'nonce-{nonce}'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
-    )
-    headers = {
-        "content-security-policy": policy,
-        "referrer-policy": "no-referrer",
-        "x-content-type-options": "nosniff",
-        "cache-control": "no-store",
-    }
-    return HTMLResponse(PAGES.get_template(name).render(nonce=nonce, **values), status, headers)

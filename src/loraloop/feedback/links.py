@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from urllib.parse import quote
 
-from itsdangerous import BadSignature, SignatureExpired, Signer, TimestampSigner
+from itsdangerous import BadSignature, SignatureExpired, Signer, TimestampSigner, URLSafeTimedSerializer
 
 from loraloop.errors import StoreError
 
@@ -37,6 +37,10 @@ class Links:
         key = _key(file)
         self._seconds = seconds
         self._signer = TimestampSigner(key, salt="loraloop.rate", key_derivation="hmac", digest_method=hashlib.sha256)
+        self.visits = URLSafeTimedSerializer(
+            key, salt="loraloop.review", signer_kwargs={"key_derivation": "hmac", "digest_method": hashlib.sha256}
+        )
+        """Signs the cookies of the page ``/review``."""
         self._tokens = Signer(key, salt="loraloop.form", key_derivation="hmac", digest_method=hashlib.sha256)
 
     def make(self, session: str) -> str:

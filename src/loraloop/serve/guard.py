@@ -126,6 +126,7 @@ class Guard:
         keyless = self._settings.local and (self._settings.open or not self._keys.needed())
         if keyless:
             _same_machine(scope, headers)
+        scope["state"]["keyless"] = keyless
         key = None if keyless else self._keys.find(_secret(headers))
         scope["state"]["key"], scope["state"]["scopes"] = key and key.name, key.scopes if key else ()
         client = scope.get("client") or ("",)

@@ -17,9 +17,10 @@ from loraloop.core import atomic
 from loraloop.core.hashing import sha256
 from loraloop.errors import ConfigError
 
-Scope = Literal["infer", "feedback", "registry", "admin"]
+Scope = Literal["infer", "feedback", "review", "registry", "admin"]
 SCOPES: tuple[str, ...] = get_args(Scope)
-"""``infer`` asks models, ``feedback`` rates, ``registry`` sees models and metrics, ``admin`` does everything."""
+"""``infer`` asks models, ``feedback`` rates, ``review`` sees rated sessions on the page ``/review`` and decides on
+corrections, ``registry`` sees models and metrics, ``admin`` does everything."""
 PREFIX = "ll-"
 
 

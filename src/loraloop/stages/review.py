@@ -38,7 +38,7 @@ def review(
 
     own = sessions_of(role, roles, names)
     store = feedback.existing()
-    waiting = waiting_in(store, queue, own)
+    waiting = waiting_in(store, queue, own=own)
     sessions = {each.proposal.id: each.session.id for each in waiting}
     if accept or reject:
         _named(store, sessions, _chosen(accept, sessions), _chosen(reject, sessions))

@@ -6,9 +6,10 @@ from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING
 
-from loraloop.workflows import erasure, serving
+from loraloop.workflows import erasure, proposals, serving
 
 if TYPE_CHECKING:
+    from loraloop.feedback.review_queue import Queue
     from loraloop.feedback.settings import Feedback
     from loraloop.model.causal import CausalLM
     from loraloop.protocols import Ocr
@@ -31,6 +32,7 @@ def serve(
     feedback: Feedback,
     schedule: Schedule,
     tracing: Tracing,
+    review: Queue,
 ) -> None:
     """Serve base and adapters until SIGTERM or Ctrl+C; answers that have begun get ``server.drain_seconds`` to end.
 
@@ -41,11 +43,12 @@ def serve(
     Raises:
         ModelError: The base or the speech model cannot be loaded.
     """
-    from loraloop.feedback.form import router
+    from loraloop.feedback import form, review_page
     from loraloop.loop.store import LoopStore
     from loraloop.monitor.metrics import PrometheusMetrics
     from loraloop.serve import run
     from loraloop.serve.api import create_app
+    from loraloop.serve.keys import Keys
     from loraloop.serve.names import Versions
     from loraloop.tracing.exporter import exporting
     from loraloop.tracing.queue import put
@@ -59,8 +62,10 @@ def serve(
     sessions = feedback.open(metrics.rated, put(tracing.names) if tracing.names else None)
     erasure.expire(feedback, sessions, ocr)
     loop = LoopStore(sessions.database)
-    heard, rating = serving.recogniser(server), router(sessions)
-    app = create_app(backend, sessions, versions, server, metrics, [rating], ocr, heard, loop.rollouts)
+    waiting = partial(proposals.waiting, sessions, review)
+    pages = [form.router(sessions), review_page.router(sessions, waiting, Keys(server.keys))]
+    heard = serving.recogniser(server)
+    app = create_app(backend, sessions, versions, server, metrics, pages, ocr, heard, loop.rollouts)
     with closing(sessions), ocr.warm(), server.listen() as listening, serving.ended_by_signals():
         address = run.address(server.host, listening.getsockname()[1])
         serving.announce(server, address, versions, schedule.every, job.overrides, tracing.told)

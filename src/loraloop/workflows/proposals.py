@@ -36,15 +36,15 @@ def propose(store: Store, below: int = BAD) -> None:
 
 
 def waiting(
-    store: Store, queue: Queue, own: Callable[[Session], bool] = lambda session: True, *, look: bool = True
+    store: Store, queue: Queue, look: bool = True, own: Callable[[Session], bool] = lambda session: True
 ) -> list[Item]:
     """What waits for a person, in the order of the queue: that of ``stage=review`` and of the page ``/review``.
 
     Args:
         store: The sessions.
         queue: The order.
-        own: Holds for the sessions that count.
         look: Whether new proposals are looked for first.
+        own: Holds for the sessions that count.
     """
     if look:
         propose(store, queue.below)

@@ -1,0 +1,216 @@
+"""The arguments of a tool call as the fields of a form, and back, held to the tool's JSON schema.
+
+The schema came from a client. It is neither followed to other addresses nor given time without end: ``pattern`` and
+``patternProperties`` are not checked, and a check ends after :data:`MOST_REFERENCES` references.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from loraloop.core.messages import as_json
+
+MOST_REFERENCES = 1000
+LONGEST_LINE = 60
+"""Characters that are edited in one line."""
+LONGEST_PROBLEM = 200
+Kind = Literal["text", "number", "choice", "json"]
+NO_SCHEMA = "The tool's schema cannot be read, so that its arguments are not checked."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Field:
+    """One argument.
+
+    Attributes:
+        kind: ``json`` holds any value, as JSON; ``choice`` is one of ``choices``.
+        value: As it stands in the form.
+        choices: What is sent, and what is shown.
+        problem: What is wrong with it.
+    """
+
+    name: str
+    kind: Kind
+    value: str = ""
+    required: bool = False
+    choices: tuple[tuple[str, str], ...] = ()
+    about: str = ""
+    problem: str = ""
+
+    @property
+    def long(self) -> bool:
+        """Whether it needs more than one line."""
+        return self.kind == "json" or len(self.value) > LONGEST_LINE or "\n" in self.value
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """The arguments that a form gives: their fields, each with its problem, their values, and what else is wrong."""
+
+    fields: tuple[Field, ...]
+    values: dict[str, Any] = field(default_factory=dict)
+    problem: str = ""
+
+    @property
+    def wrong(self) -> bool:
+        """Whether anything is."""
+        return bool(self.problem) or any(each.problem for each in self.fields)
+
+
+def shown(schema: Mapping[str, Any], values: Mapping[str, Any]) -> tuple[Field, ...]:
+    """The fields of a call: those of the schema, then arguments that the schema does not name."""
+    return tuple(
+        replace(each, value=_written(each, values[each.name])) if each.name in values else each
+        for each in _fields(schema, values)
+    )
+
+
+def read(schema: Mapping[str, Any], given: Mapping[str, str]) -> Read:
+    """What was written into the fields; an empty field that is not required is left out.
+
+    Args:
+        schema: Of the arguments.
+        given: The fields by name, as they were sent.
+    """
+    fields, values = [], {}
+    for each in _fields(schema, given):
+        filled = replace(each, value=given.get(each.name, ""))
+        if filled.value.strip() or (filled.required and filled.kind == "text"):
+            try:
+                values[each.name] = _value(filled)
+            except ValueError as error:
+                filled = replace(filled, problem=str(error))
+        elif filled.required:
+            filled = replace(filled, problem="This is required.")
+        fields.append(filled)
+    if any(each.problem for each in fields):
+        return Read(tuple(fields), values)
+    return _checked(schema, Read(tuple(fields), values))
+
+
+def _checked(schema: Mapping[str, Any], found: Read) -> Read:
+    problems: dict[str, str] = {}
+    with contextlib.suppress(Exception):  # a schema of a client may be anything; `readable` tells
+        for path, said in _errors(schema, found.values):
+            problems.setdefault(path, said[:LONGEST_PROBLEM])
+    fields = tuple(replace(each, problem=problems.pop(each.name, "")) for each in found.fields)
+    return replace(found, fields=fields, problem=next(iter(problems.values()), ""))
+
+
+def readable(schema: Mapping[str, Any]) -> bool:
+    """Whether values can be held to a schema."""
+    try:
+        _validator(schema).check_schema(dict(schema))
+        list(_errors(schema, {}))
+    except Exception:  # whatever a client sent as one
+        return False
+    return True
+
+
+def _errors(schema: Mapping[str, Any], values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The argument that is wrong, empty where it is none of them, and why."""
+    from referencing import Registry
+
+    for error in _validator(schema)(dict(schema), registry=Registry()).iter_errors(dict(values)):
+        path = [str(each) for each in error.absolute_path]
+        inside = f" (in {'.'.join(path[1:])})" if len(path) > 1 else ""
+        yield (path[0] if path else ""), f"{error.message}{inside}"
+
+
+def _validator(schema: Mapping[str, Any]) -> Any:
+    from jsonschema import Draft202012Validator, validators
+
+    base = validators.validator_for(dict(schema), default=Draft202012Validator)
+    left = MOST_REFERENCES
+
+    def counted(validator: Any, rule: Any, instance: Any, schema: Any) -> Any:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise ValueError("too many references")
+        yield from base.VALIDATORS["$ref"](validator, rule, instance, schema) or ()
+
+    def unless_patterns(validator: Any, rule: Any, instance: Any, schema: Any) -> Any:
+        if "patternProperties" not in schema:
+            yield from base.VALIDATORS["additionalProperties"](validator, rule, instance, schema) or ()
+
+    skipped = dict.fromkeys(("pattern", "patternProperties", "unevaluatedProperties", "$dynamicRef"), _nothing)
+    return validators.extend(base, {**skipped, "$ref": counted, "additionalProperties": unless_patterns})
+
+
+def _nothing(*_: Any) -> Iterator[Any]:
+    return iter(())
+
+
+def _fields(schema: Mapping[str, Any], also: Mapping[str, Any]) -> Iterator[Field]:
+    properties, required = schema.get("properties"), schema.get("required")
+    known = properties if isinstance(properties, Mapping) else {}
+    needed = required if isinstance(required, list | tuple) else ()
+    for name, rule in known.items():
+        yield _field(str(name), rule if isinstance(rule, Mapping) else {}, name in needed)
+    for name in also:
+        if name not in known:
+            yield Field(name=name, kind="json", about="not in the schema")
+
+
+def _field(name: str, rule: Mapping[str, Any], required: bool) -> Field:
+    kind, choices = rule.get("type"), rule.get("enum")
+    if kind == "boolean":
+        choices = [True, False]
+    made = Field(name=name, kind="json", required=required, about=str(rule.get("description") or ""))
+    if isinstance(choices, list | tuple) and choices:
+        options = tuple((as_text(each), each if isinstance(each, str) else as_text(each)) for each in choices)
+        return replace(made, kind="choice", choices=options)
+    if kind == "string":
+        return replace(made, kind="text")
+    return replace(made, kind="number") if kind in ("integer", "number") else made
+
+
+def as_text(value: Any) -> str:
+    """A value as JSON."""
+    return as_json(value) if isinstance(value, Mapping) else json.dumps(value, ensure_ascii=False)
+
+
+def _written(field: Field, value: Any) -> str:
+    return value if isinstance(value, str) and field.kind in ("text", "number") else as_text(value)
+
+
+def _value(field: Field) -> Any:
+    """The value that a field's text stands for.
+
+    Raises:
+        ValueError: It stands for none; says what to write.
+    """
+    if field.kind == "text":
+        return field.value
+    if field.kind == "number":
+        return _number(field.value.strip())
+    try:
+        value = json.loads(field.value, parse_constant=_refuse)
+        json.dumps(value, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        raise ValueError('This is not JSON: write a value such as "text", 3, true, [1, 2] or {"a": 1}.') from None
+    return value
+
+
+def _number(text: str) -> int | float:
+    try:
+        return int(text)
+    except ValueError:
+        pass
+    try:
+        found = float(text)
+    except ValueError:
+        found = math.nan
+    if not math.isfinite(found):
+        raise ValueError("Write a number.")
+    return int(found) if found.is_integer() and abs(found) < 2**53 else found
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is no value of JSON")

@@ -1,0 +1,150 @@
+"""A correction as a form edits it: its text, and each of its tool calls by the fields of its tool's schema."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from loraloop.core import tool_calls
+from loraloop.core.messages import as_json
+from loraloop.feedback import arguments
+from loraloop.feedback.arguments import Field, Read
+from loraloop.feedback.ratings import LONGEST_CORRECTION, clean
+from loraloop.records import Session
+
+MOST_CALLS = 20
+Fields = Mapping[str, Sequence[str]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One call of the form.
+
+    Attributes:
+        fields: Its arguments.
+        left_out: Whether it is to be removed.
+        problem: What is wrong with it as a whole.
+        hint: What a person should know of it.
+    """
+
+    name: str
+    fields: tuple[Field, ...]
+    values: Mapping[str, object]
+    left_out: bool = False
+    problem: str = ""
+    hint: str = ""
+
+    @property
+    def wrong(self) -> bool:
+        """Whether it can not be kept as it is."""
+        return not self.left_out and (bool(self.problem) or any(each.problem for each in self.fields))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edit:
+    """What the form holds.
+
+    Attributes:
+        tools: Names of the tools that may be called.
+        moved: Whether a call was given another tool, or one was added, so that a person has to see its fields first.
+    """
+
+    text: str
+    calls: tuple[Call, ...] = ()
+    tools: tuple[str, ...] = ()
+    moved: bool = False
+
+    @property
+    def problem(self) -> str:
+        """What keeps it from being a correction; empty where nothing does."""
+        if any(each.wrong for each in self.calls):
+            return "Something does not fit: see beside the fields."
+        if self.moved:
+            return "A call has other fields now: look at them, then save."
+        if not self.whole:
+            return "The correction is empty: write one, or reject."
+        if len(self._kept) != len(tool_calls.given(self.whole, tools=True)[1]):
+            return "Text or an argument holds <tool_call> or </tool_call>, which mark calls: write it otherwise."
+        return f"It is longer than {LONGEST_CORRECTION} characters." if len(self.whole) > LONGEST_CORRECTION else ""
+
+    @property
+    def whole(self) -> str:
+        """The correction, with each call in tags as templates write them."""
+        calls = [
+            f'<tool_call>{{"name": {arguments.as_text(each.name)}, "arguments": {as_json(each.values)}}}</tool_call>'
+            for each in self._kept
+        ]
+        return clean("\n".join([self.text, *calls]))
+
+    @property
+    def written(self) -> list[object]:
+        """What stands in the form, to tell whether somebody changed it."""
+        calls = [(each.name, each.left_out, [(one.name, one.value) for one in each.fields]) for each in self.calls]
+        return [clean(self.text), calls]
+
+    @property
+    def _kept(self) -> list[Call]:
+        return [each for each in self.calls if not each.left_out]
+
+
+def proposed(text: str, session: Session) -> Edit:
+    """The form of a correction as it was proposed."""
+    said, calls = tool_calls.given(text, bool(session.tools))
+    schemas = tool_calls.parameters(session.tools or ())
+    made = tuple(_call(each.name, Read(arguments.shown(_schema(schemas, each.name), each.arguments),
+                                       dict(each.arguments)), schemas) for each in calls)  # fmt: skip
+    return Edit(text=said, calls=made, tools=tuple(schemas))
+
+
+def sent(fields: Fields, session: Session, *, add: bool = False) -> Edit:
+    """What a person made of it.
+
+    Args:
+        fields: Of the form.
+        session: Whose answer is corrected.
+        add: Whether a call is added, of the first tool.
+    """
+    schemas = tool_calls.parameters(session.tools or ())
+    calls, moved = [], add
+    for at in range(MOST_CALLS):
+        if (name := _one(fields, f"call.{at}.tool")) is None or not schemas:
+            break
+        before = _one(fields, f"call.{at}.before") or name
+        start = f"call.{at}.arg."
+        given = {key.removeprefix(start): values[0] for key, values in fields.items() if key.startswith(start)}
+        if name != before:  # the other tool has arguments of its own; what both have is kept
+            moved, known = True, {each.name for each in arguments.shown(_schema(schemas, name), {})}
+            given = {key: value for key, value in given.items() if key in known or value.strip()}
+        found = arguments.read(_schema(schemas, name), given)
+        calls.append(_call(name, found, schemas, left_out=_one(fields, f"call.{at}.out") is not None))
+    if add and schemas and len(calls) < MOST_CALLS:
+        first = next(iter(schemas))
+        calls.append(_call(first, Read(arguments.shown(schemas[first], {})), schemas))
+    return Edit(text=clean(_one(fields, "text") or ""), calls=tuple(calls), tools=tuple(schemas), moved=moved)
+
+
+def readable(text: str, session: Session) -> str:
+    """A correction or an answer as people compare it: text, then a line for each call and each of its arguments."""
+    said, calls = tool_calls.given(text, bool(session.tools))
+    lines = [said] * bool(said)
+    for call in calls:
+        lines += [
+            f"calls {call.name}",
+            *(f"  {name}: {arguments.as_text(each)}" for name, each in call.arguments.items()),
+        ]
+    return "\n".join(lines)
+
+
+def _call(name: str, found: Read, schemas: Mapping[str, Mapping[str, object]], *, left_out: bool = False) -> Call:
+    known = name in schemas
+    hint = arguments.NO_SCHEMA if known and not arguments.readable(schemas[name]) else ""
+    problem = found.problem if known else f"No tool is called {name}."
+    return Call(name=name, fields=found.fields, values=found.values, left_out=left_out, problem=problem, hint=hint)
+
+
+def _schema(schemas: Mapping[str, Mapping[str, object]], name: str) -> Mapping[str, object]:
+    return schemas.get(name, {})
+
+
+def _one(fields: Fields, name: str) -> str | None:
+    return fields[name][0] if name in fields else None

@@ -1,0 +1,62 @@
+"""A correction as a form edits it."""
+
+from __future__ import annotations
+
+import pytest
+
+from loraloop.core import tool_calls
+from loraloop.feedback import edit
+from loraloop.records import Session
+
+TOOLS = [
+    {"type": "function", "function": {"name": "read", "parameters": {
+        "type": "object", "properties": {"region": {"type": "string"}, "scale": {"type": "integer"}},
+        "required": ["region"]}}},
+    {"type": "function", "function": {"name": "open", "parameters": {
+        "type": "object", "properties": {"door": {"type": "integer"}}, "required": ["door"]}}},
+]  # fmt: skip
+SESSION = Session(id="s1", prompt=[{"role": "user", "content": "code?"}], tools=TOOLS, answer="I do not know.")
+CALL = 'Look:\n<tool_call>{"name": "read", "arguments": {"region": "upper"}}</tool_call>'
+FORM = {"text": ["Look:"], "call.0.before": ["read"], "call.0.tool": ["read"], "call.0.arg.region": ["upper"],
+        "call.0.arg.scale": [""]}  # fmt: skip
+
+
+def test_a_correction_survives_the_form():
+    """What the form shows and sends back unchanged is the proposed correction, and counts as not changed."""
+    before, made = edit.proposed(CALL, SESSION), edit.sent(FORM, SESSION)
+    assert (made.whole, made.problem) == (CALL, "")
+    assert made.written == before.written
+    assert edit.readable(CALL, SESSION) == 'Look:\ncalls read\n  region: "upper"'
+
+
+def test_calls_are_edited_left_out_and_added():
+    """A changed argument, a call that is left out and another one give what a template would write."""
+    changed = edit.sent(FORM | {"call.0.arg.scale": ["2"]}, SESSION)
+    assert tool_calls.read(changed.whole)[0].arguments == {"region": "upper", "scale": 2}
+    assert edit.sent(FORM | {"call.0.out": ["1"]}, SESSION).whole == "Look:"
+    added = edit.sent(FORM, SESSION, add=True)
+    assert [each.name for each in added.calls] == ["read", "read"]
+    assert added.moved
+    assert "look at them" in added.problem
+
+
+def test_another_tool_shows_its_own_fields_first():
+    """A call that gets another tool is not kept before its fields were seen; nothing that was written is lost."""
+    made = edit.sent(FORM | {"call.0.tool": ["open"]}, SESSION)
+    assert made.moved
+    assert [(each.name, each.value) for each in made.calls[0].fields] == [("door", ""), ("region", "upper")]
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"text": [" "]}, "empty"),
+        ({"text": ["x" * 20_000]}, "longer than"),
+        (FORM | {"call.0.tool": ["fly"], "call.0.before": ["fly"]}, "beside the fields"),
+        (FORM | {"call.0.arg.region": ["</tool_call>"]}, "mark calls"),
+        (FORM | {"text": ["<tool_call>"]}, "mark calls"),
+    ],
+)
+def test_what_is_no_correction(fields, words):
+    """An empty or endless text, an unknown tool and text that would be read as a call are said, not kept."""
+    assert words in edit.sent(fields, SESSION).problem
