@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from loraloop.core.durations import span
 from loraloop.loop.cycle import RETRAIN, Cycle, Event
+from loraloop.workflows.retraining import judged
 
 if TYPE_CHECKING:
     from loraloop.feedback.store import Store
@@ -26,12 +27,14 @@ class RetrainingTrigger:
     """Begins a cycle when the trigger's rule fires and the policy's limits allow a training.
 
     Attributes:
+        seed: Of the bootstrap of a judge's agreement.
         shortage: Says why a cycle would be refused for want of rows; ``None`` if it would not.
     """
 
     policy: Policy
     cycles: Cycles
     sessions: Store
+    seed: int
     shortage: Callable[[Deployment], str | None]
 
     def begin(self, deployment: Deployment) -> Cycle | None:
@@ -42,18 +45,22 @@ class RetrainingTrigger:
         outcomes = self.sessions.outcomes(
             answered=answered, since=since, rated_since=look.rated_since, limit=look.latest
         )
-        self.cycles.warn(role, outcomes)
-        verdict = self.policy.trigger.decide(outcomes, since, now)
+        counted = judged.count(
+            self.policy, self.sessions, deployment.owns, answered, look, since, outcomes, self.seed
+        )  # fmt: skip
+        self.cycles.warn(role, counted.outcomes)
+        verdict = self.policy.trigger.decide(counted.outcomes, since, now)
+        reason = f"{verdict.reason}{counted.said}"
         if not verdict.passed:
-            self.cycles.say(role, f"nothing to do: {verdict.reason}")
+            self.cycles.say(role, f"nothing to do: {reason}")
             return None
         if held := self._held_back(deployment, now):
-            self.cycles.say(role, f"nothing to do: {held}, although {verdict.reason}")
+            self.cycles.say(role, f"nothing to do: {held}, although {reason}")
             return None
-        numbers = {**verdict.numbers, "since": since}
-        event = Event(name="trigger", version=champion.number, reason=verdict.reason, numbers=numbers)
+        numbers = {**verdict.numbers, **counted.numbers, "since": since}
+        event = Event(name="trigger", version=champion.number, reason=reason, numbers=numbers)
         cycle = state.begin(role, deployment.model, champion.number, self.policy.name, event)
-        self.cycles.say(role, f"trigger: {verdict.reason}")
+        self.cycles.say(role, f"trigger: {reason}")
         return cycle
 
     def _since(self, deployment: Deployment, champion: int) -> str:

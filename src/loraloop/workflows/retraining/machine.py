@@ -256,7 +256,9 @@ def retraining_loop(
         policy=policy,
         cycles=cycles,
         training_sets=training_sets,
-        trigger=RetrainingTrigger(policy=policy, cycles=cycles, sessions=sessions, shortage=training.shortage),
+        trigger=RetrainingTrigger(
+            policy=policy, cycles=cycles, sessions=sessions, seed=parts.job.seed, shortage=training.shortage
+        ),
         training=training,
         rollouts=StagedRollout(policy=policy, cycles=cycles, sessions=sessions),
     )
