@@ -22,6 +22,7 @@ from loraloop.stages.forget import Forget
 from loraloop.stages.import_traces import import_traces
 from loraloop.stages.judge import judge
 from loraloop.stages.judge_report import judge_report
+from loraloop.stages.judge_run import judge_run
 from loraloop.stages.keys import keys
 from loraloop.stages.ledger import ledger
 from loraloop.stages.multirun_report import multirun_report
@@ -64,6 +65,7 @@ STAGES: dict[str, Stage] = {
     "forget": Forget,
     "judge": judge,
     "judge_report": judge_report,
+    "judge_run": judge_run,
     "import": import_traces,
     "traces": traces,
     "ab": ab,
