@@ -22,7 +22,7 @@ def test_keys(desk):
 
 
 @pytest.mark.parametrize(
-    ("override", "words"), [("scopes=[root]", "infer, feedback, registry, admin"), ("scopes=[]", "infer")]
+    ("override", "words"), [("scopes=[root]", "infer, feedback, review, registry, admin"), ("scopes=[]", "infer")]
 )
 def test_scopes_that_do_not_exist(desk, override, words):
     """A key needs scopes that exist; the error lists them."""
