@@ -26,6 +26,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,10 @@ def prompt(number: int) -> str:
     return f"{number} ships came. " + WORDS * (2 + number % 3)
 
 
-async def loop(stream: Stream, clients: int, requests: int, adapters: bool) -> dict[str, Any]:
-    """Clients that ask the next thing as soon as they are answered."""
+async def loop(
+    stream: Stream, clients: int, requests: int, adapters: bool, processor: Callable[[], float]
+) -> dict[str, Any]:
+    """Clients that ask the next thing as soon as they are answered; ``processor`` tells the seconds used so far."""
     first: list[float] = []
     whole: list[float] = []
     count = 0
@@ -62,9 +65,10 @@ async def loop(stream: Stream, clients: int, requests: int, adapters: bool) -> d
                 seen, count = True, count + tokens
             whole.append(time.perf_counter() - began)
 
-    began = time.perf_counter()
+    began, used = time.perf_counter(), processor()
     await asyncio.gather(*map(client, range(clients)))
-    return told(count, time.perf_counter() - began, whole, first)
+    seconds, used = time.perf_counter() - began, processor() - used
+    return told(count, seconds, whole, first) | {"processor_ms_per_token": round(1000 * used / count, 1)}
 
 
 def told(tokens: int, seconds: float, whole: list[float], first: list[float]) -> dict[str, Any]:
@@ -81,7 +85,7 @@ def told(tokens: int, seconds: float, whole: list[float], first: list[float]) ->
     }
 
 
-def runs(stream: Stream, mixed: bool = True) -> dict[str, Any]:
+def runs(stream: Stream, mixed: bool = True, processor: Callable[[], float] = time.process_time) -> dict[str, Any]:
     """Both loops, after an answer of each adapter to warm up."""
 
     async def go() -> dict[str, Any]:
@@ -89,8 +93,8 @@ def runs(stream: Stream, mixed: bool = True) -> dict[str, Any]:
             async for _ in stream(7, name):
                 pass
         return {
-            "1 client, base": await loop(stream, 1, ROUNDS, adapters=False),
-            f"{CLIENTS} clients": await loop(stream, CLIENTS, REQUESTS, adapters=mixed),
+            "1 client, base": await loop(stream, 1, ROUNDS, False, processor),
+            f"{CLIENTS} clients": await loop(stream, CLIENTS, REQUESTS, mixed, processor),
         }
 
     return asyncio.run(go())
@@ -189,16 +193,18 @@ def generate(options: argparse.Namespace) -> dict[str, Any]:
         return asyncio.run(go())
 
     pairs: list[tuple[float, float]] = []
+    processor: list[float] = []
     same = 0
     for number in range(-1, options.pairs):
         seconds = []
         for work in (ours, theirs) if number % 2 else (theirs, ours):
-            began = time.perf_counter()
+            began, used = time.perf_counter(), time.process_time()
             answer = work(abs(number))
-            seconds.append((work is theirs, time.perf_counter() - began, answer))
-        (_, own, text), (_, other, ids) = sorted(seconds, key=lambda each: each[0])
+            seconds.append((work is theirs, time.perf_counter() - began, time.process_time() - used, answer))
+        (_, own, mine, text), (_, other, others, ids) = sorted(seconds, key=lambda each: each[0])
         if number >= 0:
             pairs.append((own, other))
+            processor.append(100 * (mine / others - 1))
             same += text == loaded.tokenizer.decode(ids, skip_special_tokens=True)
     backend.close()
     times = [other for _, other in pairs]
@@ -208,6 +214,7 @@ def generate(options: argparse.Namespace) -> dict[str, Any]:
         "1 client, base": told(options.tokens * len(pairs), sum(times), times, []),
         "engine_takes_percent_more": round(middle, 1),
         "engine_takes_percent_more_quartiles": [round(low, 1), round(high, 1)],
+        "engine_takes_percent_more_of_the_processor": round(statistics.median(processor), 1),
         "same_answers": f"{same} of {len(pairs)}",
     }
 
@@ -281,7 +288,7 @@ def vllm(options: argparse.Namespace) -> dict[str, Any]:
         asked = body | {"model": name or str(options.model), "prompt": prompt(number)}
         return over_http(f"http://127.0.0.1:{port}/v1/completions", asked)
 
-    return served(command, variables, f"http://127.0.0.1:{port}/health", lambda: runs(stream), options.work)
+    return served(command, variables, f"http://127.0.0.1:{port}/health", partial(runs, stream), options.work)
 
 
 LLAMA = """
@@ -316,12 +323,12 @@ def llama(options: argparse.Namespace) -> dict[str, Any]:
         asked = body | {"prompt": prompt(number), "lora": scales, "cache_prompt": False}
         return over_http(f"http://127.0.0.1:{port}/completion", asked)
 
-    found = served(command, {}, f"http://127.0.0.1:{port}/health", lambda: runs(stream), options.work)
+    found = served(command, {}, f"http://127.0.0.1:{port}/health", partial(runs, stream), options.work)
     return found | {"weights": options.gguf.name}
 
 
 def served(
-    command: list[str], variables: dict[str, str], health: str, work: Callable[[], dict[str, Any]], folder: Path
+    command: list[str], variables: dict[str, str], health: str, work: Callable[..., dict[str, Any]], folder: Path
 ) -> dict[str, Any]:
     """What ``work`` finds while a server runs, and the server's peak memory."""
     with (folder / "server.log").open("wb") as log:
@@ -332,7 +339,9 @@ def served(
                 if process.poll() is not None or time.monotonic() - began > 400:
                     raise RuntimeError((folder / "server.log").read_text(errors="replace")[-2000:])
                 time.sleep(0.5)
-            found = work() | {"ready_after_s": round(time.monotonic() - began, 1)}
+            found = work(processor=lambda: sum(map(used, family(process.pid)))) | {
+                "ready_after_s": round(time.monotonic() - began, 1)
+            }
             return found | {"peak_mib": sum(map(peak, family(process.pid)))}
         finally:
             os.killpg(process.pid, 15)
@@ -353,6 +362,12 @@ def family(process: int) -> list[int]:
     tasks = Path(f"/proc/{process}/task")
     children = [int(child) for each in tasks.glob("*/children") for child in each.read_text().split()]
     return [process, *(other for child in children for other in family(child))]
+
+
+def used(process: int) -> float:
+    """Seconds of the processor that a process has used."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def peak(process: int) -> int:
