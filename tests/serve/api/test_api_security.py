@@ -77,7 +77,7 @@ def test_every_route_opens_to_its_scopes_alone(guarded):
 
 
 def test_clients_are_kept_apart(build, tmp_path):
-    """No client goes on with the conversation of another key, whatever name and user it gives, rates its answer, or uses what was read for it."""
+    """No client goes on with another key's conversation, rates its answer, or is answered from what was read for it."""
     keys = Keys(tmp_path / "keys.json")
     secrets = {name: keys.add(name, ["infer", "feedback"]) for name in ("one", "other")}
     secrets["desk"] = keys.add("desk", ["feedback"])
