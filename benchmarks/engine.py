@@ -447,7 +447,8 @@ def main() -> None:
     figures |= describe("torch", "transformers", "peft")
     with tempfile.TemporaryDirectory() as folder:
         options.work = Path(folder)
-        make(options)
+        if not options.only or any(not each.startswith("generate") for each in options.only):
+            make(options)
         for name, dtype in [(name, dtype) for name in CONTENDERS for dtype in ("float32", "bfloat16")]:
             if (options.only and f"{name},{dtype}" not in options.only) or (name, dtype) == ("llama.cpp", "bfloat16"):
                 continue
