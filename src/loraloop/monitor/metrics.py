@@ -27,7 +27,13 @@ COUNTS = {
     "evictions": "Adapters put out of memory for others",
 }
 """Counters that a backend's ``stats()`` may return, with their help texts."""
+PREFIXES = {
+    "prefix_tokens": "Tokens of prompts that were read for an earlier answer",
+    "prefix_evictions": "Blocks of tokens put out of the prefix cache",
+}
+"""Counters of the prefix cache that a backend's ``stats()`` may return."""
 LEVELS = {
+    "prefix_bytes": "Memory of the prefix cache",
     "queue": "Requests that wait for a place",
     "active": "Requests that are being answered",
     "resident": "Adapters in memory",
@@ -163,6 +169,9 @@ class _Backend:
         for name, text in COUNTS.items():
             if name in values:
                 yield CounterMetricFamily(f"loraloop_adapter_{name}", text, value=values[name])
+        for name, text in PREFIXES.items():
+            if name in values:
+                yield CounterMetricFamily(f"loraloop_{name}", text, value=values[name])
         for name, text in LEVELS.items():
             if name in values:
                 yield GaugeMetricFamily(f"loraloop_backend_{name}", text, value=values[name])

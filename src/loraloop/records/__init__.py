@@ -703,6 +703,8 @@ class GenerationRequest:
         presence_penalty: Taken once from the logit of every token that stands in the answer so far.
         bias: Added to the logits of single tokens.
         grammar: What the answer is held to; ``None`` leaves it free.
+        cache_scope: What was read for a request is used again for those of the same scope alone: how fast one answers
+            tells what another has asked.
     """
 
     model: str
@@ -721,6 +723,7 @@ class GenerationRequest:
     presence_penalty: float = 0.0
     bias: tuple[tuple[int, float], ...] = ()
     grammar: Grammar | None = None
+    cache_scope: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -734,6 +737,7 @@ class Chunk:
             is written as ``bytes:\xf0\x9f``; a prompt's first token has no log-probability.
         finish: ``stop`` or ``length``; ``None`` before the end.
         echo: Whether it is the prompt, and no part of the answer.
+        reused: How many of the prompt's tokens were read for an earlier answer; told once.
     """
 
     text: str
@@ -741,6 +745,7 @@ class Chunk:
     echo: bool = False
     logprobs: tuple[tuple[str, float | None, Mapping[str, float]], ...] = ()
     finish: str | None = None
+    reused: int = 0
 
 
 @dataclass(frozen=True, slots=True)

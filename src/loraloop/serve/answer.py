@@ -71,6 +71,7 @@ class Answer:
         self.task = task
         self.text = ""
         self.tokens = 0
+        self.reused = 0
         self.finish: str | None = None
         self.begun = False
         self._sessions, self._metrics = sessions, metrics
@@ -128,6 +129,7 @@ class Answer:
         if not chunk.echo:
             self.text += chunk.text
         self.tokens += chunk.tokens
+        self.reused += chunk.reused
         self.finish = chunk.finish or self.finish
         return chunk
 

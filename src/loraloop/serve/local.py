@@ -27,6 +27,8 @@ class LocalBackend:
         max_adapters: Adapters in memory; the least recently used one makes room.
         max_rank: Largest rank of an adapter.
         deadline_seconds: After this long an answer ends as it is, and a request still waiting is refused.
+        prefix_cache_mb: Most mebibytes of keys and values that are kept of ended answers, so that a prompt that goes on
+            from one is read from there on; 0 keeps none.
     """
 
     max_batch: Count = 8
@@ -35,6 +37,7 @@ class LocalBackend:
     max_adapters: Count = 8
     max_rank: Count = 64
     deadline_seconds: Annotated[float, Field(gt=0)] = 120.0
+    prefix_cache_mb: Annotated[int, Field(ge=0)] = 256
 
     def attach(self, loaded: LoadedModel, resolve: Resolve | None = None) -> Engine:
         """The backend on a base in memory; nobody else may run the base until it is closed.

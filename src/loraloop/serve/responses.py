@@ -177,7 +177,7 @@ class _Told:
         self.session = str(chat["id"]).removeprefix("chatcmpl-")
         self.id = PREFIX + self.session
         self.finish: str | None = None
-        self.usage: Mapping[str, int] | None = None
+        self.usage: Mapping[str, Any] | None = None
 
     def whole(self, output: Sequence[Mapping[str, Any]], status: str | None = None) -> dict[str, Any]:
         """The response object."""
@@ -246,7 +246,7 @@ class _Told:
             return None
         return {
             "input_tokens": self.usage["prompt_tokens"],
-            "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+            "input_tokens_details": {**self.usage["prompt_tokens_details"], "cache_write_tokens": 0},
             "output_tokens": self.usage["completion_tokens"],
             "output_tokens_details": {"reasoning_tokens": 0},
             "total_tokens": self.usage["total_tokens"],

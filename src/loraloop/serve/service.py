@@ -194,7 +194,7 @@ class Service:
             counts_prompt=place % body.choices == 0,
             tools=body.offered if isinstance(body, ChatRequest) else [],
             parallel=not isinstance(body, ChatRequest) or body.parallel_tool_calls is not False,
-            request=self._request(body, route.answered, rendered, place),
+            request=self._request(body, route.answered, rendered, place, request.state.key),
             tokens=rendered.tokens,
             retries=body.retries,
             began=request.state.began,
@@ -213,7 +213,7 @@ class Service:
         return answer
 
     def _request(
-        self, body: ChatRequest | CompletionRequest, model: str, rendered: Rendered, place: int
+        self, body: ChatRequest | CompletionRequest, model: str, rendered: Rendered, place: int, key: str | None
     ) -> GenerationRequest:
         if isinstance(body, ChatRequest):
             logprobs = (body.top_logprobs or 0) if body.logprobs else None
@@ -236,6 +236,7 @@ class Service:
             bias=body.bias,
             deadline=self.settings.deadline_seconds,
             grammar=body.grammar if isinstance(body, ChatRequest) else None,
+            cache_scope=key,
         )
 
     def _render(self, body: ChatRequest | CompletionRequest, prompt: Any, model: str) -> Rendered:

@@ -168,11 +168,17 @@ def final(form: Form, answers: Sequence[Answer]) -> dict[str, Any]:
     return _frame(form, answers[0].task, form.streamed, []) | {"usage": usage(answers)}
 
 
-def usage(answers: Sequence[Answer]) -> dict[str, int]:
+def usage(answers: Sequence[Answer]) -> dict[str, Any]:
     """Tokens of the prompts and the answers; a prompt of several choices counts once."""
-    asked = sum(answer.task.tokens for answer in answers if answer.task.counts_prompt)
+    counted = [answer for answer in answers if answer.task.counts_prompt]
+    asked = sum(answer.task.tokens for answer in counted)
     given = sum(answer.tokens for answer in answers)
-    return {"prompt_tokens": asked, "completion_tokens": given, "total_tokens": asked + given}
+    return {
+        "prompt_tokens": asked,
+        "completion_tokens": given,
+        "total_tokens": asked + given,
+        "prompt_tokens_details": {"cached_tokens": sum(answer.reused for answer in counted)},
+    }
 
 
 def _finish(answer: Answer, calls: Sequence[Any] = ()) -> str:

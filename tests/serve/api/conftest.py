@@ -41,6 +41,8 @@ class Echo:
     breaks: Exception | None = None
     """Raised after the first token."""
     damaged: set[str] = field(default_factory=set)
+    reused: int = 0
+    """Tokens of each prompt that it says were read before."""
 
     def check(self) -> None: ...
 
@@ -100,6 +102,8 @@ class Echo:
                 yield Chunk(
                     text=request.prompt, echo=True, logprobs=told, finish=None if request.max_tokens else "length"
                 )
+            if self.reused:
+                yield Chunk(text="", reused=self.reused)
             words = [request.model, *request.prompt.split()][: request.max_tokens]
             for word in words:
                 yield Chunk(text=f"{word} ", tokens=1, logprobs=((f"{word} ", -0.5, {f"{word} ": -0.5}),))

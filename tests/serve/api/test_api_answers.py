@@ -15,6 +15,20 @@ def test_a_chat_answer(shared):
     assert (answer.usage.prompt_tokens, answer.usage.completion_tokens, answer.usage.total_tokens) == (5, 5, 10)
 
 
+def test_usage_tells_what_of_the_prompt_was_read_before(house):
+    """Chat, streams and responses tell the tokens that were used again."""
+    house.backend.reused = 3
+    client = house.openai()
+    whole = client.chat.completions.create(model="base", messages=MESSAGES)
+    *_, last = client.chat.completions.create(
+        model="base", messages=MESSAGES, stream=True, stream_options={"include_usage": True}
+    )
+    response = client.responses.create(model="base", input="one two")
+    assert whole.usage.prompt_tokens_details.cached_tokens == 3
+    assert last.usage.prompt_tokens_details.cached_tokens == 3
+    assert response.usage.input_tokens_details.cached_tokens == 3
+
+
 def test_a_streamed_chat_answer(shared):
     """The same answer comes piece by piece, with the role first, the reason of the end last, and usage if asked."""
     chunks = list(

@@ -77,7 +77,7 @@ def test_every_route_opens_to_its_scopes_alone(guarded):
 
 
 def test_clients_are_kept_apart(build, tmp_path):
-    """No client goes on with the conversation of another key, whatever name and user it gives, or rates its answer."""
+    """No client goes on with another key's conversation, rates its answer, or is answered from what was read for it."""
     keys = Keys(tmp_path / "keys.json")
     secrets = {name: keys.add(name, ["infer", "feedback"]) for name in ("one", "other")}
     secrets["desk"] = keys.add("desk", ["feedback"])
@@ -96,6 +96,7 @@ def test_clients_are_kept_apart(build, tmp_path):
     asked = [first, *(ask(name, goes_on, metadata=None) for name in ("one", "other")), ask("other", question)]
     own, followed, other, named = (store.session(each["id"]).conversation_id for each in asked)
     assert own == followed
+    assert [each.cache_scope for each in house.backend.asked] == ["one", "one", "other", "other"]
     assert len({own, other, named}) == 3
     rated = {"session": first["id"], "rating": 1, "level": "conversation"}
     statuses = [

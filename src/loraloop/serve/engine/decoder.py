@@ -27,9 +27,9 @@ class StreamDecoder:
         self._held = ""
         self.stopped = False
 
-    def add(self, token: int) -> str:
+    def add(self, *tokens: int) -> str:
         """The text that is certain now; sets :attr:`stopped` when a stop string is complete."""
-        self._window.append(token)
+        self._window.extend(tokens)
         text = self._decode(self._window)
         # Only the last replacement character may be a character whose bytes are still to come.
         certain = text.removesuffix(REPLACEMENT)

@@ -20,6 +20,7 @@ from loraloop.serve.engine.adapter_cache import AdapterCache
 from loraloop.serve.engine.adapter_validation import AdapterValidator, require_agreement
 from loraloop.serve.engine.constraint import Constraints
 from loraloop.serve.engine.generation import Generation
+from loraloop.serve.engine.prefix_cache import PrefixCache
 from loraloop.serve.engine.sampling import scores
 from loraloop.serve.engine.scheduler import Scheduler
 from loraloop.serve.engine.token_text import token_text
@@ -46,6 +47,7 @@ class EngineLimits:
     max_adapters: int = 8
     max_rank: int = 64
     deadline_seconds: float = 120.0
+    prefix_cache_mb: int = 256
 
 
 class Engine:
@@ -64,7 +66,8 @@ class Engine:
         self._validator = AdapterValidator(loaded, limits.max_rank)
         self._cache = AdapterCache(limits.max_adapters)
         ends = _ends(loaded)
-        self._scheduler = Scheduler(loaded.model, limits.max_batch, ends)
+        self._prefixes = PrefixCache(limits.prefix_cache_mb)
+        self._scheduler = Scheduler(loaded.model, limits.max_batch, ends, self._prefixes)
         self._loading = threading.Lock()
         self._encoding = threading.Lock()
         self._counting = threading.Lock()
@@ -127,6 +130,9 @@ class Engine:
             "loads": self._loads,
             "refused": self._refused,
             "evictions": self._cache.evictions,
+            "prefix_tokens": self._prefixes.reused,
+            "prefix_evictions": self._prefixes.evictions,
+            "prefix_bytes": self._prefixes.bytes,
         }
 
     def load(self, model: str, version: Version) -> None:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from loraloop.serve.engine.constraint import Constraint
     from loraloop.serve.engine.lora import LoraAdapter
 
+TOGETHER = 0.01
+"""Seconds in which an answer's text is collected: to wake the event loop costs a small model more than a token."""
+
 TokenLogprobs = tuple[str, float, dict[str, float]]
 
 
@@ -49,19 +52,33 @@ class Generation:
         self.loop = asyncio.get_running_loop()
         self.chunks: asyncio.Queue[Chunk | Exception] = asyncio.Queue()
         self.cancelled = False
-        self.last = -1
-        self.generated = 0
+        self.tokens = list(prompt)
+        self.reused = 0
         self._deadline = deadline
         self._room = min(request.max_tokens, room)
         self._tokenizer = tokenizer
         self._decoder = StreamDecoder(self._decode, request.stop)
         self._logprobs: list[TokenLogprobs] = []
+        self._looked_for = any(request.stop)
+        self._undecoded: list[int] = []
+        self._text = ""
         self._unsent = 0
+        self._due = 0.0
+
+    @property
+    def last(self) -> int:
+        """The newest token."""
+        return self.tokens[-1]
+
+    @property
+    def generated(self) -> int:
+        """How many tokens the answer has."""
+        return len(self.tokens) - len(self.prompt)
 
     @property
     def cached(self) -> int:
         """Tokens before the next one: all but the newest, which the model has not seen yet."""
-        return len(self.prompt) + self.generated - 1
+        return len(self.tokens) - 1
 
     @property
     def late(self) -> bool:
@@ -73,8 +90,7 @@ class Generation:
 
         An error is returned where the answer cannot be held to its grammar any more.
         """
-        self.last = token
-        self.generated += 1
+        self.tokens.append(token)
         self._unsent += 1
         ended = token in ends
         if self.constraint is not None:
@@ -87,23 +103,39 @@ class Generation:
             self._logprobs.append(self._likely(logits, token))
         if ended:
             return self.end("stop")
-        text = self._decoder.add(token)
+        self._undecoded.append(token)
+        complete = self.constraint is not None and self.constraint.complete
+        finish = "stop" if complete else "length" if self.generated >= self._room else None
+        if finish is None and not self._looked_for and time.monotonic() < self._due:
+            return None
+        self._decode_new()
         if self._decoder.stopped:
-            return self._chunk(text, "stop")
-        if self.constraint is not None and self.constraint.complete:
-            return self.end("stop", text)
-        if self.generated >= self._room:
-            return self.end("length", text)
-        return self._chunk(text, None) if text else None
+            return self._chunk("stop")
+        if finish is not None:
+            return self.end(finish)
+        return self._chunk(None) if self._text and time.monotonic() >= self._due else None
 
-    def end(self, finish: str, text: str = "") -> Chunk:
+    def end(self, finish: str) -> Chunk:
         """The last chunk, with all text that was held back."""
-        rest = self._decoder.end()
-        return self._chunk(text + rest, "stop" if self._decoder.stopped else finish)
+        self._decode_new()
+        self._text += self._decoder.end()
+        return self._chunk("stop" if self._decoder.stopped else finish)
 
-    def _chunk(self, text: str, finish: str | None) -> Chunk:
-        chunk = Chunk(text=text, tokens=self._unsent, logprobs=tuple(self._logprobs), finish=finish)
-        self._unsent, self._logprobs = 0, []
+    def _decode_new(self) -> None:
+        if self._undecoded:
+            self._text += self._decoder.add(*self._undecoded)
+            self._undecoded = []
+
+    def _chunk(self, finish: str | None) -> Chunk:
+        chunk = Chunk(
+            text=self._text,
+            tokens=self._unsent,
+            logprobs=tuple(self._logprobs),
+            finish=finish,
+            reused=0 if self._due else self.reused,
+        )
+        self._text, self._unsent, self._logprobs = "", 0, []
+        self._due = time.monotonic() + TOGETHER
         return chunk
 
     def _likely(self, logits: Tensor, token: int) -> TokenLogprobs:

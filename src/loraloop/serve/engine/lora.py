@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from loraloop.errors import ModelError
@@ -31,6 +32,9 @@ class Update:
     up: Tensor
 
 
+_serials = count(1)
+
+
 @dataclass(eq=False)
 class LoraAdapter:
     """A verified adapter in memory.
@@ -39,12 +43,14 @@ class LoraAdapter:
         layers: Its updates by the layer's name.
         answering: How many requests hold it.
         alone: Its layers as they are put on the model when no other adapter is in use.
+        serial: Of no other adapter in this process, also none that had or will have its name.
     """
 
     name: str
     layers: Mapping[str, Update]
     answering: int = 0
     alone: _Built | None = None
+    serial: int = field(default_factory=lambda: next(_serials))
 
 
 class AdapterStack:

@@ -55,6 +55,8 @@ class Sampler:
         ``-c[j] * frequency - (c[j] > 0) * presence``, where ``c[j]`` is how often token ``j`` was chosen before
         (OpenAI's API guide, "Frequency and presence penalties").
         """
+        if not (self.bias or self.frequency or self.presence):
+            return {}
         added = dict(self.bias)
         if self.frequency or self.presence:
             for token, count in self.drawn.items():
@@ -71,7 +73,8 @@ def choose(logits: Tensor, samplers: Sequence[Sampler]) -> list[int]:
         picks[drawn] = _draw(logits[drawn], [samplers[row] for row in drawn])
     found: list[int] = picks.tolist()
     for sampler, token in zip(samplers, found, strict=True):
-        sampler.drawn[token] += 1
+        if sampler.frequency or sampler.presence:
+            sampler.drawn[token] += 1
     return found
 
 

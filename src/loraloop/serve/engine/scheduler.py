@@ -13,6 +13,7 @@ from loraloop.errors import BusyError, LoraloopError, ModelError
 from loraloop.records import Chunk
 from loraloop.serve.engine.batch import LoraBatch
 from loraloop.serve.engine.constraint import held
+from loraloop.serve.engine.prefix_cache import PrefixCache
 from loraloop.serve.engine.sampling import choose
 
 if TYPE_CHECKING:
@@ -39,10 +40,11 @@ class Scheduler:
         model: In evaluation mode; no other thread may run it until :meth:`close` has returned.
         max_batch: Answers generated together.
         ends: Tokens that end an answer.
+        prefixes: Keeps what was read for answers that have ended.
     """
 
-    def __init__(self, model: PreTrainedModel, max_batch: int, ends: frozenset[int]) -> None:
-        self.batch = LoraBatch(model)
+    def __init__(self, model: PreTrainedModel, max_batch: int, ends: frozenset[int], prefixes: PrefixCache) -> None:
+        self.batch = LoraBatch(model, prefixes)
         self._max_batch, self._ends = max_batch, ends
         self._queue: deque[Generation] = deque()
         self._calls: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
