@@ -129,8 +129,8 @@ class Service:
         headers = {"x-loraloop-session": answer.task.id, "x-loraloop-rate": answer.task.link}
         if answer.task.route.rollout is not None:
             headers["x-loraloop-rollout"] = answer.task.route.rollout
-        if isinstance(body, ChatRequest) and body.without_effect:
-            headers[IGNORED] = ", ".join(body.without_effect)
+        if isinstance(body, ChatRequest) and body.ignored:
+            headers[IGNORED] = ", ".join(body.ignored)
         others = [
             partial(
                 self._begin,
