@@ -20,6 +20,10 @@ UNION_STEPS = frozenset({"str", "int", "float", "bool", "none"})
 """Names of a union's members in pydantic's locations: no part of what the client wrote."""
 TAGGED = frozenset({"messages", "content", "input", "output"})
 """Lists of members that a word tells apart, which pydantic's locations name after the place."""
+ELSEWHERE = frozenset(
+    {"repetition_penalty", "length_penalty", "min_p", "min_tokens", "ignore_eos", "stop_token_ids", "prompt_logprobs"}
+)
+"""Parameters of other servers that mean themselves, however they are spelt."""
 RETRY_SECONDS = 1
 LISTED = 8
 """Problems of one body that are listed."""
@@ -164,7 +168,8 @@ def _problem(
             return "", (said, "invalid_value")
         return "", (f"the body must be a JSON object with content-type: application/json ({said})", "invalid_json")
     if kind == "extra_forbidden":
-        return param, (f"{param} is not a parameter here{nearest(param, names)}: leave it out", "unknown_parameter")
+        meant = "" if param in ELSEWHERE else nearest(param, names)
+        return param, (f"{param} is not a parameter here{meant}: leave it out", "unknown_parameter")
     if param.partition(".")[0].partition("[")[0] in neutral:
         return param, (f"{param} is not supported with that value: leave it out ({said})", "unsupported_parameter")
     code = "missing_required_parameter" if kind == "missing" else "invalid_value"

@@ -101,6 +101,7 @@ def test_half_a_character(shared):
         ("completions", {"max_token": 5}, "max_token is not a parameter here (did you mean max_tokens?): leave it out"),
         ("chat/completions", {"respons_format": {}}, "(did you mean response_format?)"),
         ("responses", {"max_tokens": 5}, "(did you mean max_output_tokens?)"),
+        ("completions", {"min_tokens": 5}, "min_tokens is not a parameter here: leave it out"),
         ("completions", {"qqq": 5}, "qqq is not a parameter here: leave it out"),
     ],
 )
