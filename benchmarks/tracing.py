@@ -1,7 +1,8 @@
 """What the export of answers to MLflow costs a client: the same answers over HTTP, with and without it, in turn.
 
-Servers with the bundled base take turns; every second one sends its answers to an MLflow database beside it while it
-answers. A client in a process of its own asks one after the other. Run: ``python benchmarks/tracing.py``.
+Servers with the bundled base take turns: one without export, one that sends its answers to an MLflow database beside it
+while it answers, and one that does so while threads take turns every 0.5 ms. A client in a process of its own asks one
+after the other. What the export adds has a 95% interval over the rounds. Run: ``python benchmarks/tracing.py``.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import json
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import server as plain
 from machine import describe
 
@@ -36,7 +37,9 @@ from loraloop.tracing.exporter import exporting
 from loraloop.tracing.queue import Queue, put
 from loraloop.tracing.settings import Tracing
 
-TURNS, ROUNDS = 4, 8
+TURNS, ROUNDS = 3, 8
+HOWS = {"off": 0.005, "on": 0.005, "on at 0.5 ms": 0.0005}
+"""For how many seconds a thread may hold the interpreter lock while another waits; 5 ms is Python's own time."""
 TOKENS = {"short": 1, "long": 64}
 
 
@@ -75,21 +78,35 @@ def asking(port: int) -> Iterator[Any]:
         process.stdin.close()
 
 
-def measure(home: Path) -> dict[str, list[float]]:
-    """Milliseconds per answer, of servers that take turns."""
+def measure(home: Path) -> dict[tuple[str, str], list[list[float]]]:
+    """Milliseconds of the answers of each round, of servers that take turns; every second turn they do so backwards."""
     loaded = plain.endless()
-    found: dict[str, list[float]] = {f"{how} {name}": [] for how in ("off", "on") for name in TOKENS}
+    found: dict[tuple[str, str], list[list[float]]] = {(how, name): [] for how in HOWS for name in TOKENS}
     for turn in range(TURNS):
-        for how in ("off", "on"):
-            tracing = Tracing(mlflow=how == "on", folder=home / "mlflow", seconds=1)
+        for how in list(HOWS)[:: 1 - 2 * (turn % 2)]:
+            sys.setswitchinterval(HOWS[how])
+            tracing = Tracing(mlflow=how != "off", folder=home / "mlflow", seconds=1)
             list(tracing.mlflow_traces().assessed(1))  # the database is made once
             with serving(LocalBackend().attach(loaded), home / f"{how}{turn}", tracing) as port, asking(port) as ask:
                 for round_ in range(ROUNDS + 1):
                     for name, tokens in TOKENS.items():
                         times = ask(tokens)
                         if round_:  # the first warms up
-                            found[f"{how} {name}"] += times
+                            found[how, name].append(times)
     return found
+
+
+def added(on: list[list[float]], off: list[list[float]], percent: int) -> dict[str, float]:
+    """How much greater a percentile is with the export, in ms, and its 95% interval: rounds are drawn anew."""
+    rng, rounds = np.random.default_rng(0), np.arange(len(on))
+
+    def difference(chosen: Any) -> float:
+        one, other = (np.concatenate([times[place] for place in chosen]) for times in (on, off))
+        return float(np.percentile(one, percent) - np.percentile(other, percent))
+
+    drawn = [difference(rng.choice(rounds, len(rounds))) for _ in range(2000)]
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return {"ms": round(difference(rounds), 2), "from": round(float(low), 2), "to": round(float(high), 2)}
 
 
 def main() -> None:
@@ -100,10 +117,15 @@ def main() -> None:
         **describe("torch", "fastapi", "uvicorn", "mlflow"),
         "answers_each": TURNS * ROUNDS * plain.EACH,
         "tokens": TOKENS,
-        "ms": {name: plain.quantiles(times) for name, times in found.items()},
-        "added_ms": {
-            name: round(statistics.median(found[f"on {name}"]) - statistics.median(found[f"off {name}"]), 2)
+        "ms": {
+            f"{how} {name}": plain.quantiles([each for some in times for each in some])
+            for (how, name), times in found.items()
+        },
+        "added": {
+            f"{how} {name} p{percent}": added(found[how, name], found["off", name], percent)
+            for how in list(HOWS)[1:]
             for name in TOKENS
+            for percent in (50, 95)
         },
     }
     with atomic.write(Path(__file__).parent / "results" / "tracing.json") as stream:

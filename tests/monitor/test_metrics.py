@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 
 import pytest
@@ -102,6 +103,22 @@ def test_the_share_of_versions_can_be_told():
     assert found["loraloop_sessions_total", "error", "ocr@8"] == 1
     assert found["loraloop_sessions_total", "ocr@8", "ok"] == 2
     assert found["loraloop_sessions_total", "ocr@7", "ok"] == 17
+
+
+def test_a_call_that_is_none_is_counted():
+    """An answer with a broken call counts where tools were offered and the client stayed; one with a call does not."""
+    metrics = PrometheusMetrics()
+    tools = [{"type": "function", "function": {"name": "look"}}]
+    broken = '<tool_call>{"name": "look", '
+    for answer, offered, status in (
+        (broken, tools, "ok"),
+        (broken, None, "ok"),
+        (broken, tools, "cancelled"),
+        ('<tool_call>{"name": "look", "arguments": {}}</tool_call>', tools, "ok"),
+        ("no call", tools, "ok"),
+    ):
+        metrics.served(dataclasses.replace(served(status=status), answer=answer, tools=offered))
+    assert values(metrics)["loraloop_tool_calls_unparsed_total", "ocr@7"] == 1
 
 
 def test_a_loop_that_cannot_tell(caplog):

@@ -119,6 +119,10 @@ def wandered(constraint, seed: int) -> str | None:
         (Grammar(tools=CALLS), '{"at": 1', ""),
         (Grammar(tools=CALLS, schema=WHERE), '{"at": 7, "why": "é"}', None),
         (Grammar(tools=CALLS, schema=WHERE), '<tool_call>{"name": "wait", "arguments": {}}</tool_call>', None),
+        (Grammar(tools=CALLS, free=True), "a < b, {or} <tool_c", None),
+        (Grammar(tools=CALLS, free=True), 'so:\n<tool_call>{"name": "wait", "arguments": {}}</tool_call> well', None),
+        (Grammar(tools=CALLS, free=True), 'so <tool_call>{"name": "sing"', 'so <tool_call>{"name": "'),
+        (Grammar(tools=CALLS, free=True), "so <tool_call> is", "so <tool_call>"),
     ],
 )
 def test_a_mask_allows_what_the_grammar_says(constraints, wanted, text, said):
@@ -131,9 +135,11 @@ def test_several_calls_where_they_are_allowed(constraints):
     call = '<tool_call>{"name": "wait", "arguments": {}}</tool_call>'
     for both in (f"{call}\n{call}", call + call):
         assert walked(constraints.make(Grammar(tools=CALLS)), both) == f"{both}!"
-    one = constraints.make(Grammar(tools=CALLS, parallel=False))
-    assert walked(one, call) == f"{call}!"
-    assert one.complete
+        assert walked(constraints.make(Grammar(tools=CALLS, free=True)), both) == f"{both}!"
+    for free in (False, True):
+        one = constraints.make(Grammar(tools=CALLS, parallel=False, free=free))
+        assert walked(one, call) == f"{call}!"
+        assert one.complete
 
 
 @settings(max_examples=60, deadline=None)

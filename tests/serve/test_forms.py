@@ -77,8 +77,13 @@ def test_what_cannot_be_met(more, param, says):
     assert says in str(error)
 
 
-def test_a_forced_call_has_no_part_without_effect():
-    """``strict`` is said to be ignored only where the choice of a call is free."""
-    tools = [tool("look", parameters=WHERE, strict=True)]
-    assert ChatRequest(**CHAT, tools=tools).without_effect == ("tools.function.strict",)
-    assert ChatRequest(**CHAT, tools=tools, tool_choice="required").without_effect == ()
+def test_a_strict_tool_of_free_choice():
+    """One strict tool holds every call: its own to the schema, those of others to an object."""
+    tools = [tool("look", parameters=WHERE, strict=True), tool("wait", parameters=WHERE, strict=False)]
+    wanted = Grammar(tools=(("look", WHERE), ("wait", OBJECT)), free=True)
+    assert ChatRequest(**CHAT, tools=tools).grammar == ChatRequest(**CHAT, tools=tools, tool_choice="auto").grammar
+    assert ChatRequest(**CHAT, tools=tools).grammar == wanted
+    assert ChatRequest(**CHAT, tools=tools, tool_choice="none").grammar is None
+    assert ChatRequest(**CHAT, tools=tools, tool_choice="required").grammar == Grammar(
+        tools=(("look", WHERE), ("wait", WHERE))
+    )

@@ -68,5 +68,8 @@ def test_the_form_of_vllm():
     (tag,) = calls["tags"]
     assert (tag["begin"], tag["end"]) == ('<tool_call>{"name": "look", "arguments": ', "}</tool_call>")
     assert tag["content"] == {"type": "json_schema", "json_schema": schema}
+    free = Grammar(tools=(("look", schema),), free=True)
+    begun = json.loads(grammar.for_vllm(free)["structural_tag"])["format"]
+    assert (begun["type"], begun["triggers"], begun["at_least_one"]) == ("triggered_tags", ["<tool_call>"], False)
     either = json.loads(grammar.for_vllm(Grammar(schema=schema, tools=(("look", schema),)))["structural_tag"])["format"]
     assert [each["type"] for each in either["elements"]] == ["json_schema", "tags_with_separator"]

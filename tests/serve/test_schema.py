@@ -237,5 +237,4 @@ def test_tools_are_offered_unless_the_client_wants_none():
     assert ChatRequest(**CHAT, tools=[tool]).offered == [tool]
     assert ChatRequest(**CHAT, tools=[tool], tool_choice="none").offered == []
     strict = {"type": "function", "function": tool["function"] | {"strict": True}}
-    asked = ChatRequest(**CHAT, tools=[strict])
-    assert (asked.offered, asked.without_effect) == ([tool], ("tools.function.strict",))
+    assert ChatRequest(**CHAT, tools=[strict]).offered == [tool]

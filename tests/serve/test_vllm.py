@@ -17,6 +17,8 @@ import openai
 import pytest
 from openai import OpenAI
 
+from loraloop.model import gguf
+from serve.conftest import SMOL
 from vllm_server import running
 from waiting import PATIENCE, until
 
@@ -33,6 +35,7 @@ TOOLS = [
 ]
 SMALL = ("trainer.max_steps=24", "trainer.batch_size=2", "trainer.accumulation=1", "evaluation.max_rows=2")
 FREELY = ("gate.metric=loss", "gate.min_rows=1", "gate.max_p=1", "tracker.system_metrics=false")
+GATES = {"type": "object", "properties": {"gate": {"enum": [1, 2]}}, "required": ["gate"]}
 QUESTION = [{"role": "user", "content": "Open gate 7."}]
 CAPITAL = [{"role": "user", "content": "What is the capital of France?"}]
 
@@ -119,7 +122,7 @@ def test_names_and_tools(served):
     assert not any(chunk.delta.content for chunk in chunks)
     said = client.chat.completions.create(model="base", messages=CAPITAL, temperature=0)
     assert said.choices[0].message.content == "The capital of France is Paris."
-    with pytest.raises(openai.BadRequestError, match="chatml does"):
+    with pytest.raises(openai.BadRequestError, match="shows no tools"):
         client.chat.completions.create(model="base", messages=QUESTION, tools=TOOLS)
 
 
@@ -134,6 +137,65 @@ def test_seeds_and_logprobs(served):
     told = ask(temperature=0, logprobs=True, top_logprobs=3).logprobs.content
     assert "".join(each.token for each in told) == "The capital of France is Paris."
     assert all(len(each.top_logprobs) == 3 and each.logprob <= 0 for each in told)
+
+
+def test_forms(served):
+    """A schema, forced calls and a call of a strict tool have their form, which vLLM keeps, whole and streamed."""
+    schema = {
+        "type": "object",
+        "properties": {"capital": {"enum": ["Paris", "Rome"]}, "large": {"type": "boolean"}},
+        "required": ["capital", "large"],
+        "additionalProperties": False,
+    }
+    form = {"type": "json_schema", "json_schema": {"name": "city", "schema": schema, "strict": True}}
+    ask = {"messages": CAPITAL, "temperature": 0, "max_tokens": 60}
+    chat = served.client.chat.completions
+    city = json.loads(chat.create(model="base", response_format=form, **ask).choices[0].message.content)
+    assert (city["capital"], type(city["large"]), len(city)) == ("Paris", bool, 2)
+    stream = chat.create(model="base", response_format=form, stream=True, **ask)
+    assert json.loads("".join(chunk.choices[0].delta.content or "" for chunk in stream)) == city
+    named = {"type": "function", "function": {"name": "open_gate"}}
+    for choice in ("required", named):
+        forced = chat.create(model="agent@1", tools=TOOLS, tool_choice=choice, parallel_tool_calls=False, **ask)
+        (call,) = forced.choices[0].message.tool_calls
+        assert type(json.loads(call.function.arguments)["gate"]) is int
+    small = TOOLS[0]["function"] | {"strict": True, "parameters": GATES}
+    strict = {"tools": [{"type": "function", "function": small}], "temperature": 0}
+    answer = chat.create(model="agent@1", messages=QUESTION, **strict).choices[0]
+    assert json.loads(answer.message.tool_calls[0].function.arguments)["gate"] in (1, 2)
+
+
+def test_what_else_completions_take(served):
+    """Echo, ``n``, prompts of tokens, penalties and biases reach vLLM, and a bias of no token is refused by name."""
+    from transformers import AutoTokenizer
+
+    client, prompt = served.client, "The capital of France is Paris."
+
+    def ask(**more: Any) -> Any:
+        return client.completions.create(
+            **{"model": "base", "prompt": prompt, "temperature": 0, "max_tokens": 24} | more
+        )
+
+    told = ask(echo=True, logprobs=1, max_tokens=0).choices[0]
+    assert told.text == "".join(told.logprobs.tokens) == prompt
+    assert told.logprobs.token_logprobs[0] is None
+    assert all(value < 0 for value in told.logprobs.token_logprobs[1:])
+    assert ask(echo=True).choices[0].text.startswith(prompt)
+    several = ask(n=3, seed=1, temperature=1.5)
+    assert len({choice.text for choice in several.choices}) == 3
+    tokenizer = AutoTokenizer.from_pretrained(gguf.folder(SMOL))
+    ids = tokenizer(prompt)["input_ids"]
+    assert ask(prompt=ids).choices[0].text == ask().choices[0].text
+    assert several.usage.prompt_tokens == len(ids)
+    story = {"prompt": "Once upon a time", "max_tokens": 40}
+    for penalty in ("frequency_penalty", "presence_penalty"):
+        assert ask(**story, **{penalty: 2}).choices[0].text != ask(**story).choices[0].text
+    (first,) = {*ask(logprobs=0, max_tokens=1).choices[0].logprobs.tokens}
+    (at,) = tokenizer(first)["input_ids"]
+    assert ask(logprobs=0, max_tokens=1, logit_bias={str(at): -100}).choices[0].logprobs.tokens != [first]
+    with pytest.raises(openai.BadRequestError) as caught:
+        ask(logit_bias={"99999": 1})
+    assert caught.value.param == "logit_bias"
 
 
 def test_hot_swap(served):

@@ -40,16 +40,22 @@ def test_a_client_is_forgotten(served):
     assert shown.line("trained on them") == "no version"
     assert "loraloop stage=forget client=ann 'exports=[rows.jsonl]' tracker=none confirm=true" in shown.out
     assert (served(*asked, "confirm=true").line("erased"), left(served)) == (counted, ["bob"])
-    assert served(*asked, "confirm=true").line("erased").startswith("0 sessions")
+    assert served(*asked, "confirm=true").out.startswith("There is nothing of client=ann to erase in sqlite:")
     later = served("stage=forget", "exports=[rows.jsonl]", "tracker=none")
     assert later.out.startswith("1 sessions were erased")
     assert later.line("exports").endswith("rows.jsonl (1 sessions)")
 
 
 @pytest.mark.parametrize(
-    "choice", [["client=carl", "confirm=true"], ["conversation=nobody", "confirm=true"], ["confirm=true"]]
+    ("choice", "says"),
+    [
+        (["client=Anne", "confirm=true"], "client: there are ann, bob (did you mean ann?)"),
+        (["client=ann", "key=desk"], "nothing of client=ann and key=desk to erase"),
+        (["conversation=nobody", "confirm=true"], "conversation: there are none"),
+        (["confirm=true"], "0 sessions were erased"),
+    ],
 )
-def test_nothing_is_meant(served, choice):
-    """A client or a conversation that is not there, or ``confirm`` alone, erases nothing."""
-    served("stage=forget", *choice, "tracker=none")
+def test_nothing_is_meant(served, choice, says):
+    """A client or a conversation that is not there, or ``confirm`` alone, erases nothing and says what there is."""
+    assert says in served("stage=forget", *choice, "tracker=none").out
     assert left(served) == ["ann", "bob"]

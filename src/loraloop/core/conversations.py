@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import overload
 
 from loraloop.records import Outcome
 
@@ -13,6 +14,10 @@ LEAST = 100
 """Sessions below which nobody is warned."""
 
 
+@overload
+def scoped(name: str, key: str | None) -> str: ...
+@overload
+def scoped(name: str | None, key: str | None) -> str | None: ...
 def scoped(name: str | None, key: str | None) -> str | None:
     """The name of a conversation or of who asked, told apart from those that other keys call the same."""
     return name if name is None or key is None else f"{key}/{name}"

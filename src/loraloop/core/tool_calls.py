@@ -86,6 +86,11 @@ def given(answer: str, tools: bool, *, parallel: bool = True) -> tuple[str, tupl
     return _TAG.sub("", answer).strip(), calls if parallel else calls[:1]
 
 
+def is_broken(answer: str, tools: bool) -> bool:
+    """Whether tools are offered and something in an answer begins as a call and is none: its client gets it as text."""
+    return tools and _OPEN in answer and not given(answer, tools)[1]
+
+
 def without_later(answer: str) -> str:
     """An answer without the calls after its first, where all are calls."""
     first = _TAG.search(answer)

@@ -41,11 +41,13 @@ def link(connection: Connection, session: Session) -> dict[str, str | None]:
     a request goes on with the answer that it names, or else with the one whose messages it repeats.
     """
     turns = said(session)
-    if session.conversation is not None:
-        found = sha256_json(["conversation", *_client(session), session.conversation])[:32]
-    else:
-        before = preceding(connection, session)
+    before = _named(connection, session) or (None if session.conversation else _repeated(connection, session))
+    if session.conversation is None:
         found = before.conversation_id if before else session.id
+    elif before and before.conversation_id == session.conversation:  # which had no name
+        found = session.conversation
+    else:
+        found = sha256_json(["conversation", *_client(session), session.conversation])[:32]
     return {"conversation_id": found, "next_past": _key(session, turns) if turns else None}
 
 

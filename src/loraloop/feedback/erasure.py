@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -17,6 +18,8 @@ from loraloop.records import Session
 
 OF_SESSION = (ratings, corrections, next_turns)
 """Tables whose rows are about one session."""
+LISTED = 8
+"""Names that are shown where none of them was meant."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +77,22 @@ class Counted:
 
     def __str__(self) -> str:
         return ", ".join(f"{getattr(self, name)} {name}" for name in self.__dataclass_fields__)
+
+
+def near(store: Store, name: str, asked: str) -> tuple[list[str], int]:
+    """Clients, keys or conversations that there are, at most :data:`LISTED`, those like ``asked`` first; and the count.
+
+    Args:
+        store: Of the sessions.
+        name: ``client``, ``key`` or ``conversation``.
+        asked: What was looked for.
+    """
+    column = {"client": sessions.c.client, "key": sessions.c.asked_key, "conversation": sessions.c.conversation}[name]
+    with store.database.read() as connection:
+        there = list(connection.scalars(sa.select(column).where(column.is_not(None)).distinct().order_by(column)))
+    lower = {each.lower(): each for each in reversed(there)}
+    like = [lower[each] for each in difflib.get_close_matches(asked.lower(), lower, n=LISTED)]
+    return [*like, *(each for each in there if each not in like)][:LISTED], len(there)
 
 
 def older_than(days: float) -> Chosen:

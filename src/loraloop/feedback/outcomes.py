@@ -22,7 +22,7 @@ def outcome(session: Session) -> Outcome | None:
     return Outcome(
         session=session.id,
         time=time,
-        conversation=scoped(session.conversation, session.asked_key) or session.id,
+        conversation=scoped(session.conversation or session.id, session.asked_key),
         rater=scoped(session.client, session.asked_key),
         answered=session.answered,
         rollout=session.rollout,

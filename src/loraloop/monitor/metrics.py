@@ -10,6 +10,8 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from loraloop.core.tool_calls import is_broken
+
 if TYPE_CHECKING:
     from prometheus_client import Counter, Metric
 
@@ -84,6 +86,9 @@ class PrometheusMetrics:
         )
         self._tokens = Counter("tokens", "Tokens read and written", ["model", "kind"], **every)
         self._sessions = Counter("sessions", "Answers kept, by status", ["model", "status"], **every)
+        self._broken = Counter(
+            "tool_calls_unparsed", "Answers with a call that is none, given as text", ["model"], **every
+        )
         self._ratings = Counter("ratings", "Ratings by stars", ["model", "stars", "kind"], **every)
         self._stars = Counter("rating_stars", "Sum of the stars of all ratings", ["model", "kind"], **every)
         self._answering = Gauge("adapter_info", "1 for every version that has answered", ["model", "role"], **every)
@@ -108,12 +113,17 @@ class PrometheusMetrics:
         self._seconds.labels(route, name).observe(seconds)
 
     def served(self, session: Session) -> None:
-        """Count a session that was kept: its status, tokens, version and time to the first token."""
+        """Count a session that was kept: its status, tokens, version, time to the first token, and a call that is none.
+
+        A call that the end of an answer cut short is none either; what a client left is not looked at.
+        """
         name = self._model(session.answered or "")
         self._sessions.labels(name, session.status or "").inc()
         self._tokens.labels(name, "prompt").inc(session.prompt_tokens or 0)
         self._tokens.labels(name, "completion").inc(session.completion_tokens or 0)
         self._answering.labels(name, session.role or "").set(1)
+        if session.status == "ok" and is_broken(session.answer or "", bool(session.tools)):
+            self._broken.labels(name).inc()
         if session.first_token is not None:
             self._first.labels(name).observe(session.first_token)
 
@@ -150,6 +160,7 @@ class PrometheusMetrics:
 
     def _count_from_zero(self, name: str) -> None:
         """Show counters at 0: Prometheus sees no increase in a series that begins at 1."""
+        self._broken.labels(name)
         for kind in ("explicit", "implicit"):
             self._stars.labels(name, kind)
             for stars in range(1, 6):

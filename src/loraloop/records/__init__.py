@@ -672,17 +672,19 @@ class CanaryVerdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grammar:
-    """What an answer is held to: JSON, calls of tools, or either.
+    """What an answer is held to: JSON, calls of tools, or either; or each call in an answer that is free otherwise.
 
     Attributes:
         schema: JSON schema of the whole answer; ``None`` allows no JSON but calls.
         tools: Names of the tools that may be called, with the schemas of their arguments.
         parallel: Whether several calls may follow each other.
+        free: Whether text may stand around the calls, or alone.
     """
 
     schema: FrozenMap | None = None
     tools: tuple[tuple[str, FrozenMap], ...] = ()
     parallel: bool = True
+    free: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

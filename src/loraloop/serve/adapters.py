@@ -11,7 +11,6 @@ from loraloop.core.workers import Workers
 from loraloop.errors import ModelError, RegistryError
 from loraloop.serve.errors import ApiError
 from loraloop.serve.names import BASE
-from loraloop.serve.refreshed import Refreshed
 from loraloop.serve.routing import AGENT, Router, unknown
 from loraloop.serve.schema import LoadRequest, UnloadRequest
 
@@ -28,11 +27,6 @@ class Adapters:
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     _workers: Workers = field(default_factory=lambda: Workers("adapters", 2))
     _since: int = field(default_factory=lambda: int(time.time()))
-    _registered: Refreshed[dict[str, str]] = field(init=False)
-
-    def __post_init__(self) -> None:
-        router, what = self.router, "the registry's aliases and versions"
-        self._registered = Refreshed(lambda _: router.versions.registered(), {}, router.seconds, what, router.workers)
 
     async def all(self) -> dict[str, Any]:
         """``/v1/models``: base, versions in memory, names given by hand, roles with a version, registered names.
@@ -43,7 +37,7 @@ class Adapters:
         names = [*loaded, *self.router.pins, *(f"{AGENT}{role}" for role in self.router.roles)]
         found = await asyncio.gather(*map(self._if_known, names))
         roots = {name: root for name, root in found if root is not None}
-        roots = await self._registered.get() | roots
+        roots = await self.router.registered.get() | roots
         order = sorted(roots, key=lambda name: name not in loaded)
         return {"object": "list", "data": [self._card(name, roots[name]) for name in order]}
 
@@ -53,6 +47,9 @@ class Adapters:
         Raises:
             ApiError: There is no such model.
         """
+        if not name:  # as OpenAI's API does
+            message = "Invalid URL (GET /v1/models/): without the slash at its end it lists the models"
+            raise ApiError(404, message, code="unknown_url")
         return self._card(name, (await self.router.route(name)).answered)
 
     async def load(self, body: LoadRequest) -> str:

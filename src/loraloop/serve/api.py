@@ -49,6 +49,11 @@ NEUTRAL: dict[str, type[BaseModel]] = {
     "/v1/responses": NeutralResponses,
 }
 """Parameters of each address that are accepted with a neutral value only."""
+BODIES: dict[str, type[BaseModel]] = {
+    "/v1/chat/completions": ChatRequest,
+    "/v1/completions": CompletionRequest,
+    "/v1/responses": ResponsesRequest,
+}
 METRICS = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -102,7 +107,7 @@ def create_app(
     for more in routers:
         app.include_router(more)
         routes += more.routes
-    errors.install(app, {path: form.model_fields for path, form in NEUTRAL.items()})
+    errors.install(app, *({path: form.model_fields for path, form in each.items()} for each in (NEUTRAL, BODIES)))
     app.add_middleware(Guard, routes=routes, settings=settings, metrics=metrics)
     _document(app)
     return app

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from loraloop.core.suggest import nearest
 from loraloop.errors import BusyError, ConfigError, GrammarError, LoraloopError, ModelError, RegistryError, StoreError
 
 TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
@@ -19,6 +20,10 @@ UNION_STEPS = frozenset({"str", "int", "float", "bool", "none"})
 """Names of a union's members in pydantic's locations: no part of what the client wrote."""
 TAGGED = frozenset({"messages", "content", "input", "output"})
 """Lists of members that a word tells apart, which pydantic's locations name after the place."""
+ELSEWHERE = frozenset(
+    {"repetition_penalty", "length_penalty", "min_p", "min_tokens", "ignore_eos", "stop_token_ids", "prompt_logprobs"}
+)
+"""Parameters of other servers that mean themselves, however they are spelt."""
 RETRY_SECONDS = 1
 LISTED = 8
 """Problems of one body that are listed."""
@@ -80,25 +85,27 @@ def of(error: Exception) -> ApiError:
     return ApiError(500, "an unexpected error; the server's log holds it", code="internal_error")
 
 
-def invalid(problems: Sequence[Mapping[str, Any]], neutral: Mapping[str, Any]) -> ApiError:
+def invalid(problems: Sequence[Mapping[str, Any]], neutral: Mapping[str, Any], names: Collection[str] = ()) -> ApiError:
     """What pydantic or the JSON parser found wrong in a body.
 
     Args:
         problems: Pydantic's list.
         neutral: Names of parameters that are accepted with a neutral value only.
+        names: Of every parameter, of which one was probably meant.
     """
-    problems_by_param = dict(reversed([_problem(problem, neutral) for problem in _narrowest(problems)]))
+    problems_by_param = dict(reversed([_problem(problem, neutral, names) for problem in _narrowest(problems)]))
     (param, (first, code)), *others = reversed(problems_by_param.items())
     message = "; ".join([first, *(text for _, (text, _) in others[: LISTED - 1])])
     return ApiError(400, message, param=param or None, code=code)
 
 
-def install(app: FastAPI, neutral: Mapping[str, Mapping[str, Any]]) -> None:
+def install(app: FastAPI, neutral: Mapping[str, Mapping[str, Any]], names: Mapping[str, Collection[str]]) -> None:
     """Make every error of ``app`` an answer in OpenAI's shape.
 
     Args:
         app: Gets the handlers.
         neutral: By path, the parameters that :func:`invalid` takes.
+        names: By path, the names that it takes.
     """
 
     def respond(error: ApiError) -> JSONResponse:
@@ -110,7 +117,8 @@ def install(app: FastAPI, neutral: Mapping[str, Mapping[str, Any]]) -> None:
     async def malformed(request: Request, error: Exception) -> JSONResponse:
         if not isinstance(error, RequestValidationError):
             return respond(of(error))
-        return respond(invalid(error.errors(), neutral.get(request.url.path, {})))
+        path = request.url.path
+        return respond(invalid(error.errors(), neutral.get(path, {}), names.get(path, ())))
 
     async def plain(request: Request, error: Exception) -> JSONResponse:
         status = getattr(error, "status_code", 500)
@@ -142,7 +150,9 @@ def _agreed(problem: Mapping[str, Any]) -> tuple[int, bool]:
     return len(problem["loc"]), not str(problem["type"]).endswith("_type")
 
 
-def _problem(problem: Mapping[str, Any], neutral: Mapping[str, Any]) -> tuple[str, tuple[str, str]]:
+def _problem(
+    problem: Mapping[str, Any], neutral: Mapping[str, Any], names: Collection[str]
+) -> tuple[str, tuple[str, str]]:
     """The parameter at fault, what is wrong with it and a code."""
     kind, said = str(problem["type"]), str(problem["msg"]).removeprefix("Value error, ")
     if isinstance(problem.get("input"), str):  # pydantic counts items where a text was looked at before
@@ -158,7 +168,8 @@ def _problem(problem: Mapping[str, Any], neutral: Mapping[str, Any]) -> tuple[st
             return "", (said, "invalid_value")
         return "", (f"the body must be a JSON object with content-type: application/json ({said})", "invalid_json")
     if kind == "extra_forbidden":
-        return param, (f"{param} is not a parameter here: leave it out", "unknown_parameter")
+        meant = "" if param in ELSEWHERE else nearest(param, names)
+        return param, (f"{param} is not a parameter here{meant}: leave it out", "unknown_parameter")
     if param.partition(".")[0].partition("[")[0] in neutral:
         return param, (f"{param} is not supported with that value: leave it out ({said})", "unsupported_parameter")
     code = "missing_required_parameter" if kind == "missing" else "invalid_value"

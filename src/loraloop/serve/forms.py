@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
@@ -11,6 +11,8 @@ from loraloop.records import Grammar
 
 NO_ARGUMENTS = {"type": "object", "properties": {}, "additionalProperties": False}
 """What the API means by a function without ``parameters``."""
+
+ANY_ARGUMENTS = {"type": "object"}
 
 
 class _Strict(BaseModel):
@@ -106,7 +108,12 @@ def require_names_once(names: Sequence[str]) -> None:
 
 
 def grammar(
-    form: Any, choice: Any, tools: Sequence[tuple[str, dict[str, Any] | None]], *, parallel: bool
+    form: Any,
+    choice: Any,
+    tools: Sequence[tuple[str, dict[str, Any] | None]],
+    *,
+    parallel: bool,
+    strict: Collection[str] = (),
 ) -> Grammar | None:
     """What an answer is held to; ``None`` where it is free.
 
@@ -115,14 +122,20 @@ def grammar(
         choice: The ``tool_choice``.
         tools: That may be called: names and ``parameters``.
         parallel: Whether an answer may be more than one call.
+        strict: Names of tools whose arguments are held to their schemas, also where the model chooses to call.
     """
     named = choice.function.name if isinstance(choice, NamedTool) else None
     must = choice == "required" or named is not None
     schema = None if must else _schema(form)
-    if schema is None and not must:
+    free = schema is None and not must
+    if free and not strict:
         return None
-    arguments = [(name, _arguments(given)) for name, given in tools if named in (None, name)]
-    return Grammar(schema=schema, tools=tuple(arguments), parallel=parallel and named is None)
+    arguments = [
+        (name, ANY_ARGUMENTS if free and name not in strict else _arguments(given))
+        for name, given in tools
+        if named in (None, name)
+    ]
+    return Grammar(schema=schema, tools=tuple(arguments), parallel=parallel and named is None, free=free)
 
 
 def _schema(form: Any) -> dict[str, Any] | None:

@@ -52,18 +52,32 @@ def check(grammar: Grammar | None) -> None:
 
 def text(grammar: Grammar) -> str:
     """The grammar as llguidance reads it."""
+    if grammar.free:
+        return _free(grammar)
     forms = [] if grammar.schema is None else ["json"]
     lines = [] if grammar.schema is None else [f"json: %json {_schema(grammar.schema, AS_WRITTEN)}"]
     if grammar.tools:
         forms.append("calls")
         lines.append("calls: call (BREAK? call)*" if grammar.parallel else "calls: call")
-        lines.append(f"call: {' | '.join(f'call_{at}' for at in range(len(grammar.tools)))}")
-        lines.append(r'BREAK: "\n"')
+        lines += ['call: "<tool_call>" inside', *_calls(grammar)]
+    return "\n".join([f"start: {' | '.join(forms)}", *lines])
+
+
+def _free(grammar: Grammar) -> str:
+    """Text of any kind, in which each call is held to its schema from where it begins."""
+    start = "call* TEXT" if grammar.parallel else "call | TEXT"
+    lines = [r"TEXT: /(.|\n)*/", 'begun[lazy]: TEXT "<tool_call>"', "call: begun inside"]
+    return "\n".join([f"start: {start}", *lines, *_calls(grammar)])
+
+
+def _calls(grammar: Grammar) -> list[str]:
+    """The lines that say what follows the beginning of a call."""
+    lines = [f"inside: {' | '.join(f'call_{at}' for at in range(len(grammar.tools)))}", r'BREAK: "\n"']
     for at, (name, schema) in enumerate(grammar.tools):
         begin = json.dumps(_begin(name))
-        lines.append(f'call_{at}: "<tool_call>" BREAK? {begin} arguments_{at} "}}" BREAK? "</tool_call>"')
+        lines.append(f'call_{at}: BREAK? {begin} arguments_{at} "}}" BREAK? "</tool_call>"')
         lines.append(f"arguments_{at}: %json {_schema(schema, AS_TRAINED)}")
-    return "\n".join([f"start: {' | '.join(forms)}", *lines])
+    return lines
 
 
 def for_vllm(grammar: Grammar) -> dict[str, Any]:
@@ -74,13 +88,11 @@ def for_vllm(grammar: Grammar) -> dict[str, Any]:
         {"type": "tag", "begin": f"<tool_call>{_begin(name)}", "content": _json(schema), "end": "}</tool_call>"}
         for name, schema in grammar.tools
     ]
-    form: dict[str, Any] = {
-        "type": "tags_with_separator",
-        "tags": tags,
-        "separator": "\n",
-        "at_least_one": True,
-        "stop_after_first": not grammar.parallel,
-    }
+    form: dict[str, Any] = {"tags": tags, "at_least_one": not grammar.free, "stop_after_first": not grammar.parallel}
+    if grammar.free:
+        form |= {"type": "triggered_tags", "triggers": ["<tool_call>"]}
+    else:
+        form |= {"type": "tags_with_separator", "separator": "\n"}
     if grammar.schema is not None:
         form = {"type": "or", "elements": [_json(grammar.schema), form]}
     return {"structural_tag": json.dumps({"type": "structural_tag", "format": form})}

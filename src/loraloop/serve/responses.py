@@ -7,7 +7,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from fastapi import Request
@@ -21,6 +21,9 @@ from loraloop.serve.responses_schema import ResponsesRequest
 from loraloop.serve.schema import ChatRequest, NeutralChat
 from loraloop.serve.service import IGNORED, Service
 from loraloop.serve.stream import EventStream
+
+if TYPE_CHECKING:
+    from loraloop.records import Session
 
 MOST_BYTES = 64 * 1024 * 1024
 """Conversations that are remembered for ``previous_response_id``; the oldest makes room."""
@@ -88,8 +91,8 @@ class Responses:
         try:
             chat = _chat(body, past)
             if body.previous_response_id is not None:
-                await self._lookups.run(self._verify, body.previous_response_id, chat.client or key, key)
-                request.state.follows = body.previous_response_id.removeprefix(PREFIX)
+                previous = body.previous_response_id
+                request.state.follows = await self._lookups.run(self._previous, previous, chat.client or key, key)
             response = await self.service.chat(request, chat)
         except (ApiError, GrammarError) as error:
             raise _renamed(of(error)) from None
@@ -113,8 +116,8 @@ class Responses:
             return Response(orjson.dumps(told.whole(output)), headers=headers, media_type="application/json")
         return response
 
-    def _verify(self, response: str, client: str | None, key: str | None) -> None:
-        """See that a remembered response is still kept, and was given to this client.
+    def _previous(self, response: str, client: str | None, key: str | None) -> Session:
+        """The session of a remembered response, which is still kept and was given to this client.
 
         Raises:
             ApiError: It was erased since, or another client of the key got it.
@@ -125,6 +128,7 @@ class Responses:
             raise _unknown(response) from None
         if (kept.client, kept.asked_key) != (client, key):
             raise _unknown(response)
+        return kept
 
 
 def _unknown(response: str) -> ApiError:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from loraloop.core.suggest import nearest
 from loraloop.core.workers import Workers
 from loraloop.errors import BusyError, LoraloopError, UnknownVersionError
 from loraloop.records import Rollout
@@ -53,10 +54,10 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What a name stood for when it was looked up: a version or an error; neither before the first look."""
+    """What a name stood for when it was looked up: a version, or why it is none; neither before the first look."""
 
     name: str | None = None
-    error: ApiError | None = None
+    why: str | None = None
 
 
 @dataclass
@@ -76,6 +77,7 @@ class Router:
         on_behind: Called with an alias and whether it stays on an earlier version, when that changes.
         workers: Threads that ask the registry.
         behind: Of each alias whose version cannot be loaded, that version and when it was tried.
+        registered: The registry's aliases and versions, as clients write them, and the version behind each.
     """
 
     versions: Versions
@@ -90,8 +92,11 @@ class Router:
     _names: OrderedDict[str, Refreshed[_Known]] = field(default_factory=OrderedDict)
     _first: set[str] = field(default_factory=set)
     _rollouts: Refreshed[Sequence[Rollout]] = field(init=False)
+    registered: Refreshed[dict[str, str]] = field(init=False)
 
     def __post_init__(self) -> None:
+        what = "the registry's aliases and versions"
+        self.registered = Refreshed(lambda _: self.versions.registered(), {}, self.seconds, what, self.workers)
         self._rollouts = Refreshed(lambda _: self.rollouts(), (), self.seconds, "the rollouts", Workers("rollouts", 1))
 
     async def route(self, asked: str, retries: int = 0, conversation: str | None = None) -> Route:
@@ -110,7 +115,7 @@ class Router:
         role = asked.removeprefix(AGENT)
         if role not in self.roles:
             roles = ", ".join(f"{AGENT}{name}" for name in self.roles) or "none"
-            raise unknown(asked, f"the roles are {roles}")
+            raise unknown(asked, f"the roles are {roles}", [f"{AGENT}{name}" for name in self.roles])
         name = self.roles[role]
         if retries and RETRY in self.roles:
             try:
@@ -146,8 +151,14 @@ class Router:
             return self.pins.get(name, name)
         known = await self._known(name)
         if known.name is None:
-            raise known.error or _away(name)
+            raise await self._unknown(name, known.why) if known.why else _away(name)
         return known.name
+
+    async def _unknown(self, name: str, why: str) -> ApiError:
+        """The error of a name that stands for nothing, with the one that was probably meant."""
+        return unknown(
+            name, why, [BASE, *self.pins, *(f"{AGENT}{role}" for role in self.roles), *await self.registered.get()]
+        )
 
     async def _known(self, name: str) -> _Known:
         found = self._names.get(name)
@@ -176,10 +187,10 @@ class Router:
             found = self.versions.current(name)
         except UnknownVersionError as error:
             self._catch_up(name)
-            return _Known(error=unknown(name, str(error)))
+            return _Known(why=str(error))
         except LoraloopError as error:
             logger.error("%s stays on %s: %s", name, known.name or "nothing", error)
-            return known if known.name else _Known(error=_away(name))
+            return known if known.name else _Known()
         if known.name is not None and known.name != found and not self._prepared(name, known.name, found):
             return known
         self._catch_up(name)
@@ -208,9 +219,9 @@ class Router:
             self.on_behind(name, False)
 
 
-def unknown(asked: str, why: str) -> ApiError:
-    """There is no such model."""
-    message = f"the model {asked!r} does not exist: {why}; GET /v1/models lists what answers now"
+def unknown(asked: str, why: str, names: Iterable[str] = ()) -> ApiError:
+    """There is no such model; one of ``names`` was probably meant."""
+    message = f"the model {asked!r} does not exist{nearest(asked, names)}: {why}; GET /v1/models lists what answers now"
     return ApiError(404, message, param="model", code="model_not_found")
 
 

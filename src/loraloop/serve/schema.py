@@ -356,18 +356,16 @@ class ChatRequest(Sampling, NeutralChat, Ignored):
         return value
 
     @property
-    def without_effect(self) -> tuple[str, ...]:
-        """Names of what was sent with a value and changes nothing; a call of free choice may break a schema."""
-        strict = self.grammar is None and any(tool.function.strict for tool in self.tools or ())
-        return (*self.ignored, *(["tools.function.strict"] if strict else []))
-
-    @property
     def grammar(self) -> Grammar | None:
         """What the answer is held to."""
         functions = [] if self.tool_choice == "none" else [tool.function for tool in self.tools or ()]
         tools = [(each.name, each.parameters) for each in functions]
         return forms.grammar(
-            self.response_format, self.tool_choice, tools, parallel=self.parallel_tool_calls is not False
+            self.response_format,
+            self.tool_choice,
+            tools,
+            parallel=self.parallel_tool_calls is not False,
+            strict=[each.name for each in functions if each.strict],
         )
 
     @property

@@ -28,6 +28,7 @@ from loraloop.serve.stream import GONE, EventStream, GoneError, unless_gone
 
 if TYPE_CHECKING:
     from loraloop.protocols import Backend, Metrics, Sessions
+    from loraloop.records import Session
     from loraloop.serve.conversation import Reader
     from loraloop.serve.routing import Route, Router
     from loraloop.serve.server import Server
@@ -110,7 +111,7 @@ class Service:
     ) -> Response:
         request.state.model = UNKNOWN
         session = uuid.uuid4().hex
-        conversation = scoped(_conversation(request, body), request.state.key) or session
+        conversation = scoped(_conversation(request, body) or session, request.state.key)
         route = await self.router.route(body.model, body.retries, conversation)
         prompts: list[Any]
         prompts = [await self.reader.conversation(body.messages)] if isinstance(body, ChatRequest) else body.prompts
@@ -129,8 +130,8 @@ class Service:
         headers = {"x-loraloop-session": answer.task.id, "x-loraloop-rate": answer.task.link}
         if answer.task.route.rollout is not None:
             headers["x-loraloop-rollout"] = answer.task.route.rollout
-        if isinstance(body, ChatRequest) and body.without_effect:
-            headers[IGNORED] = ", ".join(body.without_effect)
+        if isinstance(body, ChatRequest) and body.ignored:
+            headers[IGNORED] = ", ".join(body.ignored)
         others = [
             partial(
                 self._begin,
@@ -201,7 +202,7 @@ class Service:
             conversation=_conversation(request, body)
             or first
             or (session if len(prompts) * body.choices > 1 else None),
-            follows=getattr(request.state, "follows", None),
+            follows=follows.id if (follows := _follows(request)) else None,
             client=body.client or request.state.key,
             key=request.state.key,
         )
@@ -282,11 +283,21 @@ class Service:
 
 
 def _conversation(request: Request, body: ChatRequest | CompletionRequest) -> str | None:
-    """What the request is part of: what its metadata says, else its header."""
+    """What the request is part of: what its metadata says, else its header, else the conversation that it goes on from.
+
+    Where that has no name, it has the id that the store gave it.
+    """
     named = body.conversation or request.headers.get(CONVERSATION)
+    if named is None and (follows := _follows(request)) is not None:
+        return follows.conversation or follows.conversation_id or follows.id
     if named is not None and not 1 <= len(named) <= 256:
         raise ApiError(400, f"{CONVERSATION} has 1 to 256 characters, not {len(named)}", code="invalid_value")
     return named
+
+
+def _follows(request: Request) -> Session | None:
+    """The session whose answer the request says that it goes on from."""
+    return getattr(request.state, "follows", None)
 
 
 def _size(turn: Mapping[str, Any]) -> int:

@@ -17,6 +17,7 @@ from loraloop.records import Collection, Example, Provenance, Quarantined
 from loraloop.source import forms
 from loraloop.source.forms import Tally
 from loraloop.source.forms.draft import as_text
+from loraloop.source.forms.turns import holds
 from loraloop.source.siblings import Attempts
 
 _log = logging.getLogger(__name__)
@@ -117,6 +118,7 @@ def read(
     examples: list[Example] = []
     names: dict[str, None] = {}
     found: set[str] = set()
+    talk: str | None = None
     tally, labels, attempts = Tally(), forms.Labels(), Attempts()
     for item, row, provenance in records:
         try:
@@ -124,8 +126,10 @@ def read(
                 task = as_text("task", _task(row, columns))
                 made = labels.make(item, *one, instruction, task, provenance)
                 examples.append(_placed(item, row, columns, made.example, attempts))
-                tally.add(made)
+                tally.add(made, one[1])
                 continue
+            if not names:
+                talk = next((name for name, value in row.items() if holds(value)), None)
             names.update(dict.fromkeys(row))
             values = {field: value for field in FIELDS if (value := _reach(row, columns.of(field))) is not _ABSENT}
             found |= values.keys()
@@ -136,7 +140,7 @@ def read(
     if attempts.rated:
         examples = attempts.settle(where, examples, quarantined)
     if names and not tally.rows:
-        _require(where, columns, instruction, found, list(names))
+        _require(where, columns, instruction, found, list(names), talk)
     if not examples:
         reasons = "; ".join(f"{one.item}: {one.reason}" for one in quarantined[:3])
         raise DataError(f"{where}: no usable row, {len(quarantined)} set aside{reasons and f' ({reasons})'}")
@@ -180,13 +184,33 @@ def _task(row: Mapping[str, Any], columns: Columns) -> Any:
     return None if value is _ABSENT else value
 
 
-def _require(where: str, columns: Columns, instruction: str, found: set[str], names: list[str]) -> None:
+def _require(
+    where: str, columns: Columns, instruction: str, found: set[str], names: list[str], talk: str | None
+) -> None:
+    """See that each field that is needed has a column.
+
+    Args:
+        where: The file, folder or dataset.
+        columns: The mapping.
+        instruction: Stands in for a missing one.
+        found: Fields that have a column.
+        names: Of the columns.
+        talk: The column whose values look like conversations.
+
+    Raises:
+        DataError: One has none.
+    """
     needed = ["messages"] if columns.messages else [f for f in FIELDS if getattr(columns, f) or f == "output"]
     if not columns.messages and not instruction and not found & {"input", "instruction"}:
         needed.append("input")
     for field in needed:
         if field not in found:
             name = columns.of(field)
+            if talk is not None and not columns.messages and not getattr(columns, field):
+                raise DataError(
+                    f"{where} has no column {name!r}, and the column {talk!r} holds conversations: set "
+                    f"source.columns.messages={talk}"
+                )
             raise DataError(
                 f"{where} has no column {name!r} for source.columns.{field}{nearest(name, names)}; "
                 f"it has {', '.join(names)}: set source.columns.{field} to one of them"

@@ -55,10 +55,13 @@ class Forget:
         from loraloop.feedback import erasure as sessions
         from loraloop.workflows import erasure
 
-        given = {"client": self.client, "key": self.key, "conversation": self.conversation}
-        chosen = {name: str(value) for name, value in given.items() if value is not None}
+        names = ("client", "key", "conversation")
+        chosen = {name: str(value) for name in names if (value := getattr(self, name)) is not None}
         with closing(self.feedback.existing()) as store:
             ids = sessions.Chosen(**chosen).ids(store) if chosen else sorted(sessions.known(store))
+            if chosen and not ids:
+                print(erasure.nothing(store, chosen))
+                return
             places = [self.feedback.folder, *(Path(each).expanduser() for each in self.exports)]
             facts = erasure.named(places, ids, self.registry, self.tracker)
             facts |= erasure.traced(self.tracing, store, ids)
@@ -69,8 +72,7 @@ class Forget:
                 facts = {"erased": erasure.summary(*erasure.erase(store, ids, self.ocr))} | facts
             else:
                 title = f"in {store.database.name}"
-                pages = len(erasure.cached(store, ids, self.ocr))
-                facts = {"would be erased": erasure.summary(sessions.count(store, ids), pages)} | facts
+                facts = {"would be erased": erasure.summary(*erasure.expected(store, ids, self.ocr))} | facts
         console.facts(title, facts)
         if chosen and self.confirm is not True:
             again = command([*(each for each in self.job.overrides if not each.startswith("confirm=")), "confirm=true"])

@@ -37,7 +37,7 @@ def operation(session: Session) -> str:
 
 def common(session: Session) -> dict[str, Any]:
     """What is known of the answer but for its texts; what is not known is left out."""
-    talk = scoped(session.conversation, session.asked_key)
+    talk = scoped(session.conversation or session.conversation_id, session.asked_key)
     found = {
         "gen_ai.operation.name": operation(session),
         "gen_ai.provider.name": PROVIDER,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from loraloop.core import tables
 from loraloop.core.passwords import mask
+from loraloop.core.suggest import nearest
 from loraloop.errors import DataError, LoraloopError, RegistryError
 from loraloop.tracing import queue
 from loraloop.workflows import continuation
@@ -44,6 +45,21 @@ class Trained:
 
     versions: tuple[str, ...]
     unknown: tuple[tuple[str, str], ...]
+
+
+def nothing(store: Store, chosen: Mapping[str, str]) -> str:
+    """That no session is of what was chosen, and what there is of its kind."""
+    from loraloop.feedback.erasure import near
+
+    lines = [f"There is nothing of {' and '.join(f'{name}={value}' for name, value in chosen.items())} to erase in "]
+    lines[0] += f"{store.database.name}."
+    for name, value in chosen.items():
+        there, count = near(store, name, value)
+        more = f" and {count - len(there)} more" if count > len(there) else ""
+        lines.append(
+            f"  {name}: there {'is' if count == 1 else 'are'} {', '.join(there) or 'none'}{more}{nearest(value, there)}"
+        )
+    return "\n".join(lines)
 
 
 def exports(places: Iterable[Path], ids: Collection[str]) -> dict[Path, int]:
@@ -140,6 +156,13 @@ def erase(store: Store, ids: Sequence[str], ocr: Ocr) -> tuple[Counted, int]:
     for file in pages:
         file.unlink(missing_ok=True)
     return erasure.erase(store, ids), len(pages)
+
+
+def expected(store: Store, ids: Sequence[str], ocr: Ocr) -> tuple[Counted, int]:
+    """What :func:`erase` would erase."""
+    from loraloop.feedback import erasure
+
+    return erasure.count(store, ids), len(cached(store, ids, ocr))
 
 
 def cached(store: Store, ids: Sequence[str], ocr: Ocr) -> list[Path]:

@@ -92,6 +92,35 @@ def test_half_a_character(shared):
     assert response.status_code == 400
 
 
+@pytest.mark.parametrize(
+    ("path", "more", "meant"),
+    [
+        ("completions", {"model": "ocr@champoin"}, "'ocr@champoin' does not exist (did you mean ocr@champion?)"),
+        ("completions", {"model": "agent:validater"}, "(did you mean agent:validator?)"),
+        ("completions", {"model": "gqvz"}, "'gqvz' does not exist: "),
+        ("completions", {"max_token": 5}, "max_token is not a parameter here (did you mean max_tokens?): leave it out"),
+        ("chat/completions", {"respons_format": {}}, "(did you mean response_format?)"),
+        ("responses", {"max_tokens": 5}, "(did you mean max_output_tokens?)"),
+        ("completions", {"min_tokens": 5}, "min_tokens is not a parameter here: leave it out"),
+        ("completions", {"qqq": 5}, "qqq is not a parameter here: leave it out"),
+    ],
+)
+def test_what_was_probably_meant(shared, path, more, meant):
+    """A name that is nearly a model or a parameter leads to it; one that is like none is not guessed."""
+    prompt = {"completions": "prompt", "responses": "input"}.get(path, "messages")
+    said = [{"role": "user", "content": "x"}] if prompt == "messages" else "x"
+    response = shared.post(f"/v1/{path}", {"model": "base", prompt: said} | more)
+    assert response.status_code in (400, 404)
+    assert meant in response.json()["error"]["message"]
+
+
+def test_a_slash_too_many(shared):
+    """``/v1/models/`` is no address, as with OpenAI, and the error says which one is."""
+    response = shared.get("/v1/models/")
+    assert error(response) == (404, "invalid_request_error", None, "unknown_url")
+    assert "Invalid URL (GET /v1/models/): without the slash" in response.text
+
+
 @pytest.mark.parametrize(("method", "path", "status"), [("GET", "/v1/nothing", 404), ("GET", "/v1/completions", 405)])
 def test_what_is_no_route(shared, method, path, status):
     """An address or method that does not exist has OpenAI's shape too."""

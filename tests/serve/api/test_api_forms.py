@@ -11,6 +11,7 @@ import pytest
 from pydantic import BaseModel
 
 from loraloop.core.chat_templates import BUILT_IN
+from loraloop.feedback.settings import Feedback
 from loraloop.records import LoadedModel
 from loraloop.serve.local import LocalBackend
 
@@ -31,11 +32,17 @@ class Place(BaseModel):
 
 
 @pytest.fixture
-def house(build, base):
-    """A server whose base is shown tools and was never trained to call them."""
+def shown(base):
+    """The base with a template that shows tools; it was never trained to call them."""
     tokenizer = copy.deepcopy(base.tokenizer)
     tokenizer.chat_template = BUILT_IN["chatml"]
-    return build(backend=LocalBackend().attach(LoadedModel(base.model, tokenizer, base.base)))
+    return LoadedModel(base.model, tokenizer, base.base)
+
+
+@pytest.fixture
+def house(build, shown):
+    """A server of that base."""
+    return build(backend=LocalBackend().attach(shown))
 
 
 def ask(house: Any, **more: Any) -> Any:
@@ -71,6 +78,44 @@ def test_a_call_is_forced(house):
     cut = ask(house, tools=TOOLS, tool_choice=WAIT, max_tokens=20).choices[0]
     assert (cut.message.tool_calls, cut.finish_reason) == (None, "length")
     assert cut.message.content.startswith("<tool_call>")
+
+
+def test_a_loop_of_four_turns(build, shown, tmp_path):
+    """Three turns call tools and the fourth answers: each is asked with all before it, and they are one conversation.
+
+    The client sends its messages back as it has them: the object, its dump, and one put together of a stream's deltas.
+    """
+    store = Feedback(folder=tmp_path).open()
+    house = build(backend=LocalBackend().attach(shown), sessions=store)
+    chat = house.openai().chat.completions
+    asked = {"model": "base", "tools": TOOLS, "max_tokens": 400, "parallel_tool_calls": False}
+    messages: list[Any] = list(MESSAGES)
+
+    def run(call: Any) -> dict[str, str]:
+        return {"role": "tool", "tool_call_id": call["id"], "content": f"result {len(messages)}"}
+
+    first = chat.create(messages=messages, tool_choice="required", **asked).choices[0].message
+    messages += [first, run(first.tool_calls[0].model_dump())]
+    second = chat.create(messages=messages, tool_choice=WAIT, **asked).choices[0].message.model_dump()
+    messages += [second, run(second["tool_calls"][0])]
+    chunks = [chunk.choices[0] for chunk in chat.create(messages=messages, tool_choice=WAIT, stream=True, **asked)]
+    (delta,) = [delta for chunk in chunks for delta in chunk.delta.tool_calls or ()]
+    third = {"role": "assistant", "content": None, "tool_calls": [delta.model_dump()]}
+    messages += [third, run(third["tool_calls"][0])]
+    last = chat.create(messages=messages, tool_choice="none", **asked | {"max_tokens": 4}).choices[0]
+    assert (last.message.tool_calls, last.message.role) == (None, "assistant")
+    turns = sorted(store.all(), key=lambda session: len(session.prompt))
+    store.close()
+    assert [len(session.prompt) for session in turns] == [1, 3, 5, 7]
+    assert {session.conversation_id for session in turns} == {turns[0].id}
+    kept = [turn for turn in turns[-1].prompt if turn["role"] != "user"]
+    assert [turn["role"] for turn in kept] == ["assistant", "tool"] * 3
+    ids = [call["id"] for turn in kept for call in turn.get("tool_calls", ())]
+    assert ids == [turn["tool_call_id"] for turn in kept if turn["role"] == "tool"]
+    assert len(set(ids)) == 3
+    names = [turn["tool_calls"][0]["function"]["name"] for turn in kept if turn["role"] == "assistant"]
+    assert names[1:] == ["wait", "wait"]
+    assert [turn["content"] for turn in kept if turn["role"] == "tool"] == ["result 1", "result 3", "result 5"]
 
 
 def test_what_cannot_be_held_to_is_named(house):

@@ -9,6 +9,7 @@ from loraloop.errors import BusyError, ModelError, RegistryError
 from loraloop.feedback.settings import Feedback
 from loraloop.records import Rollout
 from loraloop.serve.keys import Keys
+from loraloop.tracing import spans
 
 MESSAGES = [{"role": "user", "content": "one two"}]
 HALF = Rollout(
@@ -163,6 +164,26 @@ def test_a_session_in_the_database(build, tmp_path):
     found = [(each.conversation, each.answered, each.rater, each.success) for each in store.outcomes(rollout="r1")]
     assert found == [(NEW, "ocr@8", "ann", True), (OLD, "ocr@7", "ann", True), (NEW, "ocr@8", "ann", True)]
     store.close()
+
+
+@pytest.mark.parametrize("key", [None, "ci"])
+def test_a_chain_of_responses_is_one_conversation(build, tmp_path, key):
+    """Responses that go on from each other are answered by one version, linked and one unit, without a name."""
+    secret = Keys(tmp_path / "keys.json").add(key, ["infer"]) if key else "none"
+    store = Feedback(folder=tmp_path).open()
+    responses = build(sessions=store, rollouts=lambda: [HALF]).openai(secret).responses
+    chains: list = []
+    while len({chain[0].answered for chain in chains}) < 2:  # the id of the first response chooses
+        chain = [responses.create(model="agent:validator", input="one")]
+        chain += [responses.create(model="agent:validator", input="so", previous_response_id=chain[-1].id)]
+        chain += [responses.create(model="agent:validator", input="so", previous_response_id=chain[-1].id)]
+        chains.append([store.session(each.id.removeprefix("resp_")) for each in chain])
+    found = store.outcomes(rollout="r1")
+    store.close()
+    assert [len({each.answered for each in chain}) for chain in chains] == [1] * len(chains)
+    assert [{each.conversation_id for each in chain} for chain in chains] == [{chain[0].id} for chain in chains]
+    assert [len({spans.common(each)["session.id"] for each in chain}) for chain in chains] == [1] * len(chains)
+    assert len({each.conversation for each in found}) == len(chains)
 
 
 def test_the_client_tells_who_and_what(house):

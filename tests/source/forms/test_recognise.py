@@ -110,6 +110,7 @@ def test_a_label_that_judges_nothing_is_any_other_column(labels, caplog):
     assert [example.label for example in collection.examples] == [None] * 3
     assert (len(collection.quarantined), tally.counts["conversations"]) == (0, 3)
     assert "rows: label is no judgement, such as" in caplog.text
+    assert "by label" not in tally.line()
 
 
 JSON_ANSWERS = ('[{"name": "Bob", "age": 3}]', '{"role": "admin"}', '[{"from": "2020", "to": "2021"}]', "[{", "[1, 2]")
@@ -183,6 +184,8 @@ def test_what_was_recognised_is_told_in_one_line():
         "row were merged, 1 last turns of the user, which no answer follows, were left out"
     )
     assert [(one.item, one.reason) for one in collection.quarantined] == [("row 2", "no turn of the assistant")]
+    _, judged = read(*({"messages": [ASKED, SAID], "label": label} for label in (True, False, True)))
+    assert judged.line().endswith("3 learned turns; 2 good and 1 bad answers by label")
 
 
 def test_a_mapping_wins_over_what_is_recognised():
@@ -195,6 +198,12 @@ def test_texts_with_a_class_are_no_plain_texts():
     """A text beside a column that may be its answer is not learned as a plain text: the answer has to be mapped."""
     with pytest.raises(DataError, match=r"no column 'output'.*it has text, category"):
         read({"text": "q", "category": "c"})
+
+
+def test_a_conversation_in_a_column_of_another_name_is_named():
+    """Where no column is mapped, one that holds conversations is the way out, and not a name that is spelt alike."""
+    with pytest.raises(DataError, match=r"the column 'traj' holds conversations: set source.columns.messages=traj$"):
+        read({"task_id": 0, "outlet": "x", "traj": [ASKED, SAID]})
 
 
 def test_an_instruction_of_the_source_is_the_first_word():

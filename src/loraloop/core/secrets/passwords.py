@@ -37,6 +37,18 @@ _VALUE = rf"[{_QUOTES}]?(?P<value>[^\s{_QUOTES}]+)"
 _SURE_PAIR = re.compile(rf"(?:{_label(_SURE)}){_SEPARATOR}{_VALUE}(?P<rest>[^\n]*)", re.IGNORECASE)
 _VAGUE_PAIR = re.compile(rf"(?<![A-Za-z])(?:{_label(_VAGUE)}){_SEPARATOR}{_VALUE}(?P<rest>[^\n]*)", re.IGNORECASE)
 _BARE_PAIR = re.compile(rf"(?<![A-Za-z])(?:{_label(_SURE)})(?:\s+(?:is\s+)?){_VALUE}", re.IGNORECASE)
+_ISSUER = "sk-(?:ant-|proj-)?|[sr]k_(?:live|test)_|gh[pousr]_|glpat-|xox[bp]-"
+_BEFORE = rf"[{_QUOTES}\])]{{0,3}}(?:{_SEPARATOR}|\s{{1,3}}(?:is\s{{1,3}})?)[{_QUOTES}]?"
+_PREFIXED_PAIRS = [
+    re.compile(
+        rf"(?:{labels}){_BEFORE}(?P<value>(?:{issuers})(?!x{{4}}|your|example)[A-Za-z0-9]{{6}}[\w\-]*)", re.IGNORECASE
+    )
+    for labels, issuers in (
+        (_label(_SURE), f"{_ISSUER}|hf_"),
+        (rf"(?<![A-Za-z])(?:{_label(('key', 'token', 'secret', 'bearer'))})", _ISSUER),
+    )
+]
+"""An issuer's prefix makes a key of any length of what stands beside a label."""
 _PHRASE = re.compile(
     rf"(?<![A-Za-z])(?:{loose('passphrase')}|(?:seed|recovery|backup)[ _-]?phrase){_SEPARATOR}"
     r"(?P<value>[a-z0-9]+(?:[ \-]+[a-z0-9]+){2,23})",
@@ -62,7 +74,8 @@ def pairs(text: str) -> Iterator[Span]:
     for match in _PHRASE.finditer(text):
         if not any(map(_COMMON.fullmatch, match["value"].split())):
             yield _value(match)
-    for match in (*_PIN.finditer(text), *_ADDRESS.finditer(text)):
+    prefixed = (match for pattern in _PREFIXED_PAIRS for match in pattern.finditer(text))
+    for match in (*_PIN.finditer(text), *_ADDRESS.finditer(text), *prefixed):
         yield _value(match)
 
 

@@ -82,6 +82,11 @@ class OddLabelError(ValueError):
         super().__init__(f"label {self.value[:40]!r} is neither true nor false")
 
 
+def label_column(row: Row) -> str | None:
+    """The column that says whether the last turn is good; ``None`` where none does."""
+    return next((name for name in ("label", "kto_tag") if filled(row.get(name))), None)
+
+
 def label(row: Row) -> bool | None:
     """Whether a person found the last turn good, as ``label`` or ``kto_tag`` says; ``None`` where neither does.
 
@@ -89,7 +94,7 @@ def label(row: Row) -> bool | None:
         OddLabelError: ``label`` is neither true nor false.
         ValueError: ``kto_tag`` is neither.
     """
-    name = next((name for name in ("label", "kto_tag") if filled(row.get(name))), None)
+    name = label_column(row)
     if name is None:
         return None
     said = as_bool(row[name])

@@ -53,6 +53,7 @@ class Labels:
         judged = sum(example.label is not None for example in examples)
         if len(self.odd) > judged or any(map(_is_number, self.values)):
             _log.warning("%s: label is no judgement, such as %r: no answer counts as bad", where, self.values[0][:40])
+            tally.labels.clear()
             return [replace(example, label=None) for example in examples]
         aside = {id(made.example.provenance) for made, _ in self.odd}
         quarantined += (item for _, item in self.odd)
