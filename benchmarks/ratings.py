@@ -346,8 +346,15 @@ def _phases(world: World, method: str, budget: int, tuned: Tuned) -> Iterator[tu
         yield Grpo(**settings), world.sides[1], False
 
 
-GRPO: dict[str, Any] = {}
-"""What conf/trainer/grpo.yaml says, beside the defaults of its class."""
+GRPO: dict[str, Any] = {
+    "learning_rate": 2e-4,
+    "batch_size": 16,
+    "accumulation": 16,
+    "schedule": "constant",
+    "warmup": 0.1,
+    "max_steps": 25,
+}
+"""What conf/trainer/grpo.yaml says, for fewer steps."""
 
 
 @contextmanager
