@@ -12,6 +12,8 @@ from loraloop.core.durations import Span
 from loraloop.core.part import part
 from loraloop.protocols import Canary, Trigger
 
+Recipe = Literal["sft", "kto", "dpo"]
+"""Supervised training on corrections, KTO on stars, DPO on pairs of answers."""
 Role = Annotated[str, Field(pattern=r"^\w[\w.-]*$", max_length=100)]
 
 
@@ -55,6 +57,9 @@ class Policy:
         daily_cap: Most retrainings of a role in 24 hours.
         below: Stars; sessions rated below it are learned from.
         min_corrective: Fewest such sessions with an answer to learn from; with fewer there is no training.
+        learn: What a retraining learns by: ``sft`` a new adapter of corrections and earlier examples; ``kto`` goes on
+            with the champion by answers that stars label good or bad, ``dpo`` by pairs of a good and a bad answer.
+            ``auto`` takes what taught most when it was measured, which is ``sft``.
         mix: What the training set is made of.
         golden: JSONL file that candidates are measured on; ``None``: held-out rows of ``source``, drawn once per role.
         golden_rows: How many rows are drawn.
@@ -75,6 +80,7 @@ class Policy:
     daily_cap: Annotated[int, Field(ge=1)] = 2
     below: Annotated[int, Field(ge=2, le=5)] = 4
     min_corrective: Annotated[int, Field(ge=1)] = 5
+    learn: Recipe | Literal["auto"] = "auto"
     mix: Mix = Field(default_factory=Mix)
     golden: Path | None = None
     golden_rows: Annotated[int, Field(ge=1)] = 200

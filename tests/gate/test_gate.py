@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 
 import pytest
 from hypothesis import assume, given, settings
@@ -10,7 +11,7 @@ from pydantic import ValidationError
 
 from loraloop.core.metrics import METRICS
 from loraloop.gate.gate import Gate
-from loraloop.records import Generation, Score
+from loraloop.records import Change, General, Generation, Score
 
 
 def score(value: float, metric: str = "task_accuracy", rows: int = 100, marks: str | None = None) -> Score:
@@ -260,3 +261,49 @@ def test_the_sentence_agrees_with_the_verdict(ours, theirs, margin):
         assert (gain >= asked) == (sign == ">=") == decision.passed
     else:
         assert not decision.passed
+
+
+def general(low: float = -0.1, kind: float = -0.1, rules: float = 0.1) -> General:
+    """Forty instructions of two kinds; the arguments are ends of intervals."""
+    calm = Change(before=2.0, after=2.05, low=-0.1, high=0.2)
+    return General(
+        instructions_sha256="0" * 64,
+        rows=40,
+        loss=dataclasses.replace(calm, low=low, high=0.5),
+        rules=Change(before=0.5, after=0.45, low=-0.2, high=rules),
+        slices={"facts": calm, "sums": Change(before=1.0, after=1.5, low=kind, high=0.8)},
+    )
+
+
+def test_general_ability_is_told_with_its_intervals():
+    """A verdict says what became of the base's general ability and keeps the figures, also where all is well."""
+    found = Gate().decide(score(0.93), score(0.0), general=general())
+    assert found.passed
+    assert found.reason.endswith(
+        "; general ability on 40 instructions: loss 2.05 after 2 (-0.1 to +0.5), "
+        "rules kept 0.45 after 0.5 (-0.2 to +0.1)"
+    )
+    assert found.numbers["general"]["slices"]["sums"]["after"] == 1.5
+    assert "forgot" not in found.numbers
+
+
+@pytest.mark.parametrize(
+    ("measured", "forgot", "said"),
+    [
+        (general(low=0.11), ["all"], "it forgets all"),
+        (general(kind=0.2), ["sums"], r"it forgets sums \(loss 1.5 after 1 \(\+0.2 to \+0.8\)\)"),
+        (general(rules=-0.02), ["rules"], "it forgets rules"),
+        (general(low=0.09), [], ""),
+    ],
+)
+def test_what_was_forgotten_warns_or_refuses(measured, forgot, said):
+    """A loss of all or of a kind that rose beyond the margin by its whole interval warns, or refuses where asked to."""
+    warned, refused = (
+        Gate(general=how).decide(score(0.93), score(0.0), general=measured) for how in ("warn", "refuse")
+    )
+    assert warned.passed
+    assert warned.numbers.get("forgot", []) == forgot
+    assert refused.passed is not bool(forgot)
+    if forgot:
+        assert re.search(f"{said}: a warning by gate.general=warn$", warned.reason)
+        assert refused.reason.endswith("refused by gate.general=refuse")

@@ -225,6 +225,23 @@ def test_too_few_corrections_end_the_cycle_until_there_are_more(place):
     assert "nothing to do: 1 retrainings began in 24 hours (policy.daily_cap=1)" in capped
 
 
+def test_stars_alone_go_on_with_the_champion_by_kto(place):
+    """With policy.learn=kto a cycle goes on with the champion by answers' stars, and the ledger says so."""
+    examples = Flips(runs=1, per_run=24, seed=8).collect(None).examples
+    place.serve(16, "ocr@1", 1, corrected=False, examples=examples[:16])
+    place.serve(8, "ocr@1", 5, corrected=False, examples=examples[16:])
+    assert "policy.learn=kto makes examples for trainer=kto, and trainer=sft is set" in place.refused(
+        *TICK, "policy.learn=kto"
+    )
+    out = place.tick("policy.learn=kto", "trainer=kto", "gate.margin=0.99")
+    assert "24 corrective rows of 24 sessions and 0 earlier ones" in out
+    entry = next(each for each in place.registry.history() if each.event == "corrective")
+    assert (entry.numbers["learn"], entry.numbers["learn_why"]) == ("kto", "policy.learn=kto")
+    assert entry.reason.endswith("; learned by kto (policy.learn=kto)")
+    (manifest,) = (place.folder / "mlruns/loop").glob("*/training/adapter/manifest.json")
+    assert json.loads(manifest.read_text())["continued_from"] == f"models:/{MODEL}/1"
+
+
 def golden(place: Place, rows: slice) -> str:
     """A golden set of questions that users asked too."""
     examples = Flips(runs=1, per_run=16, seed=7).collect(None).examples[rows]

@@ -20,8 +20,8 @@ BASE = Base(
 )  # fmt: skip
 
 
-def llama() -> LlamaForCausalLM:
-    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+def llama(layers: int = 1) -> LlamaForCausalLM:
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": layers, "num_attention_heads": 2}
     torch.manual_seed(0)
     return LlamaForCausalLM(LlamaConfig(vocab_size=32, num_key_value_heads=2, **sizes))
 
@@ -66,6 +66,25 @@ def test_another_shape_is_refused_with_the_overrides_that_fit(saved, lora, overr
     registry, skeleton = saved(Lora(r=4))
     with pytest.raises(ConfigError, match=rf"write {overrides} .*resume=FOLDER.*leave continue_from out"):
         continuation.start(registry, "@champion", skeleton, lora)
+
+
+@pytest.mark.parametrize(
+    ("expression", "fits", "otherwise"),
+    [
+        (r".*self_attn\.[qv]_proj", ["q_proj", "v_proj"], r"\[q_proj,v_proj\]"),
+        (r"model\.layers\.0\..*q_proj", ["layers.0.self_attn.q_proj"], r"\[model\.layers\.0\.self_attn\.q_proj\]"),
+    ],
+)
+def test_targets_are_compared_by_the_layers_that_they_mean(saved, tmp_path, expression, fits, otherwise):
+    """An adapter whose targets are a regular expression goes on under names of the same layers, and under no others."""
+    registry, skeleton = saved(Lora(r=4))
+    skeleton.model = llama(layers=2)
+    config = LoraConfig.from_pretrained(str(tmp_path))
+    config.target_modules = expression
+    config.save_pretrained(str(tmp_path))
+    assert continuation.start(registry, "@champion", skeleton, Lora(r=4, targets=fits)).number == 3
+    with pytest.raises(ConfigError, match=rf"write lora\.targets={otherwise};"):
+        continuation.start(registry, "@champion", skeleton, Lora(r=4, targets=["k_proj"]))
 
 
 def test_an_adapter_with_whole_layers_is_refused(saved, tmp_path):

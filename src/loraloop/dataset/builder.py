@@ -158,15 +158,17 @@ class DatasetBuilder:
 def fingerprint(train: Sequence[Row], validation: Sequence[Row]) -> str:
     """SHA-256 over every row's prompt, completion, rejected answer, task and earlier answers, in order and by side.
 
-    A row that is labelled bad differs from one that is not: nothing is learned from it. A label that says good changes
-    nothing. Provenance is left out on purpose: the same data read from another folder is the same dataset.
+    A row that is labelled bad or good differs from one without a label: supervised training learns nothing from a bad
+    one, and KTO nothing from one without. Provenance is left out on purpose: the same data read from another folder is
+    the same dataset.
     """
     digest = hashlib.sha256()
     for name, rows in (("train", train), ("validation", validation)):
         digest.update(orjson.dumps([name, len(rows)]) + b"\n")
         for row in rows:
             said = [row.prompt, row.completion, row.rejected, row.example.task, *row.earlier]
-            said += ["bad"] if row.example.label is False else []
+            label = row.example.label
+            said += [] if label is None else ["good" if label else "bad"]
             digest.update(orjson.dumps(said) + b"\n")
     return digest.hexdigest()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +21,7 @@ from loraloop.errors import DataError
 from loraloop.evaluation import store
 from loraloop.evaluation.encode import answer_lengths, answerable, fit, shorten
 from loraloop.evaluation.few_shot import with_examples
+from loraloop.evaluation.general import instructions
 from loraloop.evaluation.infer import answers, likelihoods
 from loraloop.records import Generation, LoadedModel, Quarantined, Row, Score
 
@@ -45,6 +47,7 @@ class Evaluation:
         seed: Draws ``max_rows`` and the random samples.
         cache: Folder in which the base's measurements are kept; ``None`` measures every time.
         few_shot: Nearest training conversations that the base is also measured with; 0 leaves that out.
+        general: Whether base and adapter also answer a frozen set of general instructions.
     """
 
     batch_tokens: Annotated[int, Field(ge=1)] = 8192
@@ -54,6 +57,7 @@ class Evaluation:
     seed: Annotated[int, Field(ge=0)] = 0
     cache: Path | None = Path("mlruns/cache/scores")
     few_shot: Annotated[int, Field(ge=0)] = 0
+    general: bool = False
 
     def score(
         self,
@@ -137,6 +141,21 @@ class Evaluation:
         """
         chosen = self._chosen(rows, loaded.model, loaded.tokenizer)
         return self._cached(loaded, chosen, correct, label, attached, content)
+
+    def score_general(self, loaded: LoadedModel, template: str, adapted: torch.nn.Module | None = None) -> Score | None:
+        """The score on the general instructions, of the base or of an adapter on it; ``None`` without ``general``.
+
+        Args:
+            loaded: The base.
+            template: How an instruction is asked.
+            adapted: The base with an adapter.
+        """
+        if not self.general:
+            return None
+        asked, whole = instructions.rows(template, loaded.tokenizer), replace(self, max_rows=None)
+        if adapted is None:
+            return whole.score_base(loaded, asked, instructions.correct, "general instructions, base")
+        return whole.score(adapted, loaded.tokenizer, asked, instructions.correct, "general instructions, adapter")
 
     def _cached(
         self,

@@ -14,8 +14,9 @@ from loraloop.core.metrics import METRICS
 from loraloop.core.part import part
 from loraloop.core.suggest import nearest
 from loraloop.gate.comparison import DECIMALS, Comparison, compare, value, without_examples
+from loraloop.gate.general import FORGOT, GENERAL, describe, forgot
 from loraloop.gate.slices import Worse, worse_slices
-from loraloop.records import Score, Verdict
+from loraloop.records import General, Score, Verdict
 
 Reference = Literal["base", "few_shot", "champion"]
 SMALLEST_P = 1e-4
@@ -43,6 +44,9 @@ class Gate:
         slices: Whether a task that got worse than with the champion, or without one than with the base, refuses the
             adapter, is only told, or is not looked for. It is tested at ``max_p``, on ``min_rows`` rows or more.
         slice_margin: How far a task may fall, in the unit of ``margin``.
+        general: Whether an adapter that forgets general instructions (``evaluation.general``) is refused or only told.
+        general_margin: By how many nats a token their loss, of all or of one kind, may rise: it is forgetting where
+            even the lower end of the 95% interval is above that, or where fewer rules are kept by more than chance.
     """
 
     metric: str = "task_accuracy"
@@ -52,6 +56,8 @@ class Gate:
     min_rows: Annotated[int, Field(ge=1)] = 20
     slices: Literal["none", "warn", "refuse"] = "warn"
     slice_margin: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.02
+    general: Literal["warn", "refuse"] = "warn"
+    general_margin: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.1
 
     @field_validator("metric")
     @classmethod
@@ -61,7 +67,12 @@ class Gate:
         return metric
 
     def decide(
-        self, candidate: Score, base: Score, champion: Score | None = None, few_shot: Score | None = None
+        self,
+        candidate: Score,
+        base: Score,
+        champion: Score | None = None,
+        few_shot: Score | None = None,
+        general: General | None = None,
     ) -> Verdict:
         """Judge ``candidate``; whatever cannot be compared (NaN, too few rows, other rows) does not pass.
 
@@ -70,7 +81,21 @@ class Gate:
             base: Of its base, on the same rows.
             champion: Likewise; ``None`` if there is none.
             few_shot: Of the base with examples; ``None`` if that was not measured.
+            general: What became of the base's general ability; ``None`` if that was not measured.
         """
+        verdict = self._compared(candidate, base, champion, few_shot)
+        return verdict if general is None else self._with_general(verdict, general)
+
+    def _with_general(self, verdict: Verdict, general: General) -> Verdict:
+        """The verdict with what is said of general ability."""
+        forgotten = forgot(general, self.general_margin)
+        weight = "refused" if self.general == "refuse" else "a warning"
+        told = f": {weight} by gate.general={self.general}" if forgotten else ""
+        numbers = {**verdict.numbers, GENERAL: asdict(general)} | ({FORGOT: forgotten} if forgotten else {})
+        reason = f"{verdict.reason}; {describe(general, forgotten)}{told}"
+        return Verdict(verdict.passed and not (forgotten and self.general == "refuse"), reason, numbers)
+
+    def _compared(self, candidate: Score, base: Score, champion: Score | None, few_shot: Score | None) -> Verdict:
         if few_shot is not None:
             few_shot = without_examples(few_shot, candidate)
         scores = {"base": base, "few_shot": few_shot, "champion": champion}

@@ -391,6 +391,47 @@ class Probe:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """A mean over the same rows before and after, and the 95% interval of the paired change."""
+
+    before: float
+    after: float
+    low: float
+    high: float
+
+    @property
+    def change(self) -> float:
+        """By how much it rose."""
+        return self.after - self.before
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class General:
+    """What a training did to the answers to general instructions: the base before, the adapter after.
+
+    Attributes:
+        instructions_sha256: Of the set of instructions.
+        rows: How many were measured.
+        loss: Of the reference answers, in nats a token.
+        rules: Share of the answers that keep the instruction's rules.
+        slices: The loss by kind of instruction.
+    """
+
+    instructions_sha256: str
+    rows: int
+    loss: Change
+    rules: Change
+    slices: Mapping[str, Change]
+
+    @classmethod
+    def from_dict(cls, data: FrozenMap) -> General:
+        """Inverse of :func:`dataclasses.asdict`."""
+        rest = dict(data)
+        slices = {task: Change(**each) for task, each in rest.pop("slices").items()}
+        return cls(loss=Change(**rest.pop("loss")), rules=Change(**rest.pop("rules")), slices=slices, **rest)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
     """What an adapter is, kept beside its weights (promise T7). JSON-ready through :meth:`to_dict`.
 
@@ -398,6 +439,7 @@ class Manifest:
         dataset_fingerprint: ``None`` for an adapter that was trained elsewhere.
         probe: By it a server sees that the adapter answers as it did when it was trained.
         continued_from: Name and number of the version whose weights its training began with.
+        general: What became of the base's general ability, where ``evaluation.general`` measured that.
     """
 
     base: Base
@@ -412,6 +454,7 @@ class Manifest:
     loraloop_version: str
     probe: Probe | None = None
     continued_from: str | None = None
+    general: General | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dictionaries and lists."""
@@ -424,7 +467,14 @@ class Manifest:
         probe = rest.pop("probe", None)
         if probe is not None:
             probe = Probe(prompt=probe["prompt"], tokens=tuple(probe["tokens"]), logits=tuple(probe["logits"]))
-        return cls(base=Base(**rest.pop("base")), targets=tuple(rest.pop("targets")), probe=probe, **rest)
+        general = rest.pop("general", None)
+        return cls(
+            base=Base(**rest.pop("base")),
+            targets=tuple(rest.pop("targets")),
+            probe=probe,
+            general=None if general is None else General.from_dict(general),
+            **rest,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,7 @@ from loraloop.registry import weights
 PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib"})
 PICKLED = "adapter_model.bin"
 """PEFT's weights before safetensors."""
-ORIGIN = ("run_id", "parent_run_id", "continued_from", "loraloop_version", "probe")
+ORIGIN = ("run_id", "parent_run_id", "continued_from", "loraloop_version", "probe", "general")
 """Manifest keys that say where an adapter came from or what follows from its weights, not what it is."""
 
 

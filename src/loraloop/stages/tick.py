@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from loraloop.workflows import erasure
 from loraloop.workflows.parts import ExperimentParts
+from loraloop.workflows.retraining import recipes
 from loraloop.workflows.retraining.machine import retraining_loop
 from loraloop.workflows.retraining.training import Retraining
 from loraloop.workflows.traces import take_ratings
@@ -38,6 +40,11 @@ class Tick(ExperimentParts):
     feedback: Feedback
     alerts: Alerts
     tracing: Tracing
+
+    @staticmethod
+    def misfits(parts: Mapping[str, Any]) -> list[str]:
+        """What does not fit between the parts, though each is sound alone."""
+        return [*ExperimentParts.misfits(parts), *recipes.misfits(parts["policy"], parts["trainer"])]
 
     def run(self) -> None:
         """Take the steps that are due, after sessions older than ``feedback.keep_days`` are erased.

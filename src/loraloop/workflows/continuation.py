@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Set
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from loraloop.errors import ConfigError
 from loraloop.lora import Lora, linear_layers
@@ -94,15 +94,26 @@ def _differences(saved: LoraConfig, lora: Lora, model: PreTrainedModel) -> list[
         del pairs["alpha"]  # it follows from the rank
     found = [f"lora.{key}={has}" for key, (has, want) in pairs.items() if has != want]
     layers = set(linear_layers(model))
-    targets = _matching(saved.target_modules, layers)
-    if targets != _matching(wanted.target_modules, layers):
-        names = sorted({name.rpartition(".")[2] for name in targets})
-        short = "all-linear" if targets == layers else f"[{','.join(names)}]"
-        found.append(f"lora.targets={short}")
+    targets = _targeted(saved, layers)
+    if targets != _targeted(wanted, layers):
+        found.append(f"lora.targets={_short(targets, layers)}")
     return found
 
 
-def _matching(targets: Any, layers: Set[str]) -> Set[str]:
-    if isinstance(targets, str):
+def _targeted(config: LoraConfig, layers: Set[str]) -> Set[str]:
+    """The layers that PEFT adapts under a configuration, whose targets may be a regular expression or names."""
+    from peft.tuners.tuners_utils import check_target_module_exists
+    from peft.utils import INCLUDE_LINEAR_LAYERS_SHORTHAND
+
+    if config.target_modules == INCLUDE_LINEAR_LAYERS_SHORTHAND:
         return layers
-    return {name for name in layers if any(f".{name}".endswith(f".{target}") for target in targets)}
+    return {name for name in layers if check_target_module_exists(config, name)}
+
+
+def _short(targets: Set[str], layers: Set[str]) -> str:
+    """The layers as ``lora.targets`` takes them: the ends of their names where these mean no other layer."""
+    if targets == layers:
+        return "all-linear"
+    ends = {name.rpartition(".")[2] for name in targets}
+    told = ends if {name for name in layers if name.rpartition(".")[2] in ends} == targets else targets
+    return f"[{','.join(sorted(told))}]"

@@ -9,7 +9,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -358,13 +358,19 @@ class Experiment(ExperimentParts):
         few_shot: Score | None = None,
     ) -> tuple[Score, Manifest]:
         """Evaluate the saved adapter on the base and write its scores and its manifest; nothing is registered."""
+        from loraloop.evaluation.general import instructions
         from loraloop.model import adapters
 
+        template, general = self.dataset.template, None
+        before = self.evaluation.score_general(loaded, template)
         with adapters.attached(loaded.model, training.adapter) as trained:
             score = self.evaluation.score(
                 trained, loaded.tokenizer, rows.validation, self.source.correct, "evaluate adapter"
             )
-            manifest = self._manifest(run, loaded, rows, trained, training.adapter)
+            after = self.evaluation.score_general(loaded, template, trained)
+            if before is not None and after is not None:
+                general = instructions.compare(before, after)
+            manifest = replace(self._manifest(run, loaded, rows, trained, training.adapter), general=general)
         name = self._compared_by(score)
         run.metrics({f"heldout/{name}": score[name]}, training.steps)
         run.tags({description.TAG: self._description(rows, base, score)})
@@ -547,6 +553,7 @@ def _log_result(
         store.write(few_shot, job.output / SCORES / FEW_SHOT)
     for task, each in score.slices.items():
         final |= report.score_metrics(each, f"final/{task}") | {f"final/{task}/rows": float(each.rows)}
+    final |= report.general_metrics(manifest.general)
     run.metrics(final | report.costs(training), training.steps)
     store.write(base, job.output / SCORES / "base")
     store.write(score, job.output / SCORES / ADAPTER)

@@ -39,9 +39,15 @@ class ExperimentParts:
     @staticmethod
     def misfits(parts: Mapping[str, Any]) -> list[str]:
         """What does not fit between the parts, though each is sound alone."""
-        if "few_shot" in parts["gate"].against and not parts["evaluation"].few_shot:
-            return [
+        gate, evaluation, found = parts["gate"], parts["evaluation"], []
+        if "few_shot" in gate.against and not evaluation.few_shot:
+            found.append(
                 "gate.against names few_shot, and evaluation.few_shot=0 does not measure it: set "
                 "evaluation.few_shot=3, or leave few_shot out of gate.against"
-            ]
-        return []
+            )
+        if gate.general == "refuse" and not evaluation.general:
+            found.append(
+                "gate.general=refuse needs what evaluation.general=false does not measure: set evaluation.general=true "
+                "or gate.general=warn"
+            )
+        return found

@@ -12,6 +12,7 @@ from loraloop.core import paired
 from loraloop.core.overrides import assign, command
 from loraloop.errors import AliasMovedError, ArtefactError, DataError, ModelError, TrackingError
 from loraloop.gate.gate import WORSE
+from loraloop.gate.general import FORGOT
 from loraloop.records import Verdict
 from loraloop.registry.mlflow import MlflowRegistry
 from loraloop.workflows import description
@@ -70,6 +71,8 @@ class Promotion:
         tags = {"gate": "passed" if self.verdict.passed else "refused", "gate.reason": self.verdict.reason}
         if worse := self.verdict.numbers.get(WORSE):
             tags[f"gate.{WORSE}"] = ", ".join(worse)
+        if forgot := self.verdict.numbers.get(FORGOT):
+            tags[f"gate.{FORGOT}"] = ", ".join(forgot)
         return tags | ({"registry.version": f"{self.version.name}/{self.version.number}"} if self.version else {})
 
 
@@ -220,7 +223,9 @@ def _decide(registry: MlflowRegistry, gate: Gate, candidate: Candidate, champion
     except ArtefactError as error:
         return Verdict(False, f"no server would load it: {error}", {})
     if champion is None or "champion" not in gate.against:
-        return gate.decide(candidate.score, candidate.base, few_shot=candidate.few_shot)
+        return gate.decide(
+            candidate.score, candidate.base, few_shot=candidate.few_shot, general=candidate.manifest.general
+        )
     current = candidate.rescore(champion)
     if current is None:
         name = champion.manifest.base.name
@@ -230,7 +235,7 @@ def _decide(registry: MlflowRegistry, gate: Gate, candidate: Candidate, champion
             "(stage=promote), or register these adapters under another name with registry.name=NAME",
             {},
         )
-    return gate.decide(candidate.score, candidate.base, current, candidate.few_shot)
+    return gate.decide(candidate.score, candidate.base, current, candidate.few_shot, candidate.manifest.general)
 
 
 def _to_roll_out(version: Version, role: str, verdict: Verdict) -> Verdict:

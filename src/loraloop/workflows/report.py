@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from loraloop.core import console
 
 if TYPE_CHECKING:
-    from loraloop.records import Dataset, Estimate, Score, Training
+    from loraloop.records import Dataset, Estimate, General, Score, Training
     from loraloop.workflows.multirun.results import Result
     from loraloop.workflows.promotion import Promotion
 
@@ -79,6 +80,15 @@ def score_metrics(score: Score, prefix: str) -> dict[str, float]:
     """A score as metrics of a run; the standard error of ``exact_match`` is ``exact_match_se``."""
     values = {f"{prefix}/{name}": value for name, value in score.values.items()}
     return values | {f"{prefix}/{name}_se": error for name, error in score.errors.items()}
+
+
+def general_metrics(general: General | None) -> dict[str, float]:
+    """What became of general ability as metrics of a run; none where it was not measured."""
+    if general is None:
+        return {}
+    found = {"loss": general.loss, "rules": general.rules}
+    found |= {f"{task}/loss": each for task, each in general.slices.items()}
+    return {f"general/{name}_{key}": value for name, each in found.items() for key, value in asdict(each).items()}
 
 
 def costs(training: Training) -> dict[str, float]:

@@ -11,7 +11,8 @@ from typing import Any
 from loraloop.evaluation import store
 from loraloop.gate.gate import Gate
 from loraloop.loop.lock import turn
-from loraloop.records import Generation, Score
+from loraloop.records import Base, Generation, Manifest, Score
+from loraloop.registry import manifest as manifests
 from loraloop.workflows.retraining.training import RESULT, Retraining
 from waiting import PATIENCE
 
@@ -55,6 +56,15 @@ def test_a_cycle_is_judged_against_examples_too(tmp_path: Path) -> None:
 
     for name, right in (("adapter", 60), ("base", 0), ("champion", 10), ("few_shot", 70)):
         store.write(score(right), tmp_path / "training" / "evaluation" / name)
+    base = Base(
+        name="b", revision=None, sha256="1" * 64, tokenizer_sha256="2" * 64, chat_template_sha256=None,
+        quantization="none", dtype="float32",
+    )  # fmt: skip
+    manifest = Manifest(
+        base=base, rank=1, alpha=1, targets=("q_proj",), dataset_fingerprint=None, template="t", run_id=None,
+        parent_run_id=None, weights_sha256="3" * 64, loraloop_version="0",
+    )  # fmt: skip
+    manifests.write(tmp_path / "training" / "adapter", manifest)
     registry = SimpleNamespace(require_servable=lambda *_: None)
     parts: Any = SimpleNamespace(registry=registry, gate=Gate(against=("base", "few_shot")))
     verdict = Retraining(parts=parts, max_forgetting=1.0).decide(tmp_path)

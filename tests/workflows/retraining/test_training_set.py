@@ -77,7 +77,7 @@ def test_without_earlier_examples_the_set_is_all_corrective():
 def builder(tmp_path: Path) -> TrainingSetBuilder:
     """A builder whose golden set is on disk; its other parts are not used."""
     unused: Any = None
-    policy: Any = SimpleNamespace(golden=None)
+    policy: Any = SimpleNamespace(golden=None, learn="auto")
     made = TrainingSetBuilder(policy, tmp_path / "loop", unused, unused, unused, unused, 0)
     exports.save(examples(3, "flips"), made.golden("validator"))
     return made
@@ -98,7 +98,7 @@ def facts(builder: TrainingSetBuilder) -> dict[str, Any]:
 
 def named(builder: TrainingSetBuilder, path: Path) -> TrainingSetBuilder:
     """The same with a golden set that a person names."""
-    policy: Any = SimpleNamespace(golden=path)
+    policy: Any = SimpleNamespace(golden=path, learn="auto")
     return replace(builder, policy=policy)
 
 
@@ -165,7 +165,7 @@ def test_too_few_corrections_say_how_many_are_missing_and_where_they_are(builder
         store.keep(Session(id=name, prompt=f"ticket {name}", answer="?", answered="support@1", status="ok"))
         store.rate(name, Rating(stars=2, correction=correction))
     store.decide(store.proposals()[0].id, "accepted")
-    policy: Any = SimpleNamespace(golden=None, below=4, min_corrective=5)
+    policy: Any = SimpleNamespace(golden=None, below=4, min_corrective=5, learn="auto")
     role: Any = SimpleNamespace(role="tickets", owns=lambda answered: answered == "support@1")
     with pytest.raises(ShortageError) as raised:
         replace(builder, policy=policy, store=store)._corrective(role)

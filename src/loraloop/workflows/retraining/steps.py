@@ -137,6 +137,7 @@ def _contents(made: TrainingSet) -> str:
         f"measured on {len(made.golden)} golden rows"
         + f"; {beyond} corrected sessions have no place in policy.mix.rows" * bool(beyond)
         + f"; {overlap} corrected sessions were left out, because golden rows ask the same" * bool(overlap)
+        + (f"; learned by {facts['learn']} ({facts['learn_why']})" if "learn" in facts else "")
     )
 
 

@@ -72,7 +72,10 @@ class Retraining:
         from loraloop.evaluation import store
         from loraloop.workflows.retraining.outbox import interrupted
 
-        experiment = self._experiment(folder / TRAINING, registry)
+        begin = (
+            None if training_set.facts.get("learn", "sft") == "sft" else f"models:/{champion.name}/{champion.number}"
+        )
+        experiment = self._experiment(folder / TRAINING, registry, begin)
         data.fits(experiment.skeleton(), self.parts.lora, self.parts.trainer)
         with self._base() as loaded:
             rows = training_set.rows(self.parts.dataset, loaded.tokenizer)
@@ -118,7 +121,8 @@ class Retraining:
         scores = folder / TRAINING / SCORES
         candidate, base, champion_score = (store.read(scores / name) for name in (ADAPTER, "base", CHAMPION))
         few_shot = store.read(scores / FEW_SHOT) if (scores / FEW_SHOT).is_dir() else None
-        verdict = self.parts.gate.decide(candidate, base, champion_score, few_shot)
+        general = self.adapter(folder)[1].general
+        verdict = self.parts.gate.decide(candidate, base, champion_score, few_shot, general)
         forgot = forgetting(candidate, champion_score)
         numbers = {**verdict.numbers, "forgetting": forgot.share, "drops": dict(forgot.drops)}
         return Verdict(
@@ -139,7 +143,7 @@ class Retraining:
         adapter = folder / TRAINING / ADAPTER
         return adapter, manifests.read(adapter)
 
-    def _experiment(self, output: Path, registry: MlflowRegistry) -> Experiment:
+    def _experiment(self, output: Path, registry: MlflowRegistry, begin: str | None) -> Experiment:
         config = {group: self.parts.job.config[group] for group in LOGGED if group in self.parts.job.config}
         choices = {group: choice for group, choice in self.parts.job.choices.items() if group in LOGGED}
         return Experiment.of(
@@ -147,6 +151,7 @@ class Retraining:
             job=replace(self.parts.job, output=output, config=config, choices=choices),
             source=Scorer(self.parts.source),
             registry=registry,
+            continue_from=begin,
         )
 
     @contextmanager

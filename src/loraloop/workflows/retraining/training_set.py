@@ -15,6 +15,7 @@ from loraloop.core.hashing import sha256
 from loraloop.errors import ConfigError, DataError
 from loraloop.records import Collection, Dataset
 from loraloop.source import screening
+from loraloop.workflows.retraining import recipes
 from loraloop.workflows.retraining.overlap import apart
 
 _log = logging.getLogger(__name__)
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from loraloop.dataset.builder import DatasetBuilder
     from loraloop.feedback.store import Store
-    from loraloop.policy import Mix, Policy
+    from loraloop.policy import Mix, Policy, Recipe
     from loraloop.protocols import Ocr, Source
     from loraloop.records import Example, Row
     from loraloop.source.sessions.source import Labelled
@@ -36,8 +37,6 @@ SIDES = ("corrective", "earlier", "golden")
 SESSIONS = "sessions"
 NAMED = 20
 """Sessions that the facts name."""
-GOOD = 5
-"""Stars; an answer rated so or higher may correct other sessions of its task."""
 
 
 class ShortageError(DataError):
@@ -49,8 +48,9 @@ class TrainingSet:
     """A retraining's examples, read from disk.
 
     Attributes:
-        facts: Rows per side; sessions that are learned from, that the mix has no place for (``sessions_beyond_mix``)
-            and that ask what a golden row asks (``overlap``); and the golden set's path and SHA-256.
+        facts: What is learned by, and why (``learn``, ``learn_why``); rows per side; sessions that are learned from,
+            that the mix has no place for (``sessions_beyond_mix``) and that ask what a golden row asks (``overlap``);
+            and the golden set's path and SHA-256.
     """
 
     corrective: tuple[Example, ...]
@@ -161,7 +161,8 @@ class TrainingSetBuilder:
             golden = self._golden(deployment.role, built)
             usable, overlap = self._apart(golden, corrective, tokenizer, min_golden)
             earlier = [row.example for row in apart(self._rows(golden, tokenizer), built.train)[0]]
-            sides = (*mixed(usable, earlier, self.policy.mix, self.seed), golden)
+            alone = recipes.chosen(self.policy) != "sft"  # goes on with the champion, which is its reference
+            sides = (usable, [], golden) if alone else (*mixed(usable, earlier, self.policy.mix, self.seed), golden)
             self._write(cycle, deployment.role, sides, len(usable), overlap)
         return read(cycle)
 
@@ -204,27 +205,44 @@ class TrainingSetBuilder:
         return [row.example for row in kept], [str(row.example.provenance.session_id) for row in dropped]
 
     def _corrective(self, deployment: Deployment) -> list[Example]:
-        from loraloop.source.sessions import Sessions, reading
+        """What the recipe in force makes of the role's rated sessions."""
+        recipe, below, role = recipes.chosen(self.policy), self.policy.below, deployment.role
+        found, mine, secret = self._taught(recipe, deployment)
+        least = self.policy.min_corrective
+        if missing := recipes.lacking(recipe, found, least):
+            raise ShortageError(
+                f"{len(found)} sessions of {role} {recipes.unit(recipe, below)}{secret}; {missing} "
+                f"(policy.min_corrective={least}){self._left(role, mine)}{self._others(recipe, deployment)}"
+            )
+        return found
 
-        below, role = self.policy.below, deployment.role
-        sessions, _ = reading.corrective(self.store.database.url, below, GOOD)
-        part = Sessions(below=below, min_positive_rating=GOOD, use=("corrective",), min_corrective=0)
-        judged = part.judge(sessions, reviewed=self.store.reviewed)
-        mine = [one for one in judged if deployment.owns(str(sessions[one.id].answered))]
+    def _taught(self, recipe: Recipe, deployment: Deployment) -> tuple[list[Example], list[Labelled], str]:
+        """A recipe's examples of the role's sessions without secrets, what became of each, and a word on secrets."""
+        read = recipes.read(recipe, self.store.database.url, self.policy.below, reviewed=self.store.reviewed)
+        mine = [one for one in read.labelled if deployment.owns(str(read.sessions[one.id].answered))]
         taught = Collection(tuple(each for one in mine for each in one.examples))
+        part = recipes.source(recipe, self.policy.below)
         secrets = getattr(self.source, "secrets", part.secrets)
         strict = secrets if secrets in ("mask", "quarantine") else part.secrets
         screened = screening.screen(taught, strict, emails=getattr(self.source, "emails", False))
-        found, least = list(screened.examples), self.policy.min_corrective
-        if screened.quarantined:
-            _log.warning("%d sessions of %s are not learned from: they hold secrets", len(screened.quarantined), role)
-        if len(found) < least:
-            secret = f", {len(screened.quarantined)} hold secrets" * bool(screened.quarantined)
-            raise ShortageError(
-                f"{len(found)} sessions of {role} rated below {below} have an answer to learn from{secret}; "
-                f"{least - len(found)} more needed (policy.min_corrective={least}){self._left(role, mine)}"
-            )
-        return found
+        left_out = len(screened.quarantined)
+        if left_out:
+            _log.warning("%d sessions of %s are not learned from: they hold secrets", left_out, deployment.role)
+        return list(screened.examples), mine, f", {left_out} hold secrets" * bool(left_out)
+
+    def _others(self, recipe: Recipe, deployment: Deployment) -> str:
+        """With ``policy.learn=auto``, the recipes that would have enough to learn from, and why none is taken."""
+        if self.policy.learn != "auto":
+            return ""
+        others = [each for each in recipes.RECIPES if each != recipe]
+        found = {each: self._taught(each, deployment)[0] for each in others}
+        enough = {
+            each: made for each, made in found.items() if not recipes.lacking(each, made, self.policy.min_corrective)
+        }
+        told = [
+            f"policy.learn={each} trainer={each} would learn from {len(made)} examples" for each, made in enough.items()
+        ]
+        return f"; {' and '.join(told)}, which {recipes.why(self.policy)}" if told else ""
 
     def _left(self, role: str, judged: Sequence[Labelled]) -> str:
         """What keeps the other badly rated sessions from being learned from, and what a person can do about it."""
@@ -263,6 +281,7 @@ class TrainingSetBuilder:
             facts: dict[str, Any] = {side: len(examples) for side, examples in zip(SIDES, sides, strict=True)}
             facts |= {"sessions": min(usable, len(sides[0])), "sessions_beyond_mix": max(0, usable - len(sides[0]))}
             facts |= {"overlap": len(overlap), "overlap_sessions": list(overlap[:NAMED])}
+            facts |= {"learn": recipes.chosen(self.policy), "learn_why": recipes.why(self.policy)}
             facts |= {"golden_path": self._place(role), "golden_sha256": sha256(self.golden(role))}
             (beside / FACTS).write_text(json.dumps(facts))
 

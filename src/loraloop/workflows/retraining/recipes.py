@@ -1,0 +1,99 @@
+"""What a cycle learns by: a recipe says which examples rated sessions become, and which trainer takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from loraloop.policy import Recipe
+from loraloop.source.sessions import Sessions, reading
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL
+
+    from loraloop.policy import Policy
+    from loraloop.records import Example, Session
+    from loraloop.source.sessions.source import Labelled
+
+BEST = 5
+"""Stars from which a session's answer may correct other sessions of its task."""
+GOOD, BAD = 4, 3
+"""Stars from which an answer is good, and below which it is bad, where answers teach by their stars."""
+RECIPES: tuple[Recipe, ...] = ("sft", "kto", "dpo")
+MEASURED = "for each rating corrections taught most, and stars and pairs alone nothing certain (docs/loop.md)"
+"""Why ``auto`` takes what it takes: benchmarks/ratings.py."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taught:
+    """The rated sessions of a role as one recipe sees them."""
+
+    sessions: Mapping[str, Session]
+    labelled: Sequence[Labelled]
+
+
+def chosen(policy: Policy) -> Recipe:
+    """The recipe in force."""
+    return "sft" if policy.learn == "auto" else policy.learn
+
+
+def why(policy: Policy) -> str:
+    """Why that recipe, for the ledger."""
+    return f"policy.learn=auto: {MEASURED}" if policy.learn == "auto" else f"policy.learn={policy.learn}"
+
+
+def source(recipe: Recipe, below: int) -> Sessions:
+    """How a recipe reads sessions; those rated under ``below`` stars are corrected.
+
+    ``sft`` learns corrections, ``kto`` answers with the label good or bad, ``dpo`` pairs of a good and a bad answer.
+    """
+    if recipe == "sft":
+        return Sessions(below=below, min_positive_rating=BEST, use=("corrective",), min_corrective=0)
+    part = Sessions(below=below, min_positive_rating=max(GOOD, below), rejected_below=BAD, min_corrective=0)
+    if recipe == "kto":
+        return replace(part, use=("corrective", "positive", "negative"))
+    return replace(part, pairs=True)
+
+
+def read(recipe: Recipe, url: URL, below: int, *, reviewed: bool) -> Taught:
+    """The sessions of a database, and what the recipe makes of each.
+
+    Raises:
+        DataError: The database cannot be read.
+    """
+    part = source(recipe, below)
+    reader = reading.rated if recipe == "kto" else reading.corrective
+    low = part.rejected_below if recipe == "dpo" else below
+    sessions, _ = reader(url, low, part.min_positive_rating)
+    return Taught(sessions, part.judge(sessions, reviewed=reviewed))
+
+
+def lacking(recipe: Recipe, examples: Sequence[Example], least: int) -> str | None:
+    """What a recipe still needs; ``None`` if there is enough."""
+    if recipe != "kto":
+        return None if len(examples) >= least else f"{least - len(examples)} more needed"
+    good = sum(each.label is True for each in examples)
+    missing = {"good": least - good, "bad": least - (len(examples) - good)}
+    needed = [f"{count} more {kind} ones" for kind, count in missing.items() if count > 0]
+    return f"{' and '.join(needed)} needed" if needed else None
+
+
+def unit(recipe: Recipe, below: int) -> str:
+    """What a recipe counts, in words."""
+    return {
+        "sft": f"rated below {below} have an answer to learn from",
+        "kto": "have an answer that is labelled good or bad by its stars",
+        "dpo": "have a bad answer and another, good one to the same task",
+    }[recipe]
+
+
+def misfits(policy: Policy, trainer: object) -> list[str]:
+    """Whether the trainer takes what the recipe makes."""
+    recipe, found = chosen(policy), type(trainer).__name__.lower()
+    if recipe == found or found not in RECIPES:
+        return []
+    return [
+        f"policy.learn={policy.learn} makes examples for trainer={recipe}, and trainer={found} is set: write "
+        f"trainer={recipe} or policy.learn={found}"
+    ]
