@@ -398,6 +398,9 @@ class Manifest:
         dataset_fingerprint: ``None`` for an adapter that was trained elsewhere.
         probe: By it a server sees that the adapter answers as it did when it was trained.
         continued_from: Name and number of the version whose weights its training began with.
+        storage: How its weights are kept, see :mod:`loraloop.core.packing`.
+        compressed_from: Name and number of the version that it is a smaller form of.
+        combined_from: Names, numbers and weights of the versions that it was made of.
     """
 
     base: Base
@@ -412,6 +415,9 @@ class Manifest:
     loraloop_version: str
     probe: Probe | None = None
     continued_from: str | None = None
+    storage: str = "plain"
+    compressed_from: str | None = None
+    combined_from: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dictionaries and lists."""
@@ -424,6 +430,7 @@ class Manifest:
         probe = rest.pop("probe", None)
         if probe is not None:
             probe = Probe(prompt=probe["prompt"], tokens=tuple(probe["tokens"]), logits=tuple(probe["logits"]))
+        rest["combined_from"] = tuple(rest.get("combined_from", ()))
         return cls(base=Base(**rest.pop("base")), targets=tuple(rest.pop("targets")), probe=probe, **rest)
 
 

@@ -15,6 +15,7 @@ from loraloop.errors import ConfigError
 from loraloop.stages.ab import ab
 from loraloop.stages.collect import Collect
 from loraloop.stages.compare import compare
+from loraloop.stages.compress import compress
 from loraloop.stages.demo_loop import DemoLoop
 from loraloop.stages.evaluate import evaluate
 from loraloop.stages.feedback import feedback
@@ -55,6 +56,7 @@ STAGES: dict[str, Stage] = {
     "promote": promote,
     "publish": publish,
     "verify": verify,
+    "compress": compress,
     "ledger": ledger,
     "demo_loop": DemoLoop,
     "serve": serve,
