@@ -13,6 +13,8 @@ from loraloop.errors import ModelError
 
 NAMES = ("base_model.model.x.lora_A.weight", "base_model.model.x.lora_B.weight")
 
+SHAPES = given(rank=st.integers(1, 9), inputs=st.integers(1, 70), outputs=st.integers(1, 70), seed=st.integers(0, 9))
+
 
 def matrices(rank, inputs, outputs, seed=0):
     import torch
@@ -22,7 +24,7 @@ def matrices(rank, inputs, outputs, seed=0):
     return {name: torch.randn(*shape, generator=generator) for name, shape in zip(NAMES, shapes, strict=True)}
 
 
-@given(rank=st.integers(1, 9), inputs=st.integers(1, 70), outputs=st.integers(1, 70), seed=st.integers(0, 9))
+@SHAPES
 def test_int8_is_off_by_half_a_step_at_most(rank, inputs, outputs, seed):
     """Each value comes back within half of its component's step, which is its largest value over 127."""
     before = matrices(rank, inputs, outputs, seed)
@@ -34,7 +36,7 @@ def test_int8_is_off_by_half_a_step_at_most(rank, inputs, outputs, seed):
         assert bool(((after[name] - value).abs() <= step * 0.501).all())
 
 
-@given(rank=st.integers(1, 9), inputs=st.integers(1, 70), outputs=st.integers(1, 70), seed=st.integers(0, 9))
+@SHAPES
 def test_nf4_comes_back_in_its_shape_and_near(rank, inputs, outputs, seed):
     """A matrix of any shape comes back within the widest half step of NF4 (0.152 of its block's largest value)."""
     before = matrices(rank, inputs, outputs, seed)

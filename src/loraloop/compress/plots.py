@@ -45,9 +45,9 @@ def sizes(points: Sequence[Point], metric: str, rows: int) -> Figure:
             places, values, errors = zip(*((p.size / 1024, p.value, p.error) for p in chosen), strict=True)
             axes.errorbar(places, values, yerr=errors, fmt="o", color=colour, capsize=3, label=verdict)
         for point in chosen:
-            axes.annotate(
-                point.name, (point.size / 1024, point.value), xytext=(5, 5), textcoords="offset points", fontsize=9
-            )
+            place = (5, 6) if point.name.startswith("rank") else (5, -14)  # forms of one size stand beside each other
+            at = (point.size / 1024, point.value)
+            axes.annotate(point.name, at, xytext=place, textcoords="offset points", fontsize=9)
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.set_xlabel("KiB of weights")

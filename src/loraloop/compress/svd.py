@@ -82,14 +82,9 @@ def smaller(adapter: Adapter, choose: Choose) -> Adapter:
         tensors[name + DOWN], tensors[name + UP] = made[0].to(down.dtype), made[1].to(up.dtype)
     largest = max(ranks.values())
     others = {layer: rank for layer, rank in ranks.items() if rank != largest}
-    changed = {
-        "r": largest,
-        "lora_alpha": largest,
-        "use_rslora": False,
-        "rank_pattern": others,
-        "alpha_pattern": others,
-    }
-    return adapter.changed(tensors, adapter.config | changed)
+    patterns = {"rank_pattern": others, "alpha_pattern": others}
+    config = {**adapter.config, **patterns, "r": largest, "lora_alpha": largest, "use_rslora": False}
+    return adapter.changed(tensors, config)
 
 
 def scaling(config: Mapping[str, Any], layer: str, rank: int) -> float:

@@ -6,6 +6,7 @@ codes a byte), ``NAME.absmax`` (float32, one a block of :data:`BLOCK` values) an
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Literal
 
@@ -69,7 +70,9 @@ def _nf4(name: str, tensor: Tensor) -> dict[str, Tensor]:
     import torch
     from bitsandbytes.functional import quantize_4bit
 
-    codes, state = quantize_4bit(tensor, blocksize=BLOCK, quant_type="nf4")
+    # bitsandbytes is exact for whole blocks alone.
+    padded = torch.nn.functional.pad(tensor.flatten(), (0, -tensor.numel() % BLOCK))
+    codes, state = quantize_4bit(padded, blocksize=BLOCK, quant_type="nf4")
     shape = torch.tensor(tensor.shape, dtype=torch.int64)
     return {name + NF4_CODES: codes, name + ABSMAX: state.absmax, name + SHAPE: shape}
 
@@ -80,10 +83,10 @@ def _from_nf4(codes: Tensor, absmax: Tensor, shape: tuple[int, ...]) -> Tensor:
 
     state = QuantState(
         absmax=absmax,
-        shape=torch.Size(shape),
+        shape=torch.Size([codes.numel() * 2]),
         dtype=torch.float32,
         blocksize=BLOCK,
         quant_type="nf4",
         code=get_4bit_type("nf4", device=codes.device),
     )
-    return dequantize_4bit(codes, state)
+    return dequantize_4bit(codes, state).flatten()[: math.prod(shape)].reshape(shape)

@@ -14,6 +14,7 @@ from loraloop.core.suggest import nearest
 from loraloop.errors import ConfigError
 from loraloop.stages.ab import ab
 from loraloop.stages.collect import Collect
+from loraloop.stages.combine import combine
 from loraloop.stages.compare import compare
 from loraloop.stages.compress import compress
 from loraloop.stages.demo_loop import DemoLoop
@@ -57,6 +58,7 @@ STAGES: dict[str, Stage] = {
     "publish": publish,
     "verify": verify,
     "compress": compress,
+    "combine": combine,
     "ledger": ledger,
     "demo_loop": DemoLoop,
     "serve": serve,
