@@ -64,7 +64,7 @@ def smaller(adapter: Adapter, choose: Choose) -> Adapter:
     """The adapter with every layer truncated.
 
     Every layer has the scaling 1: what PEFT multiplied with (``alpha / r``, with rsLoRA ``alpha / sqrt(r)``) goes into
-    the matrices. So the result is right too in a server that knows one ``lora_alpha / r`` for all layers (vLLM).
+    the matrices. So the result is right too in a program that knows one ``lora_alpha / r`` for all layers.
 
     Raises:
         ModelError: It holds something else than LoRA's two matrices a layer.
