@@ -12,7 +12,7 @@ FLOORS = (
     {
         "source", "ocr", "dataset", "model", "lora", "trainer", "evaluation", "gate", "tracker", "registry", "publish",
         "sweep", "serve", "feedback", "trigger", "canary", "policy", "loop", "monitor", "simulation", "alerts",
-        "client", "tracing", "judge", "runtime",
+        "client", "tracing", "judge", "runtime", "compress", "combine",
     },
     {"workflows"},
     {"stages"},

@@ -547,6 +547,21 @@ class Database(Protocol):
         ...
 
 
+class Compression(Protocol):
+    """Anything that makes smaller forms of an adapter."""
+
+    def forms(self, adapter: Any) -> Iterable[tuple[str, Any]]:
+        """Names and smaller forms.
+
+        Args:
+            adapter: A :class:`loraloop.compress.adapter.Adapter`, as each form is.
+
+        Raises:
+            ConfigError: The adapter has none that is smaller.
+        """
+        ...
+
+
 class Publisher(Protocol):
     """Anything that copies a version to where others find it."""
 

@@ -63,3 +63,19 @@ def test_a_test_at_5_percent_is_wrong_in_5_percent():
     rng = np.random.default_rng(1)
     found = [paired.p_value(rng.standard_t(3, 20)) <= 0.05 for _ in range(300)]
     assert 0.02 <= np.mean(found) <= 0.08
+
+
+def test_to_be_not_worse_takes_rows():
+    """100 equal rows do not show that less than 2% are lost, 640 do; no rows and infinite gains show nothing."""
+    assert paired.not_worse([0.0] * 100, 0.02) == pytest.approx(0.0766, abs=1e-3)
+    assert paired.not_worse([0.0] * 640, 0.02) < 0.001
+    assert paired.not_worse([-1.0] * 64 + [0.0] * 576, 0.05) > 0.99
+    assert paired.not_worse([0.01, -0.02, 0.0] * 30, 0.02) < 0.001 < 0.5 < paired.not_worse([-0.3, -0.1] * 30, 0.02)
+    assert paired.not_worse([], 0.05) == paired.not_worse([float("inf")], 0.05) == 1
+
+
+def test_what_is_worse_by_the_margin_passes_in_5_percent():
+    """Of forms that lose 5% more rows than they win, about 5% seem not worse by 0.05."""
+    rng = np.random.default_rng(0)
+    draws = rng.choice([1, -1, 0], p=[0.03, 0.08, 0.89], size=(400, 160))
+    assert 0.02 <= np.mean([paired.not_worse(each, 0.05) <= 0.05 for each in draws]) <= 0.08

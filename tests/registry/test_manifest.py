@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from loraloop.core.hashing import sha256_json
 from loraloop.errors import ModelError, RegistryError
 from loraloop.records import Manifest, Probe
 from loraloop.registry import manifest as manifests
@@ -177,6 +178,23 @@ def test_content_is_what_an_adapter_is_not_where_it_came_from(adapter):
 
     assert manifests.content_sha256(folder, dataclasses.replace(manifest, run_id="r", parent_run_id="p")) == content
     assert manifests.content_sha256(folder, dataclasses.replace(manifest, probe=PROBE)) == content
+    assert (
+        manifests.content_sha256(folder, dataclasses.replace(manifest, compressed_from="a", storage="int8")) == content
+    )
     assert changed(target_modules=["v_proj", "q_proj"], base_model_name_or_path="/tmp/tiny") == content  # noqa: S108
     assert changed(lora_alpha=8) != content
     assert changed(target_modules=["q_proj"]) != content
+
+
+def test_the_content_of_earlier_versions_stays(adapter):
+    """A manifest of an earlier version, without origin and storage, is read, and its content has the hash of then."""
+    folder, manifest = adapter
+    earlier = manifest.to_dict()
+    for key in ("storage", "compressed_from", "combined_from"):
+        earlier.pop(key)
+    (folder / "manifest.json").write_text(json.dumps(earlier))
+    read = manifests.read(folder)
+    assert (read.storage, read.compressed_from, read.combined_from) == ("plain", None, ())
+    facts = {key: value for key, value in earlier.items() if key not in manifests.ORIGIN}
+    settings = json.loads((folder / "adapter_config.json").read_text())
+    assert manifests.content_sha256(folder, read) == sha256_json([facts, settings])

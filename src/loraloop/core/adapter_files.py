@@ -1,16 +1,90 @@
-"""The files of an adapter's folder: PEFT's two, and loraloop's manifest beside them."""
+"""The files of an adapter's folder: PEFT's two, and loraloop's manifest beside them.
+
+Weights in 8 or 4 bits (:mod:`loraloop.core.packing`) lie in a file of another name, which PEFT does not read: it would
+take the codes for weights.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from loraloop.core import atomic, packing
 from loraloop.errors import ModelError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
+PACKED = "adapter_model.packed.safetensors"
 MANIFEST = "manifest.json"
+
+
+def weights(folder: Path) -> Path:
+    """The file with an adapter's weights; that of PEFT's layout where there is none."""
+    return packed if (packed := folder / PACKED).is_file() else folder / WEIGHTS
+
+
+def tensors(folder: Path) -> dict[str, Tensor]:
+    """An adapter's tensors by PEFT's names, packed ones in float32.
+
+    Raises:
+        ModelError: The file is damaged.
+    """
+    from safetensors.torch import load_file
+
+    with reading(folder):
+        return packing.unpack(load_file(weights(folder)))
+
+
+def write(folder: Path, values: Mapping[str, Tensor], config: bytes, kept: packing.Storage = "plain") -> None:
+    """Write an adapter's two files into a folder.
+
+    Args:
+        folder: It must hold no weights in another layout.
+        values: Tensors by PEFT's names.
+        config: ``adapter_config.json``.
+        kept: How the weights are kept.
+    """
+    from safetensors.torch import save
+
+    made = values if kept == "plain" else packing.pack(values, kept)
+    ready = {name: value.contiguous() for name, value in made.items()}
+    with atomic.write(folder / CONFIG) as stream:
+        stream.write(config)
+    with atomic.write(folder / (WEIGHTS if kept == "plain" else PACKED)) as stream:
+        stream.write(save(ready, {"format": "pt"}))
+
+
+@contextmanager
+def plain(folder: Path) -> Iterator[Path]:
+    """Within the context, a folder that PEFT reads: ``folder``, or a plain form of it where its weights are packed.
+
+    Raises:
+        ModelError: The packed file is damaged.
+    """
+    if weights(folder).name == WEIGHTS:
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="loraloop-adapter-") as scratch:
+        write(Path(scratch), tensors(folder), (folder / CONFIG).read_bytes())
+        yield Path(scratch)
+
+
+def plain_copy(folder: Path) -> Path:
+    """Like :func:`plain`, for a program that may read it later: a copy that stays beside ``folder``, made anew."""
+    if weights(folder).name == WEIGHTS:
+        return folder
+    copied = folder.with_name(f"{folder.name}-plain")
+    shutil.rmtree(copied, ignore_errors=True)
+    with atomic.folder(copied) as beside:
+        write(beside, tensors(folder), (folder / CONFIG).read_bytes())
+    return copied
 
 
 @contextmanager
@@ -24,5 +98,5 @@ def reading(folder: Path) -> Iterator[None]:
 
     try:
         yield
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         raise ModelError(f"the adapter in {folder} is damaged or does not fit the base: {error}") from error

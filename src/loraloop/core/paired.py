@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 
@@ -78,3 +79,36 @@ def p_value(gained: Sequence[float]) -> float:
         rng=np.random.default_rng(SEED),
     )
     return float(flipped.pvalue)
+
+
+def not_worse(gained: Sequence[float], margin: float) -> float:
+    """Probability of at least so large a sum of gains if the first were worse by ``margin`` (one-sided, paired).
+
+    It is small where the first is not worse by more than ``margin``. For gains of -1, 0 and 1 it is Tango's score test
+    of paired proportions (1998, Statistics in Medicine 17:891), which counts rows without a difference for no more than
+    they say: of 100 equal rows, p is 0.08 at a margin of 0.02. For other gains it is the t-test of their mean; gains
+    without any spread count like equal rows.
+
+    Args:
+        gained: By row or conversation, the first over the second.
+        margin: Of the mean gain, above 0.
+    """
+    from scipy.stats import norm, ttest_1samp
+
+    values = np.asarray(gained, dtype=float)
+    if not values.size or not np.isfinite(values).all():
+        return 1.0
+    if np.isin(values, (-1, 0, 1)).all() and margin < 1:
+        return float(norm.sf(_tango(int((values > 0).sum()), int((values < 0).sum()), values.size, margin)))
+    if values.size < 2 or np.ptp(values) == 0:
+        return float((1 - min(margin, 1)) ** values.size) if values.mean() > -margin else 1.0
+    return float(ttest_1samp(values, -margin, alternative="greater").pvalue)
+
+
+def _tango(won: int, lost: int, rows: int, margin: float) -> float:
+    """Tango's statistic: ``won`` and ``lost`` of ``rows``, against a difference of ``-margin``."""
+    first = 2 * rows
+    second = -won - lost - (first - won + lost) * margin
+    third = lost * margin * (1 + margin)
+    lost_share = (math.sqrt(second**2 - 4 * first * third) - second) / (2 * first)
+    return (won - lost + rows * margin) / math.sqrt(rows * (2 * lost_share - margin * (1 + margin)))

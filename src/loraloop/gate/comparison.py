@@ -36,6 +36,23 @@ def compare(metric: str, candidate: Score, reference: Score) -> Comparison:
     return Comparison(gain(metric, candidate, reference), wins, losses, paired.p_value(gained))
 
 
+def not_worse(metric: str, candidate: Score, reference: Score, margin: float) -> float:
+    """The p of :func:`loraloop.core.paired.not_worse` for a candidate on the rows that both have.
+
+    Args:
+        metric: Of the comparison.
+        candidate: What may be worse.
+        reference: Measured on the same rows.
+        margin: In the unit of :func:`gain`: of the metric, or where less is better, a share of the reference's value.
+    """
+    found = paired.pairs(candidate, reference)
+    gained = paired.gains(metric, found)
+    rule = METRICS[metric]
+    values = [each for _, theirs in found if (each := rule.row(theirs)) is not None]
+    allowed = margin * (len(values) if rule.higher else math.fsum(values))
+    return paired.not_worse(gained, allowed / len(gained)) if gained else 1.0
+
+
 def gain(metric: str, candidate: Score, reference: Score) -> float:
     """A difference in the metric's unit; where less is better, the share by which the candidate is lower."""
     ours, theirs = value(metric, candidate), value(metric, reference)

@@ -27,8 +27,8 @@ def attach(model: PreTrainedModel, folder: Path) -> PeftModel:
     """
     from peft import PeftModel
 
-    with adapter_files.reading(folder):
-        attached = PeftModel.from_pretrained(model, str(folder), use_safetensors=True)
+    with adapter_files.reading(folder), adapter_files.plain(folder) as read:
+        attached = PeftModel.from_pretrained(model, str(read), use_safetensors=True)
     return attached.eval()
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from loraloop.core.adapter_files import MANIFEST
 from loraloop.errors import RegistryError
-from loraloop.records import Base, Version
+from loraloop.records import Base, Manifest, Version
 
 CARD = "README.md"
 
@@ -45,6 +45,7 @@ def card(version: Version, metrics: Mapping[str, float], where: str) -> str:
         "dataset fingerprint": f"`{manifest.dataset_fingerprint}`" if trained_here else "not known",
         "run": manifest.run_id or ("not tracked" if trained_here else "not known"),
         "weights SHA-256": f"`{manifest.weights_sha256}`",
+        **_origin(manifest),
         "loraloop": manifest.loraloop_version,
     }
     scores = {name: f"{value:.4g}" for name, value in metrics.items()}
@@ -66,6 +67,16 @@ def card(version: Version, metrics: Mapping[str, float], where: str) -> str:
             *_fenced("text", manifest.template),
         ]
     )
+
+
+def _origin(manifest: Manifest) -> dict[str, str]:
+    """What a version was made of, and how its weights are kept where PEFT cannot read them."""
+    facts = {
+        "compressed from": manifest.compressed_from,
+        "combined from": ", ".join(manifest.combined_from),
+        "weights": None if manifest.storage == "plain" else f"{manifest.storage}, which loraloop alone loads",
+    }
+    return {name: fact for name, fact in facts.items() if fact}
 
 
 def _header(base: Base) -> list[str]:

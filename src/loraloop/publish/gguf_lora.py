@@ -7,7 +7,8 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loraloop.core.adapter_files import CONFIG, WEIGHTS
+from loraloop.core import adapter_files
+from loraloop.core.adapter_files import CONFIG
 from loraloop.errors import RegistryError
 from loraloop.publish import gguf_model
 
@@ -23,10 +24,7 @@ def require_plain(adapter: Path) -> None:
     Raises:
         RegistryError: It holds more than LoRA's two matrices: DoRA's magnitudes, or biases.
     """
-    from safetensors import safe_open
-
-    with safe_open(adapter / WEIGHTS, framework="numpy") as file:
-        other = [name for name in file.keys() if not name.endswith((".lora_A.weight", ".lora_B.weight"))]  # noqa: SIM118
+    other = [name for name in adapter_files.tensors(adapter) if not name.endswith((".lora_A.weight", ".lora_B.weight"))]
     if other:
         raise RegistryError(
             f"llama.cpp applies LoRA's two matrices alone, and the adapter holds {other[0]}: set publish.merge=true"
@@ -37,7 +35,6 @@ def write(file: Path, adapter: Path, base: PretrainedConfig, dtype: str) -> None
     """Write an adapter's matrices under llama.cpp's names."""
     import gguf
     import torch
-    from safetensors.torch import load_file
 
     config = json.loads((adapter / CONFIG).read_bytes())
     writer = gguf.GGUFWriter(file, gguf_model.architecture(base))
@@ -46,7 +43,7 @@ def write(file: Path, adapter: Path, base: PretrainedConfig, dtype: str) -> None
     writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
     writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, float(config["lora_alpha"]))
     names = gguf_model.Names(base)
-    for key, value in load_file(adapter / WEIGHTS).items():
+    for key, value in adapter_files.tensors(adapter).items():
         layer, _, which = key.removeprefix(PREFIX).removesuffix(".weight").rpartition(".")
         matrix = value.to(torch.float32).numpy()
         if which == "lora_B":

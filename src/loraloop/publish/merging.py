@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from loraloop.core import adapter_files
 from loraloop.errors import ModelError
 from loraloop.publish.export import Export
 from loraloop.records import LoadedModel, Version
@@ -33,7 +34,8 @@ def merge(loaded: LoadedModel, adapter: Path, dtype: str) -> tuple[PreTrainedMod
 
     kind = getattr(torch, dtype)
     try:
-        carrier = PeftModel.from_pretrained(loaded.model, str(adapter), use_safetensors=True)
+        with adapter_files.plain(adapter) as read:
+            carrier = PeftModel.from_pretrained(loaded.model, str(read), use_safetensors=True)
         adapted = [
             (name, cast("Any", layer).get_base_layer().weight.detach().to(kind, copy=True))
             for name, layer in cast("Any", carrier).get_base_model().named_modules()

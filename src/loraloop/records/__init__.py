@@ -440,6 +440,9 @@ class Manifest:
         probe: By it a server sees that the adapter answers as it did when it was trained.
         continued_from: Name and number of the version whose weights its training began with.
         general: What became of the base's general ability, where ``evaluation.general`` measured that.
+        storage: How its weights are kept, see :mod:`loraloop.core.packing`.
+        compressed_from: Name and number of the version that it is a smaller form of.
+        combined_from: Names, numbers and weights of the versions that it was made of.
     """
 
     base: Base
@@ -455,6 +458,9 @@ class Manifest:
     probe: Probe | None = None
     continued_from: str | None = None
     general: General | None = None
+    storage: str = "plain"
+    compressed_from: str | None = None
+    combined_from: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dictionaries and lists."""
@@ -468,6 +474,7 @@ class Manifest:
         if probe is not None:
             probe = Probe(prompt=probe["prompt"], tokens=tuple(probe["tokens"]), logits=tuple(probe["logits"]))
         general = rest.pop("general", None)
+        rest["combined_from"] = tuple(rest.get("combined_from", ()))
         return cls(
             base=Base(**rest.pop("base")),
             targets=tuple(rest.pop("targets")),

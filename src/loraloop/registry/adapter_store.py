@@ -6,13 +6,11 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from loraloop.core import atomic
-from loraloop.core.adapter_files import CONFIG, MANIFEST, WEIGHTS
+from loraloop.core import adapter_files, atomic
+from loraloop.core.adapter_files import CONFIG, MANIFEST
 from loraloop.errors import ArtefactError, RegistryError
 from loraloop.records import Manifest
 from loraloop.registry import manifest as manifests
-
-FILES = (CONFIG, WEIGHTS, MANIFEST)
 
 
 def load(kept: Path, content: str) -> Manifest:
@@ -41,8 +39,8 @@ def save(kept: Path, adapter: Path, manifest: Manifest, content: str) -> None:
         else:
             return
     with atomic.folder(kept) as beside:
-        for name in (CONFIG, WEIGHTS):
-            shutil.copyfile(adapter / name, beside / name)
+        for path in (adapter / CONFIG, adapter_files.weights(adapter)):
+            shutil.copyfile(path, beside / path.name)
         manifests.write(beside, manifest)
 
 
@@ -54,5 +52,5 @@ def download(kept: Path, source: str, uri: str, content: str) -> None:
         got = Path(download_artifacts(source, dst_path=scratch, tracking_uri=uri))
         load(got, content)
         with atomic.folder(kept) as beside:
-            for name in FILES:
-                shutil.copyfile(got / name, beside / name)
+            for path in (got / CONFIG, adapter_files.weights(got), got / MANIFEST):
+                shutil.copyfile(path, beside / path.name)

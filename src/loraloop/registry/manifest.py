@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from loraloop.core import atomic
+from loraloop.core import adapter_files, atomic, packing
 from loraloop.core.adapter_files import CONFIG, MANIFEST, WEIGHTS
 from loraloop.core.hashing import sha256, sha256_json
 from loraloop.errors import ArtefactError, ModelError
@@ -18,7 +18,10 @@ from loraloop.registry import weights
 PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib"})
 PICKLED = "adapter_model.bin"
 """PEFT's weights before safetensors."""
-ORIGIN = ("run_id", "parent_run_id", "continued_from", "loraloop_version", "probe", "general")
+ORIGIN = (
+    "run_id", "parent_run_id", "continued_from", "compressed_from", "combined_from", "loraloop_version", "probe",
+    "storage", "general",
+)  # fmt: skip
 """Manifest keys that say where an adapter came from or what follows from its weights, not what it is."""
 
 
@@ -56,14 +59,15 @@ def verify(folder: Path, manifest: Manifest) -> None:
     """
     require_files(folder)
     _require_no_pickles(folder)
-    found = sha256(folder / WEIGHTS)
+    path = adapter_files.weights(folder)
+    found = sha256(path)
     if found != manifest.weights_sha256:
         raise ArtefactError(
-            f"{folder / WEIGHTS} has SHA-256 {found[:12]}..., the manifest says {manifest.weights_sha256[:12]}...: "
+            f"{path} has SHA-256 {found[:12]}..., the manifest says {manifest.weights_sha256[:12]}...: "
             "it was altered or cut short; restore it, or register the adapter again"
         )
     _verify_config(folder, manifest)
-    _verify_tensors(folder / WEIGHTS)
+    _verify_tensors(path, manifest)
 
 
 def verify_adapter(base: Base, manifest: Manifest) -> None:
@@ -99,7 +103,7 @@ def require_files(folder: Path) -> None:
     """
     if not folder.is_dir():
         raise ArtefactError(f"the adapter folder {folder} does not exist")
-    missing = [name for name in (CONFIG, WEIGHTS) if not (folder / name).is_file()]
+    missing = [path.name for path in (folder / CONFIG, adapter_files.weights(folder)) if not path.is_file()]
     if not missing:
         return
     there = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
@@ -144,8 +148,10 @@ def _verify_config(folder: Path, manifest: Manifest) -> None:
         raise ArtefactError(f"{folder / CONFIG} differs from the manifest: {', '.join(wrong)}")
 
 
-def _verify_tensors(path: Path) -> None:
+def _verify_tensors(path: Path, manifest: Manifest) -> None:
     names = weights.names(path)
+    if (kept := packing.storage(names)) != manifest.storage:
+        raise ArtefactError(f"{path} holds {kept} weights and the manifest says {manifest.storage}; register it again")
     # PEFT ignores keys with another prefix without a word, and the adapter then answers like its base.
     foreign = [name for name in names if not name.startswith("base_model.model.")]
     if foreign or not any(".lora_A." in name for name in names):

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from loraloop.core import servable
-from loraloop.core.adapter_files import CONFIG, WEIGHTS
+from loraloop.core import adapter_files, servable
+from loraloop.core.adapter_files import CONFIG
 from loraloop.core.locks import required_lock
 from loraloop.core.part import part
 from loraloop.core.passwords import mask
@@ -159,7 +159,9 @@ class MlflowRegistry:
         """
         try:
             servable.require_settings(adapter / CONFIG, manifests.config(adapter))
-            servable.require_rank(name, weights.rank(adapter / WEIGHTS), self.max_rank, "registry.max_rank")
+            servable.require_rank(
+                name, weights.rank(adapter_files.weights(adapter)), self.max_rank, "registry.max_rank"
+            )
         except ModelError as error:
             raise UnservableError(str(error)) from error
 

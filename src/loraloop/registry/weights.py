@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from loraloop.core import packing
 from loraloop.errors import ArtefactError
 
 NUMPY_FLOATS = {"F16", "F32", "F64"}
@@ -29,8 +30,7 @@ def rank(path: Path) -> int:
         ArtefactError: The file is truncated or not safetensors.
     """
     with _opened(path, "numpy") as file:
-        shapes = [file.get_slice(name).get_shape() for name in file.keys() if ".lora_A." in name]  # noqa: SIM118
-        return max((int(shape[0]) for shape in shapes), default=0)
+        return max((_rank(file, name) for name in file.keys() if ".lora_A." in name), default=0)  # noqa: SIM118
 
 
 def not_finite(path: Path) -> list[str]:
@@ -52,6 +52,12 @@ def not_finite(path: Path) -> list[str]:
     with _opened(path, "pt") as file:
         # Formats of 8 bits have no isfinite of their own; in float64, every value of the others stays what it is.
         return [name for name in floats if not file.get_tensor(name).double().isfinite().all()]
+
+
+def _rank(file: Any, name: str) -> int:
+    if name.endswith(packing.SHAPE):
+        return int(file.get_tensor(name)[0])
+    return 0 if name.endswith((packing.NF4_CODES, packing.ABSMAX)) else int(file.get_slice(name).get_shape()[0])
 
 
 @contextmanager

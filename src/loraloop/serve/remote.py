@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from loraloop.core import prompts
+from loraloop.core.adapter_files import plain_copy
 from loraloop.core.messages import read_all
 from loraloop.core.tokens import encode_prompt
 from loraloop.core.workers import Workers
@@ -280,7 +281,7 @@ class Remote:
             template = checked(version.manifest.template, model)
             self._require_base(model, version.manifest.base)
             if model not in self.loaded():
-                self._post("/v1/load_lora_adapter", {"lora_name": model, "lora_path": str(version.path)})
+                self._post("/v1/load_lora_adapter", {"lora_name": model, "lora_path": str(plain_copy(version.path))})
         except (ModelError, ArtefactError):
             self._counts["refused"] += 1
             raise

@@ -14,7 +14,9 @@ from loraloop.core.suggest import nearest
 from loraloop.errors import ConfigError
 from loraloop.stages.ab import ab
 from loraloop.stages.collect import Collect
+from loraloop.stages.combine import combine
 from loraloop.stages.compare import compare
+from loraloop.stages.compress import compress
 from loraloop.stages.demo_loop import DemoLoop
 from loraloop.stages.evaluate import evaluate
 from loraloop.stages.feedback import feedback
@@ -56,6 +58,8 @@ STAGES: dict[str, Stage] = {
     "promote": promote,
     "publish": publish,
     "verify": verify,
+    "compress": compress,
+    "combine": combine,
     "ledger": ledger,
     "demo_loop": DemoLoop,
     "serve": serve,

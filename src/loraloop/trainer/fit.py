@@ -11,8 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loraloop.core import atomic
-from loraloop.core.adapter_files import WEIGHTS, reading
+from loraloop.core import adapter_files, atomic
 from loraloop.core.hashing import sha256
 from loraloop.errors import TrainingError
 from loraloop.records import Training
@@ -88,10 +87,8 @@ def adapted(job: TrainingJob) -> dict[str, Any]:
     from peft import PeftModel
 
     base, config = job.loaded.model, job.lora.peft_config()
-    with reading(job.begin_from):
-        begun = PeftModel.from_pretrained(
-            base, str(job.begin_from), is_trainable=True, config=config, use_safetensors=True
-        )
+    with adapter_files.reading(job.begin_from), adapter_files.plain(job.begin_from) as read:
+        begun = PeftModel.from_pretrained(base, str(read), is_trainable=True, config=config, use_safetensors=True)
     return {"model": begun}
 
 
@@ -104,7 +101,7 @@ def inputs(settings: Settings, job: TrainingJob, choices: Choices, epochs: int) 
         "quantization": job.loaded.base.quantization,
         "dataset": job.data.fingerprint,
         "choices": asdict(choices),
-        **({"begin_from": sha256(job.begin_from / WEIGHTS)} if job.begin_from else {}),
+        **({"begin_from": sha256(adapter_files.weights(job.begin_from))} if job.begin_from else {}),
     }
 
 

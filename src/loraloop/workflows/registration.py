@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import shutil
 from collections.abc import Mapping
@@ -10,17 +11,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loraloop import __version__
-from loraloop.core import console
+from loraloop.core import adapter_files, console
 from loraloop.core.adapter_files import CONFIG, MANIFEST, WEIGHTS
 from loraloop.core.hashing import sha256
 from loraloop.errors import ArtefactError, ModelError
 from loraloop.records import Manifest, Version
+from loraloop.workflows import foreign
 
 if TYPE_CHECKING:
     from loraloop.model.causal import CausalLM
     from loraloop.protocols import Tracker
     from loraloop.records import LoadedModel
     from loraloop.registry.mlflow import MlflowRegistry
+
+log = logging.getLogger(__name__)
 
 CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 """PEFT's initialisations that change the base's weights: what is trained then fits the changed base alone."""
@@ -59,17 +63,20 @@ class FolderRegistration:
         manifests.require_files(folder)
         config = manifests.config(folder)
         _require_plain(folder / CONFIG, config)
+        foreign.require_known(folder / CONFIG, config)
         self.registry.require_servable(folder, str(folder))
         loaded = self.model.load()
         if (folder / MANIFEST).is_file():
             manifest = manifests.read(folder)
             manifests.verify_adapter(loaded.base, manifest)
+            taken = self._copy(folder)
         else:
             _require_base(folder / CONFIG, config, loaded)
-            manifest = self._manifest(folder, config, loaded)
+            taken = self._take(folder, config, loaded)
+            manifest = self._manifest(taken, config, loaded)
         with self.tracker.start(f"register-{folder.resolve().name}") as run:
             run.params({"adapter": str(folder), "model.name": self.model.name})
-            version = self.registry.register(self._copy(folder), manifest, run.id)
+            version = self.registry.register(taken, manifest, run.id)
         if version.created:
             self.registry.record("gate", version.number, UNMEASURED, {})
         return version
@@ -100,12 +107,18 @@ class FolderRegistration:
         except ModelError as error:
             raise ModelError(f"the adapter cannot be used on model.name={loaded.base.name}: {error}") from error
 
+    def _take(self, folder: Path, config: Mapping[str, Any], loaded: LoadedModel) -> Path:
+        taken = foreign.take(folder, self.output / "adapter", config, loaded.model)
+        for change in taken.changes:
+            log.warning("%s: %s", folder, change)
+        return taken.folder
+
     def _copy(self, folder: Path) -> Path:
         """The two files alone: a trainer leaves pickles of its own beside them, which are never kept."""
         copied = self.output / "adapter"
         copied.mkdir(parents=True)
-        for name in (CONFIG, WEIGHTS):
-            shutil.copyfile(folder / name, copied / name)
+        for path in (folder / CONFIG, adapter_files.weights(folder)):
+            shutil.copyfile(path, copied / path.name)
         return copied
 
 

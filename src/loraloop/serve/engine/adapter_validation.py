@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from loraloop.core import servable
-from loraloop.core.adapter_files import CONFIG, WEIGHTS
+from loraloop.core import adapter_files, packing, servable
+from loraloop.core.adapter_files import CONFIG
 from loraloop.core.hashing import sha256
 from loraloop.errors import ModelError
 from loraloop.records import Base, LoadedModel, Manifest, Version
@@ -137,7 +137,7 @@ def _tensors(folder: Path, manifest: Manifest) -> dict[str, Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load
 
-    path = folder / WEIGHTS
+    path = adapter_files.weights(folder)
     data = _bytes(path)
     found = sha256(data)
     if found != manifest.weights_sha256:
@@ -146,7 +146,7 @@ def _tensors(folder: Path, manifest: Manifest) -> dict[str, Tensor]:
             "or cut short; restore it, or register the adapter again"
         )
     try:
-        tensors: dict[str, Tensor] = load(data)
+        tensors = packing.unpack(load(data))
     except (SafetensorError, ValueError, KeyError) as error:
         raise ModelError(f"{path} is truncated or no safetensors file ({error}); train or copy it again") from error
     broken = [name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())]
@@ -200,7 +200,9 @@ def _require_names(folder: Path, layers: Mapping[str, LoraLayer], tensors: Mappi
         "has the wrong shape in": sorted(name for name in shapes.keys() & found.keys() if shapes[name] != found[name]),
     }
     details = "; ".join(f"{what} {len(names)} tensors, first {names[0]}" for what, names in wrong.items() if names)
-    raise ModelError(f"{folder / WEIGHTS} is not the adapter that {CONFIG} describes: it {details}; register it again")
+    raise ModelError(
+        f"{adapter_files.weights(folder)} is not the adapter that {CONFIG} describes: it {details}; register it again"
+    )
 
 
 def _key(path: str, side: str) -> str:
