@@ -63,7 +63,7 @@ def test_publishing_again_uploads_nothing(publisher, version, metrics, stored):
     """An equal version is left alone, also when its card would read differently today."""
     publisher.publish(version, metrics)
     before = stored()
-    publisher.publish(version, {"exact_match": 0.5})
+    publisher.publish(version)
     assert stored() == before
 
 

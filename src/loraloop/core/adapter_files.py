@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from loraloop.errors import ModelError
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 MANIFEST = "manifest.json"
+
+
+def manifest_bytes(facts: Mapping[str, Any]) -> bytes:
+    """A manifest as it is written; equal facts give equal bytes."""
+    return json.dumps(facts, indent=2, sort_keys=True).encode() + b"\n"
 
 
 @contextmanager

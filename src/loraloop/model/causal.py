@@ -108,6 +108,16 @@ class CausalLM:
             return False
         return gguf.is_kept(self.otherwise) or _unreachable(self.name, self.revision) is not None
 
+    def folder(self) -> Path:
+        """The local folder with configuration, safetensors and tokenizer, fetched where they are not here yet.
+
+        Raises:
+            ModelError: It cannot be fetched.
+        """
+        found = self._settled()._folder()
+        assert found is not None  # noqa: S101 (random weights of an architecture alone have none, and no adapters)
+        return found
+
     def config(self) -> PretrainedConfig:
         """The architecture, without weights: ``architecture`` where it is given, else the repository's own."""
         from transformers import AutoConfig

@@ -11,7 +11,7 @@ from loraloop.core.hashing import sha256
 from loraloop.core.part import part
 from loraloop.errors import ConfigError, RegistryError
 from loraloop.publish.bundle import CARD, bundle
-from loraloop.records import Version
+from loraloop.records import Score, Version
 
 
 @part
@@ -29,12 +29,12 @@ class Folder:
         if self.path.exists() and not self.path.is_dir():
             raise ConfigError(f"publish.path={self.path} must be a folder, but it is a file; choose another")
 
-    def publish(self, version: Version, metrics: Mapping[str, float] | None = None) -> str:
+    def publish(self, version: Version, scores: Score | None = None) -> str:
         """Copy a version with its model card; an equal copy is left as it is.
 
         Args:
             version: A registered, verified version.
-            metrics: What it scored, for the card.
+            scores: What it scored, for the card.
 
         Returns:
             The folder.
@@ -43,7 +43,7 @@ class Folder:
             RegistryError: The folder holds something else, or cannot be written; it is as it was.
         """
         target = self.path / f"{version.name}-v{version.number}"
-        files = bundle(version, metrics or {}, str(target))
+        files = bundle(version, scores, str(target))
         if target.exists():
             _same(target, files)
             return str(target)

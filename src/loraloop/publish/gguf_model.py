@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from loraloop.errors import ConfigError
-from loraloop.publish import gguf_tokenizer
+from loraloop.publish import gguf_quants, gguf_tokenizer
 from loraloop.records import LoadedModel
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 Matrix = np.ndarray[Any, np.dtype[Any]]
 ARCHITECTURES = {"llama": "llama", "mistral": "llama"}
 """Model types of transformers that can be exported, and llama.cpp's name of each."""
+FILE_TYPES = {"f32": 0, "f16": 1, "q8_0": 7, "q4_k_m": 15}
+"""llama.cpp's numbers (``llama_ftype``)."""
 
 
 def architecture(config: PretrainedConfig) -> str:
@@ -50,13 +52,15 @@ def write(file: Path, loaded: LoadedModel, dtype: str) -> None:
     writer = gguf.GGUFWriter(file, architecture(config))
     writer.add_type(gguf.GGUFType.MODEL)
     writer.add_name(file.stem)
+    writer.add_file_type(FILE_TYPES[dtype])
     _settings(writer, config)
     gguf_tokenizer.add(writer, loaded.tokenizer, config.vocab_size)
     skipped = {"lm_head.weight"} if config.tie_word_embeddings else set()
     names = Names(config)
     for key, value in loaded.model.state_dict().items():
         if key not in skipped:
-            add(writer, names.of(key), names.arranged(key, value.detach().cpu().float().numpy()), dtype)
+            matrix = names.arranged(key, value.detach().cpu().float().numpy())
+            add(writer, names.of(key), matrix, dtype, config.num_hidden_layers)
     finish(writer)
 
 
@@ -89,17 +93,25 @@ class Names:
         return split.swapaxes(1, 2).reshape(value.shape)
 
 
-def add(writer: GGUFWriter, name: str, value: Matrix, dtype: str) -> None:
-    """Add a tensor; what ``dtype`` cannot hold (vectors, rows that no block of 32 divides) takes a wider type."""
+def add(writer: GGUFWriter, name: str, value: Matrix, dtype: str, layers: int = 0) -> None:
+    """Add a tensor; what ``dtype`` cannot hold (vectors, rows that no block divides) takes a wider type.
+
+    Args:
+        writer: Of the file.
+        name: llama.cpp's.
+        value: In float.
+        dtype: ``f32``, ``f16``, ``q8_0`` or ``q4_k_m``.
+        layers: Of the model; ``q4_k_m`` keeps more bits of some.
+    """
     import gguf
 
-    if value.ndim < 2 or dtype == "f32":
+    wanted = gguf_quants.kind(name, value.shape[-1], dtype, layers)
+    if value.ndim < 2 or wanted == gguf.GGMLQuantizationType.F32:
         writer.add_tensor(name, np.ascontiguousarray(value, np.float32))
-    elif dtype == "q8_0" and value.shape[-1] % 32 == 0:
-        kind = gguf.GGMLQuantizationType.Q8_0
-        writer.add_tensor(name, gguf.quants.quantize(np.ascontiguousarray(value, np.float32), kind), raw_dtype=kind)
-    else:
+    elif wanted == gguf.GGMLQuantizationType.F16:
         writer.add_tensor(name, np.ascontiguousarray(value, np.float16))
+    else:
+        writer.add_tensor(name, gguf_quants.quantise(value, wanted), raw_dtype=wanted)
 
 
 def finish(writer: GGUFWriter) -> None:

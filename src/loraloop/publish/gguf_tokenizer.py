@@ -39,6 +39,15 @@ def pre_tokenizer(tokenizer: PreTrainedTokenizerBase) -> str:
     )
 
 
+def require(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Check that a tokenizer can be exported.
+
+    Raises:
+        ConfigError: It cannot.
+    """
+    pre_tokenizer(tokenizer)
+
+
 def add(writer: GGUFWriter, tokenizer: PreTrainedTokenizerBase, size: int) -> None:
     """Add vocabulary, merges, special tokens and chat template.
 

@@ -14,7 +14,7 @@ from loraloop.core.adapter_files import MANIFEST
 from loraloop.core.part import part
 from loraloop.errors import ConfigError, RegistryError
 from loraloop.publish.bundle import bundle
-from loraloop.records import Version
+from loraloop.records import Score, Version
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -55,12 +55,12 @@ class Hub:
             )
         _reach(api.endpoint, str(api.token))
 
-    def publish(self, version: Version, metrics: Mapping[str, float] | None = None) -> str:
+    def publish(self, version: Version, scores: Score | None = None) -> str:
         """Upload a version with its model card; a repository that holds it already is left as it is.
 
         Args:
             version: A registered, verified version.
-            metrics: What it scored, for the card.
+            scores: What it scored, for the card.
 
         Returns:
             The repository's address.
@@ -74,7 +74,7 @@ class Hub:
         from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
 
         repo = str(self.repo_id)
-        files = bundle(version, metrics or {}, repo)
+        files = bundle(version, scores, repo)
         api = self._api()
         try:
             api.create_repo(repo, private=self.private, exist_ok=True)
@@ -98,7 +98,8 @@ class Hub:
         if MANIFEST in there:
             with TemporaryDirectory() as folder:
                 found = Path(api.hf_hub_download(str(self.repo_id), MANIFEST, local_dir=folder)).read_bytes()
-            if found == files[MANIFEST].read_bytes():
+            ours = files[MANIFEST]
+            if found == (ours if isinstance(ours, bytes) else ours.read_bytes()):
                 return True
         foreign = sorted(there & set(files))
         if foreign:

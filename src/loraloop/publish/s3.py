@@ -15,7 +15,7 @@ from loraloop.core.hashing import sha256
 from loraloop.core.part import part
 from loraloop.errors import ConfigError, RegistryError
 from loraloop.publish.bundle import CARD, bundle
-from loraloop.records import Version
+from loraloop.records import Score, Version
 
 DIGEST = "sha256"
 """Object metadata key with the content's SHA-256."""
@@ -52,12 +52,12 @@ class S3:
                 "name, the credentials (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY or AWS_PROFILE) and publish.endpoint"
             ) from error
 
-    def publish(self, version: Version, metrics: Mapping[str, float] | None = None) -> str:
+    def publish(self, version: Version, scores: Score | None = None) -> str:
         """Upload a version with its model card; what is there already in equal form is left as it is.
 
         Args:
             version: A registered, verified version.
-            metrics: What it scored, for the card.
+            scores: What it scored, for the card.
 
         Returns:
             The ``s3://`` address.
@@ -68,7 +68,7 @@ class S3:
         """
         folder = "/".join(filter(None, (self.prefix, f"{version.name}-v{version.number}")))
         address = f"s3://{self.bucket}/{folder}"
-        files = bundle(version, metrics or {}, f"{version.name}-v{version.number}")
+        files = bundle(version, scores, f"{version.name}-v{version.number}")
         try:
             client = self._client(connect_timeout=10, read_timeout=60)
             for name in self._absent(client, folder, files):
@@ -82,11 +82,12 @@ class S3:
         there = {name: self._digest(client, f"{folder}/{name}") for name in files}
         complete = there[MANIFEST] is not None
         for name, found in there.items():
-            # People edit the card of what they published; the adapter itself must be this one.
-            if found not in (None, sha256(files[name])) and not (complete and name == CARD):
+            # People edit the card of what they published, and it tells what was measured since.
+            if name != CARD and found not in (None, sha256(files[name])):
                 address = f"s3://{self.bucket}/{folder}/{name}"
                 raise RegistryError(f"{address} exists and is not this version's; choose another publish.prefix")
-        return [name for name, found in there.items() if found is None]
+        stale = {CARD} if not complete and there[CARD] != sha256(files[CARD]) else set()
+        return [name for name, found in there.items() if found is None or name in stale]
 
     def _digest(self, client: Any, key: str) -> str | None:
         """The SHA-256 that an object was uploaded with, empty when it has none, ``None`` when there is no object."""

@@ -13,6 +13,11 @@ from loraloop.records.conversation import Message as Message
 from loraloop.records.conversation import Provenance as Provenance
 from loraloop.records.conversation import ToolCall as ToolCall
 from loraloop.records.judgement import Judgement as Judgement
+from loraloop.records.parity import Compared as Compared
+from loraloop.records.parity import Difference as Difference
+from loraloop.records.parity import Export as Export
+from loraloop.records.parity import Logits as Logits
+from loraloop.records.parity import Parity as Parity
 from loraloop.records.trace import Assessment as Assessment
 from loraloop.records.trace import Trace as Trace
 
@@ -398,6 +403,7 @@ class Manifest:
         dataset_fingerprint: ``None`` for an adapter that was trained elsewhere.
         probe: By it a server sees that the adapter answers as it did when it was trained.
         continued_from: Name and number of the version whose weights its training began with.
+        parity: How its exports answered beside it, the last measurement of each form and runtime.
     """
 
     base: Base
@@ -412,10 +418,14 @@ class Manifest:
     loraloop_version: str
     probe: Probe | None = None
     continued_from: str | None = None
+    parity: tuple[Parity, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain dictionaries and lists."""
-        return asdict(self)
+        """Plain dictionaries and lists; without ``parity`` where nothing was compared."""
+        made = asdict(self)
+        if not self.parity:
+            del made["parity"]
+        return made
 
     @classmethod
     def from_dict(cls, data: FrozenMap) -> Manifest:
@@ -424,7 +434,18 @@ class Manifest:
         probe = rest.pop("probe", None)
         if probe is not None:
             probe = Probe(prompt=probe["prompt"], tokens=tuple(probe["tokens"]), logits=tuple(probe["logits"]))
-        return cls(base=Base(**rest.pop("base")), targets=tuple(rest.pop("targets")), probe=probe, **rest)
+        parity = tuple(_parity(each) for each in rest.pop("parity", ()))
+        return cls(
+            base=Base(**rest.pop("base")), targets=tuple(rest.pop("targets")), probe=probe, parity=parity, **rest
+        )
+
+
+def _parity(data: FrozenMap) -> Parity:
+    rest = dict(data)
+    scores = {name: Compared(**each) for name, each in rest.pop("scores").items()}
+    logits = Logits(**found) if (found := rest.pop("logits")) else None
+    differences = tuple(Difference(**each) for each in rest.pop("differences"))
+    return Parity(scores=scores, logits=logits, differences=differences, **rest)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from loraloop.core import atomic
+from loraloop.core import adapter_files, atomic
 from loraloop.core.adapter_files import CONFIG, MANIFEST, WEIGHTS
 from loraloop.core.hashing import sha256, sha256_json
 from loraloop.errors import ArtefactError, ModelError
-from loraloop.records import Base, Manifest
+from loraloop.records import Base, Manifest, Parity
 from loraloop.registry import weights
 
 PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib"})
 PICKLED = "adapter_model.bin"
 """PEFT's weights before safetensors."""
-ORIGIN = ("run_id", "parent_run_id", "continued_from", "loraloop_version", "probe")
+ORIGIN = ("run_id", "parent_run_id", "continued_from", "loraloop_version", "probe", "parity")
 """Manifest keys that say where an adapter came from or what follows from its weights, not what it is."""
 
 
@@ -45,7 +46,16 @@ def read(folder: Path) -> Manifest:
 def write(folder: Path, manifest: Manifest) -> None:
     """Write the manifest beside the weights."""
     with atomic.write(folder / MANIFEST) as stream:
-        stream.write(json.dumps(manifest.to_dict(), indent=2, sort_keys=True).encode() + b"\n")
+        stream.write(adapter_files.manifest_bytes(manifest.to_dict()))
+
+
+def note_parity(folder: Path, made: Parity) -> None:
+    """Write how an export answered into the manifest, in place of an earlier comparison of the same; nothing else."""
+    manifest = read(folder)
+    others = [each for each in manifest.parity if each.name != made.name]
+    facts = json.loads((folder / MANIFEST).read_bytes())
+    with atomic.write(folder / MANIFEST) as stream:
+        stream.write(adapter_files.manifest_bytes(facts | {"parity": [asdict(each) for each in (*others, made)]}))
 
 
 def verify(folder: Path, manifest: Manifest) -> None:
