@@ -92,7 +92,10 @@ class CausalLM:
             log.info("the base is %s: its quantised weights lie as float32 in %s", self.name, folder)
         nf4.keep_trainable(model)
         model.eval()
-        return LoadedModel(model=model, tokenizer=tokenizer, base=self._base(folder, tokenizer, self._sha256(folder)))
+        base = self._base(folder, tokenizer, self._sha256(folder))
+        if self.quantization == "nf4":
+            base = replace(base, block_size=nf4.block_size(model))
+        return LoadedModel(model=model, tokenizer=tokenizer, base=base)
 
     def _settled(self) -> CausalLM:
         """The same with every ``auto`` decided by what the machine has, and with the name that is taken."""
@@ -284,6 +287,7 @@ class CausalLM:
             quantization=f"nf4{double}" if self.quantization == "nf4" else "none",
             dtype=self.dtype,
             weights=self.weights,
+            quantizer="bitsandbytes" if self.quantization == "nf4" else None,
         )
 
 

@@ -41,6 +41,15 @@ def quantize(model: PreTrainedModel, compute: torch.dtype, double: bool) -> None
     cast("Any", model).is_loaded_in_4bit = True
 
 
+def block_size(model: PreTrainedModel) -> int | None:
+    """How many weights share a scale in a model's NF4 layers; ``None`` without such layers."""
+    from bitsandbytes.nn.modules import Linear4bit
+
+    found = next((layer for layer in model.modules() if isinstance(layer, Linear4bit)), None)
+    state = getattr(found.weight, "quant_state", None) if found is not None else None
+    return None if state is None else int(state.blocksize)
+
+
 def dequantize(model: PreTrainedModel) -> None:
     """Replace every NF4 layer by a linear one with the values that NF4 stands for, in float32, in place."""
     import torch

@@ -115,7 +115,7 @@ class Gguf:
         skeleton = base.skeleton()
         gguf_model.architecture(skeleton.model.config)
         if self.merge:
-            gguf_tokenizer.require(skeleton.tokenizer)
+            gguf_tokenizer.pre_tokenizer(skeleton.tokenizer)
             count = int(merging.parameters(skeleton) * BYTES[self.dtype])
         else:
             _require_unquantised(version, self.from_nf4)

@@ -221,7 +221,10 @@ class Base:
     Attributes:
         sha256: Hash of the weights and the configuration; of the configuration alone when ``weights`` is ``random``.
         quantization: ``none``, ``nf4`` or ``nf4-double``.
+        dtype: Of the weights; of the computation where they are quantised.
         weights: ``pretrained`` or ``random``; an adapter of a random base is never registered.
+        quantizer: What quantised them; ``None`` where they are not, and in a manifest of an earlier version.
+        block_size: How many weights share a scale; ``None`` likewise.
     """
 
     name: str
@@ -232,6 +235,8 @@ class Base:
     quantization: str
     dtype: str
     weights: str = "pretrained"
+    quantizer: str | None = None
+    block_size: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
