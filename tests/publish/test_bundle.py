@@ -6,8 +6,9 @@ import re
 import pytest
 import yaml
 
+from loraloop.core.adapter_files import manifest_bytes
 from loraloop.errors import RegistryError
-from loraloop.publish.bundle import bundle, card
+from loraloop.publish.bundle import bundle, card, chosen, marker, may_differ
 
 
 def test_the_manifest_comes_last(version, metrics):
@@ -60,3 +61,32 @@ def test_a_template_with_fences_does_not_break_the_card(version):
 def test_without_scores_there_is_no_empty_table(version):
     """The card of an adapter without scores leaves the table out."""
     assert "Scores" not in card(version, None, "x")
+
+
+def test_an_export_is_published_as_it_is(version, tmp_path):
+    """Of an export every file is taken, what it says of itself last; card and measurements may differ where it lies."""
+    folder = tmp_path / "merged"
+    folder.mkdir()
+    for name in ("model.safetensors", "export.json", "README.md", "parity-llama_cpp.json"):
+        (folder / name).write_text(name)
+    files = chosen(version, None, "x", None, folder)
+    assert (len(files), marker(files)) == (4, "export.json")
+    assert [name for name in files if may_differ(name)] == ["README.md", "parity-llama_cpp.json"]
+
+
+def test_what_was_measured_of_exports_does_not_change_what_is_published(version, metrics):
+    """A parity that is noted in the manifest stands in the card, and the published manifest stays byte for byte."""
+    import json
+
+    from loraloop.records import Parity
+
+    facts = {"versions": {}, "machine": "", "measured": "", "differences": (), "logits": None, "scores": {}}
+    numbers = {"rows": 4, "agreement": 1.0, "min_agreement": 0.98, "load_seconds": 0, "tokens_per_second": 0}
+    made = Parity(runtime="vllm", form="merged", dtype="bfloat16", bytes=1, **facts, **numbers)
+    noted = dataclasses.replace(version, manifest=dataclasses.replace(version.manifest, parity=(made,)))
+    path = version.path / "manifest.json"
+    path.write_bytes(manifest_bytes(version.manifest.to_dict()))
+    before = path.read_bytes()
+    path.write_bytes(manifest_bytes(json.loads(json.dumps(noted.manifest.to_dict()))))
+    assert bundle(noted, metrics, "x")["manifest.json"] == before
+    assert "| merged bfloat16 | vllm () | 4 of 4 (0.98 asked) |" in card(noted, metrics, "x")

@@ -1,10 +1,13 @@
 """Answers through llama.cpp's own server, in this process."""
 
+from types import SimpleNamespace
+
 import pytest
+from transformers import AutoTokenizer
 
 from loraloop.errors import ArtefactError, ConfigError
 from loraloop.model.causal import CausalLM
-from loraloop.publish import gguf_model
+from loraloop.publish import gguf_model, template
 from loraloop.records import Export
 from loraloop.runtime.llama_cpp import LlamaCpp
 from loraloop.workflows.sample_chats import CHATS
@@ -21,10 +24,8 @@ def export(form="gguf"):
 @pytest.fixture(scope="module")
 def tiny():
     """The bundled model, with ChatML that shows tools."""
-    from loraloop.core.chat_templates import BUILT_IN
-
     loaded = CausalLM(name="bundled:tiny").load()
-    loaded.tokenizer.chat_template = BUILT_IN["chatml"]
+    template.give(loaded.tokenizer, SimpleNamespace(template="chatml"))
     return loaded
 
 
@@ -62,15 +63,24 @@ def test_the_likeliest_tokens_are_those_of_transformers(tiny, session):
     assert list(found.values()) == pytest.approx(top.values.tolist(), abs=1e-2)
 
 
-@pytest.mark.parametrize("chat", CHATS)
-def test_a_conversation_has_the_tokens_of_the_training(tiny, session, chat):
-    """The chat template, run by llama.cpp, gives the tokens of the training, with tools, calls and results too."""
+def test_conversations_have_the_tokens_of_the_training(tiny, session, tmp_path):
+    """50 conversations with tools, calls and results have the training's tokens in llama.cpp and in a merged folder."""
     from loraloop.core import prompts
-    from loraloop.core.messages import read_all
+    from loraloop.core.messages import read_all, write
+    from loraloop.runtime.transformers import TransformersSession
+    from loraloop.source.agent_calls import AgentCalls
 
-    messages, tools = chat
-    text = prompts.ask("chatml", tiny.tokenizer, read_all(messages), tools)
-    assert session.chat(messages, tools) == tiny.tokenizer(text)["input_ids"]
+    tiny.tokenizer.save_pretrained(tmp_path)
+    merged = TransformersSession(tiny.model, AutoTokenizer.from_pretrained(tmp_path))
+    made = AgentCalls(conversations=50).collect(None).examples
+    chats = [*CHATS, *(([write(each) for each in example.messages[:-1]], example.tools) for example in made)]
+    assert len(made) == 50
+    assert sum(any(each.get("tool_calls") for each in messages) for messages, _ in chats) > 30
+    for messages, tools in chats:
+        text = prompts.ask("chatml", tiny.tokenizer, read_all(messages), tools)
+        wanted = tiny.tokenizer(text)["input_ids"]
+        assert session.chat(messages, tools) == wanted
+        assert merged.chat(messages, tools) == wanted
 
 
 def test_a_file_that_is_cut_short_is_refused(tiny, tmp_path):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
+
+from loraloop.evaluation import store
 
 VERIFY = ("stage=verify", "rows=12")
 MERGED = ("stage=publish", "publish=merged", "publish.path=out", "publish.rows=12")
@@ -30,10 +32,14 @@ def test_a_merged_model_answers_as_its_adapter_did(merged):
     assert kept["scores"]["exact_match"]["value"] == kept["scores"]["exact_match"]["recorded"] > 0.5
     assert kept["logits"]["shared"] == 20
     assert merged.versions()[0].tags["parity"].startswith("passed: 12 of 12")
-    manifest = json.loads((Path(merged.versions()[0].source) / "manifest.json").read_text())
+    (kept,) = merged.folder.glob("mlruns/artifacts/adapters/loraloop/*/manifest.json")
+    manifest = json.loads(kept.read_text())
     assert [each["agreement"] for each in manifest["parity"]] == [1.0]
     merged(*MERGED)  # an equal export stays, its parity file too
     assert (folder / "parity-transformers.json").is_file()
+    merged("stage=publish", "publish=folder", "publish.form=merged", "publish.path=copy")
+    copied = merged.folder / "copy/loraloop-v1-merged"
+    assert {path.name for path in copied.iterdir()} == {path.name for path in folder.iterdir()}
 
 
 def test_an_altered_export_is_caught(merged):
@@ -59,11 +65,16 @@ def test_an_altered_export_is_caught(merged):
     assert json.loads((folder / "parity-transformers.json").read_text())["passed"] is False
 
 
-def test_an_export_that_answers_differently_is_not_published(finished):
+def test_an_export_that_answers_differently_is_not_published(finished, monkeypatch):
     """Below the share that is asked for, the first differing tokens are shown, and nothing is at publish.path."""
-    (recorded,) = finished.folder.glob("mlruns/artifacts/**/evaluation/adapter/generations.jsonl")
-    rows = [json.loads(line) for line in recorded.read_text().splitlines()]
-    recorded.write_text("".join(json.dumps(each | {"answer": f"{each['answer']}."}) + "\n" for each in rows))
+    read = store.read
+
+    def longer(folder):
+        """What was recorded, each answer with a full stop more."""
+        score = read(folder)
+        return replace(score, generations=tuple(replace(each, answer=f"{each.answer}.") for each in score.generations))
+
+    monkeypatch.setattr(store, "read", longer)
     seen = finished.attempt(*MERGED)
     assert seen.code == 1
     assert "refused: 0 of 12 greedy answers equal" in seen.err

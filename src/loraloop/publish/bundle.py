@@ -3,15 +3,45 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from fnmatch import fnmatch
 from pathlib import Path
+from typing import Literal
 
 from loraloop.core.adapter_files import MANIFEST, manifest_bytes
 from loraloop.errors import RegistryError
 from loraloop.publish import card as cards
 from loraloop.publish import template
+from loraloop.publish.export import FACTS, PARITY
 from loraloop.records import Base, Score, Version
 
 CARD = "README.md"
+Files = Mapping[str, Path | bytes]
+Form = Literal["adapter", "merged", "gguf", "gguf-lora"]
+"""What a place takes: the adapter, or an export that ``publish=merged`` or ``publish=gguf`` made before."""
+
+
+def chosen(version: Version, scores: Score | None, where: str, licence: str | None, export: Path | None) -> Files:
+    """The files of an export's folder as they are, or of the version; what completes them comes last.
+
+    Raises:
+        RegistryError: There is no export, and the version is a folder that was never registered.
+    """
+    if export is None:
+        return bundle(version, scores, where, licence)
+    found = {str(path.relative_to(export)): path for path in sorted(export.rglob("*")) if path.is_file()}
+    facts = found.pop(FACTS)
+    return {**found, FACTS: facts}
+
+
+def marker(files: Files) -> str:
+    """The file that completes a place: its manifest, or what an export says of itself."""
+    return next(reversed(list(files)))
+
+
+def may_differ(name: str) -> bool:
+    """Whether a published file may be another one: people edit the card, and measurements come later."""
+    return name == CARD or fnmatch(name, PARITY)
 
 
 def bundle(version: Version, scores: Score | None, where: str, licence: str | None = None) -> dict[str, Path | bytes]:

@@ -6,14 +6,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from loraloop.errors import DataError
+from loraloop.errors import ArtefactError, DataError
 from loraloop.workflows import parity
 from loraloop.workflows.version_base import VersionBase
 
 if TYPE_CHECKING:
     from loraloop.protocols import Publisher, Runtime, Tracker
+    from loraloop.publish.folder import Folder
     from loraloop.publish.gguf import Gguf
+    from loraloop.publish.hub import Hub
     from loraloop.publish.merged import Merged
+    from loraloop.publish.s3 import S3
     from loraloop.records import Export, Parity, Score, Version
     from loraloop.registry.mlflow import MlflowRegistry
 
@@ -26,10 +29,15 @@ def put(publisher: Publisher, version: Version, tracker: Tracker, registry: Mlfl
         ConfigError: The base cannot be found on this machine, or the disk is too small.
         ArtefactError: The export answers differently from the adapter; nothing was published.
     """
+    from loraloop.publish.folder import Folder
     from loraloop.publish.gguf import Gguf
+    from loraloop.publish.hub import Hub
     from loraloop.publish.merged import Merged
+    from loraloop.publish.s3 import S3
 
     made = scores(version, tracker)
+    if isinstance(publisher, Folder | Hub | S3) and publisher.form != "adapter":
+        return publisher.publish(version, made, _export(publisher, version, registry))
     if not isinstance(publisher, Merged | Gguf):
         return publisher.publish(version, made)
     base = VersionBase(version)
@@ -38,6 +46,23 @@ def put(publisher: Publisher, version: Version, tracker: Tracker, registry: Mlfl
     for each in gate.made:
         parity.keep(each, version, Path(where), registry, tracker)
     return where
+
+
+def _export(place: Folder | Hub | S3, version: Version, registry: MlflowRegistry) -> Path:
+    """The folder of the export that goes to a place, unaltered and measured.
+
+    Raises:
+        ConfigError: There is none, or several.
+        ArtefactError: It was altered, or it did not answer as its adapter did, or nobody measured that.
+    """
+    folder = parity.find(version, place.export, (place.form,), registry)
+    export = parity.read(folder)
+    parity.require_unaltered(version, folder, export)
+    measured = [each for each in version.manifest.parity if (each.form, each.dtype) == (export.form, export.dtype)]
+    if not any(each.passed for each in measured):
+        why = parity.summary(measured[-1]) if measured else "it was never measured"
+        raise ArtefactError(f"{folder} is not published further: {why}; measure it with stage=verify path={folder}")
+    return folder
 
 
 def scores(version: Version, tracker: Tracker) -> Score | None:

@@ -18,6 +18,7 @@ _TOOL = {
         },
     },
 }
+_PLAIN = {"type": "function", "function": {"name": "list_vaults", "parameters": {"type": "object", "properties": {}}}}
 _CALL = {
     "id": "call_1",
     "type": "function",
@@ -41,7 +42,7 @@ CHATS: tuple[Chat, ...] = (
             {"role": "assistant", "content": "", "tool_calls": [_CALL]},
             {"role": "tool", "tool_call_id": "call_1", "content": '{"open": true}'},
         ],
-        (_TOOL,),
+        (_TOOL, _PLAIN),
     ),
 )
 """Messages in OpenAI's form, and the tools that are offered."""
