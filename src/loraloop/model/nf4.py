@@ -67,7 +67,7 @@ def dequantize(model: PreTrainedModel) -> None:
     bare = cast("Any", model)
     bare.is_loaded_in_4bit = bare.is_quantized = False
     bare.config.__dict__.pop("quantization_config", None)
-    bare.hf_quantizer = None
+    bare.hf_quantizer = bare.quantization_method = None
     model.float()
 
 
