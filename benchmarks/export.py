@@ -35,7 +35,8 @@ from loraloop.workflows import parity
 from loraloop.workflows.version_base import VersionBase
 
 RESULTS = Path(__file__).parent / "results" / "export.json"
-MERGED = {"merged": True}
+EAGER = ("--enforce-eager",)
+"""Without it vLLM compiles for minutes on two cores."""
 
 
 def exports(version: Version, folder: Path, wanted: str) -> Iterator[tuple[str, Path]]:
@@ -52,7 +53,7 @@ def exports(version: Version, folder: Path, wanted: str) -> Iterator[tuple[str, 
         del makers["gguf-lora"]
         makers["merged-unquantised"] = Merged(path=folder / "unquantised", from_nf4=True)
     for name, maker in makers.items():
-        if wanted in name:
+        if wanted in (name, "") or (wanted.endswith("*") and name.startswith(wanted[:-1])):
             more = () if name == "peft" else (base, lambda _folder, _export: None)
             yield name, Path(maker.publish(version, None, *more))
 
@@ -66,7 +67,7 @@ def runtimes(export: Export, vllm: Path | None) -> Iterator[tuple[str, Runtime]]
     if vllm is not None and export.form in Vllm.FORMS and export.trained_on == "none":
         kinds = ("bfloat16", "float32") if export.dtype == "float32" else ("bfloat16",)
         for kind in kinds:
-            yield f"vllm-{kind}", Vllm(python=vllm, dtype=kind)  # type: ignore[arg-type]
+            yield f"vllm-{kind}", Vllm(python=vllm, dtype=kind, options=EAGER)  # type: ignore[arg-type]
 
 
 def main() -> None:
@@ -75,7 +76,7 @@ def main() -> None:
     arguments.add_argument("--folder", type=Path, default=Path("mlruns"), help="of registry and tracker")
     arguments.add_argument("--rows", type=int, default=32)
     arguments.add_argument("--vllm", type=Path)
-    arguments.add_argument("--form", default="", help="only forms whose name contains this")
+    arguments.add_argument("--form", default="", help="only this form, or with a star those that begin so")
     arguments.add_argument("--runtime", default="", help="only runtimes whose name contains this")
     given = arguments.parse_args()
     name, _, number = given.version.partition("/")

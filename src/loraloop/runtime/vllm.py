@@ -44,6 +44,7 @@ class Vllm:
         dtype: In which a started server computes; ``auto`` is vLLM's choice.
         context: Most tokens of a prompt with its answer, in a started server.
         startup: Seconds that it may take.
+        options: More options of a started server, such as ``--enforce-eager``.
     """
 
     python: Path | None = None
@@ -51,6 +52,7 @@ class Vllm:
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     context: Annotated[int, Field(ge=64)] = 2048
     startup: Annotated[float, Field(gt=0)] = 600.0
+    options: tuple[str, ...] = ()
 
     FORMS: ClassVar[tuple[str, ...]] = ("merged", "adapter")
 
@@ -114,7 +116,7 @@ class Vllm:
         settings += ["--enable-lora", "--max-lora-rank", "64"] if alone else []
         template = folder / TEMPLATE
         settings += ["--chat-template", str(template.absolute())] if alone and template.is_file() else []
-        return [str(self.python), "-m", MODULE, *settings]
+        return [str(self.python), "-m", MODULE, *settings, *self.options]
 
 
 class _Server:

@@ -205,12 +205,12 @@ def keep(made: Parity, version: Version, folder: Path, registry: MlflowRegistry,
         tracked.tags({"parity": summary(made)})
 
 
-def report(made: Parity, version: Version, folder: Path) -> None:
+def report(made: Parity, version: Version, where: Path | str) -> None:
     """Print the comparison, and the first differing token of some rows."""
     versions = ", ".join(f"{name} {number}" for name, number in made.versions.items())
     near = made.logits
     facts = {
-        "export": f"{made.form} in {made.dtype}, {folder}, {console.size(made.bytes)}",
+        "export": f"{made.form} in {made.dtype}, {where}, {console.size(made.bytes)}",
         "runtime": versions,
         "agreement": summary(made),
         **({"why 0.9": "4-bit weights round more"} if made.min_agreement == FOUR_BITS else {}),

@@ -101,7 +101,7 @@ class _Gate:
                 return None
             raise DataError(f"{error}; publish.min_agreement=0 publishes it without being measured") from error
         measured = parity.measure(self.version, folder, export, self._runtime(), known, self.base, least)
-        parity.report(measured, self.version, folder)
+        parity.report(measured, self.version, "not published yet")
         parity.require(measured, "it was not published", "publish.min_agreement")
         self.made.append(replace(measured))
         return measured
