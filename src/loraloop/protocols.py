@@ -15,6 +15,7 @@ from loraloop.records import (
     Dataset,
     Estimate,
     Example,
+    Export,
     Fitting,
     GenerationRequest,
     Judgement,
@@ -22,9 +23,11 @@ from loraloop.records import (
     Look,
     Outcome,
     Page,
+    Parity,
     Rollout,
     Row,
     RuntimeAnswer,
+    Score,
     Session,
     Training,
     Verdict,
@@ -565,12 +568,12 @@ class Compression(Protocol):
 class Publisher(Protocol):
     """Anything that copies a version to where others find it."""
 
-    def publish(self, version: Version, metrics: Mapping[str, float] | None = None) -> str:
+    def publish(self, version: Version, scores: Score | None = None) -> str:
         """Copy adapter, manifest and a model card, whole or not at all; returns the address.
 
         Args:
             version: What to publish.
-            metrics: Scores for the model card.
+            scores: For the model card.
 
         Raises:
             RegistryError: The place cannot be reached or holds something else under that name.
@@ -585,25 +588,47 @@ class BaseLoader(Protocol):
         """Its shape and tokenizer, without weights."""
         ...
 
-    def load(self) -> LoadedModel:
-        """Load it, unquantised, in float32."""
+    def load(self, quantised: bool = False) -> LoadedModel:
+        """Load it in float32: with the stored weights, or as ``quantised`` as the adapter was trained on it."""
         ...
+
+
+class BaseFiles(Protocol):
+    """The files of a version's base, for a runtime that loads it beside the adapter."""
+
+    def folder(self) -> Path:
+        """Configuration, safetensors and tokenizer."""
+        ...
+
+    def gguf(self, scratch: Path) -> Path:
+        """The base as GGUF: the file that it was read from, or one that is written into ``scratch``."""
+        ...
+
+
+Gate = Callable[[Path, Export], Parity | None]
+"""Measures an export in its folder before it is published; raises ArtefactError where it answers differently.
+
+``None``: it cannot be measured, and was asked to be published all the same.
+"""
 
 
 class RuntimeSession(Protocol):
     """An export that a runtime has loaded."""
 
-    @property
-    def chat_template(self) -> str | None:
-        """The template that travelled with it."""
-        ...
-
-    def count(self, text: str) -> int:
-        """How many tokens a text has."""
-        ...
-
     def answer(self, prompt: str, new_tokens: int) -> RuntimeAnswer:
         """The greedy answer to a rendered prompt, up to its end token or ``new_tokens``."""
+        ...
+
+    def top(self, prompt: str, count: int) -> dict[int, float]:
+        """The ``count`` likeliest next tokens with their logits, or logarithms of their probabilities."""
+        ...
+
+    def chat(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]]) -> list[int]:
+        """A conversation in OpenAI's form as tokens, by the chat template of the export, up to the next answer.
+
+        Raises:
+            ArtefactError: The runtime cannot run the template.
+        """
         ...
 
     def close(self) -> None:
@@ -615,7 +640,7 @@ class Runtime(Protocol):
     """Anything that loads an export and answers.
 
     Attributes:
-        FORMS: The forms of :class:`loraloop.publish.export.Export` that it loads.
+        FORMS: The forms of :class:`loraloop.records.Export` that it loads.
     """
 
     FORMS: ClassVar[tuple[str, ...]]
@@ -624,8 +649,8 @@ class Runtime(Protocol):
         """The libraries that answer, with their versions."""
         ...
 
-    def open(self, export: Path) -> RuntimeSession:
-        """Load an export.
+    def open(self, folder: Path, export: Export, base: BaseFiles) -> RuntimeSession:
+        """Load an export; the base is for one that is an adapter alone.
 
         Raises:
             ArtefactError: It cannot be loaded.

@@ -112,3 +112,19 @@ def test_no_layer_keeps_the_layout_without_a_backward_pass():
         layer.support_avx512bf16_for_cpu = True
     nf4.keep_trainable(model)
     assert not any(layer.support_avx512bf16_for_cpu for layer in flagged)
+
+
+def test_a_dequantised_base_answers_as_the_quantised_one():
+    """Its logits are those of the NF4 base to float32's rounding, and not those of the stored weights."""
+    import torch
+
+    quantised = CausalLM(name="bundled:tiny", quantization="nf4").load()
+    assert (quantised.base.quantizer, quantised.base.block_size) == ("bitsandbytes", 64)
+    ids = torch.tensor([quantised.tokenizer("Twelve vaults: HHTH\n> ")["input_ids"]])
+    with torch.no_grad():
+        wanted = quantised.model(input_ids=ids).logits
+        nf4.dequantize(quantised.model)
+        found = quantised.model.to(torch.float32)(input_ids=ids).logits
+        stored = CausalLM(name="bundled:tiny").load().model(input_ids=ids).logits
+    assert (found - wanted).abs().max() < 1e-3
+    assert (stored - wanted).abs().max() > 0.05

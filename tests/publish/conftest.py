@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from loraloop.records import Base, Manifest, Version
+from loraloop.records import Base, Manifest, Score, Version
 
-METRICS = {"exact_match": 0.93, "loss": 0.0123456}
+METRICS = Score(rows=64, values={"exact_match": 0.93, "loss": 0.0123456}, errors={"exact_match": 0.0319})
 
 
 def make(folder: Path, number: int = 1, weights: bytes = b"weights", base: str = "meta-llama/Llama-2-7b-hf") -> Version:

@@ -64,16 +64,13 @@ def test_an_export_that_fails_leaves_nothing(plain, tmp_path):
 
 
 def test_what_would_mislead_is_refused(version, plain):
-    """A folder, a base with random weights, and an NF4 base without the person's word are refused before work."""
-    export.require_exportable(plain, from_nf4=False)
-    export.require_exportable(version, from_nf4=True)
-    with pytest.raises(RegistryError, match=r"in nf4-double, and an export .* set publish.from_nf4=true"):
-        export.require_exportable(version, from_nf4=False)
+    """A folder that was never registered and a base with random weights are refused before work."""
+    export.require_exportable(version)
     with pytest.raises(RegistryError, match="is not registered"):
-        export.require_exportable(replace(plain, number=0), from_nf4=False)
+        export.require_exportable(replace(plain, number=0))
     random = replace(plain.manifest, base=replace(plain.manifest.base, weights="random"))
     with pytest.raises(RegistryError, match="random weights"):
-        export.require_exportable(replace(plain, manifest=random), from_nf4=False)
+        export.require_exportable(replace(plain, manifest=random))
 
 
 def test_a_disk_that_is_too_small_is_told_before_work(tmp_path):

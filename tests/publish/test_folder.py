@@ -26,7 +26,7 @@ def test_publishing_again_changes_nothing(publisher, version, metrics):
     target = publisher.path / "loraloop-v1"
     publisher.publish(version, metrics)
     (target / "README.md").write_text("my words")
-    assert publisher.publish(version, {}) == str(target)
+    assert publisher.publish(version) == str(target)
     assert (target / "README.md").read_text() == "my words"
 
 

@@ -7,23 +7,19 @@ import pytest
 
 from loraloop.errors import ConfigError, RegistryError
 from loraloop.model.causal import CausalLM
-from loraloop.publish import gguf_lora, gguf_model, gguf_tokenizer
+from loraloop.publish import gguf_lora, gguf_model, gguf_quants, gguf_tokenizer
 from loraloop.publish.gguf import Gguf
+from loraloop.records import Export, LoadedModel
+from loraloop.runtime.llama_cpp import LlamaCpp
 
 gguf = pytest.importorskip("gguf")
-PROMPT = "Twelve vaults: HHTH\n> "
+FACTS = {"dtype": "f32", "version": "", "content": "", "base": "", "trained_on": "none", "chat_template_sha256": None}
 
 
 @pytest.fixture(scope="module")
 def tiny():
     """The bundled model."""
     return CausalLM(name="bundled:tiny").load()
-
-
-def greedy(model, ids, count):
-    """The next tokens by transformers."""
-    output = model.generate(input_ids=ids, attention_mask=ids * 0 + 1, do_sample=False, max_new_tokens=count)
-    return output[0, ids.shape[1] :].tolist()
 
 
 def test_a_model_travels_with_tokenizer_and_template(tiny, tmp_path):
@@ -42,21 +38,30 @@ def test_a_model_travels_with_tokenizer_and_template(tiny, tmp_path):
     assert np.abs(found - wanted).max() <= np.abs(wanted).max() / 127
 
 
-def test_llama_cpp_gives_the_same_tokens(tiny, tmp_path):
-    """The bundled byte tokenizer and model, as GGUF in float32, give transformers' tokens in llama.cpp."""
-    llama_cpp = pytest.importorskip("llama_cpp")
-    import torch
+@pytest.mark.parametrize(
+    ("name", "dtype", "wanted"),
+    [
+        ("blk.0.attn_q.weight", "q4_k_m", "Q4_K"),
+        ("blk.0.attn_v.weight", "q4_k_m", "Q6_K"),
+        ("blk.1.attn_v.weight", "q4_k_m", "Q4_K"),
+        ("token_embd.weight", "q4_k_m", "Q6_K"),
+        ("blk.0.attn_q.weight", "q8_0", "Q8_0"),
+    ],
+)
+def test_a_matrix_takes_the_type_that_llama_cpp_gives_it(name, dtype, wanted):
+    """q4_k_m keeps six bits of the embedding and of some layers, and rows that no block divides take a wider type."""
+    assert gguf_quants.kind(name, 512, dtype, 8).name == wanted
+    assert gguf_quants.kind("blk.0.attn_q.weight", 576, "q4_k_m", 8).name == "Q5_0"
+    assert gguf_quants.kind(name, 48, dtype, 8).name == "F16"
 
-    gguf_model.write(tmp_path / "m.gguf", tiny, "f32")
-    model = llama_cpp.Llama(str(tmp_path / "m.gguf"), n_ctx=256, n_threads=1, verbose=False)
-    ids = model.tokenize(PROMPT.encode(), add_bos=True, special=True)
-    assert ids == tiny.tokenizer(PROMPT)["input_ids"]
-    wanted = greedy(tiny.model, torch.tensor([ids]), 12)
-    found = [
-        token for token, _ in zip(model.generate(ids, temp=0.0, top_k=1, repeat_penalty=1.0), wanted, strict=False)
-    ]
-    model.close()
-    assert found == wanted
+
+def test_llama_cpp_s_own_code_quantises(tiny):
+    """What llama.cpp writes in four and six bits is, read back, the matrix within its rounding."""
+    matrix = tiny.model.model.embed_tokens.weight.detach().numpy()[:8, :].repeat(4, axis=1)[:, :256]
+    for name, off in (("Q4_K", 0.09), ("Q6_K", 0.025)):
+        kind = gguf.GGMLQuantizationType[name]
+        found = gguf.quants.dequantize(gguf_quants.quantise(matrix, kind), kind)
+        assert np.abs(found - matrix).max() <= off * np.abs(matrix).max()
 
 
 def test_a_lora_alone_has_the_scale_of_peft(tiny, tmp_path):
@@ -82,12 +87,76 @@ def test_a_lora_alone_has_the_scale_of_peft(tiny, tmp_path):
     np.testing.assert_allclose(scale * b @ a, wanted, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize(("numbers", "name"), [(r"\p{N}{1,3}", "llama-bpe"), (r"\p{N}", "qwen2")])
+def test_llama_cpp_splits_text_as_the_tokenizer_does(tmp_path, numbers, name):
+    """The expressions of Llama 3 and Qwen are known by name, and llama.cpp's tokens are the tokenizer's."""
+    llama_cpp = pytest.importorskip("xllamacpp") and LlamaCpp(context=256)
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    rule = gguf_tokenizer._SPLIT.replace("NUMBERS", numbers)
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(rule), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    backend.decoder = decoders.ByteLevel()
+    letters = pre_tokenizers.ByteLevel.alphabet()
+    text = "It's 12345 vaults, isn't it?\n\n  Vault 678: HTHH \u00fcber 90210 !!"
+    backend.train_from_iterator([text] * 4, trainers.BpeTrainer(vocab_size=400, initial_alphabet=letters))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|end|>")  # noqa: S106
+    tokenizer.chat_template = "{{ messages[0].content }}"
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2
+    )
+    loaded = LoadedModel(model=LlamaForCausalLM(config), tokenizer=tokenizer, base=None)
+    gguf_model.write(tmp_path / "m.gguf", loaded, "f16")
+    assert gguf_tokenizer.pre_tokenizer(tokenizer) == name
+    session = llama_cpp.open(tmp_path, Export(form="gguf", **FACTS), None)
+    assert session.chat([{"role": "user", "content": text}], ()) == tokenizer(text)["input_ids"]
+    session.close()
+
+
+@pytest.mark.parametrize("kind", ["qwen2", "qwen3", "llama"])
+def test_an_architecture_gives_the_same_tokens_in_llama_cpp(tiny, tmp_path, kind):
+    """Models of Qwen 2 and 3, and of Llama with the rotation of 3.1, answer in llama.cpp as in transformers."""
+    llama_cpp = pytest.importorskip("xllamacpp") and LlamaCpp(context=256)
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    rope = {"rope_type": "default", "rope_theta": 1e4}
+    if kind == "llama":
+        rope |= {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+        rope |= {"original_max_position_embeddings": 32}
+    sizes = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = AutoConfig.for_model(
+        kind, vocab_size=259, num_key_value_heads=2, head_dim=16, rope_parameters=rope, eos_token_id=257, **sizes
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = AutoModelForCausalLM.from_config(config).eval()
+    for value in model.parameters():
+        value.data += 0.1 * torch.sin(torch.arange(value.numel()).view_as(value).float())
+    gguf_model.write(tmp_path / "m.gguf", LoadedModel(model=model, tokenizer=tiny.tokenizer, base=None), "f32")
+    session = llama_cpp.open(tmp_path, Export(form="gguf", **FACTS), None)
+    prompt = "Twelve vaults of brass: HTHH TTHT 0110 1001, which of them opens, and which stays shut for good?"
+    ids = torch.tensor([tiny.tokenizer(prompt)["input_ids"]])
+    with torch.no_grad():
+        top = model(input_ids=ids).logits[0, -1].log_softmax(-1).topk(5)
+    found = session.top(prompt, 5)
+    session.close()
+    assert list(found) == top.indices.tolist()
+    assert list(found.values()) == pytest.approx(top.values.tolist(), abs=2e-2)
+
+
 def test_what_llama_cpp_would_not_run_is_refused(tiny, tmp_path):
     """An unknown architecture, a scaled rotation, another tokenizer, q8_0 for a LoRA and DoRA are refused by name."""
     from safetensors.numpy import save_file
     from transformers import GPT2Config, LlamaConfig
 
-    with pytest.raises(ConfigError, match=r"architectures llama, mistral, and the base is gpt2"):
+    with pytest.raises(ConfigError, match=r"architectures llama, mistral, qwen2, qwen3, and the base is gpt2"):
         gguf_model.architecture(GPT2Config())
     scaled = LlamaConfig(rope_parameters={"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4})
     with pytest.raises(ConfigError, match="rope_type=linear"):

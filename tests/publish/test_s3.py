@@ -63,8 +63,25 @@ def test_publishing_again_uploads_nothing(publisher, version, metrics, stored):
     """An equal version is left alone, also when its card would read differently today."""
     publisher.publish(version, metrics)
     before = stored()
-    publisher.publish(version, {"exact_match": 0.5})
+    publisher.publish(version)
     assert stored() == before
+
+
+def test_an_export_goes_on_where_it_stopped(publisher, version, tmp_path, stored, client):
+    """An upload that lacks its last file is completed, and what was measured since replaces the earlier measurement."""
+    folder = tmp_path / "loraloop-v1-merged"
+    folder.mkdir()
+    for name in ("model.safetensors", "export.json", "README.md", "parity-vllm.json"):
+        (folder / name).write_text(name)
+    address = publisher.publish(version, None, folder)
+    assert address.endswith("/a/b/loraloop-v1-merged")
+    whole = stored()
+    client.delete_object(Bucket=publisher.bucket, Key="a/b/loraloop-v1-merged/export.json")
+    (folder / "parity-vllm.json").write_text("measured again")
+    publisher.publish(version, None, folder)
+    after = stored()
+    assert after.keys() == whole.keys()
+    assert [name for name in whole if after[name] != whole[name]] == ["a/b/loraloop-v1-merged/parity-vllm.json"]
 
 
 def test_another_adapter_is_never_overwritten(publisher, version, other, metrics, stored):

@@ -3,30 +3,43 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
+from loraloop.evaluation import store
+
 VERIFY = ("stage=verify", "rows=12")
+MERGED = ("stage=publish", "publish=merged", "publish.path=out", "publish.rows=12")
 
 
 @pytest.fixture
 def merged(finished):
     """The main job's folder with its champion merged into ``out``."""
-    finished("stage=publish", "publish=merged", "publish.path=out")
+    finished(*MERGED)
     return finished
 
 
 def test_a_merged_model_answers_as_its_adapter_did(merged):
-    """A merged folder gives the recorded answers in transformers; file, ledger and the version's tag say so."""
-    seen = merged(*VERIFY)
+    """A merged folder gives the recorded answers in transformers; file, card, manifest, tag and run say so."""
     folder = merged.folder / "out/loraloop-v1-merged"
+    assert json.loads((folder / "parity-transformers.json").read_text())["passed"]  # publishing measured it
+    assert "12 of 12 (0.98 asked)" in (folder / "README.md").read_text()
+    seen = merged(*VERIFY)
     assert seen.line("agreement").startswith("passed: 12 of 12 greedy answers equal through transformers")
     kept = json.loads((folder / "parity-transformers.json").read_text())
     assert (kept["passed"], kept["agreement"], kept["rows"]) == (True, 1.0, 12)
-    assert kept["exact_match"] == kept["exact_match_recorded"] > 0.5
+    assert kept["scores"]["exact_match"]["value"] == kept["scores"]["exact_match"]["recorded"] > 0.5
+    assert kept["logits"]["shared"] == 20
     assert merged.versions()[0].tags["parity"].startswith("passed: 12 of 12")
-    merged("stage=publish", "publish=merged", "publish.path=out")  # an equal export stays, its parity file too
+    (kept,) = merged.folder.glob("mlruns/artifacts/adapters/loraloop/*/manifest.json")
+    manifest = json.loads(kept.read_text())
+    assert [each["agreement"] for each in manifest["parity"]] == [1.0]
+    merged(*MERGED)  # an equal export stays, its parity file too
     assert (folder / "parity-transformers.json").is_file()
+    merged("stage=publish", "publish=folder", "publish.form=merged", "publish.path=copy")
+    copied = merged.folder / "copy/loraloop-v1-merged"
+    assert {path.name for path in copied.iterdir()} == {path.name for path in folder.iterdir()}
 
 
 def test_an_altered_export_is_caught(merged):
@@ -50,6 +63,31 @@ def test_an_altered_export_is_caught(merged):
     assert "answers differently from its adapter: refused: " in seen.err
     assert "first differing token" in seen.out
     assert json.loads((folder / "parity-transformers.json").read_text())["passed"] is False
+
+
+def test_an_export_that_answers_differently_is_not_published(finished, monkeypatch):
+    """Below the share that is asked for, the first differing tokens are shown, and nothing is at publish.path."""
+    read = store.read
+
+    def longer(folder):
+        """What was recorded, each answer with a full stop more."""
+        score = read(folder)
+        return replace(score, generations=tuple(replace(each, answer=f"{each.answer}.") for each in score.generations))
+
+    monkeypatch.setattr(store, "read", longer)
+    seen = finished.attempt(*MERGED)
+    assert seen.code == 1
+    assert "refused: 0 of 12 greedy answers equal" in seen.err
+    assert "it was not published" in seen.err
+    assert seen.out.count("'(end)'") == 5
+    assert list((finished.folder / "out").iterdir()) == []
+    assert "parity" not in finished.versions()[0].tags
+
+
+def test_a_folder_of_peft_is_verified_too(finished):
+    """publish=peft is a folder that plain PEFT loads on the base, and it gives the recorded answers."""
+    finished("stage=publish", "publish=peft", "publish.path=out")
+    assert finished(*VERIFY).line("agreement").startswith("passed: 12 of 12 greedy answers equal through transformers")
 
 
 def test_nothing_exported_is_told(finished):

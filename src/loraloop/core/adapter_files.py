@@ -6,12 +6,13 @@ take the codes for weights.
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from loraloop.core import atomic, packing
 from loraloop.errors import ModelError
@@ -85,6 +86,11 @@ def plain_copy(folder: Path) -> Path:
     with atomic.folder(copied) as beside:
         write(beside, tensors(folder), (folder / CONFIG).read_bytes())
     return copied
+
+
+def manifest_bytes(facts: Mapping[str, Any]) -> bytes:
+    """A manifest as it is written; equal facts give equal bytes."""
+    return json.dumps(facts, indent=2, sort_keys=True).encode() + b"\n"
 
 
 @contextmanager

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 PROBE = "Twelve vaults of brass: HTHH TTHT 0110 1001, which of them opens?\n> "
-PROBE_TOKENS = 8
+PROBE_TOKENS = 20
 
 
 def attach(model: PreTrainedModel, folder: Path) -> PeftModel:

@@ -92,7 +92,10 @@ class CausalLM:
             log.info("the base is %s: its quantised weights lie as float32 in %s", self.name, folder)
         nf4.keep_trainable(model)
         model.eval()
-        return LoadedModel(model=model, tokenizer=tokenizer, base=self._base(folder, tokenizer, self._sha256(folder)))
+        base = self._base(folder, tokenizer, self._sha256(folder))
+        if self.quantization == "nf4":
+            base = replace(base, block_size=nf4.block_size(model))
+        return LoadedModel(model=model, tokenizer=tokenizer, base=base)
 
     def _settled(self) -> CausalLM:
         """The same with every ``auto`` decided by what the machine has, and with the name that is taken."""
@@ -107,6 +110,16 @@ class CausalLM:
         if self.otherwise is None or self._local() is not None or _is_cached(self.name, self.revision):
             return False
         return gguf.is_kept(self.otherwise) or _unreachable(self.name, self.revision) is not None
+
+    def folder(self) -> Path:
+        """The local folder with configuration, safetensors and tokenizer, fetched where they are not here yet.
+
+        Raises:
+            ModelError: It cannot be fetched.
+        """
+        found = self._settled()._folder()
+        assert found is not None  # noqa: S101 (random weights of an architecture alone have none, and no adapters)
+        return found
 
     def config(self) -> PretrainedConfig:
         """The architecture, without weights: ``architecture`` where it is given, else the repository's own."""
@@ -274,6 +287,7 @@ class CausalLM:
             quantization=f"nf4{double}" if self.quantization == "nf4" else "none",
             dtype=self.dtype,
             weights=self.weights,
+            quantizer="bitsandbytes" if self.quantization == "nf4" else None,
         )
 
 

@@ -41,6 +41,36 @@ def quantize(model: PreTrainedModel, compute: torch.dtype, double: bool) -> None
     cast("Any", model).is_loaded_in_4bit = True
 
 
+def block_size(model: PreTrainedModel) -> int | None:
+    """How many weights share a scale in a model's NF4 layers; ``None`` without such layers."""
+    from bitsandbytes.nn.modules import Linear4bit
+
+    found = next((layer for layer in model.modules() if isinstance(layer, Linear4bit)), None)
+    state = getattr(found.weight, "quant_state", None) if found is not None else None
+    return None if state is None else int(state.blocksize)
+
+
+def dequantize(model: PreTrainedModel) -> None:
+    """Replace every NF4 layer by a linear one with the values that NF4 stands for, in float32, in place."""
+    import torch
+    from bitsandbytes.functional import dequantize_4bit
+    from bitsandbytes.nn.modules import Linear4bit
+    from torch import nn
+
+    for name, layer in [(name, layer) for name, layer in model.named_modules() if isinstance(layer, Linear4bit)]:
+        with torch.device("meta"):
+            plain = nn.Linear(layer.in_features, layer.out_features, bias=layer.bias is not None)
+        weight: Any = layer.weight
+        plain.weight = nn.Parameter(dequantize_4bit(weight.data, weight.quant_state).float(), requires_grad=False)
+        plain.bias = layer.bias
+        model.set_submodule(name, plain)
+    bare = cast("Any", model)
+    bare.is_loaded_in_4bit = bare.is_quantized = False
+    bare.config.__dict__.pop("quantization_config", None)
+    bare.hf_quantizer = bare.quantization_method = None
+    model.float()
+
+
 def keep_trainable(model: PreTrainedModel) -> None:
     """Keep NF4 layers on the CPU in the layout that has a backward pass.
 

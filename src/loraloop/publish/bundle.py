@@ -3,24 +3,55 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
+from fnmatch import fnmatch
 from pathlib import Path
+from typing import Literal
 
-from loraloop.core.adapter_files import MANIFEST
+from loraloop.core.adapter_files import MANIFEST, manifest_bytes
 from loraloop.errors import RegistryError
-from loraloop.records import Base, Manifest, Version
+from loraloop.publish import card as cards
+from loraloop.publish import template
+from loraloop.publish.export import FACTS, PARITY
+from loraloop.records import Base, Score, Version
 
 CARD = "README.md"
+Files = Mapping[str, Path | bytes]
+Form = Literal["adapter", "merged", "gguf", "gguf-lora"]
+"""What a place takes: the adapter, or an export that ``publish=merged`` or ``publish=gguf`` made before."""
 
 
-def bundle(version: Version, metrics: Mapping[str, float], where: str) -> dict[str, Path | bytes]:
+def chosen(version: Version, scores: Score | None, where: str, licence: str | None, export: Path | None) -> Files:
+    """The files of an export's folder as they are, or of the version; what completes them comes last.
+
+    Raises:
+        RegistryError: There is no export, and the version is a folder that was never registered.
+    """
+    if export is None:
+        return bundle(version, scores, where, licence)
+    found = {str(path.relative_to(export)): path for path in sorted(export.rglob("*")) if path.is_file()}
+    facts = found.pop(FACTS)
+    return {**found, FACTS: facts}
+
+
+def marker(files: Files) -> str:
+    """The file that completes a place: its manifest, or what an export says of itself."""
+    return next(reversed(list(files)))
+
+
+def may_differ(name: str) -> bool:
+    """Whether a published file may be another one: people edit the card, and measurements come later."""
+    return name == CARD or fnmatch(name, PARITY)
+
+
+def bundle(version: Version, scores: Score | None, where: str, licence: str | None = None) -> dict[str, Path | bytes]:
     """The files by name, the manifest last: a place that has it has everything.
 
     Args:
         version: A registered, verified version.
-        metrics: What it scored, for the card.
+        scores: What it scored, for the card.
         where: How ``PeftModel.from_pretrained`` will find it.
+        licence: The Hub's name of a licence.
 
     Raises:
         RegistryError: The version is a folder that was never registered.
@@ -30,35 +61,36 @@ def bundle(version: Version, metrics: Mapping[str, float], where: str) -> dict[s
             f"{version.path} is not registered, and only versions are published; use stage=register first"
         )
     kept = {path.name: path for path in sorted(version.path.iterdir()) if path.name not in (CARD, MANIFEST)}
-    return {**kept, CARD: card(version, metrics, where).encode(), MANIFEST: version.path / MANIFEST}
+    own = template.of_training(version.manifest)
+    chat = {template.FILE: own.encode()} if own else {}
+    text = card(version, scores, where, licence).encode()
+    return {**kept, **chat, CARD: text, MANIFEST: _manifest(version)}
 
 
-def card(version: Version, metrics: Mapping[str, float], where: str) -> str:
+def _manifest(version: Version) -> Path | bytes:
+    """The manifest without what was measured of exports since: it stays equal, and the card tells that."""
+    if not version.manifest.parity:
+        return version.path / MANIFEST
+    facts = json.loads((version.path / MANIFEST).read_bytes())
+    del facts["parity"]
+    return manifest_bytes(facts)
+
+
+def card(version: Version, scores: Score | None, where: str, licence: str | None = None) -> str:
     """A model card in Markdown with the Hub's metadata header; equal arguments give equal text."""
     manifest, base = version.manifest, version.manifest.base
     trained_here = manifest.dataset_fingerprint is not None
-    facts = {
-        "base": f"{base.name}, revision {base.revision or 'none'}, SHA-256 `{base.sha256}`",
-        "quantisation while training": base.quantization,
-        "rank, alpha": f"{manifest.rank}, {manifest.alpha:g}",
-        "targets": ", ".join(manifest.targets),
-        "dataset fingerprint": f"`{manifest.dataset_fingerprint}`" if trained_here else "not known",
-        "run": manifest.run_id or ("not tracked" if trained_here else "not known"),
-        "weights SHA-256": f"`{manifest.weights_sha256}`",
-        **_origin(manifest),
-        "loraloop": manifest.loraloop_version,
-    }
-    scores = {name: f"{value:.4g}" for name, value in metrics.items()}
     return "\n".join(
         [
-            *_header(base),
+            *cards.header(version, "adapter", licence),
             f"# {version.name} version {version.number}",
             "",
             f"A LoRA adapter for {base.name}, "
             + ("trained with loraloop." if trained_here else "trained elsewhere and registered with loraloop."),
             "",
-            *_table("fact", "value", facts),
-            *(["## Scores on the held-out part", "", *_table("metric", "value", scores)] if scores else []),
+            *cards.table("fact", "value", cards.facts(version, licence)),
+            *cards.scores(scores),
+            *cards.parity(manifest.parity),
             "## Use",
             "",
             *_usage(base, where),
@@ -69,23 +101,8 @@ def card(version: Version, metrics: Mapping[str, float], where: str) -> str:
     )
 
 
-def _origin(manifest: Manifest) -> dict[str, str]:
-    """What a version was made of, and how its weights are kept where PEFT cannot read them."""
-    facts = {
-        "compressed from": manifest.compressed_from,
-        "combined from": ", ".join(manifest.combined_from),
-        "weights": None if manifest.storage == "plain" else f"{manifest.storage}, which loraloop alone loads",
-    }
-    return {name: fact for name, fact in facts.items() if fact}
-
-
-def _header(base: Base) -> list[str]:
-    on_hub = [f"base_model: {json.dumps(base.name)}"] if _on_hub(base) else []
-    return ["---", "library_name: peft", "pipeline_tag: text-generation", *on_hub, "tags: [lora, loraloop]", "---", ""]
-
-
 def _usage(base: Base, where: str) -> list[str]:
-    if _on_hub(base):
+    if cards.on_hub(base):
         revision = f", revision={base.revision!r}" if base.revision else ""
         load = [
             "from transformers import AutoModelForCausalLM, AutoTokenizer",
@@ -102,14 +119,6 @@ def _usage(base: Base, where: str) -> list[str]:
         ]
     code = ["from peft import PeftModel", *load, f"model = PeftModel.from_pretrained(base, {where!r})"]
     return _fenced("python", "\n".join(code))
-
-
-def _on_hub(base: Base) -> bool:
-    return re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", base.name) is not None
-
-
-def _table(name: str, value: str, rows: Mapping[str, str]) -> list[str]:
-    return [f"| {name} | {value} |", "| --- | --- |", *(f"| {key} | {text} |" for key, text in rows.items()), ""]
 
 
 def _fenced(language: str, text: str) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -13,7 +13,8 @@ from pydantic import TypeAdapter, ValidationError
 from loraloop.core import atomic
 from loraloop.core.hashing import sha256
 from loraloop.errors import ArtefactError, ConfigError, RegistryError
-from loraloop.records import Version
+from loraloop.publish import template
+from loraloop.records import Export, Version
 
 FACTS = "export.json"
 CARD = "README.md"
@@ -23,36 +24,10 @@ SLACK = 64 << 20
 """Bytes for the tokenizer and the small files."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Export:
-    """What was exported.
-
-    Attributes:
-        form: ``merged``, ``gguf`` or ``gguf-lora``.
-        dtype: Of the weights in the files.
-        version: ``NAME/NUMBER`` in the registry.
-        content: Hash by which the registry recognises the adapter.
-        base: Name of the base.
-        trained_on: The base's quantisation while the adapter was trained.
-        chat_template_sha256: Of the tokenizer's chat template; ``None`` without one.
-        changed: Share of the adapted weights that the merge changed, 0..1; ``None`` where nothing was merged.
-        files: SHA-256 by name.
-    """
-
-    form: str
-    dtype: str
-    version: str
-    content: str
-    base: str
-    trained_on: str
-    chat_template_sha256: str | None
-    changed: float | None = None
-    files: dict[str, str] = field(default_factory=dict)
-
-
-def of(version: Version, form: str, dtype: str) -> Export:
+def of(version: Version, form: str, dtype: str, merged_into: str | None = None) -> Export:
     """What an export of a version will be, before there are files."""
     base = version.manifest.base
+    own = template.of_training(version.manifest)
     return Export(
         form=form,
         dtype=dtype,
@@ -60,19 +35,19 @@ def of(version: Version, form: str, dtype: str) -> Export:
         content=version.path.name,
         base=base.name,
         trained_on=base.quantization,
-        chat_template_sha256=base.chat_template_sha256,
+        chat_template_sha256=sha256(own.encode()) if own else base.chat_template_sha256,
+        merged_into=merged_into,
     )
 
 
-def require_exportable(version: Version, from_nf4: bool) -> None:
+def require_exportable(version: Version) -> None:
     """Check that a version may be merged or converted.
 
     Args:
         version: To be exported.
-        from_nf4: The person said that an adapter of an NF4 base may be merged into unquantised weights.
 
     Raises:
-        RegistryError: It is not registered, its base has random weights, or it was trained on an NF4 base.
+        RegistryError: It is not registered, or its base has random weights.
     """
     base = version.manifest.base
     if version.number < 1:
@@ -81,12 +56,11 @@ def require_exportable(version: Version, from_nf4: bool) -> None:
         )
     if base.weights == "random":
         raise RegistryError(f"the base {base.name} has random weights, so an export of it means nothing")
-    if base.quantization != "none" and not from_nf4:
-        raise RegistryError(
-            f"{version.name} version {version.number} was trained on {base.name} in {base.quantization}, and an export "
-            "holds the unquantised weights, on which it answers differently: set publish.from_nf4=true to export it "
-            "all the same, and measure it with stage=verify"
-        )
+
+
+def merged_into(version: Version, from_nf4: bool) -> str:
+    """Into which weights of the base a version is merged: those that it was trained on, or the unquantised ones."""
+    return "unquantised" if version.manifest.base.quantization == "none" or from_nf4 else "dequantised"
 
 
 def require_disk(folder: Path, count: int, what: str) -> None:
@@ -168,8 +142,9 @@ def _require_same(target: Path, export: Export) -> None:
         there = read(target)
     except ArtefactError as error:
         raise RegistryError(f"{target} exists and is no export: choose another publish.path") from error
-    what = [(each.version, each.content, each.form, each.dtype) for each in (there, export)]
-    if what[0] != what[1]:
+    what = [(each.version, each.content, each.form, each.dtype, each.merged_into) for each in (there, export)]
+    # An export of an earlier version does not say into what it was merged, which was always the unquantised weights.
+    if what[0] != what[1] and what[0] != (*what[1][:-1], None):
         raise RegistryError(
             f"{target} holds another export (version {there.version}, adapter {there.content[:12]}, {there.form}, "
             f"{there.dtype}): choose another publish.path"

@@ -10,15 +10,24 @@ from loraloop.core import atomic
 from loraloop.core.hashing import sha256
 from loraloop.core.part import part
 from loraloop.errors import ConfigError, RegistryError
-from loraloop.publish.bundle import CARD, bundle
-from loraloop.records import Version
+from loraloop.publish.bundle import Form, chosen, may_differ
+from loraloop.records import Score, Version
 
 
 @part
 class Folder:
-    """Copies a version to ``path/NAME-vN``."""
+    """Copies a version to ``path/NAME-vN``, or an export of it to the name of its folder.
+
+    Attributes:
+        form: What is copied.
+        export: Folder of the export, or one that holds it; ``None``: where it was published last.
+        license: The Hub's name of a licence, for the card.
+    """
 
     path: Path = Path("published")
+    form: Form = "adapter"
+    export: Path | None = None
+    license: str | None = None
 
     def check(self) -> None:
         """See that ``path`` can hold folders.
@@ -29,12 +38,13 @@ class Folder:
         if self.path.exists() and not self.path.is_dir():
             raise ConfigError(f"publish.path={self.path} must be a folder, but it is a file; choose another")
 
-    def publish(self, version: Version, metrics: Mapping[str, float] | None = None) -> str:
+    def publish(self, version: Version, scores: Score | None = None, export: Path | None = None) -> str:
         """Copy a version with its model card; an equal copy is left as it is.
 
         Args:
             version: A registered, verified version.
-            metrics: What it scored, for the card.
+            scores: What it scored, for the card.
+            export: Folder of an export that is copied instead of the adapter.
 
         Returns:
             The folder.
@@ -42,14 +52,15 @@ class Folder:
         Raises:
             RegistryError: The folder holds something else, or cannot be written; it is as it was.
         """
-        target = self.path / f"{version.name}-v{version.number}"
-        files = bundle(version, metrics or {}, str(target))
+        target = self.path / (export.name if export else f"{version.name}-v{version.number}")
+        files = chosen(version, scores, str(target), self.license, export)
         if target.exists():
             _same(target, files)
             return str(target)
         try:
             with atomic.folder(target) as beside:
                 for name, content in files.items():
+                    (beside / name).parent.mkdir(parents=True, exist_ok=True)
                     _put(content, beside / name)
         except OSError as error:
             raise RegistryError(f"cannot write {target} ({error.strerror}); nothing was published") from error
@@ -66,5 +77,5 @@ def _put(content: Path | bytes, path: Path) -> None:
 def _same(target: Path, files: Mapping[str, Path | bytes]) -> None:
     # People edit the card of what they published; the adapter itself must be this one.
     for name, content in files.items():
-        if name != CARD and not ((target / name).is_file() and sha256(target / name) == sha256(content)):
+        if not may_differ(name) and not ((target / name).is_file() and sha256(target / name) == sha256(content)):
             raise RegistryError(f"{target} exists and its {name} is not this version's; choose another publish.path")

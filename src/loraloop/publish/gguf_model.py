@@ -1,14 +1,14 @@
-"""A model of the Llama family as GGUF: its settings and tensors under llama.cpp's names."""
+"""A model of the Llama or Qwen family as GGUF: its settings and tensors under llama.cpp's names."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from loraloop.errors import ConfigError
-from loraloop.publish import gguf_tokenizer
+from loraloop.publish import gguf_quants, gguf_tokenizer
 from loraloop.records import LoadedModel
 
 if TYPE_CHECKING:
@@ -16,8 +16,12 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 Matrix = np.ndarray[Any, np.dtype[Any]]
-ARCHITECTURES = {"llama": "llama", "mistral": "llama"}
+ARCHITECTURES = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3"}
 """Model types of transformers that can be exported, and llama.cpp's name of each."""
+LLAMA3 = "llama3"
+"""Type of a rotation whose slow frequencies are slower still, from Llama 3.1 on."""
+FILE_TYPES = {"f32": 0, "f16": 1, "q8_0": 7, "q4_k_m": 15}
+"""llama.cpp's numbers (``llama_ftype``)."""
 
 
 def architecture(config: PretrainedConfig) -> str:
@@ -33,10 +37,11 @@ def architecture(config: PretrainedConfig) -> str:
             "publish=merged, and convert its folder with llama.cpp's convert_hf_to_gguf.py"
         )
     rope = getattr(config, "rope_parameters", None) or {}
-    if rope.get("rope_type", "default") != "default" or getattr(config, "sliding_window", None):
+    window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
+    if rope.get("rope_type", "default") not in ("default", LLAMA3) or window:
         raise ConfigError(
-            f"publish=gguf exports {known} with plain rotary positions and without a sliding window, and the base has "
-            f"rope_type={rope.get('rope_type')}, sliding_window={getattr(config, 'sliding_window', None)}: take "
+            f"publish=gguf exports {known} with plain or Llama 3's rotary positions, without a window; the base has "
+            f"rope_type={rope.get('rope_type')}, sliding_window={window}: take "
             "publish=merged, and convert its folder with llama.cpp's convert_hf_to_gguf.py"
         )
     return ARCHITECTURES[config.model_type]
@@ -50,13 +55,17 @@ def write(file: Path, loaded: LoadedModel, dtype: str) -> None:
     writer = gguf.GGUFWriter(file, architecture(config))
     writer.add_type(gguf.GGUFType.MODEL)
     writer.add_name(file.stem)
+    writer.add_file_type(FILE_TYPES[dtype])
     _settings(writer, config)
     gguf_tokenizer.add(writer, loaded.tokenizer, config.vocab_size)
     skipped = {"lm_head.weight"} if config.tie_word_embeddings else set()
     names = Names(config)
+    if config.rope_parameters.get("rope_type") == LLAMA3:
+        writer.add_tensor("rope_freqs.weight", _rope_factors(config))
     for key, value in loaded.model.state_dict().items():
         if key not in skipped:
-            add(writer, names.of(key), names.arranged(key, value.detach().cpu().float().numpy()), dtype)
+            matrix = names.arranged(key, value.detach().cpu().float().numpy())
+            add(writer, names.of(key), matrix, dtype, config.num_hidden_layers)
     finish(writer)
 
 
@@ -66,14 +75,17 @@ class Names:
     def __init__(self, config: Any) -> None:
         import gguf
 
-        self._map = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers)
-        self._heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
+        name = architecture(config)
+        arch = next(key for key, value in gguf.MODEL_ARCH_NAMES.items() if value == name)
+        self._map = gguf.get_tensor_name_map(arch, config.num_hidden_layers)
+        heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
+        self._heads = heads if name == "llama" else {}
 
     def of(self, key: str) -> str:
         """The name.
 
         Raises:
-            ConfigError: llama.cpp's Llama has no such tensor.
+            ConfigError: llama.cpp's architecture has no such tensor.
         """
         name = self._map.get_name(key, try_suffixes=(".weight", ".bias"))
         if name is None:
@@ -81,7 +93,7 @@ class Names:
         return str(name)
 
     def arranged(self, key: str, value: Matrix) -> Matrix:
-        """Rows in llama.cpp's order: it rotates neighbours where transformers rotates halves."""
+        """Rows in llama.cpp's order: for a Llama it rotates neighbours where transformers rotates halves."""
         heads = next((count for part, count in self._heads.items() if f".{part}" in key), None)
         if heads is None:
             return value
@@ -89,17 +101,25 @@ class Names:
         return split.swapaxes(1, 2).reshape(value.shape)
 
 
-def add(writer: GGUFWriter, name: str, value: Matrix, dtype: str) -> None:
-    """Add a tensor; what ``dtype`` cannot hold (vectors, rows that no block of 32 divides) takes a wider type."""
+def add(writer: GGUFWriter, name: str, value: Matrix, dtype: str, layers: int = 0) -> None:
+    """Add a tensor; what ``dtype`` cannot hold (vectors, rows that no block divides) takes a wider type.
+
+    Args:
+        writer: Of the file.
+        name: llama.cpp's.
+        value: In float.
+        dtype: ``f32``, ``f16``, ``q8_0`` or ``q4_k_m``.
+        layers: Of the model; ``q4_k_m`` keeps more bits of some.
+    """
     import gguf
 
-    if value.ndim < 2 or dtype == "f32":
+    wanted = gguf_quants.kind(name, value.shape[-1], dtype, layers)
+    if value.ndim < 2 or wanted == gguf.GGMLQuantizationType.F32:
         writer.add_tensor(name, np.ascontiguousarray(value, np.float32))
-    elif dtype == "q8_0" and value.shape[-1] % 32 == 0:
-        kind = gguf.GGMLQuantizationType.Q8_0
-        writer.add_tensor(name, gguf.quants.quantize(np.ascontiguousarray(value, np.float32), kind), raw_dtype=kind)
-    else:
+    elif wanted == gguf.GGMLQuantizationType.F16:
         writer.add_tensor(name, np.ascontiguousarray(value, np.float16))
+    else:
+        writer.add_tensor(name, gguf_quants.quantise(value, wanted), raw_dtype=wanted)
 
 
 def finish(writer: GGUFWriter) -> None:
@@ -110,6 +130,17 @@ def finish(writer: GGUFWriter) -> None:
         writer.write_tensors_to_file()
     finally:
         writer.close()
+
+
+def _rope_factors(config: Any) -> Matrix:
+    """By what llama.cpp divides each frequency, so that it is transformers' scaled one."""
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+    scaled, _ = cast("Any", ROPE_INIT_FUNCTIONS[LLAMA3])(config, "cpu")
+    width = 2 * len(scaled)
+    plain = config.rope_parameters["rope_theta"] ** (-np.arange(0, width, 2, dtype=np.float64) / width)
+    found: Matrix = (plain / scaled.double().numpy()).astype(np.float32)
+    return found
 
 
 def _settings(writer: GGUFWriter, config: Any) -> None:

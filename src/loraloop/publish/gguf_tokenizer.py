@@ -15,6 +15,16 @@ if TYPE_CHECKING:
 NEVER = "<none> <none>"
 """A merge of two texts that no byte stands for; llama.cpp does not load a tokenizer without merges."""
 
+_SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|NUMBERS| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
+    r"|\s+(?!\S)|\s+"
+)
+SPLITS = {
+    _SPLIT.replace("NUMBERS", r"\p{N}{1,3}"): "llama-bpe",
+    _SPLIT.replace("NUMBERS", r"\p{N}"): "qwen2",
+}
+"""llama.cpp's names of the expressions by which Llama 3 and Qwen 2 to 3 split text (src/llama-vocab.cpp)."""
+
 
 def pre_tokenizer(tokenizer: PreTrainedTokenizerBase) -> str:
     """llama.cpp's name of the rule that splits text before the merges.
@@ -24,19 +34,32 @@ def pre_tokenizer(tokenizer: PreTrainedTokenizerBase) -> str:
     """
     rules = _rules(tokenizer)
     model, split = rules.get("model", {}), rules.get("pre_tokenizer") or {}
-    plain = model.get("type") == "BPE" and not model.get("byte_fallback") and not rules.get("normalizer")
-    if plain and _bytes(split) and (split["use_regex"] or not model["merges"]):
-        return "gpt-2"
-    if plain and split.get("type") == "Sequence":
-        first, *rest = split["pretokenizers"]
-        digits = first.get("type") == "Digits" and first.get("individual_digits")
-        if digits and len(rest) == 1 and _bytes(rest[0]) and rest[0]["use_regex"]:
-            return "smollm"
+    # llama.cpp normalises nothing; Qwen's NFC leaves text as it is that is typed in the usual way.
+    normal = (rules.get("normalizer") or {}).get("type") in (None, "NFC")
+    if model.get("type") == "BPE" and not model.get("byte_fallback") and normal:
+        found = _byte_level(split, model) if split.get("type") != "Sequence" else _sequence(split["pretokenizers"])
+        if found:
+            return found
+    kind = "SentencePiece" if model.get("byte_fallback") or model.get("type") == "Unigram" else model.get("type")
     raise ConfigError(
-        "publish=gguf publish.merge=true exports byte-level BPE tokenizers that split as GPT-2 or SmolLM do, and the "
-        f"base's is {model.get('type')} with {split.get('type')}: take publish.merge=false (the LoRA alone, "
-        "beside the base's own GGUF), or publish=merged and llama.cpp's convert_hf_to_gguf.py"
+        "publish=gguf publish.merge=true exports byte-level BPE tokenizers that split as those of GPT-2, SmolLM, Llama "
+        f"3 and Qwen 2 to 3 do, and the base's is {kind} with {split.get('type')}: take publish.merge=false (the LoRA "
+        "alone, beside the base's own GGUF), or publish=merged and llama.cpp's convert_hf_to_gguf.py"
     )
+
+
+def _byte_level(split: dict[str, Any], model: dict[str, Any]) -> str | None:
+    return "gpt-2" if _bytes(split) and (split["use_regex"] or not model["merges"]) else None
+
+
+def _sequence(splits: list[dict[str, Any]]) -> str | None:
+    if len(splits) != 2 or not _bytes(splits[1]):
+        return None
+    first, last = splits
+    if first.get("type") == "Digits" and first.get("individual_digits") and last["use_regex"]:
+        return "smollm"
+    isolated = first.get("type") == "Split" and first.get("behavior") == "Isolated" and not first.get("invert")
+    return SPLITS.get(first["pattern"].get("Regex", "")) if isolated and not last["use_regex"] else None
 
 
 def add(writer: GGUFWriter, tokenizer: PreTrainedTokenizerBase, size: int) -> None:

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from loraloop.core.adapter_files import MANIFEST
 from loraloop.core.part import part
 from loraloop.errors import ConfigError, RegistryError
-from loraloop.publish.bundle import bundle
-from loraloop.records import Version
+from loraloop.publish.bundle import Form, chosen, marker
+from loraloop.records import Score, Version
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -31,11 +30,17 @@ class Hub:
         repo_id: ``USER/NAME``; one repository holds one version.
         private: Visibility of a repository that is created.
         endpoint: Address of a Hub of one's own; ``None`` is ``HF_ENDPOINT`` or huggingface.co.
+        form: What is uploaded.
+        export: Folder of the export, or one that holds it; ``None``: where it was published last.
+        license: The Hub's name of a licence, for the card.
     """
 
     repo_id: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")] | None = None
     private: bool = True
     endpoint: str | None = None
+    form: Form = "adapter"
+    export: Path | None = None
+    license: str | None = None
 
     def check(self) -> None:
         """Ask the Hub who the token belongs to.
@@ -55,12 +60,13 @@ class Hub:
             )
         _reach(api.endpoint, str(api.token))
 
-    def publish(self, version: Version, metrics: Mapping[str, float] | None = None) -> str:
+    def publish(self, version: Version, scores: Score | None = None, export: Path | None = None) -> str:
         """Upload a version with its model card; a repository that holds it already is left as it is.
 
         Args:
             version: A registered, verified version.
-            metrics: What it scored, for the card.
+            scores: What it scored, for the card.
+            export: Folder of an export that is copied instead of the adapter.
 
         Returns:
             The repository's address.
@@ -74,7 +80,7 @@ class Hub:
         from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
 
         repo = str(self.repo_id)
-        files = bundle(version, metrics or {}, repo)
+        files = chosen(version, scores, repo, self.license, export)
         api = self._api()
         try:
             api.create_repo(repo, private=self.private, exist_ok=True)
@@ -95,10 +101,12 @@ class Hub:
 
     def _published(self, api: HfApi, there: set[str], files: Mapping[str, Any]) -> bool:
         """Whether the repository holds this version; raises where it holds another adapter."""
-        if MANIFEST in there:
+        last = marker(files)
+        if last in there:
             with TemporaryDirectory() as folder:
-                found = Path(api.hf_hub_download(str(self.repo_id), MANIFEST, local_dir=folder)).read_bytes()
-            if found == files[MANIFEST].read_bytes():
+                found = Path(api.hf_hub_download(str(self.repo_id), last, local_dir=folder)).read_bytes()
+            ours = files[last]
+            if found == (ours if isinstance(ours, bytes) else ours.read_bytes()):
                 return True
         foreign = sorted(there & set(files))
         if foreign:

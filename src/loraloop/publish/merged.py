@@ -1,19 +1,20 @@
-"""Publishing one model: the adapter merged into its base, with tokenizer and chat template."""
+"""Publishing one model: the adapter merged into its base, with tokenizer and the chat template of the training."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
 
 from loraloop.core.part import part
 from loraloop.errors import ConfigError
-from loraloop.publish import export, merging
-from loraloop.records import Version
+from loraloop.publish import card, export, merging, template
+from loraloop.records import Export, Score, Version
 
 if TYPE_CHECKING:
-    from loraloop.protocols import BaseLoader
+    from loraloop.protocols import BaseLoader, Gate
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
@@ -24,12 +25,20 @@ class Merged:
 
     Attributes:
         dtype: Of the weights; ``auto`` is the one in which the adapter was trained.
-        from_nf4: Merge an adapter that was trained on an NF4 base into the unquantised weights.
+        from_nf4: Merge an adapter that was trained on an NF4 base into the unquantised weights, and not into those that
+            NF4 makes of them.
+        min_agreement: Share of the recorded answers that the export must give again; ``None`` is 0.98, and 0.9 for an
+            adapter of a 4-bit base. 0 publishes it also where nothing was recorded.
+        rows: Recorded answers that are compared, evenly spread.
+        license: The Hub's name of a licence, for the card.
     """
 
     path: Path = Path("published")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     from_nf4: bool = False
+    min_agreement: Annotated[float, Field(ge=0, le=1)] | None = None
+    rows: Annotated[int, Field(ge=1)] = 64
+    license: str | None = None
 
     def check(self) -> None:
         """See that ``path`` can hold folders.
@@ -41,14 +50,19 @@ class Merged:
             raise ConfigError(f"publish.path={self.path} must be a folder, but it is a file; choose another")
 
     def publish(
-        self, version: Version, metrics: Mapping[str, float] | None = None, base: BaseLoader | None = None
+        self,
+        version: Version,
+        scores: Score | None = None,
+        base: BaseLoader | None = None,
+        gate: Gate | None = None,
     ) -> str:
-        """Merge a version and write the model; an equal export is left as it is.
+        """Merge a version, write the model and let the gate measure it; an equal export is left as it is.
 
         Args:
             version: A registered, verified version.
-            metrics: What the adapter scored before it was merged, for the card.
+            scores: What the adapter scored before it was merged, for the card.
             base: Loads the version's base.
+            gate: Measures the model before it appears.
 
         Returns:
             The folder.
@@ -56,27 +70,35 @@ class Merged:
         Raises:
             RegistryError: The version may not be merged, or the folder holds something else; it is as it was.
             ConfigError: The disk is too small.
+            ArtefactError: The model answers differently; nothing was published.
         """
         assert base is not None  # noqa: S101 (stage=publish gives it)
-        export.require_exportable(version, self.from_nf4)
+        assert gate is not None  # noqa: S101 (likewise)
+        export.require_exportable(version)
         dtype = version.manifest.base.dtype if self.dtype == "auto" else self.dtype
         target = self.path / f"{version.name}-v{version.number}-merged"
-        planned = export.of(version, "merged", dtype)
+        planned = export.of(version, "merged", dtype, export.merged_into(version, self.from_nf4))
 
-        def fill(folder: Path) -> export.Export:
-            loaded = base.load()
-            model, changed = merging.merge(loaded, version.path, dtype)
-            model.save_pretrained(folder)
-            loaded.tokenizer.save_pretrained(folder)
-            (folder / export.CARD).write_text(merging.card(version, planned, metrics or {}, _USAGE), "utf8")
-            return replace(planned, changed=changed)
+        def fill(folder: Path) -> Export:
+            made = self._write(folder, version, base, planned)
+            measured = gate(folder, made)
+            text = card.of_export(version, made, scores, measured, _USAGE, self.license)
+            (folder / export.CARD).write_text(text, "utf8")
+            return made
 
         if not target.exists():
-            export.require_disk(
-                self.path, merging.parameters(base.skeleton()) * BYTES[dtype], f"{version.name} in {dtype}"
-            )
+            count = merging.parameters(base.skeleton()) * BYTES[dtype]
+            export.require_disk(self.path, count, f"{version.name} in {dtype}")
         export.write(target, planned, fill)
         return str(target)
+
+    def _write(self, folder: Path, version: Version, base: BaseLoader, planned: Export) -> Export:
+        loaded = base.load(quantised=planned.merged_into == "dequantised")
+        model, changed = merging.merge(loaded, version.path, planned.dtype)
+        template.give(loaded.tokenizer, version.manifest)
+        model.save_pretrained(folder)
+        loaded.tokenizer.save_pretrained(folder)
+        return replace(planned, changed=changed)
 
 
 _USAGE = """```python

@@ -9,13 +9,12 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from loraloop.core.adapter_files import MANIFEST
 from loraloop.core.extras import require
 from loraloop.core.hashing import sha256
 from loraloop.core.part import part
 from loraloop.errors import ConfigError, RegistryError
-from loraloop.publish.bundle import CARD, bundle
-from loraloop.records import Version
+from loraloop.publish.bundle import Form, chosen, marker, may_differ
+from loraloop.records import Score, Version
 
 DIGEST = "sha256"
 """Object metadata key with the content's SHA-256."""
@@ -29,11 +28,17 @@ class S3:
 
     Attributes:
         endpoint: Address of an S3-compatible server; ``None`` is AWS.
+        form: What is uploaded.
+        export: Folder of the export, or one that holds it; ``None``: where it was published last.
+        license: The Hub's name of a licence, for the card.
     """
 
     bucket: Annotated[str, Field(min_length=3, max_length=63)] | None = None
     prefix: Annotated[str, Field(pattern=r"^[^/].*[^/]$|^[^/]?$")] = "adapters"
     endpoint: str | None = None
+    form: Form = "adapter"
+    export: Path | None = None
+    license: str | None = None
 
     def check(self) -> None:
         """Ask for the bucket.
@@ -52,12 +57,13 @@ class S3:
                 "name, the credentials (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY or AWS_PROFILE) and publish.endpoint"
             ) from error
 
-    def publish(self, version: Version, metrics: Mapping[str, float] | None = None) -> str:
+    def publish(self, version: Version, scores: Score | None = None, export: Path | None = None) -> str:
         """Upload a version with its model card; what is there already in equal form is left as it is.
 
         Args:
             version: A registered, verified version.
-            metrics: What it scored, for the card.
+            scores: What it scored, for the card.
+            export: Folder of an export that is copied instead of the adapter.
 
         Returns:
             The ``s3://`` address.
@@ -66,13 +72,14 @@ class S3:
             RegistryError: Something else is at that address, or the upload failed; without a manifest there,
                 nothing counts as published, and repeating goes on where it stopped.
         """
-        folder = "/".join(filter(None, (self.prefix, f"{version.name}-v{version.number}")))
+        name = export.name if export else f"{version.name}-v{version.number}"
+        folder = "/".join(filter(None, (self.prefix, name)))
         address = f"s3://{self.bucket}/{folder}"
-        files = bundle(version, metrics or {}, f"{version.name}-v{version.number}")
+        files = chosen(version, scores, name, self.license, export)
         try:
             client = self._client(connect_timeout=10, read_timeout=60)
-            for name in self._absent(client, folder, files):
-                self._put(client, f"{folder}/{name}", files[name])
+            for each in self._absent(client, folder, files):
+                self._put(client, f"{folder}/{each}", files[each], last=each == marker(files))
         except _failures() as error:
             raise RegistryError(f"{address} could not be written ({error}); repeat to go on") from error
         return address
@@ -80,13 +87,17 @@ class S3:
     def _absent(self, client: Any, folder: str, files: Mapping[str, Path | bytes]) -> list[str]:
         """The names that are still to upload, in order, after a look at what is there."""
         there = {name: self._digest(client, f"{folder}/{name}") for name in files}
-        complete = there[MANIFEST] is not None
+        complete = there[marker(files)] is not None
         for name, found in there.items():
-            # People edit the card of what they published; the adapter itself must be this one.
-            if found not in (None, sha256(files[name])) and not (complete and name == CARD):
+            # People edit the card of what they published, and it tells what was measured since.
+            if not may_differ(name) and found not in (None, sha256(files[name])):
                 address = f"s3://{self.bucket}/{folder}/{name}"
                 raise RegistryError(f"{address} exists and is not this version's; choose another publish.prefix")
-        return [name for name, found in there.items() if found is None]
+        return [
+            name
+            for name, found in there.items()
+            if found is None or (not complete and may_differ(name) and found != sha256(files[name]))
+        ]
 
     def _digest(self, client: Any, key: str) -> str | None:
         """The SHA-256 that an object was uploaded with, empty when it has none, ``None`` when there is no object."""
@@ -97,9 +108,9 @@ class S3:
                 return None
             raise
 
-    def _put(self, client: Any, key: str, content: Path | bytes) -> None:
+    def _put(self, client: Any, key: str, content: Path | bytes, *, last: bool) -> None:
         metadata = {DIGEST: sha256(content)}
-        if key.endswith(f"/{MANIFEST}"):
+        if last:
             body = content if isinstance(content, bytes) else content.read_bytes()
             # Only one of two publishers that arrive together may complete the folder.
             client.put_object(Bucket=self.bucket, Key=key, Body=body, Metadata=metadata, IfNoneMatch="*")

@@ -13,6 +13,11 @@ from loraloop.records.conversation import Message as Message
 from loraloop.records.conversation import Provenance as Provenance
 from loraloop.records.conversation import ToolCall as ToolCall
 from loraloop.records.judgement import Judgement as Judgement
+from loraloop.records.parity import Compared as Compared
+from loraloop.records.parity import Difference as Difference
+from loraloop.records.parity import Export as Export
+from loraloop.records.parity import Logits as Logits
+from loraloop.records.parity import Parity as Parity
 from loraloop.records.trace import Assessment as Assessment
 from loraloop.records.trace import Trace as Trace
 
@@ -216,7 +221,10 @@ class Base:
     Attributes:
         sha256: Hash of the weights and the configuration; of the configuration alone when ``weights`` is ``random``.
         quantization: ``none``, ``nf4`` or ``nf4-double``.
+        dtype: Of the weights; of the computation where they are quantised.
         weights: ``pretrained`` or ``random``; an adapter of a random base is never registered.
+        quantizer: What quantised them; ``None`` where they are not, and in a manifest of an earlier version.
+        block_size: How many weights share a scale; ``None`` likewise.
     """
 
     name: str
@@ -227,6 +235,8 @@ class Base:
     quantization: str
     dtype: str
     weights: str = "pretrained"
+    quantizer: str | None = None
+    block_size: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -443,6 +453,7 @@ class Manifest:
         storage: How its weights are kept, see :mod:`loraloop.core.packing`.
         compressed_from: Name and number of the version that it is a smaller form of.
         combined_from: Names, numbers and weights of the versions that it was made of.
+        parity: How its exports answered beside it, the last measurement of each form and runtime.
     """
 
     base: Base
@@ -461,10 +472,14 @@ class Manifest:
     storage: str = "plain"
     compressed_from: str | None = None
     combined_from: tuple[str, ...] = ()
+    parity: tuple[Parity, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain dictionaries and lists."""
-        return asdict(self)
+        """Plain dictionaries and lists; without ``parity`` where nothing was compared."""
+        made = asdict(self)
+        if not self.parity:
+            del made["parity"]
+        return made
 
     @classmethod
     def from_dict(cls, data: FrozenMap) -> Manifest:
@@ -480,8 +495,17 @@ class Manifest:
             targets=tuple(rest.pop("targets")),
             probe=probe,
             general=None if general is None else General.from_dict(general),
+            parity=tuple(_parity(each) for each in rest.pop("parity", ())),
             **rest,
         )
+
+
+def _parity(data: FrozenMap) -> Parity:
+    rest = dict(data)
+    scores = {name: Compared(**each) for name, each in rest.pop("scores").items()}
+    logits = Logits(**found) if (found := rest.pop("logits")) else None
+    differences = tuple(Difference(**each) for each in rest.pop("differences"))
+    return Parity(scores=scores, logits=logits, differences=differences, **rest)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

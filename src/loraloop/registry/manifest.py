@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from loraloop.core import adapter_files, atomic, packing
+from loraloop.core import adapter_files, atomic, packing, quantisation
 from loraloop.core.adapter_files import CONFIG, MANIFEST, WEIGHTS
 from loraloop.core.hashing import sha256, sha256_json
 from loraloop.errors import ArtefactError, ModelError
-from loraloop.records import Base, Manifest
+from loraloop.records import Base, Manifest, Parity
 from loraloop.registry import weights
 
 PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib"})
@@ -20,9 +21,12 @@ PICKLED = "adapter_model.bin"
 """PEFT's weights before safetensors."""
 ORIGIN = (
     "run_id", "parent_run_id", "continued_from", "compressed_from", "combined_from", "loraloop_version", "probe",
-    "storage", "general",
+    "storage", "general", "parity",
 )  # fmt: skip
 """Manifest keys that say where an adapter came from or what follows from its weights, not what it is."""
+
+LATER = ("quantizer", "block_size")
+"""Keys of the base that manifests of earlier versions lack."""
 
 
 def read(folder: Path) -> Manifest:
@@ -48,7 +52,16 @@ def read(folder: Path) -> Manifest:
 def write(folder: Path, manifest: Manifest) -> None:
     """Write the manifest beside the weights."""
     with atomic.write(folder / MANIFEST) as stream:
-        stream.write(json.dumps(manifest.to_dict(), indent=2, sort_keys=True).encode() + b"\n")
+        stream.write(adapter_files.manifest_bytes(manifest.to_dict()))
+
+
+def note_parity(folder: Path, made: Parity) -> None:
+    """Write how an export answered into the manifest, in place of an earlier comparison of the same; nothing else."""
+    manifest = read(folder)
+    others = [each for each in manifest.parity if each.name != made.name]
+    facts = json.loads((folder / MANIFEST).read_bytes())
+    with atomic.write(folder / MANIFEST) as stream:
+        stream.write(adapter_files.manifest_bytes(facts | {"parity": [asdict(each) for each in (*others, made)]}))
 
 
 def verify(folder: Path, manifest: Manifest) -> None:
@@ -71,13 +84,18 @@ def verify(folder: Path, manifest: Manifest) -> None:
 
 
 def verify_adapter(base: Base, manifest: Manifest) -> None:
-    """Check that an adapter was trained on ``base``; another quantisation of the same weights is allowed.
+    """Check that an adapter was trained on ``base``, or on the same weights where one of both is not quantised.
 
     Raises:
-        ModelError: It was trained on another base or tokenizer; names both.
+        ModelError: It was trained on another base or tokenizer, or one that is quantised otherwise; names both.
     """
     trained = manifest.base
     if (trained.sha256, trained.tokenizer_sha256) == (base.sha256, base.tokenizer_sha256):
+        other = quantisation.mismatch(trained, base)
+        if other and "none" not in (trained.quantization, base.quantization):
+            raise ModelError(
+                f"the adapter was trained on {trained.name} with {other}: choose the same, or train a new adapter"
+            )
         return
     what = "base" if trained.sha256 != base.sha256 else "tokenizer"
     raise ModelError(
@@ -89,6 +107,8 @@ def verify_adapter(base: Base, manifest: Manifest) -> None:
 def content_sha256(folder: Path, manifest: Manifest) -> str:
     """Hash of what an adapter is (weights, configuration, base, data), the same whichever run made it."""
     facts = {key: value for key, value in manifest.to_dict().items() if key not in ORIGIN}
+    # Adapters of before these were recorded keep their name.
+    facts["base"] = {key: value for key, value in facts["base"].items() if key not in LATER or value is not None}
     settings = {key: _sorted(value) for key, value in config(folder).items()}
     for key in ("base_model_name_or_path", "peft_version"):
         settings.pop(key, None)

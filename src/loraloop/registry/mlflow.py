@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from loraloop.core import adapter_files, servable
-from loraloop.core.adapter_files import CONFIG
+from loraloop.core.adapter_files import CONFIG, MANIFEST
 from loraloop.core.locks import required_lock
 from loraloop.core.part import part
 from loraloop.core.passwords import mask
@@ -24,7 +24,7 @@ from loraloop.errors import (
     UnknownVersionError,
     UnservableError,
 )
-from loraloop.records import Base, Manifest, Version
+from loraloop.records import Base, Manifest, Parity, Version
 from loraloop.registry import adapter_store, connection, weights
 from loraloop.registry import manifest as manifests
 from loraloop.registry.ledger import Entry, Ledger
@@ -289,6 +289,18 @@ class MlflowRegistry:
         if number:
             with self._client() as client:
                 client.set_model_version_tag(self.name, str(number), event, reason[:5000])
+
+    def note_parity(self, version: Version, made: Parity) -> None:
+        """Write how an export answered into the manifest of the kept adapter, in place of an earlier comparison of it.
+
+        The adapter's content stays what it is; on a server, the run's copy of the manifest is replaced too.
+        """
+        with self._locked():
+            manifests.note_parity(version.path, made)
+        if self.uri is not None and version.manifest.run_id:
+            with self._client() as client:
+                folder = f"adapters/{version.path.name}"
+                client.log_artifact(version.manifest.run_id, str(version.path / MANIFEST), folder)
 
     def history(self) -> list[Entry]:
         """Every entry of the ledger, oldest first, its chain of hashes verified.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from loraloop.workflows import parity
 from loraloop.workflows.retraining.deployment import registry_for
+from loraloop.workflows.version_base import VersionBase
 
 if TYPE_CHECKING:
     from loraloop.protocols import Runtime, Tracker
@@ -38,8 +39,11 @@ def verify(
     registry = registry_for(role, roles, names, registry)
     version = registry.resolve(str(adapter))
     folder = parity.find(version, Path(path) if path else None, runtime.FORMS, registry)
-    made = parity.measure(version, folder, runtime, parity.recorded(version, int(rows), tracker), min_agreement)
-    parity.keep(made, version, folder, registry)
+    export = parity.read(folder)
+    parity.require_unaltered(version, folder, export)
+    known = parity.recorded(version, int(rows), tracker)
+    made = parity.measure(version, folder, export, runtime, known, VersionBase(version), min_agreement)
+    parity.keep(made, version, folder, registry, tracker)
     parity.report(made, version, folder)
-    parity.require(made, folder)
+    parity.require(made, folder, "min_agreement")
     return made.agreement

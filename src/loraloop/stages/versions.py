@@ -43,11 +43,7 @@ def publish(
     """Copy a version with its manifest and a model card, which shows its run's scores, to where others find it."""
     registry = registry_for(role, roles, names, registry)
     version = registry.resolve(str(adapter))
-    run = version.manifest.run_id
-    metrics = tracker.read(run)["metrics"] if run else {}
-    final = {name.removeprefix("final/"): value for name, value in metrics.items() if name.startswith("final/")}
-    scores = {name: value for name, value in final.items() if "/" not in name}
-    where = put(publish, version, scores)
+    where = put(publish, version, tracker, registry)
     owner = replace(registry, name=version.name) if version.number else registry
     owner.record("publish", version.number, f"published to {where}", {"place": where})
     console.facts(f"{version.name} version {version.number}", {"published to": where})

@@ -14,17 +14,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loraloop.core import atomic, console
+from loraloop.core.adapter_files import CONFIG, MANIFEST
+from loraloop.core.hashing import sha256
 from loraloop.core.progress import Progress
 from loraloop.errors import ArtefactError, ConfigError, DataError
 from loraloop.publish import export as exports
+from loraloop.publish import template
+from loraloop.records import Compared, Export, Parity
+from loraloop.workflows import comparison
+from loraloop.workflows.sample_chats import CHATS
 
 if TYPE_CHECKING:
-    from loraloop.protocols import Runtime, Tracker
+    from transformers import PreTrainedTokenizerBase
+
+    from loraloop.protocols import Runtime, RuntimeSession, Tracker
     from loraloop.records import Generation, RuntimeAnswer, Version
     from loraloop.registry.mlflow import MlflowRegistry
+    from loraloop.workflows.version_base import VersionBase
 
 ANSWERS = "evaluation.max_new_tokens"
-SHOWN = 5
 SLACK = 8
 """Tokens that an answer may be longer than the longest expected one, as where the adapter was measured."""
 USUAL, FOUR_BITS = 0.98, 0.9
@@ -38,38 +46,27 @@ class Recorded:
     most: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
-    """The first token of an answer that differs from the recorded text, which continues otherwise."""
+def read(folder: Path) -> Export:
+    """What an export says of itself: ``export.json``, or for a PEFT folder the manifest.
 
-    prompt: str
-    token: int
-    export: str
-    recorded: str
+    Raises:
+        ArtefactError: It says nothing, or in another form.
+    """
+    if (folder / exports.FACTS).exists() or not (folder / MANIFEST).exists():
+        return exports.read(folder)
+    from loraloop.registry import manifest as manifests
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parity:
-    """A comparison; agreement and exact matches are shares, 0..1."""
-
-    runtime: str
-    versions: dict[str, str]
-    machine: str
-    measured: str
-    rows: int
-    agreement: float
-    min_agreement: float
-    exact_match: float
-    exact_match_recorded: float
-    load_seconds: float
-    tokens_per_second: float
-    bytes: int
-    differences: tuple[Difference, ...]
-
-    @property
-    def passed(self) -> bool:
-        """Whether enough answers are equal."""
-        return self.agreement >= self.min_agreement
+    manifest = manifests.read(folder)
+    base, own = manifest.base, template.of_training(manifest)
+    return Export(
+        form="adapter",
+        dtype=base.dtype,
+        version="an adapter",
+        content=manifests.content_sha256(folder, manifest),
+        base=base.name,
+        trained_on=base.quantization,
+        chat_template_sha256=sha256(own.encode()) if own else base.chat_template_sha256,
+    )
 
 
 def find(version: Version, path: Path | None, forms: Sequence[str], registry: MlflowRegistry) -> Path:
@@ -85,12 +82,13 @@ def find(version: Version, path: Path | None, forms: Sequence[str], registry: Ml
         ConfigError: There is none, or several.
     """
     places = [path] if path else list(_published(version, registry))
-    near = [each for place in places for each in (place, *sorted(place.glob(f"{version.name}-v{version.number}-*")))]
-    found = [each for each in dict.fromkeys(near) if (each / exports.FACTS).is_file()]
-    fitting = [each for each in found if exports.read(each).form in forms]
+    name = f"{version.name}-v{version.number}"
+    near = [each for place in places for each in (place, place / name, *sorted(place.glob(f"{name}-*")))]
+    found = {each: read(each) for each in dict.fromkeys(near) if _is_export(each)}
+    fitting = [each for each, export in found.items() if export.form in forms]
     if len(fitting) == 1 or (fitting and path is None):
         return fitting[0]
-    have = ", ".join(f"{each} ({exports.read(each).form})" for each in found) or "none"
+    have = ", ".join(f"{each} ({export.form})" for each, export in found.items()) or "none"
     raise ConfigError(
         f"this runtime loads {' or '.join(forms)}, and the exports of {version.name} version {version.number} "
         f"{f'in {path}' if path else 'that the ledger knows'} are: {have}; publish one with stage=publish, or name its "
@@ -122,64 +120,102 @@ def recorded(version: Version, rows: int, tracker: Tracker) -> Recorded:
 
 
 def measure(
-    version: Version, folder: Path, runtime: Runtime, known: Recorded, min_agreement: float | None = None
+    version: Version,
+    folder: Path,
+    export: Export,
+    runtime: Runtime,
+    known: Recorded,
+    base: VersionBase,
+    min_agreement: float | None = None,
 ) -> Parity:
-    """Load the export and compare its answers.
+    """Load an export in its runtime and compare its answers, likeliest tokens and scores with the recorded ones.
 
     Raises:
-        ArtefactError: The folder holds another version, or was altered after it was written.
+        ArtefactError: The runtime cannot load it, or its chat template gives other tokens than the training's.
     """
-    export = exports.read(folder)
+    least = min_agreement if min_agreement is not None else FOUR_BITS if export.four_bits else USUAL
+    versions = runtime.versions()  # imports the libraries, which is no part of the loading time
+    tokenizer = base.tokenizer()
+    longest = max(len(tokenizer(each.expected).input_ids) for each in known.answers) + 1 + SLACK
+    begin = time.perf_counter()
+    with closing(runtime.open(folder, export, base)) as session:
+        loaded = time.perf_counter() - begin
+        if template.is_chat(version.manifest):
+            _require_template(session, version, tokenizer, folder)
+        probe = version.manifest.probe
+        near = comparison.logits(probe, session.top(probe.prompt, len(probe.tokens))) if probe else None
+        begin = time.perf_counter()
+        answers = _ask(session, known, min(known.most, longest))
+        seconds = time.perf_counter() - begin
+    shown, agreement = comparison.differences(known.answers, answers)
+    return Parity(
+        runtime=type(runtime).__module__.rpartition(".")[2],
+        form=export.form,
+        dtype=export.dtype,
+        versions=versions,
+        machine=f"{platform.machine()}, {platform.system()}, {os.cpu_count()} processors",
+        measured=datetime.now(UTC).isoformat(timespec="seconds"),
+        rows=len(answers),
+        agreement=agreement,
+        min_agreement=float(least),
+        scores=comparison.scores(known.answers, [each.text for each in answers]),
+        logits=near,
+        load_seconds=round(loaded, 2),
+        tokens_per_second=round(sum(len(each.tokens) for each in answers) / seconds, 1),
+        bytes=sum(each.stat().st_size for each in folder.rglob("*") if each.is_file()),
+        differences=tuple(shown),
+    )
+
+
+def require_unaltered(version: Version, folder: Path, export: Export) -> None:
+    """Check that a folder holds an export of a version, as it was written.
+
+    Raises:
+        ArtefactError: It holds another version, or was altered.
+    """
+    if export.form == "adapter":
+        from loraloop.registry import manifest as manifests
+
+        manifests.verify(folder, manifests.read(folder))
     if export.content != version.path.name:
         raise ArtefactError(
             f"{folder} holds {export.version} (adapter {export.content[:12]}), and {version.name} version "
             f"{version.number} is adapter {version.path.name[:12]}: name the export's version with adapter="
         )
-    exports.verify(folder, export)
-    least = min_agreement if min_agreement is not None else USUAL if export.trained_on == "none" else FOUR_BITS
-    versions = runtime.versions()  # imports the libraries, which is no part of the loading time
-    begin = time.perf_counter()
-    with closing(runtime.open(folder)) as session:
-        loaded = time.perf_counter() - begin
-        _require_template(session.chat_template, export, folder)
-        longest = max(session.count(each.expected) for each in known.answers) + 1 + SLACK
-        begin = time.perf_counter()
-        with Progress("asking the export", "answer", len(known.answers)) as progress:
-            answers = []
-            for each in known.answers:
-                answers.append(session.answer(each.prompt, min(known.most, longest)))
-                progress.advance(1)
-        seconds = time.perf_counter() - begin
-    made = _compare(known.answers, answers)
-    return replace(
-        made,
-        runtime=type(runtime).__module__.rpartition(".")[2],
-        versions=versions,
-        min_agreement=float(least),
-        load_seconds=round(loaded, 2),
-        tokens_per_second=round(sum(len(each.tokens) for each in answers) / seconds, 1),
-        bytes=sum(each.stat().st_size for each in folder.rglob("*") if each.is_file()),
-    )
+    if export.form != "adapter":
+        exports.verify(folder, export)
 
 
-def keep(made: Parity, version: Version, folder: Path, registry: MlflowRegistry) -> None:
-    """Write the parity file beside the weights, and enter the result into the ledger and as the version's tag."""
+def keep(made: Parity, version: Version, folder: Path, registry: MlflowRegistry, tracker: Tracker) -> None:
+    """Keep a comparison: beside the weights, in manifest, ledger and tag of the version, and with its MLflow run."""
     with atomic.write(folder / exports.PARITY.replace("*", made.runtime)) as stream:
         facts = asdict(made) | {"passed": made.passed}
         stream.write(json.dumps(facts, indent=2, sort_keys=True, ensure_ascii=False).encode() + b"\n")
     owner = replace(registry, name=version.name)
     numbers = {"agreement": made.agreement, "rows": made.rows, "runtime": made.runtime, "place": str(folder)}
-    owner.record("parity", version.number, _summary(made), numbers)
+    owner.record("parity", version.number, summary(made), numbers)
+    owner.note_parity(version, made)
+    run = version.manifest.run_id
+    if run is None:
+        return
+    measured = {f"parity/{made.name}/agreement": made.agreement}
+    measured |= {f"parity/{made.name}/{name}": each.value for name, each in made.scores.items()}
+    with tracker.start("", resume=run) as tracked:
+        tracked.metrics(measured)
+        tracked.tags({"parity": summary(made)})
 
 
-def report(made: Parity, version: Version, folder: Path) -> None:
+def report(made: Parity, version: Version, where: Path | str) -> None:
     """Print the comparison, and the first differing token of some rows."""
     versions = ", ".join(f"{name} {number}" for name, number in made.versions.items())
+    near = made.logits
     facts = {
-        "export": f"{folder}, {console.size(made.bytes)}",
+        "export": f"{made.form} in {made.dtype}, {where}, {console.size(made.bytes)}",
         "runtime": versions,
-        "agreement": _summary(made),
-        "exact match": f"{made.exact_match:.4f}, recorded {made.exact_match_recorded:.4f}",
+        "agreement": summary(made),
+        **({"why 0.9": "4-bit weights round more"} if made.min_agreement == FOUR_BITS else {}),
+        **{name.replace("_", " "): _beside(each) for name, each in made.scores.items()},
+        **({"likeliest": f"{near.shared} of {near.tokens} tokens, logits {near.difference:.2g} off"} if near else {}),
         "speed": f"loaded in {made.load_seconds:.1f} s, {made.tokens_per_second:.1f} tokens/s",
     }
     console.facts(f"{version.name} version {version.number}", facts)
@@ -188,17 +224,32 @@ def report(made: Parity, version: Version, folder: Path) -> None:
         console.table("first differing token", ["prompt", "token", "export", "recorded"], rows, numbers=False)
 
 
-def require(made: Parity, folder: Path) -> None:
+def require(made: Parity, folder: Path | str, key: str) -> None:
     """Refuse an export that answers differently.
+
+    Args:
+        made: The comparison.
+        folder: What is refused, or what became of it.
+        key: By which less is accepted.
 
     Raises:
         ArtefactError: Too few answers are equal.
     """
     if not made.passed:
+        what = f"{folder}: do not use it" if isinstance(folder, Path) else folder
         raise ArtefactError(
-            f"{folder} answers differently from its adapter: {_summary(made)}; do not use it. Export it in a wider "
-            "publish.dtype, or accept less with min_agreement=SHARE"
+            f"the export answers differently from its adapter: {summary(made)}; {what}. Export it in a wider "
+            f"publish.dtype, or accept less with {key}=SHARE"
         )
+
+
+def summary(made: Parity) -> str:
+    """What came out, in a line."""
+    same = round(made.agreement * made.rows)
+    return (
+        f"{'passed' if made.passed else 'refused'}: {same} of {made.rows} greedy answers equal through {made.runtime} "
+        f"({made.agreement:.3f}, at least {made.min_agreement:g} asked)"
+    )
 
 
 def _published(version: Version, registry: MlflowRegistry) -> Iterator[Path]:
@@ -208,70 +259,49 @@ def _published(version: Version, registry: MlflowRegistry) -> Iterator[Path]:
             yield Path(str(entry.numbers["place"]))
 
 
-def _require_template(found: str | None, export: exports.Export, folder: Path) -> None:
-    from loraloop.core.hashing import sha256
-
-    has = sha256(found.encode()) if found else None
-    if has != export.chat_template_sha256:
-        raise ArtefactError(
-            f"the chat template in {folder} is not the one with which the adapter was trained: clients that send "
-            "messages would ask it in another form; publish it again"
-        )
+def _is_export(folder: Path) -> bool:
+    return (folder / exports.FACTS).is_file() or all((folder / name).is_file() for name in (MANIFEST, CONFIG))
 
 
-def _compare(known: Sequence[Generation], answers: Sequence[RuntimeAnswer]) -> Parity:
-    from loraloop.core.metrics import exact
-
-    pairs = list(zip(known, answers, strict=True))
-    other = [(each, answer) for each, answer in pairs if not _equal(each.answer, answer)]
-    return Parity(
-        runtime="",
-        versions={},
-        machine=f"{platform.machine()}, {platform.system()}, {os.cpu_count()} processors",
-        measured=datetime.now(UTC).isoformat(timespec="seconds"),
-        rows=len(pairs),
-        agreement=1 - len(other) / len(pairs),
-        min_agreement=0.0,
-        exact_match=sum(exact(answer.text, each.expected) for each, answer in pairs) / len(pairs),
-        exact_match_recorded=sum(exact(each.answer, each.expected) for each, _ in pairs) / len(pairs),
-        load_seconds=0.0,
-        tokens_per_second=0.0,
-        bytes=0,
-        differences=tuple(first_difference(each, answer) for each, answer in other[:SHOWN]),
-    )
+def _ask(session: RuntimeSession, known: Recorded, most: int) -> list[RuntimeAnswer]:
+    answers = []
+    with Progress("asking the export", "answer", len(known.answers)) as progress:
+        for each in known.answers:
+            answers.append(session.answer(each.prompt, most))
+            progress.advance(1)
+    return answers
 
 
-def _equal(recorded: str, answer: RuntimeAnswer) -> bool:
-    # An answer that was cut may have been cut a token earlier or later where it was recorded.
-    cut = not answer.ended and (recorded.startswith(answer.text) or answer.text.startswith(recorded))
-    return recorded == answer.text or cut
+def _require_template(
+    session: RuntimeSession, version: Version, tokenizer: PreTrainedTokenizerBase, folder: Path
+) -> None:
+    """Compare the tokens of some conversations, with tools where the template shows them."""
+    from loraloop.core import prompts
+    from loraloop.core.messages import read_all
+    from loraloop.errors import ModelError
 
-
-def first_difference(known: Generation, answer: RuntimeAnswer) -> Difference:
-    """Where an answer leaves the recorded one: the token's place from 0, its text, and how the recorded text goes on.
-
-    An answer that ends too early differs by its end.
-    """
-    begin = ""
-    for place, token in enumerate(answer.tokens):
-        if not known.answer.startswith(begin + token):
-            return Difference(
-                prompt=known.prompt, token=place, export=token, recorded=known.answer[len(begin) :][:SHOWN_CHARACTERS]
+    for messages, tools in CHATS:
+        asked = read_all(messages)
+        try:
+            text = prompts.ask(version.manifest.template, tokenizer, asked, tools)
+        except ModelError:
+            continue  # the template has no place for tools or a system's words, here as there
+        found, wanted = session.chat(messages, tools), tokenizer(text).input_ids
+        if found != wanted:
+            raise ArtefactError(
+                f"the chat template in {folder} gives other tokens than dataset.template={version.manifest.template} "
+                f"in the training ({len(found)} and {len(wanted)} for {messages[-1]['content']!r}): clients that send "
+                "messages would ask it in another form. Publish it again; if that does not help, send rendered prompts "
+                "to /v1/completions, or train with dataset.template=chatml"
             )
-        begin += token
-    rest = known.answer[len(begin) :][:SHOWN_CHARACTERS]
-    return Difference(prompt=known.prompt, token=len(answer.tokens), export="(end)", recorded=rest)
 
 
-SHOWN_CHARACTERS = 20
+def _beside(each: Compared) -> str:
+    return f"{each.value:.4f}{_error(each.error)}, recorded {each.recorded:.4f}{_error(each.recorded_error)}"
 
 
-def _summary(made: Parity) -> str:
-    equal = round(made.agreement * made.rows)
-    return (
-        f"{'passed' if made.passed else 'refused'}: {equal} of {made.rows} greedy answers equal through {made.runtime} "
-        f"({made.agreement:.3f}, at least {made.min_agreement:g} asked)"
-    )
+def _error(value: float | None) -> str:
+    return "" if value is None else f" ± {value:.4f}"
 
 
 def _short(text: str) -> str:

@@ -1,65 +1,114 @@
-"""Publishing a version: alone, or with the base that its manifest names."""
+"""Publishing a version: alone, or as an export that must answer, in its runtime, as the adapter did."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from loraloop.errors import ArtefactError, DataError
+from loraloop.workflows import parity
+from loraloop.workflows.version_base import VersionBase
+
 if TYPE_CHECKING:
-    from loraloop.model.causal import CausalLM
-    from loraloop.protocols import Publisher
-    from loraloop.records import LoadedModel, Version
+    from loraloop.protocols import Publisher, Runtime, Tracker
+    from loraloop.publish.folder import Folder
+    from loraloop.publish.gguf import Gguf
+    from loraloop.publish.hub import Hub
+    from loraloop.publish.merged import Merged
+    from loraloop.publish.s3 import S3
+    from loraloop.records import Export, Parity, Score, Version
+    from loraloop.registry.mlflow import MlflowRegistry
 
 
-def put(publisher: Publisher, version: Version, scores: Mapping[str, float]) -> str:
+def put(publisher: Publisher, version: Version, tracker: Tracker, registry: MlflowRegistry) -> str:
     """Publish a version; returns the address.
 
     Raises:
         RegistryError: The place cannot be reached or holds something else, or the version may not be published so.
         ConfigError: The base cannot be found on this machine, or the disk is too small.
+        ArtefactError: The export answers differently from the adapter; nothing was published.
     """
+    from loraloop.publish.folder import Folder
     from loraloop.publish.gguf import Gguf
+    from loraloop.publish.hub import Hub
     from loraloop.publish.merged import Merged
+    from loraloop.publish.s3 import S3
 
-    if isinstance(publisher, Merged | Gguf):
-        return publisher.publish(version, scores, VersionBase(version))
-    return publisher.publish(version, scores)
+    made = scores(version, tracker)
+    if isinstance(publisher, Folder | Hub | S3) and publisher.form != "adapter":
+        return publisher.publish(version, made, _export(publisher, version, registry))
+    if not isinstance(publisher, Merged | Gguf):
+        return publisher.publish(version, made)
+    base = VersionBase(version)
+    gate = _Gate(publisher=publisher, version=version, base=base, tracker=tracker)
+    where = publisher.publish(version, made, base, gate)
+    for each in gate.made:
+        parity.keep(each, version, Path(where), registry, tracker)
+    return where
 
 
-@dataclass(frozen=True, slots=True)
-class VersionBase:
-    """Loads the unquantised base of a version; nothing is loaded before it is asked for."""
+def _export(place: Folder | Hub | S3, version: Version, registry: MlflowRegistry) -> Path:
+    """The folder of the export that goes to a place, unaltered and measured.
 
+    Raises:
+        ConfigError: There is none, or several.
+        ArtefactError: It was altered, or it did not answer as its adapter did, or nobody measured that.
+    """
+    folder = parity.find(version, place.export, (place.form,), registry)
+    export = parity.read(folder)
+    parity.require_unaltered(version, folder, export)
+    measured = [each for each in version.manifest.parity if (each.form, each.dtype) == (export.form, export.dtype)]
+    if not any(each.passed for each in measured):
+        why = parity.summary(measured[-1]) if measured else "it was never measured"
+        raise ArtefactError(f"{folder} is not published further: {why}; measure it with stage=verify path={folder}")
+    return folder
+
+
+def scores(version: Version, tracker: Tracker) -> Score | None:
+    """What a version scored when it was measured; ``None`` where that is not known."""
+    from loraloop.evaluation import store
+    from loraloop.records import Score
+
+    run = version.manifest.run_id
+    if not run:
+        return None
+    try:
+        return store.read(tracker.artifacts(run) / "evaluation" / "adapter")
+    except DataError:
+        metrics = tracker.read(run)["metrics"]
+        final = {name.removeprefix("final/"): value for name, value in metrics.items() if name.startswith("final/")}
+        return Score(rows=0, values={name: value for name, value in final.items() if "/" not in name})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Gate:
+    """Measures an export where it was written, before it appears under its name."""
+
+    publisher: Merged | Gguf
     version: Version
+    base: VersionBase
+    tracker: Tracker
+    made: list[Parity] = field(default_factory=list)
 
-    def skeleton(self) -> LoadedModel:
-        """Its shape and tokenizer, without weights.
+    def __call__(self, folder: Path, export: Export) -> Parity | None:
+        """See :data:`loraloop.protocols.Gate`."""
+        least = self.publisher.min_agreement
+        try:
+            known = parity.recorded(self.version, self.publisher.rows, self.tracker)
+        except DataError as error:
+            if least == 0:
+                return None
+            raise DataError(f"{error}; publish.min_agreement=0 publishes it without being measured") from error
+        measured = parity.measure(self.version, folder, export, self._runtime(), known, self.base, least)
+        parity.report(measured, self.version, "not published yet")
+        parity.require(measured, "it was not published", "publish.min_agreement")
+        self.made.append(replace(measured))
+        return measured
 
-        Raises:
-            ConfigError: The base cannot be found on this machine.
-        """
-        model = self._model()
-        model.check()
-        return model.skeleton()
+    def _runtime(self) -> Runtime:
+        from loraloop.publish.gguf import Gguf
+        from loraloop.runtime.llama_cpp import LlamaCpp
+        from loraloop.runtime.transformers import Transformers
 
-    def load(self) -> LoadedModel:
-        """Load it in float32, so that a merge is rounded once, and see that it is the same as then.
-
-        Raises:
-            ModelError: It cannot be loaded, or has other weights or another tokenizer.
-        """
-        from loraloop.registry import manifest as manifests
-
-        loaded = self._model().load()
-        manifests.verify_adapter(loaded.base, self.version.manifest)
-        return loaded
-
-    def _model(self) -> CausalLM:
-        from loraloop.model import gguf
-        from loraloop.model.causal import CausalLM
-
-        base = self.version.manifest.base
-        # The revision of a GGUF file is its hash, which no hub knows.
-        revision = None if base.name.startswith(gguf.PREFIX) else base.revision
-        return CausalLM(name=base.name, revision=revision, dtype="float32")
+        return LlamaCpp(base=self.publisher.base) if isinstance(self.publisher, Gguf) else Transformers()

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from loraloop.core import adapter_files, packing, servable
+from loraloop.core import adapter_files, packing, quantisation, servable
 from loraloop.core.adapter_files import CONFIG
 from loraloop.core.hashing import sha256
 from loraloop.errors import ModelError
@@ -131,6 +131,12 @@ def _require_base(name: str, trained: Base, base: Base) -> None:
                 f"{name} was trained on {trained.name} with {what} {theirs[:12]}, and the base that is served, "
                 f"{base.name}, has {ours[:12]}: serve the model that it was trained on, or train a new adapter"
             )
+
+    other = quantisation.mismatch(trained, base)
+    if other and base.quantization != "none":
+        raise ModelError(
+            f"{name} was trained on {trained.name} with {other}: serve it as it was trained on, or train a new adapter"
+        )
 
 
 def _tensors(folder: Path, manifest: Manifest) -> dict[str, Tensor]:

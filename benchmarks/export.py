@@ -1,0 +1,109 @@
+"""Every form of a version in every runtime that loads it: equal answers, scores, size, loading time and speed.
+
+Needs registered versions, llama.cpp (``loraloop[gguf]``) and, for vLLM, the interpreter of an environment with it::
+
+    loraloop +experiment=tool_calling lora=r8 source.conversations=90 dataset.validation_share=0.15
+    python benchmarks/export.py loraloop-tool-calling/1 --vllm .venv-vllm/bin/python
+
+Every export is made and measured as ``stage=publish`` and ``stage=verify`` do it, and no share is asked for: the
+table shows what would be refused too. Results are added to those of other versions in ``results/export.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from machine import describe
+
+from loraloop.protocols import Runtime
+from loraloop.publish.folder import Folder
+from loraloop.publish.gguf import Gguf
+from loraloop.publish.merged import Merged
+from loraloop.records import Export, Version
+from loraloop.registry.mlflow import MlflowRegistry
+from loraloop.runtime.llama_cpp import LlamaCpp
+from loraloop.runtime.transformers import Transformers
+from loraloop.runtime.vllm import Vllm
+from loraloop.tracker.mlflow import Mlflow
+from loraloop.workflows import parity
+from loraloop.workflows.version_base import VersionBase
+
+RESULTS = Path(__file__).parent / "results" / "export.json"
+EAGER = ("--enforce-eager",)
+"""Without it vLLM compiles for minutes on two cores."""
+
+
+def exports(version: Version, folder: Path, wanted: str) -> Iterator[tuple[str, Path]]:
+    """Every form, as a folder."""
+    base = VersionBase(version)
+    makers: dict[str, Any] = {
+        "peft": Folder(path=folder),
+        "merged": Merged(path=folder / "as-trained"),
+        "merged-bf16": Merged(path=folder / "bf16", dtype="bfloat16"),
+        "gguf-lora": Gguf(path=folder),
+        **{f"gguf-{kind}": Gguf(path=folder, merge=True, dtype=kind) for kind in ("f16", "q8_0", "q4_k_m")},  # type: ignore[arg-type]
+    }
+    if version.manifest.base.quantization != "none":
+        del makers["gguf-lora"]
+        makers["merged-unquantised"] = Merged(path=folder / "unquantised", from_nf4=True)
+    for name, maker in makers.items():
+        if wanted in (name, "") or (wanted.endswith("*") and name.startswith(wanted[:-1])):
+            more = () if name == "peft" else (base, lambda _folder, _export: None)
+            yield name, Path(maker.publish(version, None, *more))
+
+
+def runtimes(export: Export, vllm: Path | None) -> Iterator[tuple[str, Runtime]]:
+    """Every runtime that loads a form, as its user starts it."""
+    if export.form in LlamaCpp.FORMS:
+        yield "llama_cpp", LlamaCpp()
+    if export.form in Transformers.FORMS:
+        yield "transformers", Transformers()
+    if vllm is not None and export.form in Vllm.FORMS and export.trained_on == "none":
+        kinds = ("bfloat16", "float32") if export.dtype == "float32" else ("bfloat16",)
+        for kind in kinds:
+            yield f"vllm-{kind}", Vllm(python=vllm, dtype=kind, options=EAGER)  # type: ignore[arg-type]
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    arguments.add_argument("version", help="NAME/NUMBER in the registry")
+    arguments.add_argument("--folder", type=Path, default=Path("mlruns"), help="of registry and tracker")
+    arguments.add_argument("--rows", type=int, default=32)
+    arguments.add_argument("--vllm", type=Path)
+    arguments.add_argument("--form", default="", help="only this form, or with a star those that begin so")
+    arguments.add_argument("--runtime", default="", help="only runtimes whose name contains this")
+    given = arguments.parse_args()
+    name, _, number = given.version.partition("/")
+    version = MlflowRegistry(name=name, folder=given.folder).resolve(number)
+    known = parity.recorded(version, given.rows, Mlflow(folder=str(given.folder)))
+    with tempfile.TemporaryDirectory() as scratch:
+        for form, folder in exports(version, Path(scratch), given.form):
+            export = parity.read(folder)
+            for label, runtime in runtimes(export, given.vllm):
+                if given.runtime in label:
+                    made = parity.measure(version, folder, export, runtime, known, VersionBase(version), 0.0)
+                    parity.report(made, version, folder)
+                    keep(version, form, label, asdict(made) | {"changed": export.changed})
+
+
+def keep(version: Version, form: str, runtime: str, made: dict[str, Any]) -> None:
+    """Add a result; an earlier one of the same kind is replaced."""
+    there = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"results": []}
+    base = version.manifest.base
+    key = {"base": base.name, "trained_on": base.quantization, "export": form, "runtime": runtime}
+    del made["runtime"], made["min_agreement"]
+    for each in made["differences"]:
+        each["prompt"] = each["prompt"][-60:]
+    others = [each for each in there["results"] if any(each[name] != value for name, value in key.items())]
+    found = {"machine": describe(), "results": [*others, key | made]}
+    RESULTS.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    main()
