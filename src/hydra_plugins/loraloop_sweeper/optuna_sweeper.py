@@ -98,9 +98,9 @@ class OptunaSweeper(Sweeper):
         from hydra_plugins.loraloop_sweeper import _dry_run
         from loraloop.cli import prepare
 
-        plain = _dry_run.task(config)
-        if "stage" not in plain:
+        if not _dry_run.own(config):
             return None
+        plain = _dry_run.task(config)
         asked = {"stage": "sweep_report", "study": session.study.study_name, "storage": session.url, "top": SHOWN}
         return prepare.prepare({**plain, **asked}, self._folder, {}, ())
 
