@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -16,10 +16,6 @@ GRID: dict[str, Any] = {
     "max_batch_size": None,
     "params": {},
 }
-FOREIGN = {"folder": "${hydra.sweep.dir}", "seed": None, "allow_targets": [""]}
-"""What another application's configuration has no key for. A study without a storage is each sweep's own, as with
-hydra-optuna-sweeper, and the application's own configuration may name its own functions."""
-
 _others: dict[str, Any] = {}
 """What Hydra and other plugins have stored, while it is not to be found."""
 
@@ -29,21 +25,23 @@ def own(paths: Iterable[str | None]) -> bool:
     return str(CONF) in paths
 
 
-def store(*, own: bool) -> None:
-    """Store the sweepers that the application is to find.
+def store(*, own: bool) -> bool:
+    """Store the sweepers that the application is to find beside those of its configuration folders.
 
     Args:
         own: Whether it is loraloop. Its ``optuna`` is a file, which Hydra would hold against a stored configuration of
             that name, and its ``basic`` compares the runs at the end.
+
+    Returns:
+        Whether another plugin has stored an ``optuna`` that the application finds, such as hydra-optuna-sweeper.
     """
     stored: dict[str, Any] = ConfigStore.instance().repo["hydra"]["sweeper"]
     _set_aside(stored)
     if own:
-        _store("hydra/sweeper", BASIC, GRID)
-        return
-    stored.update(_others)
-    if OPTUNA not in stored:  # hydra-optuna-sweeper's stays where it is installed
-        _store_optuna()
+        ConfigStore.instance().store(group="hydra/sweeper", name=BASIC, node=GRID, provider=PROVIDER)
+    else:
+        stored.update(_others)
+    return OPTUNA in stored
 
 
 def _set_aside(stored: dict[str, Any]) -> None:
@@ -54,21 +52,4 @@ def _set_aside(stored: dict[str, Any]) -> None:
 
 
 def _ours(found: Any) -> bool:
-    if isinstance(found, Mapping):
-        return all(_ours(each) for each in found.values())
-    return bool(found.provider == PROVIDER)
-
-
-def _store_optuna() -> None:
-    from omegaconf import DictConfig, OmegaConf
-
-    folder = CONF / "hydra" / "sweeper"
-    for file in folder.rglob("*.yaml"):
-        node = OmegaConf.load(file)
-        assert isinstance(node, DictConfig)  # noqa: S101 (our own file)
-        node.update({key: value for key, value in FOREIGN.items() if key in node})
-        _store("/".join(("hydra/sweeper", *file.relative_to(folder).parts[:-1])), file.name, node)
-
-
-def _store(group: str, name: str, node: Any) -> None:
-    ConfigStore.instance().store(group=group, name=name, node=node, provider=PROVIDER)
+    return getattr(found, "provider", None) == PROVIDER
