@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from hydra_plugins.loraloop_sweeper import _sweepers
 from hydra_plugins.loraloop_sweeper._overrides import ParsedOverrides
+from hydra_plugins.loraloop_sweeper._sweepers import SCHEME
 from loraloop.cli import prepare
 from loraloop.core import suggest
 from loraloop.core.build import construct
@@ -174,7 +175,8 @@ def _blame(loader: ConfigLoader, master: DictConfig, asked: ParsedOverrides, fir
 
 
 def _sentence(master: DictConfig, override: str, error: Exception) -> str:
-    places = [source.path for source in master.hydra.runtime.config_sources if source.schema == "file"]
+    schemas = ("file", SCHEME)
+    places = [source.path for source in master.hydra.runtime.config_sources if source.schema in schemas]
     keys = [key for key, _ in _leaves(cast("dict[str, Any]", OmegaConf.to_container(master)))]
     return suggest.sentence(override, error, [Path(place) for place in places], keys)
 

@@ -10,6 +10,7 @@ from hydra.core.config_store import ConfigStore
 from loraloop.__main__ import CONF
 
 PROVIDER = "loraloop"
+SCHEME = "loraloop-sweeper"
 BASIC, OPTUNA, GROUPS = "basic.yaml", "optuna.yaml", ("sampler", "pruner")
 GRID: dict[str, Any] = {
     "_target_": "hydra_plugins.loraloop_sweeper.grid_sweeper.GridSweeper",

@@ -32,7 +32,9 @@ class SweeperConfigSource(FileConfigSource):
     @staticmethod
     def scheme() -> str:
         """What paths of this source begin with."""
-        return "loraloop-sweeper"
+        from hydra_plugins.loraloop_sweeper import _sweepers
+
+        return _sweepers.SCHEME
 
     def load_config(self, config_path: str) -> ConfigResult:
         """A file of the group, without references to keys that the application does not have."""
