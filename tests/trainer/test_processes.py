@@ -127,7 +127,7 @@ def test_a_killed_process_ends_all(kit, tmp_path):
 
 def test_more_processes_than_gpus_are_refused(monkeypatch):
     """On a machine with one GPU, two processes are refused with both numbers."""
-    monkeypatch.setattr(processes, "_gpus", lambda: 1)
+    monkeypatch.setattr(processes, "gpus", lambda: 1)
     with pytest.raises(ConfigError, match=r"trainer\.processes=2 needs as many GPUs, and this machine has 1"):
         Sft(processes=2).check()
 

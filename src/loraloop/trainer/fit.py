@@ -16,8 +16,9 @@ from loraloop.core.adapter_files import WEIGHTS, reading
 from loraloop.core.hashing import sha256
 from loraloop.errors import TrainingError
 from loraloop.records import Training
-from loraloop.trainer import checkpoints, estimate, memory, processes
+from loraloop.trainer import checkpoints, estimate, memory
 from loraloop.trainer.choices import Choices, choose
+from loraloop.trainer.member import member
 from loraloop.trainer.monitor import Monitor
 from loraloop.trainer.settings import EPOCHS, Settings
 
@@ -198,11 +199,11 @@ def _epochs_bound_steps(trainer: Any, settings: Settings, epochs: int) -> None:
 
 def _own_dropout(settings: Settings) -> None:
     """Let each of several processes draw dropout masks of its own; equal seeds would draw the same for other rows."""
-    member = processes.member()
-    if member is not None:
+    own = member()
+    if own is not None:
         import torch
 
-        torch.manual_seed(settings.seed + member.rank)
+        torch.manual_seed(settings.seed + own.rank)
 
 
 def _train(trainer: Any, start: Start) -> float:

@@ -75,16 +75,14 @@ def grouped(base: type[Any]) -> type[Any]:
         fillers = 0
         _operations_per_token = 0
 
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            super().__init__(*args, **kwargs)
-            self.add_callback(Order(self))
-
         def _get_train_sampler(self, train_dataset: Any = None) -> LengthGrouped:
             args = self.args
             at_once = args.per_device_train_batch_size * args.world_size
             batch = at_once * args.gradient_accumulation_steps
             # Without fillers accelerate would repeat rows until all processes have as many.
             self.sampler = LengthGrouped(self.lengths, batch, args.seed, at_once if self.fillers else 1)
+            if self.fillers:
+                self.add_callback(Order(self))
             return self.sampler
 
         def floating_point_ops(self, inputs: Any) -> int:

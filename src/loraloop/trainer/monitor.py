@@ -16,7 +16,8 @@ from loraloop.core.signals import terminate_without_reader
 from loraloop.errors import TerminatedError
 from loraloop.protocols import EvaluationCallback, Run
 from loraloop.records import FrozenMap
-from loraloop.trainer import checkpoints, processes
+from loraloop.trainer import checkpoints
+from loraloop.trainer.member import RelayedProgress, member
 
 UNUSED = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time", "epoch", "total_flos")
 REPEATED = ("train/train_loss", "eval/tokens")
@@ -39,9 +40,9 @@ class Monitor:
         self._interruption: type[KeyboardInterrupt] | None = None
         self.sampler: Any = None
         self._started = time.perf_counter()
-        self.member = processes.member()
+        self.member = member()
         shown = Progress("training", "step", keep=True)
-        self._progress = processes.RelayedProgress(self.member) if self.member else shown
+        self._progress = RelayedProgress(self.member) if self.member else shown
 
     @property
     def interrupted(self) -> bool:

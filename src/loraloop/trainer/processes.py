@@ -15,103 +15,29 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from loraloop.core import atomic
 from loraloop.core.build import build
-from loraloop.core.progress import Progress
 from loraloop.errors import ConfigError, LoraloopError, LostProcessError, TrainingError
 from loraloop.protocols import TrainingJob
 from loraloop.records import Dataset, Example, Training
+from loraloop.trainer.member import EVENTS, STOP, Member, become, gpus
+from loraloop.trainer.monitor import Monitor
 
 if TYPE_CHECKING:
     from peft import PeftModel
 
-    from loraloop.trainer.monitor import Monitor
     from loraloop.trainer.settings import Settings
 
 FOLDER = "processes"
-JOB, EVENTS, STOP, RESULT = "job.json", "events.jsonl", "stop", "result.json"
+JOB, RESULT = "job.json", "result.json"
 PARTS = ("model", "lora", "trainer")
 POLL_SECONDS = 0.1
 END_SECONDS = 15
 """Until processes that were asked to end are killed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """What a process of several knows of itself.
-
-    Attributes:
-        rank: Its number, from 0.
-        folder: Of the files that the processes share.
-        parent: The process that was started by a person.
-    """
-
-    rank: int
-    folder: Path
-    parent: int
-
-    id = link = None
-
-    def event(self, **values: Any) -> None:
-        """Tell the parent; the first process alone does."""
-        if self.rank == 0:
-            with (self.folder / EVENTS).open("a", encoding="utf8") as stream:
-                stream.write(json.dumps(values) + "\n")
-
-    def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
-        """Metrics for the run that the parent tracks."""
-        self.event(metrics=dict(values), step=step)
-
-    def params(self, values: Mapping[str, Any]) -> None:
-        """Parameters for the run that the parent tracks."""
-        self.event(params=dict(values))
-
-    def evaluated(self, step: int, loss: float) -> None:
-        """A validation loss, for the study that the parent reports to."""
-        self.event(evaluation=loss, step=step)
-
-    def wait(self) -> None:
-        """Wait for the other processes."""
-        from torch import distributed
-
-        distributed.barrier()
-
-    def stops(self) -> bool:
-        """Whether the training is to end; all processes call it after the same step and get the same answer."""
-        import torch
-        from torch import distributed
-
-        asked = (self.folder / STOP).exists() or os.getppid() == 1 or not _alive(self.parent)
-        word = torch.tensor(int(asked and self.rank == 0), device="cuda" if _gpus() else "cpu")
-        distributed.broadcast(word, 0)
-        return bool(word.item())
-
-
-class RelayedProgress(Progress):
-    """Tells the parent how far the work is, which shows it."""
-
-    def __init__(self, member: Member) -> None:
-        super().__init__("training", "step")
-        self._member = member
-
-    def __enter__(self) -> RelayedProgress:
-        return self
-
-    def update(self, done: int, facts: str | None = None) -> None:
-        """So many steps are done."""
-        self._member.event(done=done, total=self.total, facts=facts)
-
-
-_member: Member | None = None
-
-
-def member() -> Member | None:
-    """What this process is among several; ``None`` in one that a person started."""
-    return _member
 
 
 def check(settings: Settings) -> None:
@@ -120,11 +46,11 @@ def check(settings: Settings) -> None:
     Raises:
         ConfigError: With the numbers of both.
     """
-    gpus = _gpus()
-    if settings.processes > 1 and 0 < gpus < settings.processes:
+    there = gpus()
+    if settings.processes > 1 and 0 < there < settings.processes:
         raise ConfigError(
-            f"trainer.processes={settings.processes} needs as many GPUs, and this machine has {gpus}: "
-            f"set trainer.processes={gpus}, and trainer.accumulation higher by the same factor for the same steps"
+            f"trainer.processes={settings.processes} needs as many GPUs, and this machine has {there}: "
+            f"set trainer.processes={there}, and trainer.accumulation higher by the same factor for the same steps"
         )
 
 
@@ -138,8 +64,6 @@ def train(settings: Settings, job: TrainingJob) -> tuple[PeftModel, Training]:
         PrunedError: ``job.on_evaluation`` ended the training.
         KeyboardInterrupt: After Ctrl+C or SIGTERM, once the step in progress is saved as a checkpoint.
     """
-    from loraloop.trainer.monitor import Monitor
-
     if job.config is None:
         raise ConfigError("trainer.processes: this caller trains in one process only; set trainer.processes=1")
     folder = job.output / FOLDER
@@ -176,18 +100,6 @@ def _described(job: TrainingJob) -> dict[str, Any]:
 def _write(file: Path, values: Any) -> None:
     with atomic.write(file) as stream:
         stream.write(json.dumps(values).encode())
-
-
-def _gpus() -> int:
-    import torch
-
-    return torch.cuda.device_count() if torch.cuda.is_available() else 0
-
-
-def _alive(process: int) -> bool:
-    import psutil
-
-    return bool(psutil.pid_exists(process))
 
 
 @contextmanager
@@ -283,14 +195,14 @@ def _no_reward(example: Example, answer: str) -> float:
 
 def work(file: Path) -> None:
     """Be one of the processes: train, and leave result or error in the folder of ``file``."""
-    global _member
     from pydantic import TypeAdapter
 
     described = json.loads(file.read_bytes())
-    _member = Member(int(os.environ["RANK"]), file.parent, described["parent"])
+    own = Member(int(os.environ["RANK"]), file.parent, described["parent"])
+    become(own)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    if _gpus():
+    if gpus():
         import torch
 
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
@@ -304,15 +216,15 @@ def work(file: Path) -> None:
         loaded=parts["model"].load(),
         lora=parts["lora"],
         data=TypeAdapter(Dataset).validate_python(described["data"]),
-        run=_member,  # type: ignore[arg-type]  # metrics and parameters are all that a trainer logs
+        run=own,  # type: ignore[arg-type]  # metrics and parameters are all that a trainer logs
         output=Path(described["output"]),
         reward=_no_reward,
         resume=Path(described["resume"]) if described["resume"] else None,
-        on_evaluation=_member.evaluated,
+        on_evaluation=own.evaluated,
         begin_from=Path(described["begin_from"]) if described["begin_from"] else None,
     )
     _, training = parts["trainer"].train(job)
-    if _member.rank == 0:
+    if own.rank == 0:
         plain = asdict(training) | {"adapter": str(training.adapter)}
         _write(file.parent / RESULT, plain)
 

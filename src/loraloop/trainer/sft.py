@@ -14,6 +14,7 @@ from loraloop.trainer import estimate, fit, processes
 from loraloop.trainer.choices import choose, isolating_attention
 from loraloop.trainer.encode import by_length, fit_answers, warn
 from loraloop.trainer.loop import sft_trainer
+from loraloop.trainer.member import member
 from loraloop.trainer.settings import Settings
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ class Sft(Settings):
         loaded, lora, data = job.loaded, job.lora, job.data
         lora.check_model(loaded.model)
         self.check_model(loaded.model.config)
-        if self.processes > 1 and processes.member() is None:
+        if self.processes > 1 and member() is None:
             fit.prepare_folder(job.output, job.resume)
             return processes.train(self, job)
         if self.packing is True and not isolating_attention(loaded.model):
