@@ -31,7 +31,7 @@ test: setup ## the whole test suite
 
 test-hydra-next: setup ## the sweeper's tests on Hydra's pre-release
 	$(BIN)/pip install --quiet --pre --upgrade --target $(VENV)/hydra-next 'hydra-core>=1.4.0rc3,<1.5'
-	PYTHONPATH=$(VENV)/hydra-next $(BIN)/pytest tests/sweep/test_sweeper.py tests/sweep/test_overrides.py
+	PYTHONPATH=$(VENV)/hydra-next $(BIN)/pytest tests/sweep/test_sweeper.py tests/sweep/test_overrides.py tests/hydra_plugins/test_search_path.py
 
 test-vllm: setup ## the contract of serving backends on a real vLLM server (CPU, .venv-vllm: 3.4 GB)
 	@test -e $(VLLM)/.installed || { $(PYTHON) -m venv $(VLLM) && ./scripts/install-vllm.sh $(VLLM) && touch $(VLLM)/.installed; }

@@ -66,6 +66,10 @@ class TrainingError(LoraloopError):
     """Training cannot go on: no trainable token, a loss that is not finite, a checkpoint that does not verify."""
 
 
+class LostProcessError(TrainingError):
+    """A process of a training in several was killed or crashed; the others were ended."""
+
+
 class TooLongError(TrainingError):
     """Most rows have more tokens than they may.
 

@@ -239,6 +239,8 @@ class TrainingJob:
             the one that it would have had.
         on_evaluation: Called after every validation.
         begin_from: Folder of the adapter whose weights are the start; ``None`` begins a new adapter.
+        config: The resolved configuration of model, lora and trainer, from which other processes build the same parts;
+            ``None`` trains in this process.
     """
 
     loaded: LoadedModel
@@ -250,6 +252,7 @@ class TrainingJob:
     resume: Path | None = None
     on_evaluation: EvaluationCallback | None = None
     begin_from: Path | None = None
+    config: Mapping[str, Any] | None = None
 
 
 class Trainer(Protocol):

@@ -22,8 +22,7 @@ from hydra.core.hydra_config import HydraConfig
 from loraloop.errors import ConfigError, PrunedError, SweepError, TrainingError
 from waiting import spawn
 
-CONF = Path(__file__).parents[2] / "conf"
-CONFIG = f"""
+CONFIG = """
 defaults:
   - _self_
   - shape: round
@@ -38,9 +37,13 @@ name: plain
 flag: false
 items: [1, 2]
 hydra:
-  searchpath: ['file://{CONF}']
-  sweep: {{dir: out}}
-  sweeper: {{study_name: study, n_trials: 6}}
+  sweep: {dir: out}
+  sweeper:
+    study_name: study
+    n_trials: 6
+    folder: ${folder}
+    allow_targets: ${allow_targets}
+    sampler: {seed: "${seed}"}
 """
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from loraloop.errors import LostProcessError
 from loraloop.evaluation import store
 from loraloop.records import Job, Manifest
 from loraloop.tracker.mlflow import Mlflow
@@ -302,6 +303,17 @@ def test_a_checkpoint_that_was_not_completed_is_not_said_to_be_kept(tmp_path):
         raise KeyboardInterrupt
     assert out.getvalue().startswith("interrupted; checkpoint-3 was kept. To go on: cd ")
     assert out.getvalue().count("resume=") == 1
+
+
+def test_a_lost_process_prints_how_to_go_on(tmp_path):
+    """When a process of several is lost, the command that goes on from the newest checkpoint is printed."""
+    job = Job(stage="experiment", seed=0, config={}, output=tmp_path, choices={}, overrides=("lora=r8",))
+    kept = tmp_path / "checkpoints" / "checkpoint-3"
+    kept.mkdir(parents=True)
+    checkpoints.write_manifest(kept, {})
+    with pytest.raises(LostProcessError), contextlib.redirect_stdout(io.StringIO()) as out, _interruptible(job):
+        raise LostProcessError("a process of 2 was killed")
+    assert out.getvalue().startswith("interrupted; checkpoint-3 was kept. To go on: cd ")
 
 
 THIRD_STEP = "mlruns/third-step"

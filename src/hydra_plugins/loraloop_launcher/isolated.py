@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
-from hydra import version
-from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
+from hydra.core.utils import JobReturn, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig
+
+from hydra_plugins.loraloop_launcher import _configs, _job
 
 if TYPE_CHECKING:
     from multiprocessing.context import ForkServerProcess
@@ -46,9 +44,7 @@ class IsolatedLauncher(Launcher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run a batch of jobs; a job whose process dies has a ``ChildProcessError`` for its result."""
         setup_globals()
-        configs = [
-            self._config(list(overrides), initial_job_idx + place) for place, overrides in enumerate(job_overrides)
-        ]
+        configs = _configs.compose(self.hydra_context, self.config, job_overrides, initial_job_idx)
         results: dict[int, JobReturn] = {}
         running: dict[Connection, tuple[int, ForkServerProcess]] = {}
         waiting = list(enumerate(configs))
@@ -56,7 +52,7 @@ class IsolatedLauncher(Launcher):
             while waiting or running:
                 while waiting and len(running) < self.trials_at_once:
                     place, config = waiting.pop(0)
-                    connection, process = _start(config, self.trials_at_once)
+                    connection, process = _start(_job.task(config, self.trials_at_once))
                     running[connection] = (place, process)
                 for connection in cast("list[Connection]", wait(list(running))):
                     place, process = running.pop(connection)
@@ -65,19 +61,12 @@ class IsolatedLauncher(Launcher):
             _end([process for _, process in running.values()])
         return [results[place] for place in range(len(configs))]
 
-    def _config(self, overrides: list[str], number: int) -> DictConfig:
-        config = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
-        with open_dict(config):
-            config.hydra.job.id = str(number)
-            config.hydra.job.num = number
-        return config
 
-
-def _start(config: DictConfig, at_once: int) -> tuple[Connection, ForkServerProcess]:
+def _start(task: _job.Task) -> tuple[Connection, ForkServerProcess]:
     context = get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_child, args=(sender, config, at_once, version.getbase()))
+    process = context.Process(target=_child, args=(sender, task))
     process.start()
     sender.close()  # or the end of the child would not be seen
     return receiver, process
@@ -94,15 +83,11 @@ def _end(processes: Sequence[ForkServerProcess]) -> None:
 
 
 def _result(connection: Connection, process: ForkServerProcess, config: DictConfig) -> JobReturn:
-    result = JobReturn(overrides=list(OmegaConf.to_container(config.hydra.overrides.task) or []))  # type: ignore[arg-type]
     try:
-        result.status, result.return_value = connection.recv()
+        result = _configs.result(config, *connection.recv())
     except (EOFError, ConnectionResetError):
         process.join()
-        result.return_value = ChildProcessError(
-            f"the job's process ended without a result ({_cause(process.exitcode)})"
-        )
-        result.status = JobStatus.FAILED
+        result = _configs.lost(config, _cause(process.exitcode))
     process.join()
     connection.close()
     return result
@@ -112,51 +97,5 @@ def _cause(code: int | None) -> str:
     return f"signal {-code}" if code is not None and code < 0 else f"exit status {code}"
 
 
-def _child(sender: Connection, config: DictConfig, at_once: int, base: Any) -> None:
-    from hydra._internal.callbacks import Callbacks
-
-    from loraloop.__main__ import job
-    from loraloop.core.signals import sigterm_raises
-
-    version.VersionBase.instance().setbase(base)  # without it, Hydra would run the job in a folder of its own
-    setup_globals()
-    with sigterm_raises(), _apart(config):
-        _share_cores(at_once)
-        context = HydraContext(config_loader=None, callbacks=Callbacks(config))  # type: ignore[arg-type]
-        done = run_job(
-            hydra_context=context,
-            task_function=job,
-            config=config,
-            job_dir_key="hydra.sweep.dir",
-            job_subdir_key="hydra.sweep.subdir",
-        )
-    sender.send((done.status, _plain(done._return_value)))
-
-
-@contextmanager
-def _apart(config: DictConfig) -> Iterator[None]:
-    from loraloop.core.console import output_into
-
-    folder = Path(str(config.hydra.sweep.dir)) / str(config.hydra.sweep.subdir)
-    folder.mkdir(parents=True, exist_ok=True)
-    with output_into(folder / "console.txt"):
-        yield
-
-
-def _share_cores(at_once: int) -> None:
-    """One thread a core over all jobs: more would spend their time waiting for each other."""
-    import torch
-
-    if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, torch.get_num_threads() // at_once))
-
-
-def _plain(value: Any) -> Any:
-    """The result as it can be sent: an exception of a class that does not pickle keeps its text."""
-    import pickle
-
-    try:
-        pickle.loads(pickle.dumps(value))  # noqa: S301 (our own bytes)
-    except Exception:
-        return RuntimeError(f"{type(value).__name__}: {value}")
-    return value
+def _child(sender: Connection, task: _job.Task) -> None:
+    sender.send(_job.carry_out(task))

@@ -15,7 +15,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from hydra_plugins.loraloop_sweeper import _sweepers
 from hydra_plugins.loraloop_sweeper._overrides import ParsedOverrides
+from hydra_plugins.loraloop_sweeper._sweepers import SCHEME
 from loraloop.cli import prepare
 from loraloop.core import suggest
 from loraloop.core.build import construct
@@ -56,12 +58,19 @@ def settings(loader: ConfigLoader, master: DictConfig, config: DictConfig) -> Sw
         if isinstance(node[group], str):
             node[group] = _choice(loader, master, group, node[group])
     values = {key: value for key, value in node.items() if key not in ("_target_", "_recursive_")}
-    values["direction"] = _direction(config.get("objective"), values["direction"])
+    if own(config):
+        values["direction"] = _direction(config.get("objective"), values["direction"])
     return cast("Sweep", construct(Sweep, values, NODE))
 
 
+def own(config: DictConfig) -> bool:
+    """Whether a job's configuration is loraloop's, and not another application's."""
+    sources = config.hydra.runtime.config_sources
+    return _sweepers.own(source.path for source in sources if source.provider == "main")
+
+
 def _direction(objective: Any, given: Any) -> Any:
-    """The direction that an objective of loraloop's has; another application's is as it is given.
+    """The direction that an objective has; an unknown one is told when the trial's parts are built.
 
     Raises:
         ConfigError: ``hydra.sweeper.direction`` says otherwise, or there is no objective.
@@ -108,7 +117,7 @@ def _fault(
             job = _at(loader, master, config, asked, key, text)
         except (HydraException, OmegaConfBaseException) as error:
             return _sentence(master, f"{key}={text}", error)
-        if found := prepare.problems(task(job)) if "stage" in job else []:
+        if found := prepare.problems(task(job)) if own(job) else []:
             blamed = next((problem for problem in found if _part(problem) == _part(key)), None)
             return f"{key}={dimension}: {blamed}{_advice(dimension, blamed)}" if blamed else found[0]
     return None
@@ -166,7 +175,8 @@ def _blame(loader: ConfigLoader, master: DictConfig, asked: ParsedOverrides, fir
 
 
 def _sentence(master: DictConfig, override: str, error: Exception) -> str:
-    places = [source.path for source in master.hydra.runtime.config_sources if source.schema == "file"]
+    schemas = ("file", SCHEME)
+    places = [source.path for source in master.hydra.runtime.config_sources if source.schema in schemas]
     keys = [key for key, _ in _leaves(cast("dict[str, Any]", OmegaConf.to_container(master)))]
     return suggest.sentence(override, error, [Path(place) for place in places], keys)
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.config_store import ConfigStore
 from omegaconf import read_write
 
 if TYPE_CHECKING:
@@ -20,19 +19,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# In the place of Hydra's own, which is stored when its module is imported. A file of that name would be held against
-# the stored schema, with a warning; Hydra 1.4 warns of two of one name.
-ConfigStore.instance().repo["hydra"]["sweeper"].pop("basic.yaml", None)
-ConfigStore.instance().store(
-    group="hydra/sweeper",
-    name="basic",
-    node={"_target_": f"{__name__}.GridSweeper", "max_batch_size": None, "params": {}},
-    provider="loraloop",
-)
-
 
 class GridSweeper(BasicSweeper):
-    """``hydra/sweeper=basic``: the runs move no alias; the best one is registered after the last."""
+    """loraloop's ``hydra/sweeper=basic``: the runs move no alias; the best one is registered after the last."""
 
     config: DictConfig
     hydra_context: HydraContext

@@ -68,6 +68,7 @@ class OptunaSweeper(Sweeper):
         asked = _overrides.read([*lines, *arguments], self._loader)
         config = _dry_run.dry_run(self._loader, self.config, asked)
         settings = _dry_run.settings(self._loader, self.config, config)
+        self._require_reachable(settings)
         configure = self._custom(settings, config, asked)
         name = f"{config.hydra.job.name}-{time.strftime('%Y-%m-%d_%H-%M-%S')}"
         fingerprint = _dry_run.terms(config, asked)
@@ -98,11 +99,24 @@ class OptunaSweeper(Sweeper):
         from hydra_plugins.loraloop_sweeper import _dry_run
         from loraloop.cli import prepare
 
-        plain = _dry_run.task(config)
-        if "stage" not in plain:
+        if not _dry_run.own(config):
             return None
+        plain = _dry_run.task(config)
         asked = {"stage": "sweep_report", "study": session.study.study_name, "storage": session.url, "top": SHOWN}
         return prepare.prepare({**plain, **asked}, self._folder, {}, ())
+
+    def _require_reachable(self, settings: Sweep) -> None:
+        from loraloop.core.passwords import mask
+        from loraloop.errors import ConfigError
+        from loraloop.sweep.storage import address
+
+        url = address(settings.storage, settings.folder)
+        if getattr(self.launcher, "remote", False) and url.startswith("sqlite"):
+            raise ConfigError(
+                f"hydra.sweeper.storage={mask(url)} is a file of this machine, and the launcher's jobs run on others: "
+                "give the study a database that they reach, hydra.sweeper.storage=postgresql://USER@HOST/DATABASE "
+                "(pip install 'loraloop[postgres]')"
+            )
 
     def _at_once(self, settings: Sweep) -> int:
         return max(settings.n_jobs, int(getattr(self.launcher, "trials_at_once", 1)))

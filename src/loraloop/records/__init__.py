@@ -293,7 +293,7 @@ class Fitting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """What a run is expected to take, before it starts. Memory in bytes, time in seconds."""
+    """What a run is expected to take, before it starts. Memory in bytes of each device, time in seconds."""
 
     trainable_parameters: int
     total_parameters: int
@@ -301,6 +301,7 @@ class Estimate:
     tokens: int
     memory_bytes: int
     seconds: float
+    devices: int = 1
 
     @property
     def most_seconds(self) -> float:

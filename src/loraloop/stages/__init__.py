@@ -43,6 +43,7 @@ from loraloop.stages.tick import Tick
 from loraloop.stages.traces import traces
 from loraloop.stages.verify import verify
 from loraloop.stages.versions import promote, publish
+from loraloop.stages.watch import watch
 from loraloop.workflows.experiment import Experiment
 
 Stage = Callable[..., Any]
@@ -79,6 +80,7 @@ STAGES: dict[str, Stage] = {
     "rollback": Rollback,
     "pretrain": pretrain,
     "sweep_report": sweep_report,
+    "watch": watch,
     "multirun_report": multirun_report,
     "ocr_bench": ocr_bench,
 }

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from loraloop.errors import ConfigError, SweepError
 from loraloop.sweep import fingerprint, sampling, storage
-from loraloop.sweep.runner import StudyRunner
+from loraloop.sweep.runner import TOTAL, StudyRunner
 from loraloop.sweep.space import Space
 from loraloop.sweep.study import Sweep
 
@@ -45,6 +45,7 @@ def open_study(sweep: Sweep, name: str, space: Space, configuration: fingerprint
             seed = _seed(sweep)
             session = StudyRunner(sweep, study, url, space, seed, _order(study, seed))
             session.recover(died=True)
+            study.set_user_attr(TOTAL, session.total)
         with storage.explained(url, SweepError):
             try:
                 yield session

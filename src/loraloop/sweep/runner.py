@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from loraloop.sweep.study import Sweep
 
 RERUN_OF = "rerun_of"
+CLONE_OF = "clone_of"
+TOTAL = "n_trials"
 ATTEMPT = "attempt"
 BATCH = "batch"
 AT_MOST = "at_most"
@@ -228,7 +230,8 @@ class StudyRunner:
         # Of a trial that was killed while it was proposed nothing is left: its place is proposed anew.
         void = {trial.number for trial in self._in("FAIL") if not self._whole(trial)}
         every = self.study.get_trials(deepcopy=False)
-        return sum(RERUN_OF not in trial.user_attrs and trial.number not in void for trial in every)
+        more = {RERUN_OF, CLONE_OF}
+        return sum(more.isdisjoint(trial.user_attrs) and trial.number not in void for trial in every)
 
     def _whole(self, trial: FrozenTrial) -> bool:
         return trial.params.keys() >= self.space.keys() and bool(trial.params)

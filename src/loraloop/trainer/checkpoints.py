@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,13 @@ MANIFEST = "manifest.json"
 ADDED: Mapping[str, tuple[Any, ...]] = {
     "trainer.loss_on": ("assistant", "last"),  # rows had one turn, which is learned by either
     "trainer.too_long": ("drop",),
+    "trainer.processes": (1,),
 }
 """Inputs that checkpoints of earlier versions do not name, each with the values that do what those versions did."""
+
+SIZES = ("batch_size", "accumulation", "processes")
+"""Settings whose product is the number of rows of a step."""
+SPLIT = (*(f"trainer.{name}" for name in (*SIZES, "micro_batch")), "choices.micro_batch", "choices.accumulation")
 
 
 def write_manifest(folder: Path, inputs: Mapping[str, Any]) -> None:
@@ -91,6 +97,9 @@ def sound(resume: Path) -> Path:
 def _require_same(folder: Path, inputs: Mapping[str, Any]) -> None:
     then = _flat(json.loads((folder / MANIFEST).read_bytes())["inputs"])
     now = _flat(json.loads(json.dumps(inputs)))
+    if _processes(then) != _processes(now) and _rows(then) == _rows(now):
+        # The same rows make a step, shared out otherwise: the result is the same but for rounding and dropout's masks.
+        then, now = ({key: value for key, value in each.items() if key not in SPLIT} for each in (then, now))
     changed = [
         f"{key} was {then.get(key, ADDED[key][0] if key in ADDED else None)}, is {now.get(key)}"
         for key in {**then, **now}
@@ -101,6 +110,14 @@ def _require_same(folder: Path, inputs: Mapping[str, Any]) -> None:
             f"{folder.name} cannot be resumed to the same result: {'; '.join(changed)}. "
             "Restore these, or start a new run"
         )
+
+
+def _processes(inputs: Mapping[str, Any]) -> int:
+    return int(inputs.get("trainer.processes", 1))
+
+
+def _rows(inputs: Mapping[str, Any]) -> int:
+    return math.prod(int(inputs.get(f"trainer.{name}", 1)) for name in SIZES)
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -82,6 +82,7 @@ def estimate(settings: Settings, choices: Choices, loaded: LoadedModel, lora: Lo
         tokens=tokens,
         memory_bytes=sum(memory_parts(choices, loaded, lora, rows).values()),
         seconds=seconds(settings, choices, loaded, lora, rows),
+        devices=settings.processes,
     )
 
 
@@ -101,6 +102,8 @@ def seconds(settings: Settings, choices: Choices, loaded: LoadedModel, lora: Lor
     """Seconds of training without evaluation, from the best speed of this machine in a matrix product."""
     model, (_, tokens) = loaded.model, _work(settings, rows)
     operations = _operations(parameters(model), lora.trainable_parameters(model), tokens, choices)
+    if on_gpu(model):
+        operations /= settings.processes  # on a CPU they share the cores
     return operations / _speed(choices, model, rows.lengths)
 
 
@@ -108,7 +111,7 @@ def _work(settings: Settings, rows: Rows) -> tuple[int, int]:
     """Steps, where packed sequences count as rows, and tokens without padding."""
     count = settings.sequences(rows.lengths)
     epochs, steps = settings.passes(count), settings.steps(count)
-    whole = epochs * math.ceil(count / settings.rows_per_step)
+    whole = epochs * settings.steps_per_pass(count)
     return steps, round(sum(rows.lengths) * epochs * steps / max(1, whole))
 
 

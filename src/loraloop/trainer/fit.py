@@ -17,6 +17,7 @@ from loraloop.errors import TrainingError
 from loraloop.records import Training
 from loraloop.trainer import checkpoints, estimate, memory
 from loraloop.trainer.choices import Choices, choose
+from loraloop.trainer.member import member
 from loraloop.trainer.monitor import Monitor
 from loraloop.trainer.settings import EPOCHS, Settings
 
@@ -69,6 +70,7 @@ def arguments(settings: Settings, start: Start, model: Any, output: Path, *, val
         "seed": settings.seed,
         "data_seed": settings.seed,
         "use_cpu": model.device.type == "cpu",
+        "ddp_find_unused_parameters": False,
         "disable_tqdm": True,
         "report_to": "none",
     }
@@ -111,15 +113,22 @@ def prepare(output: Path, resume: Path | None, deciding: Mapping[str, Any]) -> P
     Raises:
         TrainingError: ``output`` holds another run, or ``resume`` no checkpoint that verifies.
     """
+    prepare_folder(output, resume)
+    return checkpoints.newest(resume, deciding) if resume is not None else None
+
+
+def prepare_folder(output: Path, resume: Path | None) -> None:
+    """Refuse to mix two runs in one folder.
+
+    Raises:
+        TrainingError: ``output`` holds another run.
+    """
     if (output / "adapter").exists():
         raise TrainingError(f"{output} holds a finished adapter already: choose another output folder")
-    if resume is not None:
-        return checkpoints.newest(resume, deciding)
-    if any(output.glob("checkpoints/checkpoint-*")):
+    if resume is None and any(output.glob("checkpoints/checkpoint-*")):
         raise TrainingError(
             f"{output} holds checkpoints of an earlier run: resume it with resume={output}, or choose another folder"
         )
-    return None
 
 
 def begin(settings: Settings, job: TrainingJob, rows: estimate.Rows) -> Start:
@@ -154,6 +163,7 @@ def fit(build: Callable[[Any], Any], settings: Settings, job: TrainingJob, start
     """
     trainer = _quiet(build, start.monitor.callback())
     _epochs_bound_steps(trainer, settings, start.epochs)
+    _own_dropout(settings)
     with tempfile.TemporaryDirectory() as initial:
         if job.lora.mutates_base:
             trainer.model.save_pretrained(initial)
@@ -179,9 +189,18 @@ def fit(build: Callable[[Any], Any], settings: Settings, job: TrainingJob, start
 def _epochs_bound_steps(trainer: Any, settings: Settings, epochs: int) -> None:
     """``max_steps`` only ever shortens a run; transformers would go round the rows again to reach it."""
     args = trainer.args
-    sequences = len(trainer.train_dataset) * settings.repeats
-    if args.max_steps > epochs * settings.steps_per_pass(sequences, args.world_size):
+    sequences = (len(trainer.train_dataset) - getattr(trainer, "fillers", 0)) * settings.repeats
+    if args.max_steps > epochs * settings.steps_per_pass(sequences):
         args.max_steps = -1
+
+
+def _own_dropout(settings: Settings) -> None:
+    """Let each of several processes draw dropout masks of its own; equal seeds would draw the same for other rows."""
+    own = member()
+    if own is not None:
+        import torch
+
+        torch.manual_seed(settings.seed + own.rank)
 
 
 def _train(trainer: Any, start: Start) -> float:

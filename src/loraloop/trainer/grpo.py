@@ -76,9 +76,9 @@ class Grpo(Referenced):
         """One pass, unless ``epochs`` is a number: the answers are drawn anew, and the rows are no examples to copy."""
         return 1 if self.epochs == "auto" else self.epochs
 
-    def steps_per_pass(self, sequences: int, devices: int = 1) -> int:
+    def steps_per_pass(self, sequences: int) -> int:
         """Steps of whole groups: TRL leaves the questions out that would not fill the last one."""
-        return sequences // (self.rows_per_step * devices)
+        return sequences // self.rows_per_step
 
     def fitting(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, name: str) -> Fitting:
         """Each learned turn with its true past, where turn and past fit ``max_length``; the answer is never shown.

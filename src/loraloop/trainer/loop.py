@@ -12,6 +12,8 @@ from loraloop.errors import TrainingError
 from loraloop.trainer.sampler import LengthGrouped
 from loraloop.trainer.scoring import entropies, scored_logits
 
+ROUNDING = 1e-6  # of the epoch, which transformers counts in fractions
+
 
 def guarded(base: type[Any]) -> type[Any]:
     """A subclass of a TRL trainer that any of our trainers runs."""
@@ -57,15 +59,30 @@ def guarded(base: type[Any]) -> type[Any]:
 
 def grouped(base: type[Any]) -> type[Any]:
     """A guarded trainer whose batches hold rows of similar length; set ``lengths`` on it before training."""
+    from transformers import TrainerCallback
+
+    class Order(TrainerCallback):
+        """Tells the sampler its epoch: accelerate does not, in several processes that go on within an epoch."""
+
+        def __init__(self, trainer: Any) -> None:
+            self.trainer = trainer
+
+        def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.trainer.sampler.set_epoch(int((state.epoch or 0) + ROUNDING))
 
     class Grouped(guarded(base)):  # type: ignore[misc]
         lengths: Sequence[int] = ()
+        fillers = 0
         _operations_per_token = 0
 
         def _get_train_sampler(self, train_dataset: Any = None) -> LengthGrouped:
             args = self.args
-            batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
-            self.sampler = LengthGrouped(self.lengths, batch, args.seed)
+            at_once = args.per_device_train_batch_size * args.world_size
+            batch = at_once * args.gradient_accumulation_steps
+            # Without fillers accelerate would repeat rows until all processes have as many.
+            self.sampler = LengthGrouped(self.lengths, batch, args.seed, at_once if self.fillers else 1)
+            if self.fillers:
+                self.add_callback(Order(self))
             return self.sampler
 
         def floating_point_ops(self, inputs: Any) -> int:
@@ -111,13 +128,14 @@ def sft_trainer() -> type[Any]:
             targets = labels[positions]
             count = len(targets) if num_items_in_batch is None else num_items_in_batch
             self._note(log_probs.detach(), targets, inputs["attention_mask"])
-            return -log_probs.gather(-1, targets.unsqueeze(-1)).sum() / torch.as_tensor(count).clamp(min=1)
+            # The tokens of all processes are counted, and their gradients averaged.
+            share = 1 if num_items_in_batch is None else self.accelerator.num_processes
+            return -log_probs.gather(-1, targets.unsqueeze(-1)).sum() * share / torch.as_tensor(count).clamp(min=1)
 
         def _scored_alone(self) -> bool:
             base = self.model.get_base_model()
             return (
                 self.args.device.type == "cpu"
-                and self.accelerator.num_processes == 1
                 and not self.padding_free
                 and not self.aux_loss_enabled
                 and base.get_output_embeddings() is not None
@@ -126,12 +144,14 @@ def sft_trainer() -> type[Any]:
         def _note(self, log_probs: Any, targets: Any, attention_mask: Any) -> None:
             """TRL's metrics of a batch: entropy, token accuracy and the tokens seen so far."""
             mode = "train" if self.model.training else "eval"
-            rows = max(len(targets), 1)
-            self._metrics[mode]["entropy"].append(entropies(log_probs).sum().item() / rows)
             correct = (log_probs.argmax(-1) == targets).sum()
-            self._metrics[mode]["mean_token_accuracy"].append(correct.item() / rows)
+            sums = [entropies(log_probs).sum().double(), correct, torch.tensor(len(targets)), attention_mask.sum()]
+            own = torch.stack([value.double() for value in sums])
+            entropy, right, scored, seen = self.accelerator.reduce(own).tolist()
+            self._metrics[mode]["entropy"].append(entropy / max(scored, 1))
+            self._metrics[mode]["mean_token_accuracy"].append(right / max(scored, 1))
             if mode == "train":
-                self._total_train_tokens += int(attention_mask.sum())
+                self._total_train_tokens += int(seen)
             self._metrics[mode]["num_tokens"] = [self._total_train_tokens]
 
     return ScoredPositions

@@ -17,6 +17,7 @@ from loraloop.errors import TerminatedError
 from loraloop.protocols import EvaluationCallback, Run
 from loraloop.records import FrozenMap
 from loraloop.trainer import checkpoints
+from loraloop.trainer.member import RelayedProgress, member
 
 UNUSED = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time", "epoch", "total_flos")
 REPEATED = ("train/train_loss", "eval/tokens")
@@ -39,7 +40,9 @@ class Monitor:
         self._interruption: type[KeyboardInterrupt] | None = None
         self.sampler: Any = None
         self._started = time.perf_counter()
-        self._progress = Progress("training", "step", keep=True)
+        self.member = member()
+        shown = Progress("training", "step", keep=True)
+        self._progress = RelayedProgress(self.member) if self.member else shown
 
     @property
     def interrupted(self) -> bool:
@@ -76,6 +79,8 @@ class Monitor:
                     monitor.on_evaluation(state.global_step, float(metrics["eval_loss"]))
 
             def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+                if monitor.member is not None:
+                    monitor.member.wait()  # each has a file in the checkpoint
                 if state.is_world_process_zero:
                     folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
                     checkpoints.write_manifest(folder, monitor.inputs)
@@ -87,8 +92,16 @@ class Monitor:
         self._started = time.perf_counter()
         self._progress.start(state.global_step, state.max_steps)
 
+    def show(self, done: int, total: int | None, facts: str | None) -> None:
+        """Show steps of a training in other processes."""
+        if total and self._progress.total is None:
+            self._progress.start(done, total)
+        self._progress.update(done, facts)
+
     def step(self, state: Any, control: Any) -> None:
         """A step ended; after an interrupt, or when nobody reads the output any more, it is the last and is saved."""
+        if self.member is not None and self.member.stops():
+            self._interruption = KeyboardInterrupt
         if state.is_world_process_zero:
             self._progress.update(state.global_step)
             if not self.interrupted:
@@ -127,6 +140,9 @@ class Monitor:
 
         A second one acts at once.
         """
+        if self.member is not None:  # the process that was started by a person asks for the end
+            yield
+            return
         interrupt = self._first_waits(signal.SIGINT, KeyboardInterrupt)
         with self._progress, interrupt, self._first_waits(signal.SIGTERM, TerminatedError):
             yield

@@ -19,20 +19,22 @@ class LengthGrouped:
         lengths: Tokens of each row.
         batch: Rows of one optimizer step over all devices.
         seed: Of the permutations.
+        multiple: Rows that several processes take at once: the last are filled up with the index behind the last row.
     """
 
-    def __init__(self, lengths: Sequence[int], batch: int, seed: int) -> None:
+    def __init__(self, lengths: Sequence[int], batch: int, seed: int, multiple: int = 1) -> None:
         self.lengths = np.asarray(lengths)
         self.batch = batch
         self.seed = seed
         self.epoch = 0
+        self.fillers = -len(lengths) % multiple
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose order is drawn next."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return len(self.lengths)
+        return len(self.lengths) + self.fillers
 
     def __iter__(self) -> Iterator[int]:
         rng = np.random.default_rng([self.seed, self.epoch])
@@ -42,4 +44,4 @@ class LengthGrouped:
         grouped = np.concatenate([window[np.argsort(-self.lengths[window], kind="stable")] for window in windows])
         full = len(grouped) // self.batch * self.batch
         batches = rng.permutation(grouped[:full].reshape(-1, self.batch))
-        return iter([*batches.ravel().tolist(), *grouped[full:].tolist()])
+        return iter([*batches.ravel().tolist(), *grouped[full:].tolist(), *[len(self.lengths)] * self.fillers])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -53,6 +53,8 @@ class Settings:
         keep_checkpoints: Newest checkpoints that are kept.
         cost_per_hour: Price of an hour of this machine, in your currency.
         seed: Of the adapter's initialisation, the row order and dropout.
+        processes: Processes that train together, each on a GPU of its own where there are GPUs; a step takes
+            ``batch_size * accumulation`` rows of each.
     """
 
     epochs: Count | Literal["auto"] = "auto"
@@ -77,6 +79,19 @@ class Settings:
     keep_checkpoints: Count = 2
     cost_per_hour: Annotated[float, Field(ge=0)] = 0.0
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    processes: Count = 1
+
+    together: ClassVar[bool] = False
+    """Whether the method trains in several processes."""
+
+    @model_validator(mode="after")
+    def _trains_together(self) -> Settings:
+        if self.processes > 1 and not self.together:
+            raise ValueError(
+                f"processes={self.processes}: {type(self).__name__} trains in one process, and of the trainers "
+                "trainer=sft alone trains in several; set trainer.processes=1"
+            )
+        return self
 
     @model_validator(mode="after")
     def _micro_batch_divides(self) -> Settings:
@@ -108,9 +123,9 @@ class Settings:
             return self.epochs
         return max(EPOCHS, math.ceil(MIN_STEPS / max(1, self.steps_per_pass(sequences))))
 
-    def steps_per_pass(self, sequences: int, devices: int = 1) -> int:
+    def steps_per_pass(self, sequences: int) -> int:
         """Optimizer steps of one pass over so many sequences."""
-        return math.ceil(sequences / (self.rows_per_step * devices))
+        return math.ceil(sequences / (self.rows_per_step * self.processes))
 
     def steps(self, sequences: int) -> int:
         """Optimizer steps over so many sequences; ``max_steps`` only ever shortens a run."""

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from loraloop.core.part import part
 from loraloop.core.row_name import row_name
+from loraloop.core.tokens import IGNORED
 from loraloop.errors import ConfigError, DataError
 from loraloop.records import Dataset, Encoded, Estimate, Fitting, LoadedModel, Quarantined, Row, Training
-from loraloop.trainer import estimate, fit
+from loraloop.trainer import estimate, fit, processes
 from loraloop.trainer.choices import choose, isolating_attention
 from loraloop.trainer.encode import by_length, fit_answers, warn
 from loraloop.trainer.loop import sft_trainer
+from loraloop.trainer.member import member
 from loraloop.trainer.settings import Settings
 
 if TYPE_CHECKING:
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
     from loraloop.protocols import Lora, TrainingJob
 
+FILLER = Encoded([0, 0], [IGNORED, IGNORED])
+"""Fills the last batches of several processes; it has no token to learn and changes no loss."""
 BAD = "its answer is labelled bad: supervised training would learn to give it"
 
 
@@ -28,14 +32,19 @@ BAD = "its answer is labelled bad: supervised training would learn to give it"
 class Sft(Settings):
     """Supervised fine-tuning."""
 
+    together: ClassVar[bool] = True
+
     def check(self) -> None:
         """Refuse packing where nothing on this machine could keep neighbours apart.
 
         Raises:
-            ConfigError: ``packing`` is true and there is no GPU.
+            ConfigError: ``packing`` is true and there is no GPU, or there are fewer GPUs than ``processes``.
         """
         import torch
 
+        processes.check(self)
+        if self.packing is True and self.processes > 1:
+            raise ConfigError("trainer.packing=true and trainer.processes above 1 do not go together: leave out one")
         if self.packing is True and not torch.cuda.is_available():
             raise ConfigError(
                 "trainer.packing=true needs FlashAttention on a GPU: without it packed rows see their neighbours, or "
@@ -81,6 +90,9 @@ class Sft(Settings):
         loaded, lora, data = job.loaded, job.lora, job.data
         lora.check_model(loaded.model)
         self.check_model(loaded.model.config)
+        if self.processes > 1 and member() is None:
+            fit.prepare_folder(job.output, job.resume)
+            return processes.train(self, job)
         if self.packing is True and not isolating_attention(loaded.model):
             raise ConfigError(
                 "trainer.packing=true needs model.attention=flash_attention_2, or rows see their neighbours"
@@ -90,6 +102,7 @@ class Sft(Settings):
         warn(train, "training")
         warn(validation, "validation")
         start = fit.begin(self, job, estimate.Rows.of(train.sides[0]))
+        fillers = [FILLER] if self.processes > 1 else []
 
         def build(callback: Any) -> Any:
             from trl.trainer.sft_config import SFTConfig
@@ -101,12 +114,14 @@ class Sft(Settings):
                     dataset_kwargs={"skip_prepare_dataset": not start.choices.packing},
                     **fit.arguments(self, start, loaded.model, job.output, validates=bool(validation.rows)),
                 ),
-                train_dataset=_columns(train.sides[0]),
+                train_dataset=_columns([*train.sides[0], *fillers]),
                 eval_dataset=_columns(by_length(validation.sides[0])) if validation.rows else None,
                 processing_class=loaded.tokenizer,
                 callbacks=[callback],
             )
-            trainer.lengths = [len(ids) for ids in trainer.train_dataset["input_ids"]]
+            trainer.fillers = len(fillers)
+            lengths = [len(ids) for ids in trainer.train_dataset["input_ids"]]
+            trainer.lengths = lengths[: len(lengths) - len(fillers)]
             return trainer
 
         return fit.fit(build, self, job, start)

@@ -23,7 +23,7 @@ from loraloop.core.overrides import resume_command
 from loraloop.core.passwords import mask
 from loraloop.core.signals import READER_GONE
 from loraloop.core.suggest import nearest
-from loraloop.errors import ConfigError, DataError, TrainingError
+from loraloop.errors import ConfigError, DataError, LostProcessError, TrainingError
 from loraloop.protocols import TrainingJob
 from loraloop.tracker.mlflow import Mlflow
 from loraloop.tracker.none import NoTracker
@@ -279,6 +279,7 @@ class Experiment(ExperimentParts):
             resume=resume,
             on_evaluation=on_evaluation,
             begin_from=begin.path if begin else None,
+            config=self.job.config,
         )
         with same_base(loaded, self.model, self.lora):
             return self.trainer.train(job)[1]
@@ -453,6 +454,10 @@ def _interruptible(job: Job) -> Iterator[None]:
             )
         elif job.trial is None and not job.multirun:  # going on alone, it would be judged and promoted alone
             print(_way_on(job))
+        raise
+    except LostProcessError:
+        if job.trial is None and not job.multirun:
+            print(_way_on(job), flush=True)
         raise
 
 

@@ -46,10 +46,14 @@ def estimate(expected: Estimate) -> None:
         {
             "trainable": f"{expected.trainable_parameters:,} parameters, {share}",
             "steps": f"{expected.steps} over {expected.tokens:,} tokens",
-            "memory": console.size(expected.memory_bytes),
+            "memory": console.size(expected.memory_bytes) + _each(expected.devices),
             "training time": f"{console.duration(expected.seconds)} to {console.duration(expected.most_seconds)}",
         },
     )
+
+
+def _each(devices: int) -> str:
+    return f" on each of {devices} devices" if devices > 1 else ""
 
 
 def scores(base: Score, adapter: Score, few_shot: Score | None = None) -> None:

@@ -1,0 +1,139 @@
+"""A training in two processes on CPUs, over gloo, against the same one in one process."""
+
+from __future__ import annotations
+
+import signal
+
+import psutil
+import pytest
+
+from loraloop.errors import ConfigError, LostProcessError, TrainingError
+from loraloop.lora import Lora
+from loraloop.model.causal import CausalLM
+from loraloop.trainer import checkpoints, processes
+from loraloop.trainer.dpo import Dpo
+from loraloop.trainer.grpo import Grpo
+from loraloop.trainer.kto import Kto
+from loraloop.trainer.sft import Sft
+
+MODEL = {"name": "bundled:tiny"}
+SHAPE = {"r": 4, "dropout": 0.0}
+
+
+def settings(**changes):
+    """Quick settings: 26 rows in steps of 8 are four steps, the last of two rows."""
+    base = {"epochs": 2, "batch_size": 2, "learning_rate": 1e-2, "max_length": 64, "log_steps": 1, "save_steps": 2}
+    return base | changes
+
+
+def job(kit, run, output, trainer, **more):
+    """A job that other processes can build again."""
+    config = {
+        "model": {"_target_": "loraloop.model.causal.CausalLM", **MODEL},
+        "lora": {"_target_": "loraloop.lora.Lora", **SHAPE},
+        "trainer": {"_target_": "loraloop.trainer.sft.Sft", **trainer},
+    }
+    loaded = CausalLM(**MODEL).load()
+    return kit.job(loaded, Lora(**SHAPE), kit.dataset(26, 4), run, output, config=config, **more)
+
+
+def train(kit, output, trainer, **more):
+    """Train; the run, and what the trainer returned."""
+    run = kit.Run()
+    return run, Sft(**trainer).train(job(kit, run, output, trainer, **more))
+
+
+@pytest.fixture(scope="module")
+def both(kit, tmp_path_factory):
+    """One process that accumulates four passes a step, and two that accumulate two: run, result and output of each."""
+    ways = {1: settings(accumulation=4, micro_batch=2), 2: settings(accumulation=2, micro_batch=2, processes=2)}
+    outputs = {count: tmp_path_factory.mktemp(f"of{count}") for count in ways}
+    return {count: (*train(kit, outputs[count], way), outputs[count]) for count, way in ways.items()}
+
+
+@pytest.mark.parametrize("key", ["train/loss", "train/grad_norm", "train/tokens"])
+def test_losses_equal_those_of_one_process(both, key):
+    """Every step's loss and gradient norm equal those of one process with twice the accumulation, uneven steps too."""
+    one, two = (run.values(key) for run, _, _ in both.values())
+    assert len(one) == 8
+    assert two == pytest.approx(
+        one, rel={"train/loss": 0, "train/grad_norm": 1e-4, "train/tokens": 0.02}[key], abs=1e-5
+    )
+
+
+def test_the_adapter_is_that_of_one_process(both, kit):
+    """The saved weights equal those of one process, and so do steps and parameters."""
+    (_, (_, one), first), (_, (model, two), second) = both.values()
+    assert (two.steps, two.trainable_parameters) == (one.steps, one.trainable_parameters)
+    expected = kit.weights(first)
+    found = kit.weights(second)
+    assert found.keys() == expected.keys()
+    for name in expected:
+        assert found[name] == pytest.approx(expected[name], abs=1e-4)
+    assert not model.training
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_checkpoint_of_two_resumes_on_one_and_on_two(both, kit, tmp_path, count):
+    """From one checkpoint, one process and two go on with the losses of the unbroken run."""
+    unbroken, _, output = both[2]
+    way = settings(accumulation=4 // count, micro_batch=2, processes=count)
+    run, _ = train(kit, tmp_path, way, resume=output / "checkpoints" / "checkpoint-6")
+    expected = unbroken.values("train/loss")[6:]
+    assert run.values("train/loss") == pytest.approx(expected, abs=1e-5)
+
+
+def test_another_number_of_rows_is_refused(both, kit, tmp_path):
+    """One process with the accumulation of each of two would take half of a step's rows, and is refused."""
+    with pytest.raises(TrainingError, match=r"trainer\.processes was 2, is 1"):
+        train(kit, tmp_path, settings(accumulation=2, micro_batch=2), resume=both[2][2])
+
+
+def members():
+    """The processes that train, the first one first."""
+    found = [
+        each for each in psutil.Process().children(recursive=True) if "loraloop.trainer.processes" in each.cmdline()
+    ]
+    return [each for each in found if "accelerate.commands.launch" not in each.cmdline()]
+
+
+WHOLE = settings(accumulation=2, processes=2, epochs=50)
+
+
+def test_ctrl_c_ends_all_with_a_checkpoint(kit, tmp_path):
+    """After Ctrl+C the step in progress is saved by all, nothing is left running, and the run ends as interrupted."""
+    run = kit.Run(lambda step: signal.raise_signal(signal.SIGINT) if step == 1 else None)
+    with pytest.raises(KeyboardInterrupt):
+        Sft(**WHOLE).train(job(kit, run, tmp_path, WHOLE))
+    kept = checkpoints.sound(tmp_path)
+    assert kept.name == f"checkpoint-{run.logged[-1][0]}"
+    assert {f"rng_state_{rank}.pth" for rank in (0, 1)} <= {path.name for path in kept.iterdir()}
+    assert members() == []
+
+
+def test_a_killed_process_ends_all(kit, tmp_path):
+    """When one process is killed the other ends too, and the error says so; the checkpoint before it is sound."""
+
+    def kill(step):
+        if step == 3:
+            members()[-1].kill()
+
+    with pytest.raises(LostProcessError, match="a process of 2 was killed or crashed"):
+        Sft(**WHOLE).train(job(kit, kit.Run(kill), tmp_path, WHOLE))
+    assert checkpoints.sound(tmp_path).name.startswith("checkpoint-")
+    assert members() == []
+    assert not (tmp_path / "adapter").exists()
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch):
+    """On a machine with one GPU, two processes are refused with both numbers."""
+    monkeypatch.setattr(processes, "gpus", lambda: 1)
+    with pytest.raises(ConfigError, match=r"trainer\.processes=2 needs as many GPUs, and this machine has 1"):
+        Sft(processes=2).check()
+
+
+@pytest.mark.parametrize("trainer", [Dpo, Kto, Grpo])
+def test_trainers_of_one_process_say_so(trainer):
+    """A trainer that has not been tried in several processes is refused by name."""
+    with pytest.raises(ValueError, match=f"{trainer.__name__} trains in one process"):
+        trainer(processes=2)
