@@ -64,7 +64,7 @@ def test_a_place_is_refilled_as_soon_as_its_trial_ends(refilled):
 
 @pytest.mark.parametrize("position", [1, 3, 4, 6])
 def test_a_trial_in_a_refilled_place_is_what_it_would_have_been_alone(kit, data, tmp_path, refilled, position):
-    """First or later, among members at other steps and in other epochs: what it logs and learns is equal within 1e-5."""
+    """First or later, among trials at other steps and epochs: what it logs and learns is equal within 1e-5."""
     made, outcomes, _ = refilled
     rank, seed = (*FIRST, *LATER)[position]
     solo = trial(kit, tmp_path, rank, seed)

@@ -22,7 +22,7 @@ from loraloop.core.build import construct
 from loraloop.core.metrics import OBJECTIVES, direction
 from loraloop.errors import ConfigError
 from loraloop.sweep.space import Choice, Dimension
-from loraloop.sweep.study import Sweep
+from loraloop.sweep.study import NO_PRUNER, Sweep
 
 NODE = "hydra.sweeper"
 APART = {"folder", "tracker", "registry", "gate", "allow_targets", "resume"}
@@ -57,6 +57,9 @@ def settings(loader: ConfigLoader, master: DictConfig, config: DictConfig) -> Sw
             node[group] = _choice(loader, master, group, node[group])
     values = {key: value for key, value in node.items() if key not in ("_target_", "_recursive_")}
     values["direction"] = _direction(config.get("objective"), values["direction"])
+    typed = [line.lstrip("+").replace("/", ".") for line in master.hydra.overrides.hydra]
+    if isinstance(values["direction"], list) and not any(line.startswith(f"{NODE}.pruner") for line in typed):
+        values["pruner"] = {"_target_": NO_PRUNER}  # that of a sweep's file; one that was typed is refused
     return cast("Sweep", construct(Sweep, values, NODE))
 
 
