@@ -1,14 +1,15 @@
 """Wall time of 16 trials of rank, alpha and learning rate: a shell loop of a TRL script, Hydra's own plugin, and ours.
 
-    python benchmarks/sweep.py [--batches 1 4] [--rows 256] [--shell-trials 16] [--hydra-python PYTHON] [--out FILE]
+    python benchmarks/sweep.py [--batches 1 4] [--contenders shell sequential packed pruned] [--shell-trials 16]
+    python benchmarks/sweep.py --contenders shell hydra --hydra-python PYTHON
 
 Every contender trains the same 16 points on the same rows of flips for one epoch on the bundled model, validates on the
 same held-out rows and saves the adapter; ours also answer the held-out prompts, log to MLflow and rank the trials. They
 run one after the other on the whole machine, from the first process to the last byte. The shell loop pays for a Python
 with TRL in it 16 times, the others once; with fewer --shell-trials, an even choice is run and its time is scaled.
-"pruned" is what `sweeps=rank_alpha_lr` does: packed, pruned by successive halving, places refilled. Processor time
+`pruned` is what `sweeps=rank_alpha_lr` does: packed, pruned by successive halving, places refilled. Processor time
 beside wall time tells what a busy machine did to the latter. Afterwards each contender's best adapter is scored on the
-held-out rows, with the standard error. Batches that an earlier call measured stay in FILE.
+held-out rows, with the standard error. Batches that an earlier call of the day measured stay in the file of --out.
 
 --hydra-python is that of an environment with hydra-optuna-sweeper 1.3 (it needs optuna<3), TRL, PEFT and torch.
 """
@@ -82,10 +83,10 @@ def shell(rows: Rows, batch: int, trials: int, folder: Path) -> dict[str, Any]:
         command += [ratio * rank, "--learning-rate", rate, "--batch", batch, "--save", folder / str(number)]
         done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True)
         losses.append(float(re.findall(r"eval_loss (\S+)", done.stdout)[-1]))
-    scale = len(POINTS) / len(chosen)
+    scale = len(POINTS) / trials
     spent = {name: round(scale * value, 1) for name, value in _since(began).items()}
     best = rows.score(folder / str(losses.index(min(losses))))
-    return {**spent, "measured_trials": len(chosen), "losses": losses, "best": best}
+    return {**spent, "measured_trials": trials, "losses": losses, "best": best}
 
 
 def hydra_plugin(python: str, rows: Rows, batch: int) -> dict[str, Any]:
@@ -150,37 +151,45 @@ def _found(folder: Path, rows: Rows) -> dict[str, Any]:
     }
 
 
-def measure(rows: Rows, batch: int, packs: list[int], trials: int, python: str | None) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory() as folder:
-        contenders: dict[str, dict[str, Any]] = {"shell loop of TRL": shell(rows, batch, trials, Path(folder))}
-    if python:
-        contenders["hydra-optuna-sweeper"] = hydra_plugin(python, rows, batch)
-    contenders["sequential"] = ours(rows, batch)
-    for size in packs:
-        how = ("hydra/launcher=packed", f"hydra.launcher.max_trials={size}")
-        contenders[f"packed {size}"] = ours(rows, batch, *how)
-        contenders[f"packed {size}, pruned"] = ours(rows, batch, *how, *PRUNED)
-    slowest, alone = contenders["shell loop of TRL"], contenders["sequential"]["losses"]
-    for name, each in contenders.items():
+def run(name: str, rows: Rows, batch: int, arguments: argparse.Namespace) -> dict[str, Any]:
+    how = ("hydra/launcher=packed", f"hydra.launcher.max_trials={arguments.places}")
+    if name == "shell":
+        with tempfile.TemporaryDirectory() as folder:
+            return shell(rows, batch, arguments.shell_trials, Path(folder))
+    if name == "hydra":
+        return hydra_plugin(arguments.hydra_python, rows, batch)
+    return ours(rows, batch, *{"sequential": (), "packed": how, "pruned": (*how, *PRUNED)}[name])
+
+
+def measure(rows: Rows, batch: int, arguments: argparse.Namespace) -> dict[str, Any]:
+    done: dict[str, dict[str, Any]] = {}
+    for name in arguments.contenders:
+        each = done[name] = run(name, rows, batch, arguments)
+        slowest = next(iter(done.values()))
         each["speedup"] = round(slowest["seconds"] / each["seconds"], 2)
         each["speedup_in_processor_time"] = round(slowest["processor_seconds"] / each["processor_seconds"], 2)
-        losses = each.pop("losses", [])
-        if name.startswith("packed"):
-            pairs = [(one, other) for one, other in zip(losses, alone, strict=True) if one is not None]
-            each["largest_loss_difference_to_sequential"] = max(abs(one - other) for one, other in pairs)
-        each["losses"] = [loss and round(loss, 5) for loss in losses]
-        best = each["best"]
-        print(f"batch {batch}  {name:<22} {each['seconds']:8.1f} s  {each['speedup']:.2f}x  {best}", flush=True)
-    return contenders
+        shown = {key: value for key, value in each.items() if key not in ("losses", "seconds", "speedup")}
+        print(f"batch {batch}  {name:<10} {each['seconds']:8.1f} s  {each['speedup']:.2f}x  {shown}", flush=True)
+    _compare([each["losses"] for name, each in done.items() if name in ("sequential", "packed", "pruned")], done)
+    return done
+
+
+def _compare(losses: list[list[float | None]], done: dict[str, Any]) -> None:
+    """The largest difference between what our contenders made of one point."""
+    points = [[loss for loss in point if loss is not None] for point in zip(*losses, strict=True)]
+    gaps = [max(point) - min(point) for point in points if len(point) > 1]
+    if gaps:
+        done["largest_loss_difference_between_ours"] = max(gaps)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 4])
-    parser.add_argument("--packs", type=int, nargs="+", default=[8])
-    parser.add_argument("--rows", type=int, default=256)
+    parser.add_argument("--contenders", nargs="+", default=["shell", "sequential", "packed", "pruned"])
+    parser.add_argument("--places", type=int, default=8, help="trials of a pack")
+    parser.add_argument("--rows", type=int, default=128)
     parser.add_argument("--shell-trials", type=int, default=len(POINTS))
-    parser.add_argument("--hydra-python")
+    parser.add_argument("--hydra-python", help="for the contender hydra")
     parser.add_argument("--out", type=Path, default=HERE / "results" / "sweep.json")
     arguments = parser.parse_args()
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -189,15 +198,16 @@ def main() -> None:
         **describe("torch", "transformers", "trl", "peft", "optuna", "hydra-core", "mlflow"),
         "rows": arguments.rows,
         "trials": len(POINTS),
+        "places": arguments.places,
     }
-    kept = before["batches"] if before.get("date") == report["date"] and before["rows"] == arguments.rows else {}
+    same = before.get("date") == report["date"] and before["rows"] == arguments.rows
+    report["batches"] = before["batches"] if same else {}
     with tempfile.TemporaryDirectory() as folder:
         rows = Rows(arguments.rows, Path(folder))
         for batch in arguments.batches:
-            kept[str(batch)] = measure(rows, batch, arguments.packs, arguments.shell_trials, arguments.hydra_python)
-    report["batches"] = kept
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(report, indent=2) + "\n")
+            report["batches"][str(batch)] = measure(rows, batch, arguments)
+            arguments.out.parent.mkdir(parents=True, exist_ok=True)
+            arguments.out.write_text(json.dumps(report, indent=2) + "\n")
 
 
 if __name__ == "__main__":
