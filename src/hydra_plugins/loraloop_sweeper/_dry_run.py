@@ -58,7 +58,8 @@ def settings(loader: ConfigLoader, master: DictConfig, config: DictConfig) -> Sw
     values = {key: value for key, value in node.items() if key not in ("_target_", "_recursive_")}
     values["direction"] = _direction(config.get("objective"), values["direction"])
     typed = [line.lstrip("+").replace("/", ".") for line in master.hydra.overrides.hydra]
-    if isinstance(values["direction"], list) and not any(line.startswith(f"{NODE}.pruner") for line in typed):
+    several = isinstance(values["direction"], list) and len(values["direction"]) > 1
+    if several and not any(line.startswith(f"{NODE}.pruner") for line in typed):
         values["pruner"] = {"_target_": NO_PRUNER}  # that of a sweep's file; one that was typed is refused
     return cast("Sweep", construct(Sweep, values, NODE))
 

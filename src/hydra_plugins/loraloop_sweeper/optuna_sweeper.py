@@ -74,8 +74,9 @@ class OptunaSweeper(Sweeper):
         fingerprint = _dry_run.terms(config, asked)
         with _quiet(self.config), open_study(settings, name, asked.space, fingerprint) as session:
             print(report.opening(session))
-            refilled = hasattr(self.launcher, "study")
-            print(report.plan(settings, self._at_once(settings), refilled=refilled))
+            places = int(getattr(self.launcher, "trials_at_once", 1))
+            if plan := report.plan(settings, places, refilled=hasattr(self.launcher, "study")):
+                print(plan)
             report.varied(_origins.rows(self.config, cast("dict[str, Any]", params), arguments, asked))
             summary = self._summary(config, session)
             with sweep_run.tracked(summary, session) as run:

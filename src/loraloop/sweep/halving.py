@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from optuna.pruners import BasePruner, SuccessiveHalvingPruner
-
 if TYPE_CHECKING:
     from optuna import Study
+    from optuna.pruners import SuccessiveHalvingPruner
     from optuna.trial import FrozenTrial
 
 
-class SuccessiveHalving(BasePruner):
+class SuccessiveHalving:
     """Asynchronous successive halving (ASHA, Li et al., arXiv 1810.05934), as Optuna decides it.
 
     At its first validation, and whenever it has taken ``reduction_factor`` times as many steps as at the look before,
@@ -31,11 +30,15 @@ class SuccessiveHalving(BasePruner):
             "min_early_stopping_rate": min_early_stopping_rate,
             "bootstrap_count": bootstrap_count,
         }
-        SuccessiveHalvingPruner(min_resource=1, **self._settings)  # refuses what cannot be
+        self._from(1)  # refuses what cannot be
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         """Whether the trial is given up at the step that it reported last."""
         if not trial.intermediate_values:
             return False
-        first = max(1, min(trial.intermediate_values))
-        return SuccessiveHalvingPruner(min_resource=first, **self._settings).prune(study, trial)
+        return self._from(max(1, min(trial.intermediate_values))).prune(study, trial)
+
+    def _from(self, first: int) -> SuccessiveHalvingPruner:
+        from optuna.pruners import SuccessiveHalvingPruner
+
+        return SuccessiveHalvingPruner(min_resource=first, **self._settings)

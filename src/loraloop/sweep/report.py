@@ -31,17 +31,20 @@ def opening(session: StudyRunner) -> str:
 
 
 def plan(sweep: Sweep, at_once: int, *, refilled: bool) -> str:
-    """How trials are carried out, and how to have it otherwise."""
+    """How trials are carried out, and how to have it otherwise; empty where each runs to its end before the next."""
     pruner = str(sweep.pruner["_target_"])
-    launched = f"up to {at_once} trials train at once" if at_once > 1 else "one trial after the other"
-    parts = [launched, "every trial runs to its end"]
-    if pruner != NO_PRUNER:
-        parts[1] = f"{pruner.rpartition('.')[2]} ends those that fall behind"
-    if refilled:
-        parts.append("the next ones take their places")
     choices = {"hydra/launcher=basic": at_once > 1, "hydra/sweeper/pruner=none": pruner != NO_PRUNER}
     ways = [way for way, used in choices.items() if used]
-    return f"plan     {', '.join(parts)}" + (f" (without: {' '.join(ways)})" if ways else "")
+    if not ways:
+        return ""
+    parts = [
+        f"up to {at_once} trials train at once" if at_once > 1 else "one trial after the other",
+        "every trial runs to its end"
+        if pruner == NO_PRUNER
+        else f"{pruner.rpartition('.')[2]} ends those that fall behind",
+        *(["the next ones take their places"] if refilled else []),
+    ]
+    return f"plan     {', '.join(parts)} (without: {' '.join(ways)})"
 
 
 def varied(rows: Sequence[tuple[str, str, str]]) -> None:
