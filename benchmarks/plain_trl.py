@@ -23,17 +23,24 @@ def main() -> None:
     parser.add_argument("--alpha", type=float)
     parser.add_argument("--learning-rate", type=float)
     parser.add_argument("--batch", type=int)
+    parser.add_argument("--save", type=Path)
     arguments = parser.parse_args()
-    data = json.loads(arguments.rows.read_text())
+    print("eval_loss", trial(**vars(arguments)))
+
+
+def trial(
+    rows: Path, model: str, rank: int, alpha: float, learning_rate: float, batch: int, save: Path | None = None
+) -> float:
+    data = json.loads(Path(rows).read_text())
     with tempfile.TemporaryDirectory() as folder:
         trainer = SFTTrainer(
-            model=AutoModelForCausalLM.from_pretrained(arguments.model, dtype="float32"),
+            model=AutoModelForCausalLM.from_pretrained(model, dtype="float32"),
             args=SFTConfig(
                 output_dir=folder,
                 num_train_epochs=1,
-                per_device_train_batch_size=arguments.batch,
+                per_device_train_batch_size=batch,
                 per_device_eval_batch_size=64,
-                learning_rate=arguments.learning_rate,
+                learning_rate=learning_rate,
                 warmup_steps=0.1,
                 gradient_checkpointing=False,
                 bf16=False,
@@ -47,18 +54,19 @@ def main() -> None:
             ),
             train_dataset=Dataset.from_list(data["train"]),
             eval_dataset=Dataset.from_list(data["validation"]),
-            processing_class=AutoTokenizer.from_pretrained(arguments.model),
+            processing_class=AutoTokenizer.from_pretrained(model),
             peft_config=LoraConfig(
                 task_type="CAUSAL_LM",
-                r=arguments.rank,
-                lora_alpha=arguments.alpha,
+                r=rank,
+                lora_alpha=alpha,
                 lora_dropout=0.05,
                 target_modules=["q_proj", "k_proj", "v_proj", "o_proj"],
             ),
         )
         trainer.train()
-        print("eval_loss", trainer.evaluate()["eval_loss"])
-        trainer.save_model(folder)
+        loss = float(trainer.evaluate()["eval_loss"])
+        trainer.save_model(str(save or folder))
+        return loss
 
 
 if __name__ == "__main__":

@@ -220,7 +220,9 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Desk:
     """A small sweep over rank, alpha and learning rate with a pruner. Only to be read."""
     prune = ["hydra/sweeper/pruner=median", "hydra.sweeper.pruner.n_startup_trials=2", "trainer.eval_steps=2"]
     size = ["source.runs=10", "trainer.max_steps=8", "evaluation.max_rows=24", "tracker.system_metrics=false"]
-    return _once(tmp_path_factory, "swept", [[*SWEEP, *size, *prune, "hydra.sweeper.n_trials=6"]])
+    return _once(
+        tmp_path_factory, "swept", [[*SWEEP, "hydra/launcher=basic", *size, *prune, "hydra.sweeper.n_trials=6"]]
+    )
 
 
 @pytest.fixture(scope="session")

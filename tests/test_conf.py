@@ -121,8 +121,8 @@ def test_a_parts_fields_are_its_keys(path):
 
 @pytest.mark.parametrize("path", FILES, ids=name)
 def test_every_target_is_in_the_package(path):
-    """Every ``_target_`` that a file names is under ``loraloop.``; of Hydra's own groups, a plugin or Optuna's."""
-    hydras = ("hydra_plugins.loraloop_", "optuna.samplers.", "optuna.pruners.")
+    """Every ``_target_`` that a file names is under ``loraloop.``; of Hydra's own groups, also a plugin or Optuna's."""
+    hydras = ("loraloop.", "hydra_plugins.loraloop_", "optuna.samplers.", "optuna.pruners.")
     allowed = hydras if group_of(path).startswith("hydra/") else "loraloop."
     for where, node in nodes(yaml.safe_load(path.read_text("utf8"))):
         assert node["_target_"].startswith(allowed), where

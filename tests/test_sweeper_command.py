@@ -17,6 +17,7 @@ def test_the_shipped_sweep_runs_without_m_and_goes_on(desk):
     """``sweeps=rank_alpha_lr`` sweeps rank, alpha and learning rate, also without ``-m``, and more trials go on."""
     seen = desk("sweeps=rank_alpha_lr", *SMALL, "hydra.sweeper.n_trials=1")
     assert "0 of 1 trials done (go on with it: hydra.sweeper.study_name=rank_alpha_lr)" in seen.out
+    assert "plan     up to 8 trials train at once, SuccessiveHalving ends those that fall behind, the next" in seen.out
     desk("-m", "sweeps=rank_alpha_lr", *SMALL, "hydra.sweeper.n_trials=2")
     first, second = study(desk, "rank_alpha_lr").trials
     assert first.params != second.params
@@ -25,6 +26,25 @@ def test_the_shipped_sweep_runs_without_m_and_goes_on(desk):
     results = min(desk.folder.glob("mlruns/jobs/*/optimization_results.yaml"))
     assert yaml.safe_load(results.read_text())["best_params"] == first.params
     assert {path.parent.name for path in desk.folder.rglob("adapter/adapter_config.json")} == {"adapter"}
+
+
+def test_the_places_of_a_pack_are_refilled_with_the_studys_next_trials(desk):
+    """Of five trials two train at once, and a place that is free goes to the next proposal in the same pack."""
+    size = ("hydra.launcher.max_trials=2", "hydra.sweeper.n_trials=5", "source.runs=2", "trainer.max_steps=8")
+    seen = desk("sweeps=rank_alpha_lr", *size, "evaluation.max_rows=8", "tracker=none")
+    assert (seen.out + seen.err).count("trials train at once:") == 1
+    trials = study(desk, "rank_alpha_lr").trials
+    assert {trial.state.name for trial in trials} == {"COMPLETE", "PRUNED"}
+    assert [trial.user_attrs["batch"] for trial in trials] == [2] * 5
+    steps = sum(8 - trial.last_step for trial in trials if trial.state.name == "PRUNED")
+    assert f"{steps / 40:.0%} of all steps: {steps} steps, {16 * steps} samples" in seen.out
+
+
+def test_several_objectives_are_not_pruned_by_a_sweeps_file(desk):
+    """The shipped sweep takes two objectives, and says that every trial runs to its end; a typed pruner is refused."""
+    both = ("sweeps=rank_alpha_lr", "objective=[loss,trainable_parameters]", "hydra.sweeper.n_trials=1", *SMALL)
+    assert "every trial runs to its end, the next ones take their places" in desk(*both).out
+    assert "a pruner compares one value" in desk.attempt(*both, "hydra/sweeper/pruner=asha").err
 
 
 @pytest.mark.parametrize(

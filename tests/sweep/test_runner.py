@@ -289,3 +289,19 @@ def test_a_grid_over_an_interval_is_refused(bench):
     """The grid sampler names the key whose values cannot be counted."""
     with pytest.raises(ConfigError, match=r"sampler=grid: x=interval\(-4.0,4.0\) has no countable values"):
         bench.carry_out(bench.settings("GridSampler"), {"x": NUMBERS["x"], "m": Choice(("a",), ("a",))})
+
+
+def test_no_place_is_refilled_while_trials_that_died_together_are_tried_again(bench):
+    """Smaller batches find out which trial kills its process; afterwards a refilled trial counts as one of its pack."""
+    sweep = bench.settings(n_jobs=4, n_trials=8)
+    with open_study(sweep, "", SPACE, {}) as session:
+        session.ask(4)
+        session.recover(died=True)
+        for _ in range(2):
+            assert session.refill_size(1) == 0
+            for proposal in session.ask(session.batch_size(4)):
+                assert session.refill_size(1) == 0
+                session.tell(proposal, 1.0)
+        assert session.refill_size(9) == 4
+        session.ask(1, together=4)
+    assert bench.trials[-2].user_attrs["batch"] == 4

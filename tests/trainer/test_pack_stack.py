@@ -64,10 +64,11 @@ def test_each_member_has_its_own_output_and_gradient(pairs, data):
     from loraloop.trainer.pack.stack import AdapterStack
 
     model, adapters, x = make(pairs)
-    stack = AdapterStack(adapters, DropoutMasks([(0, 0.0)] * len(adapters), torch.device("cpu")))
+    stack = AdapterStack(adapters, DropoutMasks([(0, 0.0, 0)] * len(adapters), torch.device("cpu")))
     agrees(stack, model, adapters, x)
     kept = data.draw(st.sets(st.integers(0, len(adapters) - 1), min_size=1).map(sorted))
-    stack.keep(kept)
+    rows = [weights for weights, _ in stack.rows()]
+    stack.hold([adapters[index] for index in kept], [rows[index] for index in kept])
     agrees(stack, model, [adapters[index] for index in kept], x[kept])
 
 
@@ -78,7 +79,7 @@ def test_dropout_is_torchs(rate):
 
     from loraloop.trainer.pack.dropout_masks import DropoutMasks
 
-    noise = DropoutMasks([(3, rate), (3, rate), (4, rate), (4, 0.0)], torch.device("cpu"))
+    noise = DropoutMasks([(3, rate, 0), (3, rate, 0), (4, rate, 0), (4, 0.0, 0)], torch.device("cpu"))
     noise.begin(2, 5, [5, 5, 4, 4])
     dropped = noise.drop(torch.ones(4, 10, 7)).view(4, 2, 5, 7)
     for index, (seed, length) in enumerate(((3, 5), (3, 5), (4, 4))):

@@ -24,7 +24,7 @@ from loraloop.core.build import construct
 from loraloop.core.metrics import OBJECTIVES, direction
 from loraloop.errors import ConfigError
 from loraloop.sweep.space import Choice, Dimension
-from loraloop.sweep.study import Sweep
+from loraloop.sweep.study import NO_PRUNER, Sweep
 
 NODE = "hydra.sweeper"
 APART = {"folder", "tracker", "registry", "gate", "allow_targets", "resume"}
@@ -60,6 +60,10 @@ def settings(loader: ConfigLoader, master: DictConfig, config: DictConfig) -> Sw
     values = {key: value for key, value in node.items() if key not in ("_target_", "_recursive_")}
     if own(config):
         values["direction"] = _direction(config.get("objective"), values["direction"])
+    typed = [line.lstrip("+").replace("/", ".") for line in master.hydra.overrides.hydra]
+    several = isinstance(values["direction"], list) and len(values["direction"]) > 1
+    if several and not any(line.startswith(f"{NODE}.pruner") for line in typed):
+        values["pruner"] = {"_target_": NO_PRUNER}  # that of a sweep's file; one that was typed is refused
     return cast("Sweep", construct(Sweep, values, NODE))
 
 

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from hydra_plugins.loraloop_sweeper._overrides import ParsedOverrides
+    from loraloop.protocols import Run
     from loraloop.records import Call
-    from loraloop.sweep.runner import Proposal, StudyRunner
+    from loraloop.sweep.runner import Finished, Proposal, StudyRunner
     from loraloop.sweep.study import Sweep
 
 
@@ -74,13 +75,15 @@ class OptunaSweeper(Sweeper):
         fingerprint = _dry_run.terms(config, asked)
         with _quiet(self.config), open_study(settings, name, asked.space, fingerprint) as session:
             print(report.opening(session))
+            places = int(getattr(self.launcher, "trials_at_once", 1))
+            if plan := report.plan(settings, places, refilled=hasattr(self.launcher, "study")):
+                print(plan)
             report.varied(_origins.rows(self.config, cast("dict[str, Any]", params), arguments, asked))
             summary = self._summary(config, session)
             with sweep_run.tracked(summary, session) as run:
                 while size := session.batch_size(self._at_once(settings)):
                     report.bar(session)
-                    self._batch(session, session.ask(size, configure), asked, run.id)
-                    sweep_run.progress(run, session)
+                    self._batch(session, session.ask(size, configure), configure, asked, run)
             report.bar(session)
             print(f"results  {report.write(self._folder, session)}")
             if summary:
@@ -122,17 +125,21 @@ class OptunaSweeper(Sweeper):
         return max(settings.n_jobs, int(getattr(self.launcher, "trials_at_once", 1)))
 
     def _batch(
-        self, session: StudyRunner, proposals: list[Proposal], asked: ParsedOverrides, parent: str | None
+        self,
+        session: StudyRunner,
+        proposals: list[Proposal],
+        configure: Callable[[Any], None] | None,
+        asked: ParsedOverrides,
+        run: Run,
     ) -> None:
-        from loraloop.sweep import report
-
-        jobs = [self._overrides(session, proposal, asked, parent) for proposal in proposals]
-        ended = []
-        for proposal, returned in zip(proposals, self._launch(jobs, proposals[0].number), strict=False):
-            ended.append(session.tell(proposal, returned))
-            print(report.line(ended[-1], session), flush=True)
-        for finished in ended:
-            session.check_budget(finished)
+        batch = _Batch(session, proposals, lambda proposal: self._overrides(session, proposal, asked, run.id))
+        batch.configure, batch.run = configure, run
+        if hasattr(self.launcher, "study"):  # only a launcher that refills places has it
+            self.launcher.study = batch
+        returned = self._launch([batch.overrides(each) for each in proposals], proposals)
+        for place, value in enumerate(returned):
+            batch.ended(place, value)
+        batch.check_budget()
 
     def _overrides(
         self, session: StudyRunner, proposal: Proposal, asked: ParsedOverrides, parent: str | None
@@ -147,20 +154,23 @@ class OptunaSweeper(Sweeper):
         identity = session.identity(proposal, parent).encode()
         return [*asked.fixed, *chosen, f"+hydra.job.env_set.{VARIABLE}={identity}"]
 
-    def _launch(self, jobs: Sequence[Sequence[str]], first: int) -> Iterator[object]:
-        """What each job returned or raised; the launcher's own exception for jobs that it lost."""
+    def _launch(self, jobs: Sequence[Sequence[str]], proposals: list[Proposal]) -> Iterator[object]:
+        """What each job returned or raised, those of ``proposals`` that were added meanwhile too.
+
+        Jobs that the launcher lost have its own exception.
+        """
         from loraloop.errors import LoraloopError
 
         lost: Exception = RuntimeError("the launcher returned nothing for it")
         returns: Sequence[JobReturn] = ()
         try:
-            returns = self.launcher.launch(jobs, initial_job_idx=first)
+            returns = self.launcher.launch(jobs, initial_job_idx=proposals[0].number)
         except (LoraloopError, HydraException):
             raise
         except Exception as error:
             lost = error
         yield from (_returned(job, lost) for job in returns)
-        yield from [lost] * (len(jobs) - len(returns))
+        yield from [lost] * (len(proposals) - len(returns))
 
     def _custom(self, settings: Sweep, config: DictConfig, asked: ParsedOverrides) -> Callable[[Any], None] | None:
         from loraloop.core.build import locate
@@ -183,6 +193,58 @@ class OptunaSweeper(Sweeper):
                 )
 
         return configure
+
+
+class _Batch:
+    """Trials that a launcher carries out, with those that it asks for meanwhile.
+
+    Args:
+        session: Their study.
+        proposals: Those that begin; the others are added at the end.
+        overrides: Of a proposal's job.
+    """
+
+    configure: Callable[[Any], None] | None = None
+    run: Run
+
+    def __init__(
+        self, session: StudyRunner, proposals: list[Proposal], overrides: Callable[[Proposal], list[str]]
+    ) -> None:
+        self.session, self.proposals, self.overrides = session, proposals, overrides
+        self._places = len(proposals)
+        self._finished: dict[int, Finished] = {}
+
+    def ended(self, place: int, returned: object) -> None:
+        """Tell the study and the person what a trial returned or raised; the first word on a trial counts."""
+        from loraloop.sweep import report
+        from loraloop.workflows.multirun import sweep_run
+
+        if place not in self._finished:
+            self._finished[place] = self.session.tell(self.proposals[place], returned)
+            print(report.line(self._finished[place], self.session), flush=True)
+            sweep_run.progress(self.run, self.session)
+
+    def more(self, free: int) -> list[list[str]]:
+        """Overrides of the study's next trials; none once too many have failed."""
+        from loraloop.errors import SweepError
+
+        try:
+            self.check_budget()
+        except SweepError:  # it ends the sweep when those that train have ended
+            return []
+        size = self.session.refill_size(free)
+        added = self.session.ask(size, self.configure, together=self._places) if size else []
+        self.proposals += added
+        return [self.overrides(proposal) for proposal in added]
+
+    def check_budget(self) -> None:
+        """Stop where too many trials failed.
+
+        Raises:
+            SweepError: With the failure of the last.
+        """
+        for finished in self._finished.values():
+            self.session.check_budget(finished)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,17 +71,24 @@ def bleu(answers: Sequence[str], expected: Sequence[str]) -> float:
     With effective order: n-gram orders that no expected answer is long enough for are left out, where plain BLEU
     would be 0 for a perfect set of one-word answers.
     """
+    return float(_bleu().corpus_score(list(answers), [list(expected)]).score)
+
+
+def _bleu() -> Any:
     import sacrebleu
 
-    scorer = sacrebleu.BLEU(effective_order=True, force=True)
-    return float(scorer.corpus_score(list(answers), [list(expected)]).score)
+    return sacrebleu.BLEU(effective_order=True, force=True)
 
 
 def chrf(answers: Sequence[str], expected: Sequence[str]) -> float:
     """Corpus chrF2 by sacrebleu, 0..100 (Popović 2015)."""
+    return float(_chrf().corpus_score(list(answers), [list(expected)]).score)
+
+
+def _chrf() -> Any:
     import sacrebleu
 
-    return float(sacrebleu.CHRF().corpus_score(list(answers), [list(expected)]).score)
+    return sacrebleu.CHRF()
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,12 +176,16 @@ def _mean(
 
 
 def _corpus(
-    of: Callable[[Sequence[str], Sequence[str]], float],
+    of: Callable[[Sequence[str], Sequence[str]], float], make: Callable[[], Any]
 ) -> tuple[Callable[..., float | None], Callable[..., float | None]]:
     """Value and standard error of a metric over all answers together.
 
     The error is the delete-a-group jackknife's (Kott 2001, J. Official Statistics 17:4), rows dealt to groups in turn,
     the turns of a conversation to one group.
+
+    Args:
+        of: The metric.
+        make: sacrebleu's scorer for it.
     """
 
     def value(answers: Answers) -> float:
@@ -186,10 +197,14 @@ def _corpus(
         groups = min(GROUPS, len(numbers))
         if groups < 2:
             return None
+        # sacrebleu's public call would count the n-grams of every row anew for every group.
+        scorer = make()
+        counts = scorer._extract_corpus_statistics(list(answers.found), [list(answers.truth)])
         kept = [
-            answers.of([row for row, place in enumerate(places) if place % groups != group]) for group in range(groups)
+            [each for each, place in zip(counts, places, strict=True) if place % groups != group]
+            for group in range(groups)
         ]
-        without = np.array([value(each) for each in kept])
+        without = np.array([scorer._aggregate_and_compute(each).score for each in kept])
         return float(math.sqrt((groups - 1) / groups * np.sum((without - without.mean()) ** 2)))
 
     return value, error
@@ -265,8 +280,8 @@ METRICS: Mapping[str, Metric] = {
     "exact_match": Metric("exact match", True, *_mean(_exact), _row(exact), 100),
     "task_accuracy": Metric("task accuracy", True, *_mean(_correct), lambda each: float(each.correct), 100),
     "rouge_l": Metric("ROUGE-L", True, *_mean(_rouge), _row(rouge_l), 100),
-    "bleu": Metric("BLEU", True, *_corpus(bleu), _row(lambda found, truth: bleu([found], [truth])), 1),
-    "chrf": Metric("chrF", True, *_corpus(chrf), _row(lambda found, truth: chrf([found], [truth])), 1),
+    "bleu": Metric("BLEU", True, *_corpus(bleu, _bleu), _row(lambda found, truth: bleu([found], [truth])), 1),
+    "chrf": Metric("chrF", True, *_corpus(chrf, _chrf), _row(lambda found, truth: chrf([found], [truth])), 1),
     "preference_accuracy": Metric("preference accuracy", True, *_mean(_preferred), lambda each: each.preferred, 100),
     "tool_call_validity": _calls("tool-call validity", "valid"),
     "tool_name_accuracy": _calls("tool-name accuracy", "names"),

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import sqlite3
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from loraloop.core import atomic
 from loraloop.core.locks import required_lock
 from loraloop.errors import LoraloopError
+
+if TYPE_CHECKING:
+    from alembic.script import ScriptDirectory
 
 LOCK_SECONDS = 300
 
@@ -47,15 +51,23 @@ def mismatch(uri: str, found: str) -> str | None:
     MLflow itself migrates a database that lacks a table, without asking.
     """
     import mlflow
-    from alembic.script import ScriptDirectory
 
-    scripts = ScriptDirectory(str(Path(mlflow.__file__).parent / "store" / "db_migrations"))
-    expected = scripts.get_current_head()
+    expected, scripts = _schemas()
     if found == expected:
         return None
     older = any(script.revision == found for script in scripts.walk_revisions())
     way_out = f"back it up and run `mlflow db upgrade {uri}`" if older else "install the newer MLflow that wrote it"
     return f"has schema {found}, but the installed MLflow {mlflow.__version__} works with {expected}: {way_out}"
+
+
+@functools.cache
+def _schemas() -> tuple[str | None, ScriptDirectory]:
+    """The schema that the installed MLflow works with, and its migrations."""
+    import mlflow
+    from alembic.script import ScriptDirectory
+
+    scripts = ScriptDirectory(str(Path(mlflow.__file__).parent / "store" / "db_migrations"))
+    return scripts.get_current_head(), scripts
 
 
 def silence() -> None:

@@ -51,6 +51,10 @@ class Trial(Protocol):
         """
         ...
 
+    def leads(self, value: float) -> bool:
+        """Whether no trial that has ended is better than ``value``."""
+        ...
+
     def note(self, **attributes: Any) -> None:
         """Keep facts with the trial, such as its run's id."""
         ...

@@ -43,6 +43,7 @@ def sweep_report(
         print("no trial has completed, so there is no winner")
         return
     study_report.print_best(trials, int(top), several=len(found.directions) > 1)
+    study_report.print_savings(found)
     study_report.print_importances(found)
     study_report.log_plots(job.output, found, tracker)
     winner = trials[0]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from loraloop.core.passwords import mask
 from loraloop.core.suggest import nearest
 from loraloop.errors import DataError
 from loraloop.sweep import storage
+from loraloop.sweep.trial import WORK
 
 if TYPE_CHECKING:
     import optuna
@@ -66,6 +68,45 @@ def importances(study: optuna.Study) -> dict[str, float]:
         return dict(optuna.importance.get_param_importances(study, target=_first(study)))
     except (ValueError, RuntimeError):  # Optuna's answer to trials that are all alike
         return {}
+
+
+@dataclass(frozen=True, slots=True)
+class Savings:
+    """What a study did not have to train, because trials were pruned.
+
+    Attributes:
+        steps: Optimizer steps of whole trials that were not taken.
+        share: Of the steps that all trials would have taken.
+        samples: Training rows of those steps, with repetition.
+        seconds: Of training, at the speed of the whole trials.
+    """
+
+    steps: int
+    share: float
+    samples: int
+    seconds: float
+
+
+def savings(study: optuna.Study) -> Savings | None:
+    """What pruning saved; ``None`` where no trial was pruned, or none ended that says how long a whole one is."""
+    from optuna.trial import TrialState
+
+    trials = study.get_trials(deepcopy=False)
+    ended = [
+        trial.user_attrs[WORK] for trial in trials if trial.state == TrialState.COMPLETE and WORK in trial.user_attrs
+    ]
+    pruned = [trial.last_step or 0 for trial in trials if trial.state == TrialState.PRUNED]
+    if not ended or not pruned:
+        return None
+    whole = max(work["steps"] for work in ended)
+    saved = sum(max(0, whole - steps) for steps in pruned)
+    taken = sum(work["steps"] for work in ended)
+    return Savings(
+        steps=saved,
+        share=saved / (taken + len(pruned) * whole),
+        samples=saved * max(work["rows_per_step"] for work in ended),
+        seconds=saved * sum(work["seconds"] for work in ended) / taken,
+    )
 
 
 def figures(study: optuna.Study) -> Iterator[tuple[str, Any]]:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 ATTRIBUTE = "loraloop"
 ABSENT = "(absent)"
 SHOWN = 6
+INDIFFERENT = frozenset({"trainer.eval_steps", "trainer.save_steps", "trainer.log_steps", "trainer.keep_checkpoints"})
+"""Keys that no result depends on: a study that was begun without validations for a pruner goes on with them."""
 
 Fingerprint = Mapping[str, Any]
 
@@ -43,7 +45,7 @@ def hold(study: Study, fingerprint: Fingerprint) -> None:
 
 
 def differences(then: Fingerprint, now: Fingerprint) -> list[str]:
-    """One ``key: then -> now`` for each key that is not the same."""
+    """One ``key: then -> now`` for each key that is not the same, but for those of :data:`INDIFFERENT`."""
     keys = [*then, *(key for key in now if key not in then)]
-    pairs = ((key, then.get(key, ABSENT), now.get(key, ABSENT)) for key in keys)
+    pairs = ((key, then.get(key, ABSENT), now.get(key, ABSENT)) for key in keys if key not in INDIFFERENT)
     return [f"{key}: {before} -> {after}" for key, before, after in pairs if before != after]

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 from loraloop.core import atomic, console
 from loraloop.core.passwords import mask
 from loraloop.core.progress import show_bar
+from loraloop.sweep.study import NO_PRUNER
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
     from loraloop.sweep.runner import Finished, StudyRunner
+    from loraloop.sweep.study import Sweep
 
 RESULTS = "optimization_results.yaml"
 WORDS = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
@@ -26,6 +28,23 @@ def opening(session: StudyRunner) -> str:
         f"study    {study.study_name} in {mask(session.url)}: {session.done} of {session.total} trials done "
         f"(go on with it: hydra.sweeper.study_name={study.study_name})"
     )
+
+
+def plan(sweep: Sweep, at_once: int, *, refilled: bool) -> str:
+    """How trials are carried out, and how to have it otherwise; empty where each runs to its end before the next."""
+    pruner = str(sweep.pruner["_target_"])
+    choices = {"hydra/launcher=basic": at_once > 1, "hydra/sweeper/pruner=none": pruner != NO_PRUNER}
+    ways = [way for way, used in choices.items() if used]
+    if not ways:
+        return ""
+    parts = [
+        f"up to {at_once} trials train at once" if at_once > 1 else "one trial after the other",
+        "every trial runs to its end"
+        if pruner == NO_PRUNER
+        else f"{pruner.rpartition('.')[2]} ends those that fall behind",
+        *(["the next ones take their places"] if refilled else []),
+    ]
+    return f"plan     {', '.join(parts)} (without: {' '.join(ways)})"
 
 
 def varied(rows: Sequence[tuple[str, str, str]]) -> None:

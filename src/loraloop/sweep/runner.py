@@ -91,12 +91,20 @@ class StudyRunner:
                 size = min(size, max(place, trial.user_attrs.get(AT_MOST, most)))
         return size
 
-    def ask(self, count: int, configure: Callable[[optuna.Trial], None] | None = None) -> list[Proposal]:
+    def refill_size(self, free: int) -> int:
+        """How many trials to ask for that begin while others of their batch train; none after a batch that died."""
+        suspected = any(AT_MOST in trial.user_attrs for trial in self._in("WAITING", "RUNNING"))
+        return 0 if suspected else min(self.remaining, free)
+
+    def ask(
+        self, count: int, configure: Callable[[optuna.Trial], None] | None = None, together: int | None = None
+    ) -> list[Proposal]:
         """The next trials, numbered one after the other.
 
         Args:
             count: How many.
             configure: A custom search space, which suggests more parameters.
+            together: How many run at once with them; by default ``count``.
         """
         proposals = []
         for _ in range(count):
@@ -104,7 +112,7 @@ class StudyRunner:
             trial = self.study.ask(self._distributions)
             if configure is not None:
                 configure(trial)
-            trial.set_user_attr(BATCH, count)
+            trial.set_user_attr(BATCH, together or count)
             proposals.append(Proposal(trial.number, trial._trial_id, dict(trial.params)))
         return proposals
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 VARIABLE = "LORALOOP_TRIAL"
 """Environment variable in which a job finds its trial."""
 RESULT = "result"
+WORK = "work"
+"""Attribute of a trial that trained to its end: ``steps``, ``rows_per_step`` and ``seconds``."""
 PARENT = "parent"
 
 
@@ -87,6 +89,18 @@ class Trial:
         backend = storage.connect(self.storage)
         for key, value in attributes.items():
             backend.set_trial_user_attr(self.trial_id, key, value)
+
+    def leads(self, value: float) -> bool:
+        """Whether no trial that has ended is better than ``value``; always with several objectives."""
+        import optuna
+
+        study = self._study()
+        done = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
+        if len(study.directions) > 1:
+            return True
+        if study.direction == optuna.study.StudyDirection.MINIMIZE:
+            return all(value <= trial.values[0] for trial in done)
+        return all(value >= trial.values[0] for trial in done)
 
     def finish(self, values: float | Sequence[float]) -> None:
         """Keep the job's result with the trial, where it outlives a launcher that does not deliver it."""

@@ -235,7 +235,7 @@ def _quiet(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         return call(*args, **kwargs)
 
 
-def _every(steps: int | None) -> str:
+def _every(steps: float | None) -> str:
     return "epoch" if steps is None else "steps"
 
 

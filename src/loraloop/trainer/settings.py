@@ -47,7 +47,8 @@ class Settings:
         bf16: Autocast to bfloat16; ``auto`` where it is faster.
         gradient_checkpointing: Recompute activations in the backward pass; ``auto``: on a GPU.
         max_steps: Stop after this many optimizer steps; null: after the epochs.
-        eval_steps: Steps between evaluations of the validation loss; null: after every epoch.
+        eval_steps: Steps between evaluations of the validation loss, or below 1 the share of all steps; null: after
+            every epoch.
         save_steps: Steps between checkpoints; null: after every epoch.
         log_steps: Steps between logged metrics.
         keep_checkpoints: Newest checkpoints that are kept.
@@ -73,7 +74,7 @@ class Settings:
     bf16: Auto = "auto"
     gradient_checkpointing: Auto = "auto"
     max_steps: Count | None = None
-    eval_steps: Count | None = None
+    eval_steps: Count | Annotated[float, Field(gt=0, lt=1)] | None = None
     save_steps: Count | None = None
     log_steps: Count = 10
     keep_checkpoints: Count = 2
@@ -131,6 +132,12 @@ class Settings:
         """Optimizer steps over so many sequences; ``max_steps`` only ever shortens a run."""
         whole = self.passes(sequences) * self.steps_per_pass(sequences)
         return min(self.max_steps or whole, whole)
+
+    def validation_steps(self, steps: int) -> int | None:
+        """Steps between validations in a training of so many steps, as transformers' Trainer counts a share of them."""
+        if self.eval_steps is None or isinstance(self.eval_steps, int):
+            return self.eval_steps
+        return math.ceil(steps * self.eval_steps)
 
     def check_lora(self, lora: Lora) -> None:
         """Every adapter can be trained, unless a trainer says otherwise."""

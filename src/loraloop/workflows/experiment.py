@@ -25,6 +25,7 @@ from loraloop.core.signals import READER_GONE
 from loraloop.core.suggest import nearest
 from loraloop.errors import ConfigError, DataError, LostProcessError, TrainingError
 from loraloop.protocols import TrainingJob
+from loraloop.sweep.trial import WORK
 from loraloop.tracker.mlflow import Mlflow
 from loraloop.tracker.none import NoTracker
 from loraloop.trainer import checkpoints
@@ -136,10 +137,22 @@ class Experiment(ExperimentParts):
         data.hint_chat(skeleton, self.dataset)
         rows = self._cached("rows", DATA_GROUPS, lambda: self._rows(skeleton))
         _require_measurable({*self._objectives, self.gate.metric}, rows)
-        estimate = self.trainer.estimate(skeleton, self.lora, rows)
+        estimate = self._estimate(skeleton, rows)
         report.data(rows)
         report.estimate(estimate)
         return rows, estimate
+
+    def _estimate(self, skeleton: LoadedModel, rows: Dataset) -> Estimate:
+        """What the training takes; jobs of a multirun that differ in nothing that it depends on share it."""
+        free = {"trainer": {"learning_rate", "warmup", "weight_decay", "seed"}, "lora": {"alpha", "alpha_over_r"}}
+        kept = {
+            group: {key: value for key, value in self.job.config.get(group, {}).items() if key not in names}
+            for group, names in free.items()
+        }
+        name = f"estimate {json.dumps(kept, sort_keys=True, default=str)}"
+        return self._cached(
+            name, ("model",), lambda: self.trainer.estimate(skeleton, self.lora, rows), rows.fingerprint
+        )
 
     def skeleton(self) -> LoadedModel:
         """The base's shape and tokenizer, without its weights."""
@@ -177,11 +190,12 @@ class Experiment(ExperimentParts):
         job = self.job
         parent = parent or (job.trial.parent if job.trial else None)
         with self.tracker.start(name or _name(job), parent, resume) as run:
+            tags = {f"choice.{group}": choice for group, choice in job.choices.items()}
             if job.trial:
                 job.trial.note(run=run.id, folder=str(job.output))
-                run.tags({"trial": str(job.trial.number)})
+                tags["trial"] = str(job.trial.number)
             run.params(self._params())
-            run.tags({description.TAG: description.begun(job, rows, self.lora)})
+            run.tags(tags | {description.TAG: description.begun(job, rows, self.lora)})
             _log_data(run, job, self.dataset, rows)
             yield run
 
@@ -327,6 +341,12 @@ class Experiment(ExperimentParts):
                 run.tags({description.TAG: "\n".join(lines)})
         report.summary(base, score, training, verdict, run.link, self.tracker.ui_command, references.few_shot)
         if self.job.trial:
+            work = {
+                "steps": training.steps,
+                "rows_per_step": getattr(self.trainer, "rows_per_step", 0),
+                "seconds": training.seconds,
+            }
+            self.job.trial.note(**{WORK: work})
             self.job.trial.finish(values)
         elif self.job.multirun:
             self._leave_result(run, references, values)
@@ -375,8 +395,15 @@ class Experiment(ExperimentParts):
         name = self._compared_by(score)
         run.metrics({f"heldout/{name}": score[name]}, training.steps)
         run.tags({description.TAG: self._description(rows, base, score)})
-        _log_result(run, self.job, self.evaluation, References(base, few_shot=few_shot), score, training, manifest)
+        references = References(base, few_shot=few_shot)
+        drawn = self._leads(score, training)
+        _log_result(run, self.job, self.evaluation, references, score, training, manifest, drawn)
         return score, manifest
+
+    def _leads(self, score: Score, training: Training) -> bool:
+        """Whether the run's figures are drawn: those of a trial that another has beaten already are not looked at."""
+        values = self._values(score, training)
+        return self.job.trial is None or self.job.trial.leads(values[0] if isinstance(values, tuple) else values)
 
     def _cached(self, name: str, groups: Sequence[str], make: Callable[[], T], fingerprint: str = "") -> T:
         """What ``make`` makes of the configuration of ``groups`` and of rows with that fingerprint, if any."""
@@ -530,7 +557,6 @@ def _log_data(run: Run, job: Job, dataset: DatasetBuilder, rows: Dataset) -> Non
 
     from loraloop.dataset import exports
 
-    run.tags({f"choice.{group}": choice for group, choice in job.choices.items()})
     run.text(yaml.safe_dump(dict(job.config), sort_keys=False), "config.yaml")
     source = job.choices.get("source", "data")
     run.dataset(source, rows.fingerprint, len(rows.train), "training")
@@ -547,6 +573,7 @@ def _log_result(
     score: Score,
     training: Training,
     manifest: Manifest,
+    drawn: bool,
 ) -> None:
     from loraloop.evaluation import plots, store
     from loraloop.registry import manifest as manifests
@@ -564,7 +591,8 @@ def _log_result(
     store.write(score, job.output / SCORES / ADAPTER)
     run.artifact(job.output / SCORES, SCORES)
     run.table(evaluation.table(score, {"base": base, FEW_SHOT: few_shot}), f"{SCORES}/samples.json")
-    run.figure(plots.bars(base, score), "plots/base_vs_adapter.png")
-    run.figure(plots.curves(training.history), "plots/loss.png")
+    if drawn:
+        run.figure(plots.bars(base, score), "plots/base_vs_adapter.png")
+        run.figure(plots.curves(training.history), "plots/loss.png")
     manifests.write(training.adapter, manifest)
     run.artifact(training.adapter, ADAPTER)

@@ -9,40 +9,50 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch import device as Device
 
-Key = tuple[int, float]
+Key = tuple[int, float, int]
+"""Seed, dropout probability, and the step of the pack at which the trial began."""
 
 
 class DropoutMasks:
-    """The random states of a pack's trials; those of equal seed and dropout would draw equal masks, and share them.
+    """The random states of a pack's trials; those of equal keys would draw equal masks, and share them.
 
     Args:
-        keys: Seed and dropout probability of each trial.
+        keys: Of each trial.
         device: Where masks are needed.
     """
 
     def __init__(self, keys: Sequence[Key], device: Device) -> None:
         import torch
 
-        self._keys = list(keys)
+        self._device = device
+        self._keys: list[Key] = []
+        self._generators: dict[Key, torch.Generator] = {}
+        self.hold(keys)
         self._rows = self._length = 0
         self._lengths: Sequence[int] = ()
         self._part = slice(None)
-        self._generators = {key: torch.Generator(device).manual_seed(key[0]) for key in keys}
 
     @property
     def tokens(self) -> int:
         """Tokens of each trial in the batch, padding included."""
         return self._rows * self._length
 
-    def keep(self, kept: Sequence[int]) -> None:
-        """Drop all trials but those at the positions ``kept``."""
-        self._keys = [self._keys[index] for index in kept]
-
-    def iterate(self) -> None:
-        """Draw what torch's DataLoader draws from the global state when an iteration over it begins."""
+    def hold(self, keys: Sequence[Key]) -> None:
+        """Go on with the trials of these keys; those that were not there begin with their seed."""
         import torch
 
-        for generator in self._generators.values():
+        self._keys = list(keys)
+        for key in self._keys:
+            if key not in self._generators:
+                self._generators[key] = torch.Generator(self._device).manual_seed(key[0])
+        self._generators = {key: self._generators[key] for key in self._keys}
+
+    def iterate(self, positions: Sequence[int]) -> None:
+        """Draw for these trials what torch's DataLoader draws from the global state when an iteration begins."""
+        import torch
+
+        for key in dict.fromkeys(self._keys[position] for position in positions):
+            generator = self._generators[key]
             torch.empty((), dtype=torch.int64, device=generator.device).random_(generator=generator)
 
     def states(self) -> dict[Key, Tensor]:
@@ -76,7 +86,7 @@ class DropoutMasks:
         import torch
 
         keys = self._keys[self._part]
-        if not any(rate for _, rate in keys):
+        if not any(rate for _, rate, _ in keys):
             return x
         lengths = dict(zip(keys, self._lengths, strict=True))
         masks = {key: self._mask(x, key, length) for key, length in lengths.items()}
@@ -88,7 +98,7 @@ class DropoutMasks:
         """A mask drawn in the shape of the trial's own batch, then padded: ``[tokens, features]``."""
         from torch.nn import functional
 
-        _, rate = key
+        _, rate, _ = key
         if not rate:
             return x.new_ones(self.tokens, x.shape[-1])
         mask = x.new_empty(self._rows, length, x.shape[-1])

@@ -108,7 +108,7 @@ def trial_bytes(
     with dry_run.counted(shapes, device) as peak:
         before = peak.now
         flat = torch.zeros(start.flat.shape, dtype=torch.bfloat16 if quantized else start.flat.dtype, device=device)
-        masks = DropoutMasks([(0, lora.dropout)], torch.device(device))
+        masks = DropoutMasks([(0, lora.dropout, 0)], torch.device(device))
         stack = AdapterStack([replace(start, flat=flat)], masks)
         tensors = batch.tensors().items()
         empty: dict[str, Any] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 
@@ -24,10 +24,16 @@ from loraloop.trainer.pack.stack import AdapterStack
 from loraloop.trainer.pack.steps import PackSteps
 from loraloop.trainer.pack.training_state import TrialState
 
+Outcome = Training | Exception
+Refill = Callable[[Mapping[int, Outcome], int], Sequence[PackedTrial]]
+"""Given how trials ended, by their positions, and how many places are free: the trials that begin there."""
+
 log = logging.getLogger(__name__)
 
 
-def train(loaded: LoadedModel, packed_trials: Sequence[PackedTrial], data: Dataset) -> list[Training | Exception]:
+def train(
+    loaded: LoadedModel, packed_trials: Sequence[PackedTrial], data: Dataset, refill: Refill | None = None
+) -> list[Outcome]:
     """Train the trials at once on one frozen base, each as :meth:`Sft.train` would have trained it alone.
 
     Trials have their own initialisation, row order, AdamW, learning rate, schedule, clipping and metrics. In fp32
@@ -37,34 +43,44 @@ def train(loaded: LoadedModel, packed_trials: Sequence[PackedTrial], data: Datas
     the same. bf16 and NF4 (whose adapters TRL keeps in bf16) round to three digits, and differ by as much.
 
     A trial whose loss is not finite, or whose ``on_evaluation`` ends it, leaves; the others go on as if it had never
-    been there. Checkpoints are not written: ``save_steps`` and ``keep_checkpoints`` have no effect, and neither has
-    ``gradient_checkpointing=auto``.
+    been there. With ``refill`` another trial takes its place at once, and begins with its own first step, as those
+    do that take the places of trials that are trained (ALTO, arXiv 2604.05426, refills a pack so). Checkpoints are not
+    written: ``save_steps`` and ``keep_checkpoints`` have no effect, and neither has ``gradient_checkpointing=auto``.
 
     Args:
         loaded: The base model, without an adapter; it is left as it was found.
         packed_trials: What to train; they differ in ``PACKABLE_LORA`` and ``PACKABLE_TRAINER`` alone.
         data: The rows of all.
+        refill: Asked for more trials whenever some have ended, also after the last; the base is without adapters then.
 
     Returns:
-        Each trial's training, or the exception that ended it and left no adapter. ``seconds`` is its share of the
-        time in which the pack trained, ``peak_memory_bytes`` the whole pack's.
+        Each trial's training, or the exception that ended it and left no adapter; those of ``refill`` come after the
+        others, in the order in which they began. ``seconds`` is a trial's share of the time in which the pack trained,
+        ``peak_memory_bytes`` the whole pack's.
 
     Raises:
         ConfigError: The trials cannot be packed, or not together.
         TrainingError: Too many rows without a trainable token.
     """
     require_alike(packed_trials)
-    reasons = (obstacle(packed.settings, packed.lora, loaded.model) for packed in packed_trials)
-    if reason := next((reason for reason in reasons if reason), None):
+    for packed in packed_trials:
+        _require_packable(packed, loaded)
+    return _Pack(loaded, packed_trials, data, refill).train()
+
+
+def _require_packable(packed: PackedTrial, loaded: LoadedModel) -> None:
+    if reason := obstacle(packed.settings, packed.lora, loaded.model):
         raise ConfigError(f"this job cannot be packed: {reason}. Take hydra/launcher=basic")
-    return _Pack(loaded, packed_trials, data).train()
 
 
 class _Pack:
     """A pack while it trains; trials of equal rank stand side by side."""
 
-    def __init__(self, loaded: LoadedModel, packed_trials: Sequence[PackedTrial], data: Dataset) -> None:
-        self.loaded, self.model, self.packed_trials, self.data = loaded, loaded.model, packed_trials, data
+    def __init__(
+        self, loaded: LoadedModel, packed_trials: Sequence[PackedTrial], data: Dataset, refill: Refill | None
+    ) -> None:
+        self.loaded, self.model, self.data, self.refill = loaded, loaded.model, data, refill
+        self.packed_trials, self.places = list(packed_trials), len(packed_trials)
         self.settings = packed_trials[0].settings
         self.rows = self._usable(data.train, "training")
         self.validation = by_length(self._usable(data.validation, "validation"))
@@ -74,28 +90,44 @@ class _Pack:
         self.steps = self.settings.steps(len(self.rows))
         self.step = 0
         self.trials: dict[int, TrialState] = {}
-        self.ended: dict[int, Exception] = {}
+        self.ended: dict[int, Exception | None] = {}
+        self.outcomes: dict[int, Outcome] = {}
+        self.stack = AdapterStack([], DropoutMasks([], self.model.device))
+        pad = loaded.tokenizer.pad_token_id
+        self.passes = PackSteps(self.model, self.stack, self.choices, pad, self.places)
 
     def _usable(self, rows: Sequence[Row], name: str) -> list[Encoded]:
         fitting = self.settings.fitting(rows, self.loaded.tokenizer, name)
         warn(fitting, name)
         return fitting.sides[0]
 
-    def train(self) -> list[Training | Exception]:
+    def train(self) -> list[Outcome]:
         """Train to the end, and keep what came of it."""
         memory.reset_peak(self.model.device)
-        with frozen(self.model):
-            self._enrol()
-            if self.trials:
-                self._train()
-            peak = memory.peak(self.model.device)
-            kept = {index: self._keep(trial, peak) for index, trial in self.trials.items()}
-        outcomes: dict[int, Training | Exception] = {**kept, **self.ended}
-        return [outcomes[index] for index in range(len(self.packed_trials))]
+        choices = self.choices
+        shown = Progress(f"training {self.places}", "step", self.steps, keep=True)
+        with frozen(self.model), shown as progress:
+            self._begin(range(self.places))
+            self._settle()
+            log.info(
+                "%d trials train at once: micro_batch=%d, accumulation=%d, bf16=%s",
+                len(self.trials),
+                choices.micro_batch,
+                choices.accumulation,
+                choices.bf16,
+            )
+            while self.trials:
+                progress.total = self.step + max(self.steps - trial.done for trial in self.trials.values())
+                with self.stack.attached(self.model):
+                    while not self.ended:
+                        self._step()
+                        progress.update(self.step, self._facts())
+                self._settle()
+        return [self.outcomes[index] for index in range(len(self.packed_trials))]
 
-    def _enrol(self) -> None:
-        """Begin with every trial that fits the base, in the order of their ranks."""
-        for index in sorted(range(len(self.packed_trials)), key=lambda index: self.packed_trials[index].lora.r):
+    def _begin(self, indices: Iterable[int]) -> None:
+        """Take in every trial that fits the base."""
+        for index in indices:
             packed = self.packed_trials[index]
             with self._ending(index):
                 packed.lora.check_model(self.model)
@@ -103,7 +135,7 @@ class _Pack:
                 fit.prepare(packed.output, None, {})
                 self._announce(packed)
                 start = adapter.initial(self.model, packed.lora, packed.settings.seed)
-                self.trials[index] = TrialState(packed, start, self.steps)
+                self.trials[index] = TrialState(packed, start, self.steps, self.step)
 
     def _announce(self, packed: PackedTrial) -> None:
         """Log what :meth:`Sft.train` logs before it begins."""
@@ -113,75 +145,85 @@ class _Pack:
         packed.run.params({f"trainer.chosen.{name}": value for name, value in chosen.items()})
         packed.run.metrics({"estimate/cost": price * expected})
 
-    def _train(self) -> None:
+    def _settle(self) -> None:
+        """Let those leave whose training has ended, fill their places, and put the others together anew."""
+        while self.ended:
+            outcomes = {index: self._outcome(index, error) for index, error in self.ended.items()}
+            self.trials = {index: trial for index, trial in self.trials.items() if index not in outcomes}
+            self.outcomes |= outcomes
+            self.ended = {}
+            self._fill(outcomes)
+        ranked = sorted(self.trials, key=lambda index: (self.trials[index].adapter.rank, index))
+        self.trials = {index: self.trials[index] for index in ranked}
         trials = self.trials.values()
-        keys = [(trial.packed.settings.seed, trial.packed.lora.dropout) for trial in trials]
-        stack = AdapterStack([trial.adapter for trial in trials], DropoutMasks(keys, self.model.device))
-        log.info(
-            "%d trials train at once: micro_batch=%d, accumulation=%d, bf16=%s",
-            len(trials),
-            self.choices.micro_batch,
-            self.choices.accumulation,
-            self.choices.bf16,
-        )
-        shown = Progress(f"training {len(trials)}", "step", self.steps, keep=True)
-        with stack.attached(self.model), shown as progress:
-            self.pack_steps = PackSteps(self.model, stack, self.choices, self.loaded.tokenizer.pad_token_id)
-            self._hold()
-            for epoch in range(math.ceil(self.steps / self.steps_per_epoch)):
-                for _ in self._epoch(epoch):
-                    progress.update(self.step, self._facts())
-        if not self.validation:
-            for trial in trials:
-                trial.log_rest(self.step)
+        self.stack.hold([trial.adapter for trial in trials], [trial.weights.data for trial in trials])
+        self.stack.masks.hold([trial.key for trial in trials])
+        for trial, (weights, grads) in zip(trials, self.stack.rows(), strict=True):
+            trial.hold(weights, grads)
 
-    def _epoch(self, epoch: int) -> Iterator[None]:
-        """The steps of an epoch, up to the last of all."""
-        settings, size = self.settings, self.settings.rows_per_step
-        self.pack_steps.stack.masks.iterate()
-        for trial in self.trials.values():
-            trial.begin_epoch(self.rows, epoch)
-        for start in range(0, len(self.rows), size):
-            if not self.trials or self.step == self.steps:
-                break
-            self._step(slice(start, start + size))
-            if settings.eval_steps and (self.step % settings.eval_steps == 0 or self.step == self.steps):
-                self._validate()
-            yield
-        if not settings.eval_steps:
-            self._validate()
+    def _outcome(self, index: int, error: Exception | None) -> Outcome:
+        return error if error is not None else self._keep(self.trials[index], memory.peak(self.model.device))
 
-    def _step(self, part: slice) -> None:
+    def _fill(self, outcomes: Mapping[int, Outcome]) -> None:
+        if self.refill is None:
+            return
+        known = len(self.packed_trials)
+        for packed in self.refill(outcomes, self.places - len(self.trials)):
+            require_alike([self.packed_trials[0], packed])
+            _require_packable(packed, self.loaded)
+            self.packed_trials.append(packed)
+        self._begin(range(known, len(self.packed_trials)))
+
+    def _step(self) -> None:
         began = time.perf_counter()
         trials = list(self.trials.values())
         self.step += 1
+        starting = [place for place, trial in enumerate(trials) if trial.place(self.steps_per_epoch)[1] == 0]
+        self.stack.masks.iterate(starting)
+        for trial in trials:
+            trial.choose(self.rows, self.steps_per_epoch)
         with self._ending(*self.trials, kind=TrainingError):
-            self.pack_steps.learn(trials, part)
-        for index in self.trials.keys() - self.ended.keys():
+            self.passes.learn(trials)
+        for index, trial in self._going():
             with self._ending(index):
-                self.trials[index].step(self.step)
+                trial.step()
         share = (time.perf_counter() - began) / len(trials)
         for trial in trials:
             trial.seconds += share
-        self._close_ranks()
-        if self.step == 1 or self.step % self.settings.log_steps == 0:
-            for trial in self.trials.values():
-                trial.log(self.step)
+        for _, trial in self._going():
+            if trial.done == 1 or trial.done % self.settings.log_steps == 0:
+                trial.log()
+        self._validate()
+        for index, trial in self._going():
+            if trial.done == self.steps:
+                self._finish(index, trial)
+
+    def _going(self) -> list[tuple[int, TrialState]]:
+        """The trials that have not ended, in the order in which they came."""
+        return [(index, self.trials[index]) for index in sorted(self.trials) if index not in self.ended]
+
+    def _finish(self, index: int, trial: TrialState) -> None:
+        if not self.validation:
+            trial.log_rest()
+        self.ended[index] = None
 
     def _validate(self) -> None:
-        """Score the validation rows, and let those who watch end their trials."""
-        if not self.validation or not self.trials:
+        """Score the validation rows where that is due, and let those who watch end their trials."""
+        due = [index for index, trial in self._going() if trial.validates(self.steps_per_epoch)]
+        if not self.validation or not due:
             return
+        places = [place for place, index in enumerate(self.trials) if index in due]
         scores: list[list[float]] = []
-        with self._ending(*self.trials, kind=TrainingError):
-            scores = self.pack_steps.validate(self.validation, len(self.trials))
-        for (index, trial), (loss, entropy, accuracy) in zip(self.trials.items(), scores, strict=bool(scores)):
-            metrics = {"eval/loss": loss, "eval/entropy": entropy, "eval/mean_token_accuracy": accuracy}
-            trial.record(self.step, metrics)
+        with self._ending(*due, kind=TrainingError):
+            scores = self.passes.validate(self.validation, places, len(self.trials))
+        scored = dict(zip([index for index in self.trials if index in due], scores, strict=bool(scores)))
+        for index in due if scores else ():
+            loss, entropy, accuracy = scored[index]
+            trial = self.trials[index]
+            trial.record({"eval/loss": loss, "eval/entropy": entropy, "eval/mean_token_accuracy": accuracy})
             with self._ending(index):
                 if trial.packed.on_evaluation:
-                    trial.packed.on_evaluation(self.step, loss)
-        self._close_ranks()
+                    trial.packed.on_evaluation(trial.done, loss)
 
     @contextmanager
     def _ending(self, *trials: int, kind: type[Exception] = Exception) -> Iterator[None]:
@@ -191,18 +233,6 @@ class _Pack:
         except kind as error:
             self.ended |= dict.fromkeys(trials, error)
 
-    def _close_ranks(self) -> None:
-        """Let the pack shrink by the trials whose training has ended."""
-        kept = [position for position, index in enumerate(self.trials) if index not in self.ended]
-        if len(kept) < len(self.trials):
-            self.trials = {index: trial for index, trial in self.trials.items() if index not in self.ended}
-            self.pack_steps.stack.keep(kept)
-            self._hold()
-
-    def _hold(self) -> None:
-        for trial, (weights, grads) in zip(self.trials.values(), self.pack_steps.stack.rows(), strict=True):
-            trial.hold(weights, grads)
-
     def _facts(self) -> str:
         """What is shown with the progress."""
         trials = self.trials.values()
@@ -211,7 +241,7 @@ class _Pack:
         lowest = [f"lowest loss {min(losses):.3f}"] if losses else []
         return ", ".join([f"{len(trials)} trials", *lowest, f"{speed:,.0f} tokens/s"])
 
-    def _keep(self, trial: TrialState, peak: int) -> Training | Exception:
+    def _keep(self, trial: TrialState, peak: int) -> Outcome:
         """Save a trained adapter, and say what it took."""
         packed, count = trial.packed, trial.weights.numel()
         try:
@@ -219,12 +249,12 @@ class _Pack:
             folder = adapter.save(self.model, packed.lora, trial.adapter, trial.weights.detach(), packed.output)
         except Exception as error:
             return error
-        packed.run.metrics({"final/cost": self.settings.cost_per_hour * trial.seconds / 3600}, step=self.step)
+        packed.run.metrics({"final/cost": self.settings.cost_per_hour * trial.seconds / 3600}, step=trial.done)
         return Training(
             adapter=folder,
             trainable_parameters=count,
             total_parameters=estimate.parameters(self.model) + count,
-            steps=self.step,
+            steps=trial.done,
             seconds=trial.seconds,
             tokens=trial.tokens,
             peak_memory_bytes=peak,

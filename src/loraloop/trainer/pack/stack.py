@@ -87,12 +87,9 @@ class AdapterStack:
         """Each trial's weights and their gradients, as views."""
         return [pair for group in self.groups for pair in zip(group.weights, group.grads, strict=True)]
 
-    def keep(self, kept: Sequence[int]) -> None:
-        """Drop all trials but those at the positions ``kept``; gradients are zero afterwards."""
-        adapters = [adapter for group in self.groups for adapter in group.adapters]
-        rows = self.rows()
-        self.masks.keep(kept)
-        self._build([adapters[index] for index in kept], [rows[index][0] for index in kept])
+    def hold(self, adapters: Sequence[Adapter], rows: Sequence[Tensor]) -> None:
+        """Go on with these trials, whose weights are ``rows``; those of equal rank stand together."""
+        self._build(adapters, rows)
 
     def _parts(self) -> Iterator[tuple[RankGroup, slice]]:
         """Each group that takes part in the next pass, with the positions within it."""

@@ -33,17 +33,14 @@ class PackSteps:
         stack: The trials' adapters.
         choices: Rows of each trial in a pass, and its precision.
         pad: Token that fills up shorter rows.
-
-    Attributes:
         width: Trials in a pass. It is halved when memory does not suffice, which changes no result.
     """
 
-    def __init__(self, model: PreTrainedModel, stack: AdapterStack, choices: Choices, pad: int) -> None:
-        self.model, self.stack, self.choices, self.pad = model, stack, choices, pad
-        self.width = stack.part.stop
+    def __init__(self, model: PreTrainedModel, stack: AdapterStack, choices: Choices, pad: int, width: int) -> None:
+        self.model, self.stack, self.choices, self.pad, self.width = model, stack, choices, pad, width
 
-    def learn(self, trials: Sequence[TrialState], part: slice) -> None:
-        """Compute each trial's gradient over a part of its rows, and note what each pass said of it.
+    def learn(self, trials: Sequence[TrialState]) -> None:
+        """Compute each trial's gradient over the rows of its step, and note what each pass said of it.
 
         As in transformers' Trainer, a trial's loss is the mean over the tokens that it scores in the whole step.
 
@@ -54,7 +51,7 @@ class PackSteps:
 
         self.model.train()
         self.stack.clear()
-        rows = [trial.rows[part] for trial in trials]
+        rows = [trial.due for trial in trials]
         whole = torch.tensor([sum(row.scored for row in each) for each in rows], device=self.model.device)
 
         def learn(batch: Batch, trials_in: slice) -> Tensor:
@@ -66,13 +63,19 @@ class PackSteps:
 
         for micro in self._micro(rows):
             said = torch.cat(self._in_parts(micro, learn), 1).T.tolist()
-            for trial, (loss, entropy, accuracy), own in zip(trials, said, micro, strict=True):
+            taking_part = [(trial, own) for trial, own in zip(trials, micro, strict=True) if own]
+            for (loss, entropy, accuracy), (trial, own) in zip(said, taking_part, strict=True):
                 trial.note(loss, entropy, accuracy, sum(len(row.input_ids) for row in own))
 
-    def validate(self, rows: Sequence[Encoded], trials: int) -> list[list[float]]:
+    def validate(self, rows: Sequence[Encoded], positions: Sequence[int], trials: int) -> list[list[float]]:
         """Loss, entropy and accuracy of each trial, over the batches that TRL's trainer would take.
 
         Its loss is a mean over batches by their rows, its metrics are means over batches. A batch is passed in parts.
+
+        Args:
+            rows: The validation rows.
+            positions: Of the trials to score, in order.
+            trials: How many are in the pack.
 
         Raises:
             TrainingError: Memory does not suffice for one trial.
@@ -80,13 +83,13 @@ class PackSteps:
         import torch
 
         self.model.eval()
-        self.stack.masks.iterate()
+        self.stack.masks.iterate(positions)
         size = self.choices.micro_batch * EVAL_BATCH
         wholes = [rows[start : start + size] for start in range(0, len(rows), size)]
         means = []
         with torch.no_grad():
             for whole in wholes:
-                parts = self._micro([whole] * trials)
+                parts = self._micro([whole if position in positions else [] for position in range(trials)])
                 sums = [torch.cat(self._in_parts(part, lambda batch, _: self._run(batch)), 1) for part in parts]
                 means.append(torch.stack(sums).sum(0) / sum(row.scored for row in whole))
         shares = torch.tensor([len(whole) / len(rows) for whole in wholes], device=self.model.device)
@@ -95,21 +98,33 @@ class PackSteps:
         return scores
 
     def _micro(self, trials: Sequence[Sequence[Encoded]]) -> list[list[Sequence[Encoded]]]:
-        size = self.choices.micro_batch
-        return [[rows[start : start + size] for rows in trials] for start in range(0, len(trials[0]), size)]
+        """Each trial's rows in pieces of ``micro_batch``; a trial of fewer rows has nothing in the last ones."""
+        size, most = self.choices.micro_batch, max(map(len, trials))
+        return [[rows[start : start + size] for rows in trials] for start in range(0, most, size)]
 
     def _in_parts(self, trials: Sequence[Sequence[Encoded]], work: Callable[[Batch, slice], Tensor]) -> list[Tensor]:
-        """What ``work`` says of the rows of ``width`` trials after ``width`` trials."""
+        """What ``work`` says of the rows of ``width`` trials after ``width`` trials; those without rows are passed by.
+
+        Trials in one pass have as many rows each: where one is at the end of its epoch and another is not, they pass
+        one after the other.
+        """
         states, done, start = self.stack.masks.states(), [], 0
         while start < len(trials):
-            part = slice(start, min(start + self.width, len(trials)))
-            result = unless_memory_runs_out(partial(self._pass, trials, part, states, work))
+            part = self._alike(trials, start)
+            result = unless_memory_runs_out(partial(self._pass, trials, part, states, work)) if trials[start] else None
             if result is not None:
                 done.append(result)
-                start = part.stop
-            else:
+            elif trials[start]:
                 self._narrow(part.stop - part.start)
+                continue
+            start = part.stop
         return done
+
+    def _alike(self, trials: Sequence[Sequence[Encoded]], start: int) -> slice:
+        stop = start + 1
+        while stop < min(start + self.width, len(trials)) and len(trials[stop]) == len(trials[start]):
+            stop += 1
+        return slice(start, stop)
 
     def _pass(
         self,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from loraloop.errors import TrainingError
 from loraloop.records import Encoded, FrozenMap
 from loraloop.trainer.pack.adapter import Adapter
+from loraloop.trainer.pack.dropout_masks import Key
 from loraloop.trainer.pack.packed_trial import PackedTrial
 from loraloop.trainer.sampler import LengthGrouped
 
@@ -23,17 +24,21 @@ class TrialState:
         packed: What is trained.
         adapter: What it starts from.
         steps: Optimizer steps of the whole training.
+        began: Step of the pack at which it began; trials that began together draw the same dropout masks.
 
     Attributes:
-        rows: In the order of this epoch.
+        done: Optimizer steps that it has taken.
+        due: Rows of its next step.
         seconds: Its share of the time that the pack trained.
         tokens: Tokens that it was trained on, padding excluded.
         history: What was logged.
     """
 
-    def __init__(self, packed: PackedTrial, adapter: Adapter, steps: int) -> None:
-        self.packed, self.adapter = packed, adapter
-        self.rows: list[Encoded] = []
+    def __init__(self, packed: PackedTrial, adapter: Adapter, steps: int, began: int) -> None:
+        self.packed, self.adapter, self.steps, self.done = packed, adapter, steps, 0
+        self.key: Key = (packed.settings.seed, packed.lora.dropout, began)
+        self.due: Sequence[Encoded] = ()
+        self._order: list[Encoded] = []
         self.seconds, self.tokens = 0.0, 0
         self.history: list[FrozenMap] = []
         self._last: dict[str, float] = {}
@@ -61,12 +66,24 @@ class TrialState:
         """Train these weights on; the optimizer's state stays."""
         self.weights.data, self.weights.grad = weights, grads
 
-    def begin_epoch(self, rows: Sequence[Encoded], epoch: int) -> None:
-        """Put the rows in the order of an epoch."""
-        settings = self.packed.settings
-        sampler = LengthGrouped([len(row.input_ids) for row in rows], settings.rows_per_step, settings.seed)
-        sampler.set_epoch(epoch)
-        self.rows = [rows[index] for index in sampler]
+    def place(self, steps_per_epoch: int) -> tuple[int, int]:
+        """Epoch of the next step, and its number within that epoch."""
+        return divmod(self.done, steps_per_epoch)
+
+    def choose(self, rows: Sequence[Encoded], steps_per_epoch: int) -> None:
+        """Put the rows of the next step into ``due``; an epoch begins with an order of its own."""
+        settings, size = self.packed.settings, self.packed.settings.rows_per_step
+        epoch, number = self.place(steps_per_epoch)
+        if number == 0:
+            sampler = LengthGrouped([len(row.input_ids) for row in rows], size, settings.seed)
+            sampler.set_epoch(epoch)
+            self._order = [rows[index] for index in sampler]
+        self.due = self._order[number * size : (number + 1) * size]
+
+    def validates(self, steps_per_epoch: int) -> bool:
+        """Whether the validation rows are to be scored after the step that was taken last."""
+        every = self.packed.settings.validation_steps(self.steps) or steps_per_epoch
+        return self.done % every == 0 or self.done == self.steps
 
     def note(self, loss: float, entropy: float, accuracy: float, tokens: int) -> None:
         """Remember what a forward pass said."""
@@ -75,7 +92,7 @@ class TrialState:
         self._accuracies.append(accuracy)
         self.tokens += tokens
 
-    def step(self, number: int) -> None:
+    def step(self) -> None:
         """Clip the gradient, and move the weights and the learning rate.
 
         Raises:
@@ -83,7 +100,8 @@ class TrialState:
         """
         import torch
 
-        self._require_finite_loss(number)
+        self.done += 1
+        self._require_finite_loss(self.done)
         limit = self.packed.settings.max_grad_norm or math.inf
         norm = torch.nn.utils.clip_grad_norm_([self.weights], limit)
         self._last = {"train/grad_norm": float(norm), "train/learning_rate": float(self.schedule.get_last_lr()[0])}
@@ -112,21 +130,21 @@ class TrialState:
                 "Lower trainer.learning_rate or set trainer.max_grad_norm"
             )
 
-    def log(self, step: int) -> None:
+    def log(self) -> None:
         """Send what happened since the last call."""
-        self.record(step, {"train/loss": sum(self._losses) / self._steps, **self._last, **self._means()})
+        self.record({"train/loss": sum(self._losses) / self._steps, **self._last, **self._means()})
         self._forget()
 
-    def log_rest(self, step: int) -> None:
+    def log_rest(self) -> None:
         """Send the means of the steps after the last that was logged, as TRL does at the end."""
         if self._losses:
-            self.record(step, self._means())
+            self.record(self._means())
             self._forget()
 
-    def record(self, step: int, metrics: Mapping[str, float]) -> None:
+    def record(self, metrics: Mapping[str, float]) -> None:
         """Send metrics to the run and keep them."""
-        self.history.append({"step": step, **metrics})
-        self.packed.run.metrics(metrics, step=step)
+        self.history.append({"step": self.done, **metrics})
+        self.packed.run.metrics(metrics, step=self.done)
 
     def _means(self) -> dict[str, float]:
         """TRL's metrics: means over forward passes, whatever their size."""

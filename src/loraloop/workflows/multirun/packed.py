@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from loraloop.core import console
-from loraloop.workflows.experiment import Experiment, References, Values
+from loraloop.workflows.experiment import Experiment, Values
 from loraloop.workflows.same_base import same_base
 
 if TYPE_CHECKING:
     from loraloop.protocols import Run
-    from loraloop.records import Call, Dataset, Estimate, LoadedModel, Training
+    from loraloop.records import Call, Dataset, Estimate, Training
     from loraloop.trainer.pack import PackedTrial
     from loraloop.trainer.sft import Sft
 
@@ -24,36 +24,177 @@ log = logging.getLogger(__name__)
 Result = Values | None | Exception
 
 
+class Supply(Protocol):
+    """Where a sweep's jobs come from, and where their results go as soon as they end."""
+
+    def tell(self, index: int, result: Result) -> None:
+        """Take the result of the job that came as number ``index``, from 0."""
+
+    def more(self, free: int) -> Sequence[Call]:
+        """The next jobs, at most ``free``; their numbers go on from those that came before."""
+
+
 @dataclass(frozen=True, slots=True)
 class PreparedJob:
-    """A job that is ready to train."""
+    """A job that is ready to train; ``index`` is its place in the multirun's batch."""
 
+    index: int
     experiment: Experiment
     rows: Dataset
     estimate: Estimate
 
 
-def run(calls: Sequence[Call], max_trials: int) -> list[Result]:
+def run(calls: Sequence[Call], max_trials: int, supply: Supply | None = None) -> list[Result]:
     """Run jobs, packed where that is possible, and return for each the result of a run on its own.
 
     Args:
         calls: Jobs of one multirun.
         max_trials: The most that train at once; memory may allow fewer.
+        supply: Told of every result at once, and asked for a job whenever a place of a pack is free.
 
     Returns:
-        What each job returned or raised, in order.
+        What each job returned or raised, in order; those of ``supply`` come last.
     """
-    results: dict[int, Result] = {}
-    for group in _groups(calls):
-        results |= zip(group, _together([calls[index] for index in group], max_trials), strict=True)
-    return [results[index] for index in range(len(calls))]
+    return _Batch(calls, max_trials, supply).run()
 
 
-def _groups(calls: Sequence[Call]) -> list[list[int]]:
+class _Batch:
+    """The jobs of a batch, those of ``supply`` included, and what became of them."""
+
+    def __init__(self, calls: Sequence[Call], max_trials: int, supply: Supply | None) -> None:
+        self.calls, self.max_trials, self.supply = list(calls), max_trials, supply
+        self.results: dict[int, Result] = {}
+
+    def run(self) -> list[Result]:
+        """Carry out group after group; jobs that came meanwhile and fit no pack make the next groups."""
+        begun = 0
+        while begun < len(self.calls):
+            waiting = [index for index in range(begun, len(self.calls)) if index not in self.results]
+            begun = len(self.calls)
+            for group in _groups(self.calls, waiting):
+                self._together(group)
+        return [self.results[index] for index in range(len(self.calls))]
+
+    def _end(self, index: int, result: Result) -> None:
+        self.results[index] = result
+        if self.supply:
+            self.supply.tell(index, result)
+
+    def _together(self, group: Sequence[int]) -> None:
+        """Carry out jobs of one kind."""
+        reason = self._obstacle(group) if len(group) > 1 and self.max_trials > 1 else None
+        if reason:
+            log.warning("%s jobs run one by one, because they cannot be packed: %s", len(group), reason)
+        if reason or len(group) == 1 or self.max_trials == 1:
+            for index in group:
+                self._end(index, _alone(self.calls[index]))
+            return
+        ready = [prepared for index in group if (prepared := self._prepare(index))]
+        size = min(self.max_trials, _capacity(ready)) if ready else 1
+        if ready:
+            _PackedJobs(self, ready[:size], ready[size:]).train()
+
+    def _obstacle(self, group: Sequence[int]) -> str | None:
+        from loraloop.trainer import pack
+
+        experiments = [_experiment(self.calls[index]) for index in group]
+        skeleton = experiments[0].skeleton()
+        reasons = (pack.obstacle(each.trainer, each.lora, skeleton.model) for each in experiments)
+        return next((reason for reason in reasons if reason), None)
+
+    def _prepare(self, index: int) -> PreparedJob | None:
+        """A job that is ready to train; one that cannot be has ended."""
+        experiment = _experiment(self.calls[index])
+        try:
+            with console.redirect_output(experiment.job):
+                return PreparedJob(index, experiment, *experiment.prepare())
+        except Exception as error:
+            self._end(index, error)
+            return None
+
+    def join(self, kind: str | None, free: int) -> list[PreparedJob]:
+        """The supply's next jobs for ``free`` places of a pack of a kind; those of other kinds wait for its end."""
+        if self.supply is None:
+            return []
+        first = len(self.calls)
+        self.calls += self.supply.more(free)
+        joining = [index for index in range(first, len(self.calls)) if _kind(self.calls[index]) == kind]
+        return [prepared for index in joining if (prepared := self._prepare(index))]
+
+
+class _PackedJobs:
+    """Jobs that train at once, with their runs; each is concluded as soon as its training ends.
+
+    Args:
+        batch: Whose jobs they are.
+        ready: Those that begin.
+        waiting: Those that take the first free places; after them come the batch's further jobs.
+    """
+
+    def __init__(self, batch: _Batch, ready: Sequence[PreparedJob], waiting: Sequence[PreparedJob]) -> None:
+        self.batch, self.jobs, self.waiting = batch, list(ready), list(waiting)
+        self.kind = _kind(batch.calls[ready[0].index])
+        self.open: dict[int, tuple[ExitStack, Run]] = {}
+
+    def train(self) -> None:
+        """Train the jobs and those that take their places."""
+        from loraloop.trainer import pack
+
+        first, rows = self.jobs[0].experiment, self.jobs[0].rows
+        with first.loaded() as self.loaded, ExitStack() as self.every:
+            self.references = first.references(self.loaded, rows)
+            trials = [self._begin(position) for position in range(len(self.jobs))]
+            with same_base(self.loaded, first.model, first.lora):
+                pack.train(self.loaded, trials, rows, self._settle)
+
+    def _begin(self, position: int) -> PackedTrial:
+        from loraloop.trainer.pack import PackedTrial
+
+        prepared = self.jobs[position]
+        experiment, job = prepared.experiment, prepared.experiment.job
+        stack = self.every.enter_context(ExitStack())
+        run = stack.enter_context(experiment.running(prepared.rows, prepared.estimate))
+        self.open[position] = (stack, run)
+        experiment.log_start(run, prepared.estimate, self.references.base)
+        return PackedTrial(
+            settings=_settings(experiment),
+            lora=experiment.lora,
+            run=run,
+            output=job.output,
+            on_evaluation=job.trial.report if job.trial else None,
+        )
+
+    def _settle(self, ended: Mapping[int, Training | Exception], free: int) -> list[PackedTrial]:
+        """Conclude the jobs whose training has ended, and begin those that take their places."""
+        for position, training in ended.items():
+            self.batch._end(self.jobs[position].index, self._conclude(position, training))
+        known = len(self.jobs)
+        joining, self.waiting = self.waiting[:free], self.waiting[free:]
+        if free > len(joining):
+            joining += self.batch.join(self.kind, free - len(joining))
+        self.jobs += joining
+        return [self._begin(position) for position in range(known, len(self.jobs))]
+
+    def _conclude(self, position: int, training: Training | Exception) -> Result:
+        prepared, (stack, run) = self.jobs[position], self.open.pop(position)
+        try:
+            with stack, console.redirect_output(prepared.experiment.job):
+                if isinstance(training, Exception):
+                    raise training
+                return prepared.experiment.conclude(run, prepared.rows, self.loaded, self.references, training)
+        except Exception as error:
+            return error
+
+
+def _experiment(call: Call) -> Experiment:
+    return Experiment(job=call.job, **call.parts)
+
+
+def _groups(calls: Sequence[Call], indices: Sequence[int]) -> list[list[int]]:
     """Indices of jobs that are of one kind, in the order of their first; a job without a kind is on its own."""
     groups: dict[str, list[int]] = {}
-    for index, call in enumerate(calls):
-        groups.setdefault(_kind(call) or f"alone {index}", []).append(index)
+    for index in indices:
+        groups.setdefault(_kind(calls[index]) or f"alone {index}", []).append(index)
     return list(groups.values())
 
 
@@ -69,21 +210,6 @@ def _kind(call: Call) -> str | None:
     return json.dumps(config, sort_keys=True, default=str)
 
 
-def _together(calls: Sequence[Call], max_trials: int) -> Iterator[Result]:
-    """Results of jobs of one kind, in order."""
-    if len(calls) == 1 or max_trials == 1:
-        return map(_alone, calls)
-    experiments = [Experiment(job=call.job, **call.parts) for call in calls]
-    if reason := _obstacle(experiments):
-        log.warning("%s jobs run one by one, because they cannot be packed: %s", len(calls), reason)
-        return map(_alone, calls)
-    prepared = [_prepare(experiment) for experiment in experiments]
-    ready = [each for each in prepared if isinstance(each, PreparedJob)]
-    size = min(max_trials, _capacity(ready)) if ready else 1
-    trained = iter([result for start in range(0, len(ready), size) for result in _train(ready[start : start + size])])
-    return (next(trained) if isinstance(each, PreparedJob) else each for each in prepared)
-
-
 def _alone(call: Call) -> Result:
     try:
         with console.redirect_output(call.job):
@@ -91,14 +217,6 @@ def _alone(call: Call) -> Result:
     except Exception as error:
         return error
     return result
-
-
-def _obstacle(experiments: Sequence[Experiment]) -> str | None:
-    from loraloop.trainer import pack
-
-    skeleton = experiments[0].skeleton()
-    reasons = (pack.obstacle(experiment.trainer, experiment.lora, skeleton.model) for experiment in experiments)
-    return next((reason for reason in reasons if reason), None)
 
 
 def _capacity(ready: Sequence[PreparedJob]) -> int:
@@ -113,55 +231,3 @@ def _capacity(ready: Sequence[PreparedJob]) -> int:
 
 def _settings(experiment: Experiment) -> Sft:
     return cast("Sft", experiment.trainer)  # no other trainer packs
-
-
-def _prepare(experiment: Experiment) -> PreparedJob | Exception:
-    try:
-        with console.redirect_output(experiment.job):
-            return PreparedJob(experiment, *experiment.prepare())
-    except Exception as error:
-        return error
-
-
-def _train(ready: Sequence[PreparedJob]) -> list[Result]:
-    from loraloop.trainer import pack
-
-    first, rows = ready[0].experiment, ready[0].rows
-    with ExitStack() as every, first.loaded() as loaded:
-        stacks = [every.enter_context(ExitStack()) for _ in ready]
-        runs = [
-            stack.enter_context(job.experiment.running(job.rows, job.estimate))
-            for stack, job in zip(stacks, ready, strict=True)
-        ]
-        references = first.references(loaded, rows)
-        for job, run in zip(ready, runs, strict=True):
-            job.experiment.log_start(run, job.estimate, references.base)
-        trials = [_packed_trial(job.experiment, run) for job, run in zip(ready, runs, strict=True)]
-        with same_base(loaded, first.model, first.lora):
-            trainings = pack.train(loaded, trials, rows)
-        results: list[Result] = []
-        for job, stack, run, training in zip(ready, stacks, runs, trainings, strict=True):
-            try:
-                with stack, console.redirect_output(job.experiment.job):
-                    results.append(_conclude(job, run, loaded, references, training))
-            except Exception as error:
-                results.append(error)
-    return results
-
-
-def _packed_trial(experiment: Experiment, run: Run) -> PackedTrial:
-    from loraloop.trainer.pack import PackedTrial
-
-    job = experiment.job
-    on_evaluation = job.trial.report if job.trial else None
-    return PackedTrial(
-        settings=_settings(experiment), lora=experiment.lora, run=run, output=job.output, on_evaluation=on_evaluation
-    )
-
-
-def _conclude(
-    job: PreparedJob, run: Run, loaded: LoadedModel, references: References, training: Training | Exception
-) -> Values:
-    if isinstance(training, Exception):
-        raise training
-    return job.experiment.conclude(run, job.rows, loaded, references, training)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,18 @@ def print_states(study: Study) -> None:
     directions = ", ".join(direction.name.lower() for direction in study.directions)
     trials = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
     console.facts(f"study {study.study_name}", {"trials": trials or "none", "direction": directions})
+
+
+def print_savings(study: Study) -> None:
+    """Print what pruned trials did not train, where some were."""
+    from loraloop.sweep import analysis
+
+    if found := analysis.savings(study):
+        facts = {
+            "not trained": f"{found.share:.0%} of all steps: {found.steps:,} steps, {found.samples:,} samples",
+            "training time": f"about {console.duration(found.seconds)}, at the speed of the whole trials",
+        }
+        console.facts("saved by pruning", facts)
 
 
 def print_best(trials: list[FrozenTrial], top: int, *, several: bool) -> None:
@@ -66,4 +79,6 @@ def log_plots(folder: Path, study: Study, tracker: Tracker) -> None:
     with tracker.start(study.study_name, resume=parent) as run:
         run.artifact(plots, "plots")
         run.metrics({f"importance/{name}": value for name, value in analysis.importances(study).items()})
+        if saved := analysis.savings(study):
+            run.metrics({f"saved/{name}": float(value) for name, value in asdict(saved).items()})
         run.metrics({"best/value": study.best_value} if len(study.directions) == 1 else {})
