@@ -4,8 +4,9 @@
 
 Every contender answers in a process of its own, one after the other, pinned to the same two cores; one that is not
 installed is named as not run. The work is the same: closed loops of one client that asks the base, and of eight that
-ask three adapters in turn (random weights, r=16 on every linear layer), greedy answers of equal length without an end
-token. The engine, ``generate`` and ``generate_batch`` are called in the process, the servers over HTTP with streams.
+ask the base, then three adapters in turn (random weights, r=16 on every linear layer), greedy answers of equal length
+without an end token. The engine, ``generate`` and ``generate_batch`` are called in the process, the servers over HTTP.
+
 ``generate`` has no queue and is asked by one client; ``generate_batch`` takes no adapter for each request, so that it
 answers with the base alone. ``--llama`` is a Python that has xllamacpp, whose wheel holds llama.cpp's server.
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import hashlib
 import json
 import os
@@ -86,16 +88,19 @@ def told(tokens: int, seconds: float, whole: list[float], first: list[float]) ->
 
 
 def runs(stream: Stream, mixed: bool = True, processor: Callable[[], float] = time.process_time) -> dict[str, Any]:
-    """Both loops, after an answer of each adapter to warm up."""
+    """The loops, after an answer of each adapter to warm up."""
 
     async def go() -> dict[str, Any]:
         for name in (None, *(NAMES if mixed else ())):
             async for _ in stream(7, name):
                 pass
-        return {
+        found = {
             "1 client, base": await loop(stream, 1, ROUNDS, False, processor),
-            f"{CLIENTS} clients": await loop(stream, CLIENTS, REQUESTS, mixed, processor),
+            f"{CLIENTS} clients, base": await loop(stream, CLIENTS, REQUESTS, False, processor),
         }
+        if mixed:
+            found[f"{CLIENTS} clients, {len(NAMES)} adapters"] = await loop(stream, CLIENTS, REQUESTS, True, processor)
+        return found
 
     return asyncio.run(go())
 
@@ -295,15 +300,10 @@ LLAMA = """
 import sys, time, xllamacpp as x
 model, port, threads, *loras = sys.argv[1:]
 p = x.CommonParams()
-p.model.path, p.port, p.hostname = model, int(port), "127.0.0.1"
+p.model.path, p.port, p.hostnames = model, int(port), ["127.0.0.1"]
 p.n_parallel, p.n_ctx, p.warmup = 8, 8 * 512, True
 p.cpuparams.n_threads = p.cpuparams_batch.n_threads = int(threads)
-made = []
-for path in loras:
-    one = x.CommonAdapterLoraInfo()
-    one.path, one.scale = path, 0.0
-    made.append(one)
-p.lora_adapters = made
+p.lora_adapters = [x.CommonAdapterLoraInfo(path, 0.0) for path in loras]
 server = x.Server(p)
 print(x.get_system_info(), flush=True)
 time.sleep(1e6)
@@ -344,7 +344,8 @@ def served(
             }
             return found | {"peak_mib": sum(map(peak, family(process.pid)))}
         finally:
-            os.killpg(process.pid, 15)
+            with contextlib.suppress(ProcessLookupError):  # it may have ended by itself
+                os.killpg(process.pid, 15)
             process.wait()
 
 

@@ -15,7 +15,11 @@ ATTRIBUTE = "loraloop"
 ABSENT = "(absent)"
 SHOWN = 6
 INDIFFERENT = frozenset({"trainer.eval_steps", "trainer.save_steps", "trainer.log_steps", "trainer.keep_checkpoints"})
-"""Keys that no result depends on: a study that was begun without validations for a pruner goes on with them."""
+"""Keys by which a study may differ from its beginning, so that one without validations for a pruner goes on with them.
+
+They decide when a training is looked at. A result depends on them at most by the masks of dropout: a validation draws
+from the generator that they are drawn from.
+"""
 
 Fingerprint = Mapping[str, Any]
 
