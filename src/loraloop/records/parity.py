@@ -67,12 +67,18 @@ class Logits:
         tokens: How many the manifest records.
         shared: How many of them are among as many likeliest tokens of the export.
         difference: Largest difference of a shared token's logit, both sides shifted to a mean of 0 over the shared
-            ones: servers tell logarithms of probabilities, which are logits but for a constant.
+            ones: servers tell logarithms of probabilities, which are logits but for a constant. ``None`` where none is
+            shared or one is not finite.
     """
 
     tokens: int
     shared: int
-    difference: float
+    difference: float | None
+
+    @property
+    def off(self) -> str:
+        """``difference`` in print."""
+        return "not known" if self.difference is None else f"{self.difference:.2g}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
