@@ -26,9 +26,7 @@ def test_an_interpreter_without_vllm_is_told(python):
 
 def test_an_adapter_of_a_quantised_base_is_refused(tmp_path):
     """VLLM would load the base unquantised, on which the adapter was not trained."""
-    export = Export(
-        form="adapter", dtype="", version="", content="", base="b", trained_on="nf4", chat_template_sha256=None
-    )
+    export = Export(form="adapter", dtype="", version="", content="", base="b", trained_on="nf4")
     with pytest.raises(ArtefactError, match=r"was trained on nf4: publish it with publish=merged"):
         Vllm(url="http://localhost:8000").open(tmp_path, export, None)
 
@@ -38,9 +36,7 @@ def test_a_server_that_does_not_start_is_told(tmp_path):
     program = tmp_path / "python"
     program.write_text("#!/bin/sh\necho 'ValueError: no such model'\nexit 1\n")
     program.chmod(0o755)
-    export = Export(
-        form="merged", dtype="", version="", content="", base="b", trained_on="none", chat_template_sha256=None
-    )
+    export = Export(form="merged", dtype="", version="", content="", base="b", trained_on="none")
     with pytest.raises(ArtefactError, match="vLLM did not start: ValueError: no such model"):
         Vllm(python=program).open(tmp_path, export, None)
 

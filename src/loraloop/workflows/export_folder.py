@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING
 
 from loraloop.core import adapter_files
 from loraloop.core.adapter_files import CONFIG, MANIFEST
-from loraloop.core.hashing import sha256
 from loraloop.errors import ArtefactError, ConfigError
 from loraloop.publish import export as exports
-from loraloop.publish import template
 from loraloop.records import Export
 from loraloop.registry import manifest as manifests
 
@@ -30,7 +28,7 @@ def read(folder: Path) -> Export:
     if (folder / exports.FACTS).exists() or not (folder / MANIFEST).exists():
         return exports.read(folder)
     manifest = manifests.read(folder)
-    base, own = manifest.base, template.of_training(manifest)
+    base = manifest.base
     return Export(
         form="adapter",
         dtype=base.dtype,
@@ -38,7 +36,6 @@ def read(folder: Path) -> Export:
         content=manifests.content_sha256(folder, manifest),
         base=base.name,
         trained_on=base.quantization,
-        chat_template_sha256=sha256(own.encode()) if own else base.chat_template_sha256,
     )
 
 
