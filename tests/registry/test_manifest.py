@@ -187,7 +187,7 @@ def test_content_is_what_an_adapter_is_not_where_it_came_from(adapter):
 
 
 def test_the_content_of_earlier_versions_stays(adapter):
-    """A manifest of an earlier version, without origin, storage and quantiser, is read; its content has its old hash."""
+    """A manifest of an earlier version, without origin, storage and quantiser, is read, and has its old hash."""
     folder, manifest = adapter
     earlier = manifest.to_dict()
     for key in ("storage", "compressed_from", "combined_from"):
