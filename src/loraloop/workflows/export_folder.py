@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -67,6 +69,15 @@ def find(
         f"{version.number} {f'in {path}' if path else 'that the ledger knows'} are: {have}; publish one with "
         f"stage=publish, or name its folder with {key}=FOLDER"
     )
+
+
+def measured(folder: Path) -> set[str]:
+    """When an export was measured, by the results beside it; results that cannot be read count for nothing."""
+    found = set()
+    for path in folder.glob(exports.PARITY):
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            found.add(str(json.loads(path.read_bytes())["measured"]))
+    return found
 
 
 def require_unaltered(version: Version, folder: Path, export: Export) -> None:

@@ -61,7 +61,8 @@ def _export(place: Folder | Hub | S3, version: Version, registry: MlflowRegistry
     folder = export_folder.find(version, place.export, (place.form,), registry, "publish.export")
     export = export_folder.read(folder)
     export_folder.require_unaltered(version, folder, export)
-    measured = [each for each in version.manifest.parity if (each.form, each.dtype) == (export.form, export.dtype)]
+    here = export_folder.measured(folder)
+    measured = [each for each in version.manifest.parity if each.form == export.form and each.measured in here]
     if not any(each.passed for each in measured):
         runtime = " runtime=llama_cpp" if export.form.startswith("gguf") else ""
         why = parity_report.summary(measured[-1]) if measured else "it was never measured"
