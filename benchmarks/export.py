@@ -31,7 +31,7 @@ from loraloop.runtime.llama_cpp import LlamaCpp
 from loraloop.runtime.transformers import Transformers
 from loraloop.runtime.vllm import Vllm
 from loraloop.tracker.mlflow import Mlflow
-from loraloop.workflows import parity
+from loraloop.workflows import export_folder, parity, parity_report
 from loraloop.workflows.version_base import VersionBase
 
 RESULTS = Path(__file__).parent / "results" / "export.json"
@@ -84,11 +84,11 @@ def main() -> None:
     known = parity.recorded(version, given.rows, Mlflow(folder=str(given.folder)))
     with tempfile.TemporaryDirectory() as scratch:
         for form, folder in exports(version, Path(scratch), given.form):
-            export = parity.read(folder)
+            export = export_folder.read(folder)
             for label, runtime in runtimes(export, given.vllm):
                 if given.runtime in label:
                     made = parity.measure(version, folder, export, runtime, known, VersionBase(version), 0.0)
-                    parity.report(made, version, folder)
+                    parity_report.report(made, version, folder)
                     keep(version, form, label, asdict(made) | {"changed": export.changed})
 
 

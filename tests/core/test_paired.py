@@ -74,6 +74,11 @@ def test_to_be_not_worse_takes_rows():
     assert paired.not_worse([], 0.05) == paired.not_worse([float("inf")], 0.05) == 1
 
 
+def test_one_row_shows_nothing():
+    """A single gain has no spread, so it shows nothing however wide the margin, which for a loss may be above 1."""
+    assert paired.not_worse([0.5], 5.0) == paired.not_worse([0.5], 0.05) == 1
+
+
 def test_what_is_worse_by_the_margin_passes_in_5_percent():
     """Of forms that lose 5% more rows than they win, about 5% seem not worse by 0.05."""
     rng = np.random.default_rng(0)

@@ -1,12 +1,15 @@
 """What is published, and what the model card says."""
 
 import dataclasses
+import json
 import re
 
 import pytest
 import yaml
 
-from loraloop.core.adapter_files import manifest_bytes
+from loraloop.core import adapter_files
+from loraloop.core.adapter_files import MANIFEST, PACKED, WEIGHTS, manifest_bytes
+from loraloop.core.hashing import sha256
 from loraloop.errors import RegistryError
 from loraloop.publish.bundle import bundle, card, chosen, marker, may_differ
 
@@ -76,8 +79,6 @@ def test_an_export_is_published_as_it_is(version, tmp_path):
 
 def test_what_was_measured_of_exports_does_not_change_what_is_published(version, metrics):
     """A parity that is noted in the manifest stands in the card, and the published manifest stays byte for byte."""
-    import json
-
     from loraloop.records import Parity
 
     facts = {"versions": {}, "machine": "", "measured": "", "differences": (), "logits": None, "scores": {}}
@@ -90,3 +91,26 @@ def test_what_was_measured_of_exports_does_not_change_what_is_published(version,
     path.write_bytes(manifest_bytes(json.loads(json.dumps(noted.manifest.to_dict()))))
     assert bundle(noted, metrics, "x")["manifest.json"] == before
     assert "| merged bfloat16 | vllm () | 4 of 4 (0.98 asked) |" in card(noted, metrics, "x")
+
+
+@pytest.mark.parametrize("storage", ["int8", "nf4"])
+def test_packed_weights_are_published_as_peft_reads_them(version, metrics, storage):
+    """PEFT's file holds the weights in float32, the packed one is left out, and manifest and card name the former."""
+    import torch
+    from safetensors.torch import load
+
+    weights = {"base_model.model.x.lora_A.weight": torch.eye(4), "base_model.model.x.lora_B.weight": torch.eye(4)}
+    (version.path / WEIGHTS).unlink()
+    adapter_files.write(version.path, weights, b"{}", storage)
+    manifest = dataclasses.replace(
+        version.manifest, storage=storage, weights_sha256=sha256(adapter_files.weights(version.path))
+    )
+    (version.path / MANIFEST).write_bytes(manifest_bytes(manifest.to_dict()))
+    files = bundle(dataclasses.replace(version, manifest=manifest), metrics, "x")
+    assert PACKED not in files
+    assert {name: value.tolist() for name, value in load(files[WEIGHTS]).items()} == {
+        name: value.tolist() for name, value in weights.items()
+    }
+    told = json.loads(files[MANIFEST])
+    assert (told["storage"], told["weights_sha256"]) == ("plain", sha256(files[WEIGHTS]))
+    assert told["weights_sha256"] in files["README.md"].decode()

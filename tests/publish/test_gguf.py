@@ -13,7 +13,7 @@ from loraloop.records import Export, LoadedModel
 from loraloop.runtime.llama_cpp import LlamaCpp
 
 gguf = pytest.importorskip("gguf")
-FACTS = {"dtype": "f32", "version": "", "content": "", "base": "", "trained_on": "none", "chat_template_sha256": None}
+FACTS = {"dtype": "f32", "version": "", "content": "", "base": "", "trained_on": "none"}
 
 
 @pytest.fixture(scope="module")

@@ -16,9 +16,7 @@ PROMPT = "Twelve vaults: HHTH\n> "
 
 
 def export(form="gguf"):
-    return Export(
-        form=form, dtype="f32", version="m/1", content="", base="", trained_on="none", chat_template_sha256=None
-    )
+    return Export(form=form, dtype="f32", version="m/1", content="", base="", trained_on="none")
 
 
 @pytest.fixture(scope="module")

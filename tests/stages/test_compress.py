@@ -69,6 +69,23 @@ def test_a_version_in_four_bits_is_served_and_evaluated(large):
     assert seen.line("held-out rows").isdigit()
 
 
+def test_a_version_in_eight_bits_is_published_as_peft_loads_it(large):
+    """What publish=peft makes of packed weights answers through plain PEFT as the version did; parity is its own."""
+    from loraloop.registry.mlflow import MlflowRegistry
+
+    desk, command = large
+    registry = MlflowRegistry(folder=desk.folder / "mlruns")
+    original = command[1].rpartition("/")[2]
+    desk("stage=publish", f"adapter=models:/loraloop/{original}", "publish=peft", "publish.path=out")
+    desk("stage=verify", f"adapter=models:/loraloop/{original}", "rows=4")
+    assert registry.resolve(original).manifest.parity
+    number = desk(*command, "compress=int8").line("registry").split()[2]
+    assert registry.resolve(number).manifest.parity == ()
+    desk("stage=publish", f"adapter=models:/loraloop/{number}", "publish=peft", "publish.path=out")
+    seen = desk("stage=verify", f"adapter=models:/loraloop/{number}", "rows=12")
+    assert seen.line("agreement").startswith("passed: 12 of 12 greedy answers equal through transformers")
+
+
 def test_what_cannot_be_compressed_is_told_before_work(large):
     """Other rows than the run's, a rank that is no smaller, and a margin outside 0 to 1 are errors; no run is begun."""
     desk, command = large

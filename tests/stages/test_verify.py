@@ -65,6 +65,17 @@ def test_an_altered_export_is_caught(merged):
     assert json.loads((folder / "parity-transformers.json").read_text())["passed"] is False
 
 
+def test_an_export_that_was_not_measured_itself_goes_no_further(merged):
+    """A measurement of another export of the same form and type does not count: the folder holds its own."""
+    (merged.folder / "out/loraloop-v1-merged/parity-transformers.json").unlink()
+    further = ("stage=publish", "publish=folder", "publish.form=merged", "publish.path=copy")
+    seen = merged.attempt(*further)
+    assert seen.code == 1
+    assert "it was never measured; measure it with stage=verify path=" in seen.err
+    merged(*VERIFY)
+    merged(*further)
+
+
 def test_an_export_that_answers_differently_is_not_published(finished, monkeypatch):
     """Below the share that is asked for, the first differing tokens are shown, and nothing is at publish.path."""
     read = store.read

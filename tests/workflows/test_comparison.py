@@ -46,7 +46,7 @@ def test_scores_of_export_and_adapter_are_of_the_same_rows():
     known = [recorded("6 heads"), recorded("5 heads"), recorded(call, expected=call, calls={"right": True})]
     found = comparison.scores(known, ["6 heads", "6 heads", "no"])
     assert (found["exact_match"].value, found["exact_match"].recorded) == (pytest.approx(2 / 3), pytest.approx(2 / 3))
-    assert found["exact_match"].error == pytest.approx((2 / 9 / 2) ** 0.5 * 1.0, rel=0.3)
+    assert found["exact_match"].error == pytest.approx(1 / 3)
     assert (found["tool_call_accuracy"].value, found["tool_call_accuracy"].recorded) == (0.0, 1.0)
     assert found["tool_call_accuracy"].error is None
 
@@ -58,3 +58,10 @@ def test_logarithms_of_probabilities_are_logits_but_for_a_constant():
     found = comparison.logits(probe, {1: -0.5, 2: -1.2, 9: -2.5})
     assert (found.shared, found.tokens) == (2, 3)
     assert found.difference == pytest.approx(0.15)
+
+
+@pytest.mark.parametrize("found", [{8: -0.5, 9: -2.5}, {1: float("nan"), 2: -1.5}])
+def test_a_difference_that_cannot_be_told_is_no_number(found):
+    """Where no likely token is shared, or a logit is not finite, the difference is none: JSON has no infinity."""
+    made = comparison.logits(Probe(prompt="?", tokens=(1, 2, 3), logits=(5.0, 4.0, 3.0)), found)
+    assert (made.difference, made.off) == (None, "not known")

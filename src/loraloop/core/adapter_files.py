@@ -11,14 +11,18 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loraloop.core import atomic, packing
+from loraloop.core.hashing import sha256
 from loraloop.errors import ModelError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from loraloop.records import Manifest
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -52,14 +56,38 @@ def write(folder: Path, values: Mapping[str, Tensor], config: bytes, kept: packi
         config: ``adapter_config.json``.
         kept: How the weights are kept.
     """
-    from safetensors.torch import save
-
     made = values if kept == "plain" else packing.pack(values, kept)
-    ready = {name: value.contiguous() for name, value in made.items()}
     with atomic.write(folder / CONFIG) as stream:
         stream.write(config)
     with atomic.write(folder / (WEIGHTS if kept == "plain" else PACKED)) as stream:
-        stream.write(save(ready, {"format": "pt"}))
+        stream.write(_saved(made))
+
+
+def plain_weights(folder: Path) -> Path | bytes:
+    """The weights as PEFT reads them: the file, or its content where the folder's are packed.
+
+    Raises:
+        ModelError: The packed file is damaged.
+    """
+    path = weights(folder)
+    return _saved(tensors(folder)) if path.name == PACKED else path
+
+
+def plain_manifest(folder: Path, manifest: Manifest) -> Manifest:
+    """The manifest of an adapter's plain form: it names other weights where the folder's are packed.
+
+    Raises:
+        ModelError: The packed file is damaged.
+    """
+    if manifest.storage == "plain":
+        return manifest
+    return replace(manifest, storage="plain", weights_sha256=sha256(plain_weights(folder)))
+
+
+def _saved(values: Mapping[str, Tensor]) -> bytes:
+    from safetensors.torch import save
+
+    return save({name: value.contiguous() for name, value in values.items()}, {"format": "pt"})
 
 
 @contextmanager

@@ -100,7 +100,9 @@ def not_worse(gained: Sequence[float], margin: float) -> float:
         return 1.0
     if np.isin(values, (-1, 0, 1)).all() and margin < 1:
         return float(norm.sf(_tango(int((values > 0).sum()), int((values < 0).sum()), values.size, margin)))
-    if values.size < 2 or np.ptp(values) == 0:
+    if values.size == 1:  # it has no spread that could be told
+        return 1.0
+    if np.ptp(values) == 0:
         return float((1 - min(margin, 1)) ** values.size) if values.mean() > -margin else 1.0
     return float(ttest_1samp(values, -margin, alternative="greater").pvalue)
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Literal
 
-from loraloop.core.adapter_files import MANIFEST, manifest_bytes
+from loraloop.core import adapter_files
+from loraloop.core.adapter_files import MANIFEST, PACKED, WEIGHTS, manifest_bytes
 from loraloop.errors import RegistryError
 from loraloop.publish import card as cards
 from loraloop.publish import template
 from loraloop.publish.export import FACTS, PARITY
-from loraloop.records import Base, Score, Version
+from loraloop.records import Base, Manifest, Score, Version
 
 CARD = "README.md"
 Files = Mapping[str, Path | bytes]
@@ -21,14 +23,29 @@ Form = Literal["adapter", "merged", "gguf", "gguf-lora"]
 """What a place takes: the adapter, or an export that ``publish=merged`` or ``publish=gguf`` made before."""
 
 
-def chosen(version: Version, scores: Score | None, where: str, licence: str | None, export: Path | None) -> Files:
+def chosen(
+    version: Version,
+    scores: Score | None,
+    where: str,
+    licence: str | None,
+    export: Path | None,
+    chat: str | None = None,
+) -> Files:
     """The files of an export's folder as they are, or of the version; what completes them comes last.
+
+    Args:
+        version: See :func:`bundle`; so are the others.
+        scores: What it scored.
+        where: How it will be found.
+        licence: The Hub's name of a licence.
+        export: Folder of the export; ``None``: the version.
+        chat: The chat template beside an adapter.
 
     Raises:
         RegistryError: There is no export, and the version is a folder that was never registered.
     """
     if export is None:
-        return bundle(version, scores, where, licence)
+        return bundle(version, scores, where, licence, chat)
     found = {str(path.relative_to(export)): path for path in sorted(export.rglob("*")) if path.is_file()}
     facts = found.pop(FACTS)
     return {**found, FACTS: facts}
@@ -44,35 +61,43 @@ def may_differ(name: str) -> bool:
     return name == CARD or fnmatch(name, PARITY)
 
 
-def bundle(version: Version, scores: Score | None, where: str, licence: str | None = None) -> dict[str, Path | bytes]:
-    """The files by name, the manifest last: a place that has it has everything.
+def bundle(
+    version: Version, scores: Score | None, where: str, licence: str | None = None, chat: str | None = None
+) -> dict[str, Path | bytes]:
+    """The files by name, the manifest last: a place that has it has everything. Packed weights become plain ones.
 
     Args:
         version: A registered, verified version.
         scores: What it scored, for the card.
         where: How ``PeftModel.from_pretrained`` will find it.
         licence: The Hub's name of a licence.
+        chat: The chat template of the training where it is not the base's own, see :func:`template.travelling`.
 
     Raises:
+        ModelError: Packed weights are damaged.
         RegistryError: The version is a folder that was never registered.
     """
     if version.number < 1:
         raise RegistryError(
             f"{version.path} is not registered, and only versions are published; use stage=register first"
         )
-    kept = {path.name: path for path in sorted(version.path.iterdir()) if path.name not in (CARD, MANIFEST)}
-    own = template.of_training(version.manifest)
-    chat = {template.FILE: own.encode()} if own else {}
-    text = card(version, scores, where, licence).encode()
-    return {**kept, **chat, CARD: text, MANIFEST: _manifest(version)}
+    own = (CARD, MANIFEST, PACKED)
+    kept: dict[str, Path | bytes] = {each.name: each for each in sorted(version.path.iterdir()) if each.name not in own}
+    kept[WEIGHTS] = adapter_files.plain_weights(version.path)
+    beside = {template.FILE: chat.encode()} if chat else {}
+    plain = replace(version, manifest=adapter_files.plain_manifest(version.path, version.manifest))
+    text = card(plain, scores, where, licence).encode()
+    return {**kept, **beside, CARD: text, MANIFEST: _manifest(version, plain.manifest)}
 
 
-def _manifest(version: Version) -> Path | bytes:
+def _manifest(version: Version, plain: Manifest) -> Path | bytes:
     """The manifest without what was measured of exports since: it stays equal, and the card tells that."""
-    if not version.manifest.parity:
+    if not version.manifest.parity and plain is version.manifest:
         return version.path / MANIFEST
     facts = json.loads((version.path / MANIFEST).read_bytes())
-    del facts["parity"]
+    facts.pop("parity", None)
+    if plain is not version.manifest:
+        facts |= {"storage": plain.storage, "weights_sha256": plain.weights_sha256}
     return manifest_bytes(facts)
 
 

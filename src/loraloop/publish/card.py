@@ -55,11 +55,11 @@ def facts(version: Version, licence: str | None) -> dict[str, str]:
 
 
 def _origin(manifest: Manifest) -> dict[str, str]:
-    """What a version was made of, and how its weights are kept where PEFT cannot read them."""
+    """What a version was made of, and to what its weights were rounded before they were merged or converted."""
     found = {
         "compressed from": manifest.compressed_from,
         "combined from": ", ".join(manifest.combined_from),
-        "weights": None if manifest.storage == "plain" else f"{manifest.storage}, which loraloop alone loads",
+        "weights rounded to": None if manifest.storage == "plain" else manifest.storage,
     }
     return {name: fact for name, fact in found.items() if fact}
 
@@ -141,7 +141,7 @@ def _parity(made: Parity) -> list[str]:
         for name, each in made.scores.items()
     ]
     logits = made.logits
-    near = "no probe" if logits is None else f"{logits.shared} of {logits.tokens}, {logits.difference:.2g}"
+    near = "no probe" if logits is None else f"{logits.shared} of {logits.tokens}, {logits.off}"
     versions = ", ".join(f"{name} {number}" for name, number in made.versions.items())
     equal = f"{round(made.agreement * made.rows)} of {made.rows} ({made.min_agreement:g} asked)"
     when = f"{made.measured}, {made.machine}"

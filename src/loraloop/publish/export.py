@@ -13,7 +13,6 @@ from pydantic import TypeAdapter, ValidationError
 from loraloop.core import atomic
 from loraloop.core.hashing import sha256
 from loraloop.errors import ArtefactError, ConfigError, RegistryError
-from loraloop.publish import template
 from loraloop.records import Export, Version
 
 FACTS = "export.json"
@@ -27,7 +26,6 @@ SLACK = 64 << 20
 def of(version: Version, form: str, dtype: str, merged_into: str | None = None) -> Export:
     """What an export of a version will be, before there are files."""
     base = version.manifest.base
-    own = template.of_training(version.manifest)
     return Export(
         form=form,
         dtype=dtype,
@@ -35,7 +33,6 @@ def of(version: Version, form: str, dtype: str, merged_into: str | None = None) 
         content=version.path.name,
         base=base.name,
         trained_on=base.quantization,
-        chat_template_sha256=sha256(own.encode()) if own else base.chat_template_sha256,
         merged_into=merged_into,
     )
 

@@ -38,13 +38,16 @@ class Folder:
         if self.path.exists() and not self.path.is_dir():
             raise ConfigError(f"publish.path={self.path} must be a folder, but it is a file; choose another")
 
-    def publish(self, version: Version, scores: Score | None = None, export: Path | None = None) -> str:
+    def publish(
+        self, version: Version, scores: Score | None = None, export: Path | None = None, chat: str | None = None
+    ) -> str:
         """Copy a version with its model card; an equal copy is left as it is.
 
         Args:
             version: A registered, verified version.
             scores: What it scored, for the card.
             export: Folder of an export that is copied instead of the adapter.
+            chat: The chat template beside the adapter, where it is not the base's own.
 
         Returns:
             The folder.
@@ -53,7 +56,7 @@ class Folder:
             RegistryError: The folder holds something else, or cannot be written; it is as it was.
         """
         target = self.path / (export.name if export else f"{version.name}-v{version.number}")
-        files = chosen(version, scores, str(target), self.license, export)
+        files = chosen(version, scores, str(target), self.license, export, chat)
         if target.exists():
             _same(target, files)
             return str(target)

@@ -60,13 +60,16 @@ class Hub:
             )
         _reach(api.endpoint, str(api.token))
 
-    def publish(self, version: Version, scores: Score | None = None, export: Path | None = None) -> str:
+    def publish(
+        self, version: Version, scores: Score | None = None, export: Path | None = None, chat: str | None = None
+    ) -> str:
         """Upload a version with its model card; a repository that holds it already is left as it is.
 
         Args:
             version: A registered, verified version.
             scores: What it scored, for the card.
             export: Folder of an export that is copied instead of the adapter.
+            chat: The chat template beside the adapter, where it is not the base's own.
 
         Returns:
             The repository's address.
@@ -80,7 +83,7 @@ class Hub:
         from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
 
         repo = str(self.repo_id)
-        files = chosen(version, scores, repo, self.license, export)
+        files = chosen(version, scores, repo, self.license, export, chat)
         api = self._api()
         try:
             api.create_repo(repo, private=self.private, exist_ok=True)

@@ -57,13 +57,16 @@ class S3:
                 "name, the credentials (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY or AWS_PROFILE) and publish.endpoint"
             ) from error
 
-    def publish(self, version: Version, scores: Score | None = None, export: Path | None = None) -> str:
+    def publish(
+        self, version: Version, scores: Score | None = None, export: Path | None = None, chat: str | None = None
+    ) -> str:
         """Upload a version with its model card; what is there already in equal form is left as it is.
 
         Args:
             version: A registered, verified version.
             scores: What it scored, for the card.
             export: Folder of an export that is copied instead of the adapter.
+            chat: The chat template beside the adapter, where it is not the base's own.
 
         Returns:
             The ``s3://`` address.
@@ -75,7 +78,7 @@ class S3:
         name = export.name if export else f"{version.name}-v{version.number}"
         folder = "/".join(filter(None, (self.prefix, name)))
         address = f"s3://{self.bucket}/{folder}"
-        files = chosen(version, scores, name, self.license, export)
+        files = chosen(version, scores, name, self.license, export, chat)
         try:
             client = self._client(connect_timeout=10, read_timeout=60)
             for each in self._absent(client, folder, files):

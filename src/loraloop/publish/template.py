@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from loraloop.core.chat_templates import BUILT_IN, NAMED
@@ -38,7 +39,21 @@ def give(tokenizer: PreTrainedTokenizerBase, manifest: Manifest) -> None:
     Where the tokenizer puts a start token before every text, as it did in the training, the template writes it:
     programs that render a conversation add none.
     """
-    own = of_training(manifest)
+    own = travelling(manifest, lambda: tokenizer)
     if own is not None:
-        starts = tokenizer("").input_ids[:1] == [tokenizer.bos_token_id]
-        tokenizer.chat_template = START + own if starts and START not in own else own
+        tokenizer.chat_template = own
+
+
+def travelling(manifest: Manifest, tokenizer: Callable[[], PreTrainedTokenizerBase]) -> str | None:
+    """:func:`of_training` as other programs run it, with the start token where the tokenizer puts one.
+
+    Args:
+        manifest: Of the adapter.
+        tokenizer: Gives that of its base; asked where the template is not the base's own.
+    """
+    own = of_training(manifest)
+    if own is None:
+        return None
+    base = tokenizer()
+    starts = base("").input_ids[:1] == [base.bos_token_id]
+    return START + own if starts and START not in own else own

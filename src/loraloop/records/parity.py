@@ -16,7 +16,6 @@ class Export:
         content: Hash by which the registry recognises the adapter.
         base: Name of the base.
         trained_on: The base's quantisation while the adapter was trained.
-        chat_template_sha256: Of the chat template in the files; ``None`` without one.
         changed: Share of the adapted weights that the merge changed, 0..1; ``None`` where nothing was merged.
         merged_into: ``unquantised`` or ``dequantised`` weights; ``None`` where nothing was merged.
         files: SHA-256 by name.
@@ -28,7 +27,6 @@ class Export:
     content: str
     base: str
     trained_on: str
-    chat_template_sha256: str | None
     changed: float | None = None
     merged_into: str | None = None
     files: dict[str, str] = field(default_factory=dict)
@@ -67,12 +65,18 @@ class Logits:
         tokens: How many the manifest records.
         shared: How many of them are among as many likeliest tokens of the export.
         difference: Largest difference of a shared token's logit, both sides shifted to a mean of 0 over the shared
-            ones: servers tell logarithms of probabilities, which are logits but for a constant.
+            ones: servers tell logarithms of probabilities, which are logits but for a constant. ``None`` where none is
+            shared or one is not finite.
     """
 
     tokens: int
     shared: int
-    difference: float
+    difference: float | None
+
+    @property
+    def off(self) -> str:
+        """``difference`` in print."""
+        return "not known" if self.difference is None else f"{self.difference:.2g}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

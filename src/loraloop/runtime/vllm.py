@@ -30,6 +30,8 @@ INSTALL = "make test-vllm makes one (.venv-vllm), or pip install vllm in an envi
 ADAPTER = "loraloop-export"
 SECONDS = 600
 """Longest wait for one answer."""
+HELLO = 10
+"""Longest wait for a running server's version."""
 TEMPLATE = "chat_template.jinja"
 
 
@@ -80,14 +82,24 @@ class Vllm:
                 raise ConfigError(f"runtime.python={self.python} is no interpreter that has vLLM: {INSTALL}")
 
     def versions(self) -> dict[str, str]:
-        """VLLM's version, as its environment or its server tells it, and the type in which it computes."""
+        """VLLM's version, as its environment or its server tells it, and the type in which it computes.
+
+        Raises:
+            ConfigError: The interpreter cannot import it.
+            ArtefactError: The server does not answer.
+        """
         if self.python is None:
             import httpx2
 
-            told = httpx2.get(f"{self.url}/version", timeout=SECONDS).json()["version"]
+            with httpx2.Client(base_url=str(self.url), timeout=HELLO) as client:
+                told = _sent(client, "GET", "/version").json()["version"]
         else:
             command = [str(self.python), "-c", "import vllm; print(vllm.__version__)"]
-            told = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1]
+            made = subprocess.run(command, capture_output=True, text=True, check=False)
+            if made.returncode:
+                why = (made.stderr.strip().splitlines() or ["it says nothing"])[-1][:300]
+                raise ConfigError(f"runtime.python={self.python} cannot import vllm: {why}; {INSTALL}")
+            told = made.stdout.split()[-1]
         return {"vllm": str(told), "dtype": self.dtype if self.url is None else "the server's"}
 
     def open(self, folder: Path, export: Export, base: BaseFiles) -> VllmSession:
@@ -161,6 +173,7 @@ class _Server:
             self._process.wait(30)
         except subprocess.TimeoutExpired:
             os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
         self._log.close()
 
 
@@ -215,17 +228,29 @@ class VllmSession:
         self._client.close()
 
     def _unload(self) -> None:
-        self._client.post("/v1/unload_lora_adapter", json={"lora_name": ADAPTER})
+        _sent(self._client, "POST", "/v1/unload_lora_adapter", {"lora_name": ADAPTER})
 
     def _complete(self, prompt: str, new_tokens: int, alternatives: int, **more: Any) -> Any:
         asked = {"model": self._model, "prompt": prompt, "max_tokens": new_tokens, "temperature": 0.0}
         return self._read("POST", "/v1/completions", {**asked, "logprobs": alternatives, **more})["choices"][0]
 
     def _read(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        answer: httpx2.Response = self._client.request(method, path, json=body)
+        answer = _sent(self._client, method, path, body)
         if answer.status_code != 200:
             raise ArtefactError(f"vLLM refused {path}: {answer.text[:300]}")
         return answer.json() if answer.headers.get("content-type", "").startswith("application/json") else None
+
+
+def _sent(client: httpx2.Client, method: str, path: str, body: Mapping[str, Any] | None = None) -> httpx2.Response:
+    import httpx2
+
+    try:
+        return client.request(method, path, json=body)
+    except httpx2.HTTPError as error:
+        raise ArtefactError(
+            f"vLLM at {client.base_url} does not answer {path} ({error or type(error).__name__}): see that it runs; "
+            "where it is slow, compare fewer rows with rows=NUMBER"
+        ) from error
 
 
 def _free_port() -> int:

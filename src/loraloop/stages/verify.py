@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from loraloop.workflows import parity
+from loraloop.workflows import export_folder, parity, parity_report
 from loraloop.workflows.retraining.deployment import registry_for
 from loraloop.workflows.version_base import VersionBase
 
@@ -38,12 +38,12 @@ def verify(
     """
     registry = registry_for(role, roles, names, registry)
     version = registry.resolve(str(adapter))
-    folder = parity.find(version, Path(path) if path else None, runtime.FORMS, registry)
-    export = parity.read(folder)
-    parity.require_unaltered(version, folder, export)
+    folder = export_folder.find(version, Path(path) if path else None, runtime.FORMS, registry)
+    export = export_folder.read(folder)
+    export_folder.require_unaltered(version, folder, export)
     known = parity.recorded(version, int(rows), tracker)
     made = parity.measure(version, folder, export, runtime, known, VersionBase(version), min_agreement)
     parity.keep(made, version, folder, registry, tracker)
-    parity.report(made, version, folder)
-    parity.require(made, folder, "min_agreement")
+    parity_report.report(made, version, folder)
+    parity_report.require(made, folder, "min_agreement")
     return made.agreement

@@ -63,8 +63,9 @@ def logits(probe: Probe, found: Mapping[int, float]) -> Logits:
     shared = recorded.keys() & found.keys()
     off = {token: found[token] - recorded[token] for token in shared}
     centre = statistics.fmean(off.values()) if off else 0.0
-    most = max((abs(value - centre) for value in off.values()), default=math.inf)
-    return Logits(tokens=len(recorded), shared=len(shared), difference=most)
+    most = max((abs(value - centre) for value in off.values()), default=None)
+    known = most is not None and all(map(math.isfinite, off.values()))
+    return Logits(tokens=len(recorded), shared=len(shared), difference=most if known else None)
 
 
 def _judges() -> Mapping[str, Judge]:

@@ -247,6 +247,9 @@ def _manifest(version: Version, chosen: Measured, run: str | None) -> Manifest:
         probe=chosen.probe,
         storage=chosen.form.storage,
         compressed_from=continuation.name(version),
+        # Both were measured with the original's weights.
+        general=None,
+        parity=(),
     )
 
 

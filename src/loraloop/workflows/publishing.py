@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loraloop.errors import ArtefactError, DataError
-from loraloop.workflows import parity
+from loraloop.publish import template
+from loraloop.workflows import export_folder, parity, parity_report
 from loraloop.workflows.version_base import VersionBase
 
 if TYPE_CHECKING:
@@ -38,9 +39,11 @@ def put(publisher: Publisher, version: Version, tracker: Tracker, registry: Mlfl
     made = scores(version, tracker)
     if isinstance(publisher, Folder | Hub | S3) and publisher.form != "adapter":
         return publisher.publish(version, made, _export(publisher, version, registry))
+    base = VersionBase(version)
+    if isinstance(publisher, Folder | Hub | S3):
+        return publisher.publish(version, made, chat=template.travelling(version.manifest, base.tokenizer))
     if not isinstance(publisher, Merged | Gguf):
         return publisher.publish(version, made)
-    base = VersionBase(version)
     gate = _Gate(publisher=publisher, version=version, base=base, tracker=tracker)
     where = publisher.publish(version, made, base, gate)
     for each in gate.made:
@@ -55,13 +58,17 @@ def _export(place: Folder | Hub | S3, version: Version, registry: MlflowRegistry
         ConfigError: There is none, or several.
         ArtefactError: It was altered, or it did not answer as its adapter did, or nobody measured that.
     """
-    folder = parity.find(version, place.export, (place.form,), registry)
-    export = parity.read(folder)
-    parity.require_unaltered(version, folder, export)
-    measured = [each for each in version.manifest.parity if (each.form, each.dtype) == (export.form, export.dtype)]
+    folder = export_folder.find(version, place.export, (place.form,), registry, "publish.export")
+    export = export_folder.read(folder)
+    export_folder.require_unaltered(version, folder, export)
+    here = export_folder.measured(folder)
+    measured = [each for each in version.manifest.parity if each.form == export.form and each.measured in here]
     if not any(each.passed for each in measured):
-        why = parity.summary(measured[-1]) if measured else "it was never measured"
-        raise ArtefactError(f"{folder} is not published further: {why}; measure it with stage=verify path={folder}")
+        runtime = " runtime=llama_cpp" if export.form.startswith("gguf") else ""
+        why = parity_report.summary(measured[-1]) if measured else "it was never measured"
+        raise ArtefactError(
+            f"{folder} is not published further: {why}; measure it with stage=verify path={folder}{runtime}"
+        )
     return folder
 
 
@@ -101,9 +108,9 @@ class _Gate:
                 return None
             raise DataError(f"{error}; publish.min_agreement=0 publishes it without being measured") from error
         measured = parity.measure(self.version, folder, export, self._runtime(), known, self.base, least)
-        parity.report(measured, self.version, "not published yet")
-        parity.require(measured, "it was not published", "publish.min_agreement")
-        self.made.append(replace(measured))
+        parity_report.report(measured, self.version, "not published yet")
+        parity_report.require(measured, "it was not published", "publish.min_agreement")
+        self.made.append(measured)
         return measured
 
     def _runtime(self) -> Runtime:

@@ -4,7 +4,7 @@ import pytest
 
 from loraloop.errors import ArtefactError
 from loraloop.records import Parity
-from loraloop.workflows import parity
+from loraloop.workflows import parity_report
 
 
 def made(agreement, least):
@@ -28,7 +28,7 @@ def made(agreement, least):
 
 def test_too_few_equal_answers_are_refused():
     """Below the share that is asked for, the message has both shares and the key; at it, nothing is refused."""
-    parity.require(made(0.90625, 0.9), "x", "publish.min_agreement")
+    parity_report.require(made(0.90625, 0.9), "x", "publish.min_agreement")
     wrong = r"refused: 58 of 64 .* \(0.906, at least 0.98 asked\); it was not published.* publish.min_agreement=SHARE"
     with pytest.raises(ArtefactError, match=wrong):
-        parity.require(made(0.90625, 0.98), "it was not published", "publish.min_agreement")
+        parity_report.require(made(0.90625, 0.98), "it was not published", "publish.min_agreement")

@@ -1,0 +1,75 @@
+"""What a comparison of an export says: the table, the line, and the refusal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from loraloop.core import console
+from loraloop.errors import ArtefactError
+
+if TYPE_CHECKING:
+    from loraloop.records import Compared, Parity, Version
+
+USUAL, FOUR_BITS = 0.98, 0.9
+"""Shares of equal answers that are asked for, the second one where weights are of 4 bits."""
+
+
+def report(made: Parity, version: Version, where: Path | str) -> None:
+    """Print the comparison, and the first differing token of some rows."""
+    versions = ", ".join(f"{name} {number}" for name, number in made.versions.items())
+    near = made.logits
+    facts = {
+        "export": f"{made.form} in {made.dtype}, {where}, {console.size(made.bytes)}",
+        "runtime": versions,
+        "agreement": summary(made),
+        **({"why 0.9": "4-bit weights round more"} if made.min_agreement == FOUR_BITS else {}),
+        **{name.replace("_", " "): _beside(each) for name, each in made.scores.items()},
+        **({"likeliest": f"{near.shared} of {near.tokens} tokens, logits {near.off} off"} if near else {}),
+        "speed": f"loaded in {made.load_seconds:.1f} s, {made.tokens_per_second:.1f} tokens/s",
+    }
+    console.facts(f"{version.name} version {version.number}", facts)
+    if made.differences:
+        rows = [[_short(d.prompt), str(d.token), repr(d.export), repr(d.recorded)] for d in made.differences]
+        console.table("first differing token", ["prompt", "token", "export", "recorded"], rows, numbers=False)
+
+
+def require(made: Parity, folder: Path | str, key: str) -> None:
+    """Refuse an export that answers differently.
+
+    Args:
+        made: The comparison.
+        folder: What is refused, or what became of it.
+        key: By which less is accepted.
+
+    Raises:
+        ArtefactError: Too few answers are equal.
+    """
+    if not made.passed:
+        what = f"{folder}: do not use it" if isinstance(folder, Path) else folder
+        raise ArtefactError(
+            f"the export answers differently from its adapter: {summary(made)}; {what}. Export it in a wider "
+            f"publish.dtype, or accept less with {key}=SHARE"
+        )
+
+
+def summary(made: Parity) -> str:
+    """What came out, in a line."""
+    same = round(made.agreement * made.rows)
+    return (
+        f"{'passed' if made.passed else 'refused'}: {same} of {made.rows} greedy answers equal through {made.runtime} "
+        f"({made.agreement:.3f}, at least {made.min_agreement:g} asked)"
+    )
+
+
+def _beside(each: Compared) -> str:
+    return f"{each.value:.4f}{_error(each.error)}, recorded {each.recorded:.4f}{_error(each.recorded_error)}"
+
+
+def _error(value: float | None) -> str:
+    return "" if value is None else f" ± {value:.4f}"
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= 28 else f"...{line[-25:]}"
