@@ -421,3 +421,37 @@ def test_tasks_under_other_instructions_are_others(tmp_path: Path) -> None:
     log(tmp_path, "bad", instruction="Count.", user_rating=1, answer="1")
     log(tmp_path, "good", instruction="Name.", user_rating=5, answer="two")
     assert "no other answer rated 5" in {one.item: one.reason for one in collect(tmp_path).quarantined}["bad"]
+
+
+TOOL = {
+    "type": "function",
+    "function": {"name": "find", "parameters": {"properties": {"city": {"type": "string"}}, "required": ["city"]}},
+}
+
+
+def written(**arguments: Any) -> str:
+    return f"Gladly.\n<tool_call>{json.dumps({'name': 'find', 'arguments': arguments})}</tool_call>"
+
+
+@pytest.mark.parametrize("pairs", [False, True])
+def test_a_corrected_call_of_an_offered_tool_is_learned_as_a_call(tmp_path: Path, pairs: bool) -> None:
+    """A chat template writes the call in its own form, because the target has it as a call beside its text."""
+    log(tmp_path, "bad", task="Oslo", tools=[TOOL], user_rating=1, answer=written(city="Bergen"),
+        correction=written(city="Oslo"))  # fmt: skip
+    example = collect(tmp_path, min_corrective=0, pairs=pairs).examples[0]
+    target, rejected = example.messages[-1], example.rejected
+    assert (target.text, [(call.name, dict(call.arguments)) for call in target.tool_calls]) == (
+        "Gladly.",
+        [("find", {"city": "Oslo"})],
+    )
+    assert not pairs or (rejected is not None and dict(rejected.tool_calls[0].arguments) == {"city": "Bergen"})
+
+
+@pytest.mark.parametrize(("tools", "wrong"), [([TOOL], {"town": "Oslo"}), ([], {"city": "Oslo"})])
+def test_a_corrected_call_that_fits_no_offered_tool_stays_text(
+    tmp_path: Path, tools: list[dict[str, Any]], wrong: dict[str, str]
+) -> None:
+    """What a person wrote is kept to the letter where it is no call of the session's tools."""
+    log(tmp_path, "bad", task="Oslo", tools=tools, user_rating=1, answer="No.", correction=written(**wrong))
+    target = only(tmp_path).messages[-1]
+    assert (target.tool_calls, target.text) == ((), written(**wrong))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 from loraloop.errors import UnknownVersionError
 from loraloop.serve.names import Versions
@@ -46,3 +47,16 @@ def test_a_keys_file_without_a_key_is_told(tmp_path, capsys):
     announce(Server(keys=file, open=True), "http://x", versions, None)
     said = [line.split()[2:5] for line in capsys.readouterr().out.splitlines() if line.split()[:1] == ["keys"]]
     assert said == [["this", "machine", "alone"], ["nobody", "is", "answered;"], ["this", "machine", "alone"]]
+
+
+def test_the_review_page_is_told_where_somebody_can_open_it(tmp_path, capsys):
+    """The start names /review where no key is asked for or a key has its scope, and not where keys open no review."""
+    file = tmp_path / "keys.json"
+    for scopes in (None, ["infer"], ["review"]):
+        if scopes:
+            file.write_text(
+                json.dumps([{"name": "ann", "sha256": "0" * 64, "scopes": scopes, "created": "2026-11-29"}])
+            )
+        announce(Server(keys=file), "http://x", Versions(lambda reference: 1 / 0), None)
+    said = ["http://x/review" in line for line in capsys.readouterr().out.splitlines() if "pages" in line]
+    assert said == [True, False, True]

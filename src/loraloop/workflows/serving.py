@@ -78,17 +78,21 @@ def announce(
     from loraloop.serve.keys import Keys
     from loraloop.serve.names import BASE
 
-    names = [key.name for key in Keys(server.keys).all()]
+    keys = Keys(server.keys).all()
+    names = [key.name for key in keys]
     make = "loraloop stage=keys name=NAME scopes=[infer]"
     listed = _listed(versions)
     agents = _agents(server, versions, overrides)
     shut = server.keys.exists() and not server.open
+    reviewed = any(key.opens(["review"]) for key in keys) or (
+        server.local and (server.open or not server.keys.exists())
+    )
     nobody = f"none: {'nobody' if shut else 'this machine alone'} is answered"
     console.facts(
         "serving",
         {
             "address": f"{address}/v1",
-            "pages": f"{address}/docs, {address}/metrics",
+            "pages": ", ".join(f"{address}/{page}" for page in ("docs", "metrics", *["review"] * reviewed)),
             "models": "; ".join([BASE, *(f"{name}: {version}" for name, version in listed.items())]),
             **({"agents": agents} if agents else {}),
             "keys": ", ".join(names) or f"{nobody}; to make one: {make}",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from loraloop.core import tool_calls
 from loraloop.core.part import part
 from loraloop.core.same_task import answer_key, collapse, question
 from loraloop.errors import ConfigError, DataError
@@ -305,10 +306,10 @@ def _labelled(
     """The examples with ``outputs``; ``said`` is the whole conversation of the one output, where there is one."""
     examples = tuple(
         Example(
-            messages=said or (*past, Message("assistant", (output,))),
+            messages=said or (*past, _answered(session, output)),
             tools=tuple(session.tools or ()),
             raw=isinstance(session.prompt, str) and not session.iterations,
-            rejected=None if rejected is None else Message("assistant", (rejected,)),
+            rejected=None if rejected is None else _answered(session, rejected),
             task=session.agent or "session",
             origin=question(session),
             provenance=Provenance(source="sessions", session_id=name),
@@ -320,6 +321,15 @@ def _labelled(
     if examples:
         return Labelled(name, fate, examples)
     return Labelled(name, "quarantined", reason=f"rated {session.stars}, but {missing}")
+
+
+def _answered(session: Session, output: str) -> Message:
+    """An answer as a message; its calls are calls where each fits a tool that the session offered, and else text."""
+    tools = session.tools or ()
+    text, calls = tool_calls.given(output, bool(tools))
+    if not calls or any(tool_calls.problem(call, tools) for call in calls):
+        return Message("assistant", (output,))
+    return Message("assistant", (text,) if text else (), calls)
 
 
 def _reasons(others: Iterable[tuple[str, str]]) -> str:
