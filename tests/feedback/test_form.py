@@ -27,7 +27,7 @@ def site(file, make):
     file.keep(make(prompt=[{"role": "user", "content": HOSTILE}], answer=f"answer {HOSTILE}"))
     app = FastAPI()
     app.include_router(router(file))
-    errors.install(app, {})
+    errors.install(app, {}, {})
     with TestClient(app, raise_server_exceptions=False) as browser:
         yield SimpleNamespace(browser=browser, store=file, link=file.link("s1"))
 
@@ -279,7 +279,7 @@ def test_who_may_rate_what(file, make, key, scopes, status):
     file.keep(make("s1", asked_key="app"))
     app = FastAPI()
     app.include_router(router(file))
-    errors.install(app, {})
+    errors.install(app, {}, {})
 
     @app.middleware("http")
     async def with_key(request, call_next):

@@ -67,7 +67,7 @@ def site(tmp_path, make):
     store.keep(make("s1"))
     app = FastAPI()
     app.include_router(router(store))
-    errors.install(app, {})
+    errors.install(app, {}, {})
     with TestClient(app) as browser:
         yield browser, store
     store.close()

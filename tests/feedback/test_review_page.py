@@ -36,7 +36,7 @@ def site(file, make, tmp_path):
         file.rate(name, Rating(stars=at, comment=f"not {name}", correction=f"right {name}", issues=("timeout",)))
     app = FastAPI()
     app.include_router(router(file, partial(proposals.waiting, file, Queue()), keys))
-    errors.install(app, {})
+    errors.install(app, {}, {})
     with TestClient(app, follow_redirects=False) as browser:
         yield SimpleNamespace(browser=browser, store=file, keys=keys, secret=keys.add("ann", ["review"]))
 

@@ -59,7 +59,7 @@ def test_one_rule_finds_the_same_siblings_everywhere(served: list[tuple[str, str
         part = Sessions(path=Path(place) / "out", min_corrective=0, use=("corrective",))
         from_files = part.judge(reading.read(Path(place) / "out")[0])
         unused: Any = None
-        policy: Any = SimpleNamespace(below=4, min_corrective=0)
+        policy: Any = SimpleNamespace(below=4, min_corrective=0, learn="sft")
         builder = TrainingSetBuilder(policy, Path(place), store, unused, unused, unused, 0)
         everything: Any = SimpleNamespace(role="validator", owns=lambda version: True)
         trained_on = builder._corrective(everything)

@@ -130,7 +130,8 @@ def test_a_report_of_an_unknown_study_names_those_that_there_are(swept, desk):
 
 def test_a_killed_sweep_goes_on_without_repeating_or_losing_a_trial(desk):
     """After SIGKILL in a trial, the same command ends with the trials of an uninterrupted sweep and no run RUNNING."""
-    command = (*SWEEP, *SMALL, "hydra.sweeper.n_trials=4", "trainer.max_steps=40", "evaluation.max_rows=8")
+    alone = ("hydra/launcher=basic", "hydra/sweeper/pruner=none")
+    command = (*SWEEP, *alone, *SMALL, "hydra.sweeper.n_trials=4", "trainer.max_steps=40", "evaluation.max_rows=8")
     process = desk.start(*command)
     begun = lambda: list(desk.folder.glob("mlruns/jobs/*/2/dataset.jsonl"))  # noqa: E731
     until(lambda: begun() or process.poll() is not None, "the third trial has begun")

@@ -18,6 +18,6 @@ def test_a_trial_is_cloned_by_its_number(swept, desk):
     """``clone=`` with a change queues the trial's parameters, which the next sweep of the study tries first."""
     (desk.folder / "mlruns").mkdir()
     shutil.copy(swept.folder / "mlruns" / "optuna.db", desk.folder / "mlruns")
-    seen = desk("stage=watch", "study=rank_alpha_lr", "clone=0", "change=[lora.r=8]")
+    seen = desk("stage=watch", "study=rank_alpha_lr", "clone=0", "change=['lora.r=8']")
     assert "waits with the parameters of trial 0" in seen.out
     assert "waiting" in desk("stage=watch", "study=rank_alpha_lr").out

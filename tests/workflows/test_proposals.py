@@ -55,7 +55,7 @@ def learned(store: Store, *, reviewed: bool = True, **settings: Any) -> list[tup
 
 def retrained(store: Store) -> list[str]:
     """What a retraining learns from the store."""
-    policy: Any = SimpleNamespace(below=4, min_corrective=0)
+    policy: Any = SimpleNamespace(below=4, min_corrective=0, learn="sft")
     unused: Any = None
     everything: Any = SimpleNamespace(role="validator", owns=lambda version: True)
     builder = TrainingSetBuilder(policy, Path(), store, unused, unused, unused, 0)
