@@ -96,7 +96,7 @@ def scans(office):
     from PIL import Image, ImageDraw, ImageFont
 
     folder = office.folder / "scans"
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     for number, text in enumerate(("HELLO WORLD", "THE VAULT IS OPEN", "TWO LINES HERE", "ONE KEY LEFT", "HTTH THHT")):
         image = Image.new("L", (620, 110), 255)
         ImageDraw.Draw(image).text((20, 35), text, fill=0, font=ImageFont.load_default(36))
