@@ -59,6 +59,7 @@ def test_adapters_that_are_more_than_two_matrices_do_not_pack(kit, model, change
         (Dpo(), "Dpo is another trainer"),
         (Sft(packing=True), "trainer.packing"),
         (Sft(gradient_checkpointing=True), "trainer.gradient_checkpointing=true"),
+        (Sft(processes=2), "trainer.processes"),
     ],
 )
 def test_other_trainings_do_not_pack(model, settings, reason):

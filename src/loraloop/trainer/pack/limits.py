@@ -55,6 +55,7 @@ def _reasons(settings: Sft, lora: Lora, model: PreTrainedModel) -> list[tuple[st
         ("the base drops out activations itself, one mask for all trials", _drops(model)),
         ("the base routes tokens to experts", _routes(model)),
         ("the base lies on several devices", len({value.device for value in model.parameters()}) > 1),
+        ("trainer.processes is above 1, and a pack trains in one process", settings.processes > 1),
         ("several processes train together", int(os.environ.get("WORLD_SIZE", "1")) > 1),
     ]
 
