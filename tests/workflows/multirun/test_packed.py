@@ -80,3 +80,23 @@ def test_a_job_that_fails_leaves_the_others_alone(office):
     assert ended["1e+38"].info.status == "FAILED"
     assert ended["32.0"].info.status == "FINISHED"
     assert ended["32.0"].data.tags["registry.version"] == "loraloop/1"
+
+
+def test_a_job_that_cannot_begin_ends_alone(monkeypatch, office):
+    """Where a job's run cannot be begun, the next one takes its place, and the others train to their ends."""
+    from loraloop.errors import LoraloopError
+    from loraloop.workflows.experiment import Experiment
+
+    begin = Experiment.log_start
+
+    def refused(self, run, *rest):
+        if self.lora.r == 8:
+            raise LoraloopError("the tracker is away")
+        begin(self, run, *rest)
+
+    monkeypatch.setattr(Experiment, "log_start", refused)
+    how = ("hydra/launcher=packed", "hydra.launcher.max_trials=2", "folder=begun")
+    seen = office.attempt("-m", "lora=r8,r16,r32", *SMALL, *how)
+    assert seen.code == 1
+    ended = {run.data.params.get("lora.r"): run.info.status for run in found(office, "begun")}
+    assert ended == {"8": "FAILED", "16": "FINISHED", "32": "FINISHED"}

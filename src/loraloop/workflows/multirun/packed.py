@@ -92,7 +92,7 @@ class _Batch:
         ready = [prepared for index in group if (prepared := self._prepare(index))]
         size = min(self.max_trials, _capacity(ready)) if ready else 1
         if ready:
-            _PackedJobs(self, ready[:size], ready[size:]).train()
+            _PackedJobs(self, ready).train(size)
 
     def _obstacle(self, group: Sequence[int]) -> str | None:
         from loraloop.trainer import pack
@@ -127,35 +127,46 @@ class _PackedJobs:
 
     Args:
         batch: Whose jobs they are.
-        ready: Those that begin.
-        waiting: Those that take the first free places; after them come the batch's further jobs.
+        ready: Those that take the first places; after them come the batch's further jobs.
     """
 
-    def __init__(self, batch: _Batch, ready: Sequence[PreparedJob], waiting: Sequence[PreparedJob]) -> None:
-        self.batch, self.jobs, self.waiting = batch, list(ready), list(waiting)
+    def __init__(self, batch: _Batch, ready: Sequence[PreparedJob]) -> None:
+        self.batch, self.waiting = batch, list(ready)
+        self.jobs: list[PreparedJob] = []  # that have begun, in the order of the pack's trials
         self.kind = _kind(batch.calls[ready[0].index])
         self.open: dict[int, tuple[ExitStack, Run]] = {}
 
-    def train(self) -> None:
-        """Train the jobs and those that take their places."""
+    def train(self, places: int) -> None:
+        """Train the jobs and those that take their places, so many at once."""
         from loraloop.trainer import pack
 
-        first, rows = self.jobs[0].experiment, self.jobs[0].rows
+        first, rows = self.waiting[0].experiment, self.waiting[0].rows
         with first.loaded() as self.loaded, ExitStack() as self.every:
             self.references = first.references(self.loaded, rows)
-            trials = [self._begin(position) for position in range(len(self.jobs))]
             with same_base(self.loaded, first.model, first.lora):
-                pack.train(self.loaded, trials, rows, self._settle)
+                if trials := self._take(places):
+                    pack.train(self.loaded, trials, rows, self._settle)
 
-    def _begin(self, position: int) -> PackedTrial:
+    def _take(self, free: int) -> list[PackedTrial]:
+        """Begin waiting jobs for free places; one that cannot begin has ended, and the next takes its place."""
+        begun: list[PackedTrial] = []
+        while self.waiting and len(begun) < free:
+            prepared = self.waiting.pop(0)
+            try:
+                begun.append(self._begin(prepared))
+            except Exception as error:
+                self.batch._end(prepared.index, error)
+        return begun
+
+    def _begin(self, prepared: PreparedJob) -> PackedTrial:
         from loraloop.trainer.pack import PackedTrial
 
-        prepared = self.jobs[position]
         experiment, job = prepared.experiment, prepared.experiment.job
-        stack = self.every.enter_context(ExitStack())
-        run = stack.enter_context(experiment.running(prepared.rows, prepared.estimate))
-        self.open[position] = (stack, run)
-        experiment.log_start(run, prepared.estimate, self.references.base)
+        with ExitStack() as entered:
+            run = entered.enter_context(experiment.running(prepared.rows, prepared.estimate))
+            experiment.log_start(run, prepared.estimate, self.references.base)
+            self.open[len(self.jobs)] = (self.every.enter_context(entered.pop_all()), run)
+        self.jobs.append(prepared)
         return PackedTrial(
             settings=_settings(experiment),
             lora=experiment.lora,
@@ -168,12 +179,11 @@ class _PackedJobs:
         """Conclude the jobs whose training has ended, and begin those that take their places."""
         for position, training in ended.items():
             self.batch._end(self.jobs[position].index, self._conclude(position, training))
-        known = len(self.jobs)
-        joining, self.waiting = self.waiting[:free], self.waiting[free:]
-        if free > len(joining):
-            joining += self.batch.join(self.kind, free - len(joining))
-        self.jobs += joining
-        return [self._begin(position) for position in range(known, len(self.jobs))]
+        begun = self._take(free)
+        if free > len(begun):
+            self.waiting += self.batch.join(self.kind, free - len(begun))
+            begun += self._take(free - len(begun))
+        return begun
 
     def _conclude(self, position: int, training: Training | Exception) -> Result:
         prepared, (stack, run) = self.jobs[position], self.open.pop(position)
