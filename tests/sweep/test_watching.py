@@ -64,6 +64,24 @@ def test_a_stopped_trial_ends_at_its_next_validation(session):
     assert [trial.state.name for trial in session.study.trials] == ["COMPLETE", "PRUNED", "RUNNING"]
 
 
+def test_a_trial_stopped_after_its_last_validation_is_not_tried_again(session):
+    """Its job ends where it next notes a fact, and whatever it then raises is neither queued again nor counted."""
+    stopped = session.study.trials[1]
+    steering.stop(session.study, 1)
+    with pytest.raises(PrunedError, match="trial 1 was closed"):
+        session.identity(_proposal(stopped)).note(work={"steps": 3})
+    session.tell(_proposal(stopped), RuntimeError("the trial is closed"))
+    assert [trial.state.name for trial in session.study.trials] == ["COMPLETE", "PRUNED", "RUNNING"]
+    assert session.failures == 0
+
+
+def test_a_trial_that_waits_is_not_cloned(session):
+    """A queued trial has no values yet, and a clone of it would be another, random one."""
+    steering.clone(session.study, 0)
+    assert "trial 3 has not begun" in watch_terminal.answer(session.study, "c", "3")
+    assert len(session.study.trials) == 4
+
+
 def test_a_clone_is_tried_beside_the_others(session):
     """A clone has the trial's parameters with the change, is the next one asked for, and takes no other's place."""
     before = session.remaining
@@ -81,6 +99,7 @@ def test_a_clone_is_tried_beside_the_others(session):
         ("s", "9", "9 is no trial of study: it has 0 to 2"),
         ("c", "", "nothing is no trial's number"),
         ("c", "0 y=1", "change=y=1: write KEY=VALUE with a parameter of the study"),
+        ("c", "0 x=[", "change=x=[: the study searches x in FloatDistribution"),
         ("c", "0 x=9", "change=x=9: the study searches x in FloatDistribution"),
     ],
 )

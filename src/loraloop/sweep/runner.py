@@ -209,6 +209,8 @@ class StudyRunner:
 
     def _fail(self, proposal: Proposal, verdict: ending.Ending) -> None:
         trial = self.study._storage.get_trial(proposal.trial_id)
+        if trial.state.is_finished():  # a person closed it, or another sweep, which has queued it if that was due
+            return
         attempt = trial.user_attrs.get(ATTEMPT, 1)
         if verdict.again and attempt <= self.settings.max_retries:
             self._queue(trial, attempt + 1)

@@ -41,9 +41,11 @@ def clone(study: optuna.Study, number: int, changes: Sequence[str] = ()) -> str:
         changes: ``KEY=VALUE`` for parameters of the study, with values that it searches.
 
     Raises:
-        ConfigError: There is no such trial, parameter or value.
+        ConfigError: There is no such trial, parameter or value, or the trial has not begun.
     """
     trial = _trial(study, number)
+    if not trial.params:
+        raise ConfigError(f"clone={number}: trial {number} has not begun, and has no values to be tried again yet")
     params = dict(trial.params) | dict(_change(trial, each) for each in changes)
     study.enqueue_trial(params, {CLONE_OF: number})
     return f"trial {study.get_trials(deepcopy=False)[-1].number} waits with the parameters of trial {number}"
@@ -65,7 +67,11 @@ def _change(trial: FrozenTrial, text: str) -> tuple[str, Any]:
             f"change={text}: write KEY=VALUE with a parameter of the study{nearest(key, trial.params)}: "
             f"{', '.join(trial.params)}"
         )
-    value, distribution = yaml.safe_load(written), trial.distributions[key]
+    distribution = trial.distributions[key]
+    try:
+        value = yaml.safe_load(written)
+    except yaml.YAMLError:
+        value = written  # which no parameter takes
     if isinstance(value, str) and not isinstance(trial.params[key], str):
         value = _number(value)  # YAML takes 1e-3 for a text
     try:

@@ -72,6 +72,8 @@ class Trial:
 
         study = self._study()
         if len(study.directions) > 1:
+            if study._storage.get_trial(self.trial_id).state.is_finished():
+                raise PrunedError(f"trial {self.number} ended at step {step}: the sweep went on without it")
             return
         downwards = study.direction == optuna.study.StudyDirection.MINIMIZE
         trial = optuna.trial.Trial(study, self.trial_id)
@@ -85,10 +87,19 @@ class Trial:
             raise PrunedError(f"trial {self.number} pruned at step {step} by {rule}: loss {loss:.4g}")
 
     def note(self, **attributes: Any) -> None:
-        """Keep facts with the trial as its user attributes; they are plain values."""
+        """Keep facts with the trial as its user attributes; they are plain values.
+
+        Raises:
+            PrunedError: The study closed the trial meanwhile.
+        """
+        from optuna.exceptions import UpdateFinishedTrialError
+
         backend = storage.connect(self.storage)
-        for key, value in attributes.items():
-            backend.set_trial_user_attr(self.trial_id, key, value)
+        try:
+            for key, value in attributes.items():
+                backend.set_trial_user_attr(self.trial_id, key, value)
+        except UpdateFinishedTrialError as error:
+            raise PrunedError(f"trial {self.number} was closed: the sweep went on without it") from error
 
     def leads(self, value: float) -> bool:
         """Whether no trial that has ended is better than ``value``; always with several objectives."""
