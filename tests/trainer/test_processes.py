@@ -73,6 +73,16 @@ def test_the_adapter_is_that_of_one_process(both, kit):
     assert not model.training
 
 
+def test_the_rows_are_not_left_beside_the_training(both, kit):
+    """The file by which the processes got their rows is gone when they have ended."""
+    _, _, output = both[2]
+    text = kit.dataset(26, 4).train[0].prompt
+    left = [file.name for file in (output / processes.FOLDER).iterdir()]
+    assert "launch.log" in left
+    assert processes.JOB not in left
+    assert not any(text in (output / processes.FOLDER / name).read_text() for name in left)
+
+
 @pytest.mark.parametrize("count", [1, 2])
 def test_a_checkpoint_of_two_resumes_on_one_and_on_two(both, kit, tmp_path, count):
     """From one checkpoint, one process and two go on with the losses of the unbroken run."""
@@ -102,26 +112,39 @@ WHOLE = settings(accumulation=2, processes=2, epochs=50)
 
 def test_ctrl_c_ends_all_with_a_checkpoint(kit, tmp_path):
     """After Ctrl+C the step in progress is saved by all, nothing is left running, and the run ends as interrupted."""
-    run = kit.Run(lambda step: signal.raise_signal(signal.SIGINT) if step == 1 else None)
+    begun = []
+
+    def interrupt(step):
+        if step == 1:
+            begun.extend(members())
+            signal.raise_signal(signal.SIGINT)
+
+    run = kit.Run(interrupt)
     with pytest.raises(KeyboardInterrupt):
         Sft(**WHOLE).train(job(kit, run, tmp_path, WHOLE))
     kept = checkpoints.sound(tmp_path)
     assert kept.name == f"checkpoint-{run.logged[-1][0]}"
     assert {f"rng_state_{rank}.pth" for rank in (0, 1)} <= {path.name for path in kept.iterdir()}
-    assert members() == []
+    assert len(begun) == 2
+    assert psutil.wait_procs(begun, timeout=5)[1] == []
 
 
 def test_a_killed_process_ends_all(kit, tmp_path):
-    """When one process is killed the other ends too, and the error says so; the checkpoint before it is sound."""
+    """When one is killed the other ends too, and this error is told, not one of before; the checkpoint is sound."""
+    begun = []
 
     def kill(step):
         if step == 3:
-            members()[-1].kill()
+            begun.extend(members())
+            begun[-1].kill()
 
+    earlier = tmp_path / processes.FOLDER / "error-1.json"
+    earlier.parent.mkdir()
+    earlier.write_text('{"known": true, "message": "the loss is nan"}')
     with pytest.raises(LostProcessError, match="a process of 2 was killed or crashed"):
         Sft(**WHOLE).train(job(kit, kit.Run(kill), tmp_path, WHOLE))
     assert checkpoints.sound(tmp_path).name.startswith("checkpoint-")
-    assert members() == []
+    assert psutil.wait_procs(begun, timeout=5)[1] == []
     assert not (tmp_path / "adapter").exists()
 
 

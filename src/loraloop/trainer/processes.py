@@ -33,11 +33,11 @@ if TYPE_CHECKING:
     from loraloop.trainer.settings import Settings
 
 FOLDER = "processes"
-JOB, RESULT = "job.json", "result.json"
+JOB, RESULT, ERROR = "job.json", "result.json", "error-{}.json"
 PARTS = ("model", "lora", "trainer")
 POLL_SECONDS = 0.1
-END_SECONDS = 15
-"""Until processes that were asked to end are killed."""
+END_SECONDS = 40
+"""Until processes that were asked to end are killed; torch itself kills its workers after 30."""
 
 
 def check(settings: Settings) -> None:
@@ -68,13 +68,16 @@ def train(settings: Settings, job: TrainingJob) -> tuple[PeftModel, Training]:
         raise ConfigError("trainer.processes: this caller trains in one process only; set trainer.processes=1")
     folder = job.output / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
-    for name in (EVENTS, STOP, RESULT):
-        (folder / name).unlink(missing_ok=True)
-    _write(folder / JOB, _described(job))
+    for file in (*(folder / name for name in (EVENTS, STOP, RESULT)), *folder.glob(ERROR.format("*"))):
+        file.unlink(missing_ok=True)
     monitor = Monitor(job.run, {})
-    with monitor.watching(), _launched(settings.processes, folder) as child:
-        for event in _events(child, folder, monitor):
-            _relay(event, job, monitor)
+    try:
+        _write(folder / JOB, _described(job))
+        with monitor.watching(), _launched(settings.processes, folder) as child:
+            for event in _events(child, folder, monitor):
+                _relay(event, job, monitor)
+    finally:
+        (folder / JOB).unlink(missing_ok=True)  # it holds the rows, which people may ask to be forgotten
     monitor.raise_interruption()
     if not (folder / RESULT).exists():
         _explain(settings.processes, child.returncode, folder)
@@ -147,8 +150,10 @@ def _events(child: subprocess.Popen[bytes], folder: Path, monitor: Monitor) -> I
         else:
             terminate_without_reader()
         if (folder / EVENTS).exists():
-            whole = (folder / EVENTS).read_bytes()
-            fresh = whole[seen : whole.rfind(b"\n") + 1]
+            with (folder / EVENTS).open("rb") as stream:
+                stream.seek(seen)
+                read = stream.read()
+            fresh = read[: read.rfind(b"\n") + 1]
             seen += len(fresh)
             yield from map(json.loads, fresh.splitlines())
         if ended:
@@ -170,10 +175,8 @@ def _relay(event: Mapping[str, Any], job: TrainingJob, monitor: Monitor) -> None
 
 def _explain(count: int, status: int, folder: Path) -> NoReturn:
     """Raise what a process raised, or say which one was lost."""
-    told = sorted(folder.glob("error-*.json"))
-    for file in told:
+    for file in sorted(folder.glob(ERROR.format("*"))):
         error = json.loads(file.read_bytes())
-        file.unlink()
         if error["known"]:
             raise TrainingError(error["message"])
     raise LostProcessError(
@@ -239,7 +242,7 @@ def main() -> None:
     except Exception as error:
         traceback.print_exc()
         known = isinstance(error, LoraloopError)
-        _write(file.parent / f"error-{os.environ['RANK']}.json", {"known": known, "message": str(error)})
+        _write(file.parent / ERROR.format(os.environ["RANK"]), {"known": known, "message": str(error)})
         sys.exit(1)
 
 
