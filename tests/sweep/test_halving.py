@@ -33,6 +33,14 @@ def test_a_trial_is_looked_at_after_its_first_validation_and_at_twice_the_steps(
     assert course(study, [3.8, 2.9, 9.0, 0.9], every) == []
 
 
+def test_trials_with_another_first_validation_do_not_compete(study):
+    """Good trials that were first looked at later end none that is looked at earlier and is the best of its kind."""
+    for loss in (0.1, 0.2, 0.3):
+        course(study, [loss], 20)
+    assert course(study, [3.0], 5) == []
+    assert course(study, [4.0], 5) == [5]
+
+
 def test_what_cannot_be_is_refused_when_it_is_built():
     """A factor of one would halve nothing, and Optuna's sentence says so before the first trial."""
     with pytest.raises(ValueError, match="reduction_factor"):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -15,8 +16,9 @@ class SuccessiveHalving:
 
     At its first validation, and whenever it has taken ``reduction_factor`` times as many steps as at the look before,
     a trial goes on only if its loss is among the best ``1 / reduction_factor`` of those that trials had at that look so
-    far; one of the first few goes on if it is the best. Optuna's own pruner looks first at a fixed step, or not before
-    a trial has ended, which in a pack is too late.
+    far; one of the first few goes on if it is the best. Trials that were first looked at after other steps do not
+    compete with it. Optuna's own pruner looks first at a fixed step, or not before a trial has ended, which in a pack
+    is too late.
 
     Args:
         reduction_factor: One in so many goes on.
@@ -36,9 +38,26 @@ class SuccessiveHalving:
         """Whether the trial is given up at the step that it reported last."""
         if not trial.intermediate_values:
             return False
-        return self._from(max(1, min(trial.intermediate_values))).prune(study, trial)
+        first = min(trial.intermediate_values)
+        return self._from(max(1, first)).prune(cast("Study", _Alike(study, first)), trial)
 
     def _from(self, first: int) -> SuccessiveHalvingPruner:
         from optuna.pruners import SuccessiveHalvingPruner
 
         return SuccessiveHalvingPruner(min_resource=first, **self._settings)
+
+
+@dataclass(frozen=True, slots=True)
+class _Alike:
+    """A study of the trials alone that were first looked at after ``first`` steps."""
+
+    study: Study
+    first: int
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.study, name)
+
+    def get_trials(self, **options: Any) -> list[FrozenTrial]:
+        return [
+            each for each in self.study.get_trials(**options) if min(each.intermediate_values, default=0) == self.first
+        ]
