@@ -63,6 +63,8 @@ def test_a_killed_workers_trial_is_tried_again(desk, postgres, launcher):
     failed = [trial for trial in found if trial.state.name == "FAIL"]
     assert len(found) == 2 + len(failed)
     assert len(failed) == 1 or launcher[0] == "joblib"
+    attempts = {trial.user_attrs.get("attempt", 1) for trial in found if trial.state.name == "COMPLETE"}
+    assert attempts == ({1} if launcher[0] == "joblib" else {1, 2})  # in joblib nobody knows whose fault it was
     folders = {trial.user_attrs["folder"] for trial in found if trial.state.name == "COMPLETE"}
     assert len(folders) == 2
     assert all((desk.folder / folder / "adapter").is_dir() for folder in folders)

@@ -10,6 +10,7 @@ import signal
 import pytest
 
 from loraloop.errors import ConfigError, PrunedError, SweepError, TrainingError
+from loraloop.sweep.ending import LostTogetherError
 from loraloop.sweep.opening import open_study
 from loraloop.sweep.space import Choice, Numbers
 
@@ -177,6 +178,20 @@ def test_a_trial_that_kills_its_pack_costs_its_neighbours_no_attempt(bench):
     assert culprit not in completed
     (last,) = [trial for trial in bench.trials if trial.user_attrs.get("attempt") == 2]
     assert (last.params, last.user_attrs["reason"]) == (culprit, "its process died in attempt 2")
+
+
+def test_trials_that_were_lost_together_cost_no_attempt(bench):
+    """Of a batch of two that was lost at once both come again, uncharged; one that is lost alone is charged."""
+    sweep = bench.settings(n_trials=2, n_jobs=2, max_retries=0)
+    with open_study(sweep, "", SPACE, {}) as session:
+        for proposal in session.ask(2):
+            session.tell(proposal, LostTogetherError("the job's process ended"))
+        assert session.failures == 0
+        assert session.batch_size(2) == 1
+        (alone,) = session.ask(1)
+        session.tell(alone, LostTogetherError("the job's process ended"))
+        assert session.failures == 1
+        assert session.batch_size(2) == 1
 
 
 def test_trials_that_died_together_stay_apart_over_an_interrupt(bench):

@@ -9,6 +9,8 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from loraloop.sweep.ending import LostTogetherError
+
 
 def compose(
     context: HydraContext, master: DictConfig, job_overrides: Sequence[Sequence[str]], first: int
@@ -31,7 +33,8 @@ def result(config: DictConfig, status: JobStatus, value: Any) -> JobReturn:
     return made
 
 
-def lost(config: DictConfig, cause: str) -> JobReturn:
-    """A job whose process ended without a result."""
-    error = ChildProcessError(f"the job's process ended without a result ({cause})")
+def lost(config: DictConfig, cause: str, *, together: bool = False) -> JobReturn:
+    """A job whose process ended without a result, its own or, ``together``, that of another one of its batch."""
+    kind = LostTogetherError if together else ChildProcessError
+    error = kind(f"the job's process ended without a result ({cause})")
     return result(config, JobStatus.FAILED, error)

@@ -23,6 +23,8 @@ class ElsewhereLauncher(Launcher):
 
     remote = False
     """Whether jobs run on machines that see no files of this one."""
+    shares_fate = False
+    """Whether one killed process ends the jobs of others too."""
 
     def __init__(self, processes: int) -> None:
         self.trials_at_once = processes
@@ -40,18 +42,21 @@ class ElsewhereLauncher(Launcher):
         configs = _configs.compose(self.hydra_context, self.config, job_overrides, initial_job_idx)
         begun: list[Any] = []
         try:
-            begun += self.start([_job.task(config, self.trials_at_once) for config in configs])
+            begun += self.start([self._task(config) for config in configs])
             return [self._result(config, job) for config, job in zip(configs, begun, strict=True)]
         except BaseException:
             self.cancel(begun)
             raise
+
+    def _task(self, config: DictConfig) -> _job.Task:
+        return _job.task(config, 1 if self.remote else self.trials_at_once)
 
     def _result(self, config: DictConfig, job: Any) -> JobReturn:
         try:
             return _configs.result(config, *self.wait(job))
         except Exception as error:
             first = str(error).strip().partition("\n")[0]
-            return _configs.lost(config, f"{type(error).__name__}: {first}")
+            return _configs.lost(config, f"{type(error).__name__}: {first}", together=self.shares_fate)
 
     @abstractmethod
     def require(self) -> None:

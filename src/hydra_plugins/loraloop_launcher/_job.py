@@ -7,6 +7,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,15 @@ def _share_cores(at_once: int) -> None:
     import torch
 
     if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, torch.get_num_threads() // at_once))
+        torch.set_num_threads(max(1, _threads() // at_once))
+
+
+@cache
+def _threads() -> int:
+    """The threads of this process before its first job: a pool's process stays for the next ones."""
+    import torch
+
+    return torch.get_num_threads()
 
 
 def _plain(value: Any) -> Any:

@@ -12,6 +12,8 @@ from hydra_plugins.loraloop_launcher._elsewhere import ElsewhereLauncher
 class JoblibLauncher(ElsewhereLauncher):
     """Hands jobs to joblib's loky; when one of its processes is killed, it ends the others' jobs too."""
 
+    shares_fate = True
+
     def require(self) -> None:
         """See whether joblib is installed."""
         from loraloop.core.extras import require

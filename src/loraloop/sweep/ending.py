@@ -14,6 +14,10 @@ from loraloop.errors import LoraloopError, PrunedError
 State = Literal["COMPLETE", "PRUNED", "FAIL"]
 
 
+class LostTogetherError(ChildProcessError):
+    """Jobs of a batch were lost at once, and nobody knows which one of them ended the others."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ending:
     """How a trial ended.
@@ -21,12 +25,14 @@ class Ending:
     Attributes:
         reason: Why it has no value.
         again: Whether the same parameters may well succeed a second time.
+        together: Whether another trial of the batch may be to blame.
     """
 
     state: State
     values: tuple[float, ...] | None = None
     reason: str = ""
     again: bool = False
+    together: bool = False
 
 
 def judge(returned: object, objectives: int) -> Ending:
@@ -48,7 +54,8 @@ def judge(returned: object, objectives: int) -> Ending:
     if isinstance(returned, LoraloopError):
         return Ending("FAIL", reason=mask(str(returned)))
     if isinstance(returned, BaseException):
-        return Ending("FAIL", reason=mask(f"{type(returned).__name__}: {returned}"), again=True)
+        together = isinstance(returned, LostTogetherError)
+        return Ending("FAIL", reason=mask(f"{type(returned).__name__}: {returned}"), again=True, together=together)
     try:
         values = _numbers(returned, objectives)
     except (TypeError, ValueError):

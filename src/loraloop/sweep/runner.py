@@ -211,8 +211,10 @@ class StudyRunner:
         trial = self.study._storage.get_trial(proposal.trial_id)
         if trial.state.is_finished():  # a person closed it, or another sweep, which has queued it if that was due
             return
-        attempt = trial.user_attrs.get(ATTEMPT, 1)
-        if verdict.again and attempt <= self.settings.max_retries:
+        attempt, batch = trial.user_attrs.get(ATTEMPT, 1), trial.user_attrs.get(BATCH, 1)
+        if verdict.together and batch > 1:
+            self._queue(trial, attempt, batch // 2)
+        elif verdict.again and attempt <= self.settings.max_retries:
             self._queue(trial, attempt + 1)
         else:
             self.failures += 1

@@ -34,7 +34,10 @@ def watch(study: optuna.Study) -> None:
                 key = pressed(SECONDS)
         if key == "q":
             return
-        said = answer(study, key, input(ASKED[key]))
+        try:
+            said = answer(study, key, input(ASKED[key]))
+        except EOFError:
+            said = ""
 
 
 def answer(study: optuna.Study, key: str, words: str) -> str:
@@ -58,7 +61,7 @@ def _keys() -> Iterator[Callable[[float], str]]:
 
     def pressed(seconds: float) -> str:
         ready, _, _ = select.select([sys.stdin], [], [], seconds)
-        return sys.stdin.read(1) if ready else ""
+        return (sys.stdin.read(1) or "q") if ready else ""  # nothing more comes: nobody is there to press it
 
     try:
         tty.setcbreak(sys.stdin)
