@@ -154,3 +154,20 @@ def test_only_new_blocks_are_read():
     cache.keep("base", list(range(4 * BLOCK)), read)
     cache.keep("base", list(range(4 * BLOCK)), read)
     assert asked == [(0, 2 * BLOCK), (2 * BLOCK, 4 * BLOCK)]
+
+
+def test_memory_that_is_short_ends_no_answer():
+    """Where there is no room to keep an answer, nothing is kept and nothing is raised; another error is."""
+    cache = PrefixCache(1)
+
+    def no_room(begin: int, end: int):
+        raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    cache.keep("a", list(range(40)), no_room)
+    assert cache.find("a", list(range(40))) == []
+
+    def wrong(begin: int, end: int):
+        raise RuntimeError("shapes do not fit")
+
+    with pytest.raises(RuntimeError, match="shapes"):
+        cache.keep("a", list(range(40)), wrong)

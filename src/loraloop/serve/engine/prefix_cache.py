@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from loraloop.core.exhausted import explain
+
 if TYPE_CHECKING:
     from torch import Tensor
+
+log = logging.getLogger(__name__)
 
 BLOCK = 16
 """Tokens of a block; of a common beginning, whole blocks are used again."""
@@ -53,7 +58,7 @@ class PrefixCache:
         return [block.state for _, block in found]
 
     def keep(self, owner: Hashable, tokens: Sequence[int], read: Callable[[int, int], Tensor | None]) -> None:
-        """Keep the keys and values of tokens.
+        """Keep the keys and values of tokens, or fewer of them where memory is short.
 
         Args:
             owner: Whose they are.
@@ -61,16 +66,28 @@ class PrefixCache:
             read: Returns the keys and values from one token to another, ``None`` where they cannot be kept.
         """
         known = self._chain(owner, tokens)
-        begin, end = len(known) * BLOCK, len(tokens) // BLOCK * BLOCK
         keys = [key for key, _ in known]
-        state = read(begin, end) if begin < end and self._most else None
-        if state is not None:
-            before: Hashable = known[-1][1].number if known else owner
-            for at in range(begin, end, BLOCK):
-                keys.append((before, tuple(tokens[at : at + BLOCK])))
-                before = self._add(keys[-1], state[:, :, at - begin : at - begin + BLOCK].clone())
+        try:
+            self._grow(keys, known[-1][1].number if known else owner, tokens, read)
+        except (RuntimeError, MemoryError) as error:  # no answer needs the cache, so none may end for it
+            if not explain(error):
+                raise
+            log.warning("memory is short, so a prompt and its answer are not kept (serve.prefix_cache_mb): %s", error)
         self._touch(keys)
         self._evict()
+
+    def _grow(
+        self, keys: list[Key], before: Hashable, tokens: Sequence[int], read: Callable[[int, int], Tensor | None]
+    ) -> None:
+        """Add the blocks that follow those of ``keys``, and their keys."""
+        begin, end = len(keys) * BLOCK, len(tokens) // BLOCK * BLOCK
+        state = read(begin, end) if begin < end and self._most else None
+        if state is None:
+            return
+        for at in range(begin, end, BLOCK):
+            key = before, tuple(tokens[at : at + BLOCK])
+            before = self._add(key, state[:, :, at - begin : at - begin + BLOCK].clone())
+            keys.append(key)
 
     def _chain(self, owner: Hashable, tokens: Sequence[int]) -> list[tuple[Key, Block]]:
         found: list[tuple[Key, Block]] = []
