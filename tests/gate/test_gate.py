@@ -263,14 +263,15 @@ def test_the_sentence_agrees_with_the_verdict(ours, theirs, margin):
         assert not decision.passed
 
 
-def general(low: float = -0.1, kind: float = -0.1, rules: float = 0.1) -> General:
-    """Forty instructions of two kinds; the arguments are ends of intervals."""
+def general(low: float = -0.1, kind: float = -0.1, rules_p: float = 0.03) -> General:
+    """Forty instructions of two kinds: lower ends of intervals of losses, and the probability of lost rules."""
     calm = Change(before=2.0, after=2.05, low=-0.1, high=0.2)
     return General(
         instructions_sha256="0" * 64,
         rows=40,
         loss=dataclasses.replace(calm, low=low, high=0.5),
-        rules=Change(before=0.5, after=0.45, low=-0.2, high=rules),
+        rules=Change(before=0.5, after=0.45, low=-0.2, high=0.1),
+        rules_p=rules_p,
         slices={"facts": calm, "sums": Change(before=1.0, after=1.5, low=kind, high=0.8)},
     )
 
@@ -292,7 +293,8 @@ def test_general_ability_is_told_with_its_intervals():
     [
         (general(low=0.11), ["all"], "it forgets all"),
         (general(kind=0.2), ["sums"], r"it forgets sums \(loss 1.5 after 1 \(\+0.2 to \+0.8\)\)"),
-        (general(rules=-0.02), ["rules"], "it forgets rules"),
+        (general(rules_p=0.02), ["rules"], "it forgets rules"),
+        (general(low=math.nan), ["all"], "it forgets all"),
         (general(low=0.09), [], ""),
     ],
 )

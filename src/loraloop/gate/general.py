@@ -9,6 +9,8 @@ GENERAL = "general"
 FORGOT = "forgot"
 """Under which they name what was forgotten."""
 ALL, RULES = "all", "rules"
+MAX_P = 0.025
+"""Largest probability with which chance may explain kept rules that are fewer: one end of a 95% interval."""
 
 
 def forgot(general: General, margin: float) -> list[str]:
@@ -19,8 +21,8 @@ def forgot(general: General, margin: float) -> list[str]:
         margin: Nats a token by which the loss may rise.
     """
     losses = {ALL: general.loss, **general.slices}
-    found = [name for name, each in losses.items() if each.low > margin]
-    return found + [RULES] * (general.rules.high < 0)
+    found = [name for name, each in losses.items() if not each.low <= margin]  # what is no number was not kept
+    return found + [RULES] * (general.rules_p <= MAX_P)
 
 
 def describe(general: General, forgotten: list[str]) -> str:

@@ -430,6 +430,7 @@ class General:
         loss: Of the reference answers, in nats a token.
         rules: Share of the answers that keep the instruction's rules.
         slices: The loss by kind of instruction.
+        rules_p: Probability that so many fewer rules are kept by chance, one-sided.
     """
 
     instructions_sha256: str
@@ -437,6 +438,7 @@ class General:
     loss: Change
     rules: Change
     slices: Mapping[str, Change]
+    rules_p: float = 1.0
 
     @classmethod
     def from_dict(cls, data: FrozenMap) -> General:

@@ -45,6 +45,23 @@ def test_a_change_is_told_in_nats_a_token_with_a_paired_interval():
     assert (found.rules.before, found.rules.after) == (0.75, 0.5)
 
 
+@pytest.mark.parametrize(("lost", "p"), [(4, 1 / 16), (6, 1 / 64)])
+def test_rules_are_lost_by_an_exact_test(lost, p):
+    """Of forty rows, four lost rules may be chance and six are not, however narrow the resamples' interval is."""
+    losses = [1.0] * 40
+    found = compare(score(losses, [True] * 40), score(losses, [at >= lost for at in range(40)]))
+    assert found.rules_p == pytest.approx(p)
+
+
+def test_a_row_without_a_loss_is_no_perfect_one():
+    """A reference answer that was not scored gives an error, and counts as no loss of nought."""
+    before = score([1.0, 1.0], [True, True])
+    after = score([1.0, 1.0], [True, True])
+    unscored = replace(after, generations=(replace(after.generations[0], nll=None), *after.generations[1:]))
+    with pytest.raises(DataError, match="no loss of its reference answer"):
+        compare(before, unscored)
+
+
 def test_other_rows_are_not_compared():
     """Scores of different instructions give no figure."""
     with pytest.raises(DataError, match="same general instructions"):

@@ -14,6 +14,7 @@ from loraloop.evaluation.general.rules import follows
         ("It is ROME.", {"contains": ["rome"]}, True),
         ("Romeo", {"contains": ["rome"]}, False),
         ("On Mondays.", {"contains": ["monday"]}, True),
+        ("The nose", {"contains": ["no"]}, False),
         ("It has 6 sides", {"contains": ["six|6"]}, True),
         ("66", {"contains": ["six|6"]}, False),
         ("Harbour", {"contains_exactly": ["HARBOUR"]}, False),

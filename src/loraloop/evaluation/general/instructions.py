@@ -72,24 +72,28 @@ def compare(before: Score, after: Score) -> General:
     """How loss and kept rules changed, row by row on the same rows.
 
     Raises:
-        DataError: The two were not measured on the same rows.
+        DataError: The two were not measured on the same rows, or one of a row has no loss.
     """
     pairs = paired.same_rows(after, before)
     if pairs is None:
         raise DataError("base and adapter were not measured on the same general instructions")
     tasks = sorted({ours.task for ours, _ in pairs})
+    kept = [(float(theirs.correct), float(ours.correct)) for ours, theirs in pairs]
     return General(
         instructions_sha256=sha256(FILE),
         rows=len(pairs),
         loss=_loss(pairs, before),
-        rules=_change([(float(theirs.correct), float(ours.correct)) for ours, theirs in pairs]),
+        rules=_change(kept),
+        rules_p=paired.p_value([one - other for one, other in kept]),
         slices={task: _loss([pair for pair in pairs if pair[0].task == task], before.slices[task]) for task in tasks},
     )
 
 
 def _loss(pairs: Sequence[tuple[Generation, Generation]], before: Score) -> Change:
     """The change of the loss in nats a token; the rows have as many tokens before as after."""
-    sums = [(theirs.nll or 0.0, ours.nll or 0.0) for ours, theirs in pairs]
+    sums = [(theirs.nll, ours.nll) for ours, theirs in pairs if theirs.nll is not None and ours.nll is not None]
+    if len(sums) < len(pairs):
+        raise DataError("a general instruction has no loss of its reference answer, which is too long for the base")
     total = sum(one for one, _ in sums)
     scale = len(sums) * before["loss"] / total if total else 0.0  # rows over tokens
     return _change([(scale * one, scale * other) for one, other in sums])

@@ -30,7 +30,8 @@ def _place(answer: str, wanted: str) -> int:
     start = said.find(looked)
     while start >= 0:
         end = start + len(looked)
-        if not said[start - 1 : start].isalnum() and not said[end : end + 1].removeprefix("s").isalnum():
+        after = said[end : end + 2]
+        if not said[start - 1 : start].isalnum() and not after.removeprefix("s")[:1].isalnum():
             return start
         start = said.find(looked, start + 1)
     return -1
