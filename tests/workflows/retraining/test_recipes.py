@@ -93,6 +93,7 @@ def test_ratings_that_a_recipe_cannot_learn_from_are_counted(taught, rated, lear
         ("auto", Grpo(), True),
         ("kto", Kto(), True),
         ("kto", Sft(), False),
+        ("kto", Grpo(), False),
         ("auto", Dpo(), False),
     ],
 )

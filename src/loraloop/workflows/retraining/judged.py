@@ -43,7 +43,7 @@ def count(
     policy: Policy, store: Store, owns: Callable[[str], bool], answered: str, look: Look, since: str,
     outcomes: Sequence[Outcome], seed: int,
 ) -> Counted:  # fmt: skip
-    """The outcomes with the scores of the judge that scored last, if the policy and its agreement let them count.
+    """The outcomes with the scores of the judge that scored this model last, where policy and agreement let them count.
 
     Its agreement is quadratically weighted kappa on the answers of this model that people rated too, as in
     ``stage=judge_report``: the lower end of the 95% interval, a bootstrap over conversations, has to reach
@@ -62,10 +62,11 @@ def count(
     """
     if policy.judge != "trigger":
         return Counted(outcomes, {"judge": f"not counted (policy.judge={policy.judge})"})
-    by, scores = _last(store.judged())
-    if not scores:
-        return _not(outcomes, "no judge has scored an answer (stage=judge)")
     own = [each for each in store.outcomes() if owns(each.answered)]
+    sessions = {each.session for each in own}
+    by, scores = _last([said for said in store.judged() if said[0] in sessions])
+    if not scores:
+        return _not(outcomes, "no judge has scored an answer of this model (stage=judge)")
     both = [
         Rated(each.stars, scores[each.session].value, each.conversation)
         for each in own

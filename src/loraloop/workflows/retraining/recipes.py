@@ -91,9 +91,10 @@ def unit(recipe: Recipe, below: int) -> str:
 def misfits(policy: Policy, trainer: object) -> list[str]:
     """Whether the trainer takes what the recipe makes."""
     recipe, found = chosen(policy), type(trainer).__name__.lower()
-    if recipe == found or found not in RECIPES:
+    answered = found == "grpo"  # it takes an example's answer for the right one, which labels and pairs do not say
+    if recipe == found or (recipe == "sft" if answered else found not in RECIPES):
         return []
     return [
         f"policy.learn={policy.learn} makes examples for trainer={recipe}, and trainer={found} is set: write "
-        f"trainer={recipe} or policy.learn={found}"
+        f"trainer={recipe} or policy.learn={'auto' if answered else found}"
     ]
