@@ -87,6 +87,9 @@ def test_a_schema_of_a_client_neither_leads_elsewhere_nor_takes_forever(rule):
 
 def test_what_is_no_schema_is_told():
     """A schema that cannot be read is known as one, and checks nothing."""
-    assert readable(SCHEMA)
-    assert not readable({"properties": {"x": {"type": "nonsense"}}})
-    assert not readable({"type": 3})
+    assert readable(SCHEMA, {})
+    assert not readable({"properties": {"x": {"type": "nonsense"}}}, {})
+    assert not readable({"type": 3}, {})
+    lost = {"properties": {"x": {"$ref": "#/$defs/absent"}}}
+    assert readable(lost, {})
+    assert not readable(lost, {"x": 1})

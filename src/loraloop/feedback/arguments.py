@@ -102,11 +102,11 @@ def _checked(schema: Mapping[str, Any], found: Read) -> Read:
     return replace(found, fields=fields, problem=next(iter(problems.values()), ""))
 
 
-def readable(schema: Mapping[str, Any]) -> bool:
-    """Whether values can be held to a schema."""
+def readable(schema: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
+    """Whether values can be held to a schema; some references are looked up only where an argument is there."""
     try:
         _validator(schema).check_schema(dict(schema))
-        list(_errors(schema, {}))
+        list(_errors(schema, values))
     except Exception:  # whatever a client sent as one
         return False
     return True
@@ -199,6 +199,8 @@ def _value(field: Field) -> Any:
 
 
 def _number(text: str) -> int | float:
+    if "_" in text:  # which Python takes within a number, and nobody else
+        raise ValueError("Write a number.")
     try:
         return int(text)
     except ValueError:

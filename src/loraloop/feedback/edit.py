@@ -137,7 +137,7 @@ def readable(text: str, session: Session) -> str:
 
 def _call(name: str, found: Read, schemas: Mapping[str, Mapping[str, object]], *, left_out: bool = False) -> Call:
     known = name in schemas
-    hint = arguments.NO_SCHEMA if known and not arguments.readable(schemas[name]) else ""
+    hint = arguments.NO_SCHEMA if known and not arguments.readable(schemas[name], found.values) else ""
     problem = found.problem if known else f"No tool is called {name}."
     return Call(name=name, fields=found.fields, values=found.values, left_out=left_out, problem=problem, hint=hint)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Path, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from loraloop.core.same_task import answer_key
@@ -21,6 +21,8 @@ from loraloop.feedback.review_queue import Item
 from loraloop.feedback.store import Store
 from loraloop.feedback.words import difference
 
+Number = Annotated[int, Path(ge=1, lt=2**63)]
+"""A proposal's, as databases count."""
 LARGEST_FORM = 512 * 1024
 MOST_FIELDS = 500
 OPEN = {"security": [], "x-body-bytes": LARGEST_FORM}
@@ -63,12 +65,12 @@ def router(store: Store, waiting: Waiting, keys: Keys) -> APIRouter:
         return await review.run(request, review.enter)
 
     @routes.get("/review/{proposal}", openapi_extra=OPEN)
-    async def review_item(request: Request, proposal: int) -> Response:
+    async def review_item(request: Request, proposal: Number) -> Response:
         """One proposal."""
         return await review.run(request, review.item, proposal)
 
     @routes.post("/review/{proposal}", openapi_extra=OPEN)
-    async def review_decide(request: Request, proposal: int) -> Response:
+    async def review_decide(request: Request, proposal: Number) -> Response:
         """Decide on it."""
         return await review.run(request, review.decide, proposal)
 
@@ -156,15 +158,15 @@ class Review:
                 return self._form(asked, found, at, made, problem, 400)
         elif choice not in ("reject", "skip"):  # show the difference, or the fields of another call
             return self._form(asked, found, at, made, made.problem)
-        return self._keep(asked, found, at, choice, made.whole)
+        return self._keep(asked, found, at, choice, made)
 
-    def _keep(self, asked: Asked, found: Sequence[Item], at: int, choice: str, text: str) -> Response:
+    def _keep(self, asked: Asked, found: Sequence[Item], at: int, choice: str, made: Edit) -> Response:
         proposal, key = found[at].proposal, asked.visit.key
         try:
             if choice == "reject":
                 self._store.decide(proposal.id, "rejected", key=key)
-            elif choice == "edit" and text != proposal.text:
-                self._store.decide(proposal.id, "edited", text, key=key)
+            elif choice == "edit" and _changed(made, found[at]):
+                self._store.decide(proposal.id, "edited", made.whole, key=key)
             elif choice != "skip":
                 self._store.decide(proposal.id, "accepted", key=key)
         except DataError:
@@ -233,8 +235,12 @@ def _place(found: Sequence[Item], proposal: int) -> int | None:
 def _problem(choice: str, item: Item, made: Edit, asked: Asked) -> str:
     """Why a correction is not taken; empty where it is."""
     if choice == "accept":
-        changed = made.written != edit.proposed(item.proposal.text, item.session).written
-        return CHANGED if "text" in asked.fields and changed else ""
+        return CHANGED if "text" in asked.fields and _changed(made, item) else ""
     if made.problem:
         return made.problem
     return SAME if answer_key(made.whole) == answer_key(item.session.answer or "") else ""
+
+
+def _changed(made: Edit, item: Item) -> bool:
+    """Whether somebody wrote another correction than was proposed: calls may be spaced otherwise, and say the same."""
+    return made.written != edit.proposed(item.proposal.text, item.session).written
