@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from loraloop.records.adapter import Base as Base
+from loraloop.records.adapter import Change as Change
+from loraloop.records.adapter import General as General
+from loraloop.records.adapter import Manifest as Manifest
+from loraloop.records.adapter import Probe as Probe
+from loraloop.records.adapter import Version as Version
 from loraloop.records.conversation import Example as Example
 from loraloop.records.conversation import Message as Message
 from loraloop.records.conversation import Provenance as Provenance
@@ -18,6 +23,14 @@ from loraloop.records.parity import Difference as Difference
 from loraloop.records.parity import Export as Export
 from loraloop.records.parity import Logits as Logits
 from loraloop.records.parity import Parity as Parity
+from loraloop.records.session import AGENTS as AGENTS
+from loraloop.records.session import Agent as Agent
+from loraloop.records.session import CanaryVerdict as CanaryVerdict
+from loraloop.records.session import Look as Look
+from loraloop.records.session import Outcome as Outcome
+from loraloop.records.session import Rating as Rating
+from loraloop.records.session import Rollout as Rollout
+from loraloop.records.session import Session as Session
 from loraloop.records.trace import Assessment as Assessment
 from loraloop.records.trace import Trace as Trace
 
@@ -218,31 +231,6 @@ class Dataset:
     quarantined: tuple[Quarantined, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Base:
-    """Identity of a base model.
-
-    Attributes:
-        sha256: Hash of the weights and the configuration; of the configuration alone when ``weights`` is ``random``.
-        quantization: ``none``, ``nf4`` or ``nf4-double``.
-        dtype: Of the weights; of the computation where they are quantised.
-        weights: ``pretrained`` or ``random``; an adapter of a random base is never registered.
-        quantizer: What quantised them; ``None`` where they are not, and in a manifest of an earlier version.
-        block_size: How many weights share a scale; ``None`` likewise.
-    """
-
-    name: str
-    revision: str | None
-    sha256: str
-    tokenizer_sha256: str
-    chat_template_sha256: str | None
-    quantization: str
-    dtype: str
-    weights: str = "pretrained"
-    quantizer: str | None = None
-    block_size: int | None = None
-
-
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
     """A base model in memory with its tokenizer and identity."""
@@ -397,365 +385,12 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Probe:
-    """What a trained adapter made of a fixed prompt: its likeliest next tokens, and the logits of these."""
-
-    prompt: str
-    tokens: tuple[int, ...]
-    logits: tuple[float, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
-    """A mean over the same rows before and after, and the 95% interval of the paired change."""
-
-    before: float
-    after: float
-    low: float
-    high: float
-
-    @property
-    def change(self) -> float:
-        """By how much it rose."""
-        return self.after - self.before
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class General:
-    """What a training did to the answers to general instructions: the base before, the adapter after.
-
-    Attributes:
-        instructions_sha256: Of the set of instructions.
-        rows: How many were measured.
-        loss: Of the reference answers, in nats a token.
-        rules: Share of the answers that keep the instruction's rules.
-        slices: The loss by kind of instruction.
-        rules_p: Probability that so many fewer rules are kept by chance, one-sided.
-    """
-
-    instructions_sha256: str
-    rows: int
-    loss: Change
-    rules: Change
-    slices: Mapping[str, Change]
-    rules_p: float = 1.0
-
-    @classmethod
-    def from_dict(cls, data: FrozenMap) -> General:
-        """Inverse of :func:`dataclasses.asdict`."""
-        rest = dict(data)
-        slices = {task: Change(**each) for task, each in rest.pop("slices").items()}
-        return cls(loss=Change(**rest.pop("loss")), rules=Change(**rest.pop("rules")), slices=slices, **rest)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Manifest:
-    """What an adapter is, kept beside its weights (promise T7). JSON-ready through :meth:`to_dict`.
-
-    Attributes:
-        dataset_fingerprint: ``None`` for an adapter that was trained elsewhere.
-        probe: By it a server sees that the adapter answers as it did when it was trained.
-        continued_from: Name and number of the version whose weights its training began with.
-        general: What became of the base's general ability, where ``evaluation.general`` measured that.
-        storage: How its weights are kept, see :mod:`loraloop.core.packing`.
-        compressed_from: Name and number of the version that it is a smaller form of.
-        combined_from: Names, numbers and weights of the versions that it was made of.
-        parity: How its exports answered beside it, the last measurement of each form and runtime.
-    """
-
-    base: Base
-    rank: int
-    alpha: float
-    targets: tuple[str, ...]
-    dataset_fingerprint: str | None
-    template: str
-    run_id: str | None
-    parent_run_id: str | None
-    weights_sha256: str
-    loraloop_version: str
-    probe: Probe | None = None
-    continued_from: str | None = None
-    general: General | None = None
-    storage: str = "plain"
-    compressed_from: str | None = None
-    combined_from: tuple[str, ...] = ()
-    parity: tuple[Parity, ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain dictionaries and lists; without ``parity`` where nothing was compared."""
-        made = asdict(self)
-        if not self.parity:
-            del made["parity"]
-        return made
-
-    @classmethod
-    def from_dict(cls, data: FrozenMap) -> Manifest:
-        """Inverse of :meth:`to_dict`."""
-        rest = dict(data)
-        probe = rest.pop("probe", None)
-        if probe is not None:
-            probe = Probe(prompt=probe["prompt"], tokens=tuple(probe["tokens"]), logits=tuple(probe["logits"]))
-        general = rest.pop("general", None)
-        rest["combined_from"] = tuple(rest.get("combined_from", ()))
-        return cls(
-            base=Base(**rest.pop("base")),
-            targets=tuple(rest.pop("targets")),
-            probe=probe,
-            general=None if general is None else General.from_dict(general),
-            parity=tuple(_parity(each) for each in rest.pop("parity", ())),
-            **rest,
-        )
-
-
-def _parity(data: FrozenMap) -> Parity:
-    rest = dict(data)
-    scores = {name: Compared(**each) for name, each in rest.pop("scores").items()}
-    logits = Logits(**found) if (found := rest.pop("logits")) else None
-    differences = tuple(Difference(**each) for each in rest.pop("differences"))
-    return Parity(scores=scores, logits=logits, differences=differences, **rest)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class RuntimeAnswer:
     """What an export answered: the text, that of each token, and whether an end token came within the limit."""
 
     text: str
     tokens: tuple[str, ...]
     ended: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Version:
-    """A registered adapter: ``number`` counts from 1; ``path`` is a local folder with the adapter and its manifest."""
-
-    name: str
-    number: int
-    aliases: tuple[str, ...]
-    path: Path
-    manifest: Manifest
-    created: bool = True
-
-
-Agent = Literal["validator", "actor", "coordinator", "recovery"]
-AGENTS: tuple[str, ...] = get_args(Agent)
-"""The roles that ``session.json`` can name, and that examples of sessions are sliced by."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rating:
-    """What a person thinks of an answer.
-
-    Attributes:
-        stars: 1 to 5.
-        issues: What went wrong: words such as ``timeout``; an imported session may bring others.
-        correction: The answer as it should have been; nothing is trained on it before it was reviewed.
-    """
-
-    stars: int
-    comment: str = ""
-    issues: tuple[str, ...] = ()
-    correction: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Session:
-    """One served conversation, and what people made of it (promise L1). ``None`` means: not known. Times in seconds.
-
-    The server makes it of an answer, the store keeps it and adds what came later, ``session.json`` carries it, and
-    training reads it.
-
-    Attributes:
-        id: Unique; part of the rating link.
-        prompt: The conversation in OpenAI's form, or the text that was to be completed, as plain JSON.
-        tools: JSON schemas of the tools that were offered.
-        time: ISO 8601, UTC, when the request came.
-        asked: The model as the client named it: ``base``, ``ocr@champion``, ``agent:validator``.
-        answered: What answered: ``base`` or an immutable version such as ``ocr@7``.
-        role: The agent role, where one was asked for.
-        answer: The text that was given.
-        iterations: Screens and tool calls, of an imported session: the JSON of its log.
-        status: ``ok``, ``error``, ``timeout`` or ``cancelled``.
-        duration: From the request to the last token.
-        first_token: From the request to the first token.
-        retries: Which repetition of the same task this was; 0 for the first.
-        conversation: What the client says its request is part of; a rollout answers all of it with one version.
-        conversation_id: What the store found it to be part of; ``None`` before it is kept, and in older tables.
-        follows: The session whose answer the request says that it goes on from; the store links by it and forgets it.
-        client: Who asked: what the request says of its user, else the name of the key.
-        asked_key: Name of the API key that the request came with.
-        rated_key: Name of the API key that the rating came with; a rating link needs none.
-        refused: Corrections that a person rejected in review, or replaced by other words.
-        rollout: Under which rollout ``answered`` was chosen.
-        rating: What a person gave; as the store returns it, without the correction, which may wait for review.
-        rated: ISO 8601, UTC, when they gave it.
-        implied: The stars that status, duration and retries imply (promise L2).
-        correction: What it should have answered, as a person accepted or edited it.
-    """
-
-    id: str
-    prompt: Any
-    time: str | None = None
-    asked: str | None = None
-    answered: str | None = None
-    role: str | None = None
-    answer: str | None = None
-    iterations: Sequence[Any] | None = None
-    status: str | None = None
-    duration: float | None = None
-    first_token: float | None = None
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    retries: int = 0
-    tools: Any = None
-    conversation: str | None = None
-    client: str | None = None
-    rollout: str | None = None
-    rating: Rating | None = None
-    rated: str | None = None
-    implied: int | None = None
-    correction: str | None = None
-    asked_key: str | None = None
-    rated_key: str | None = None
-    refused: tuple[str, ...] = ()
-    conversation_id: str | None = None
-    follows: str | None = None
-
-    @property
-    def turns(self) -> list[tuple[str, str]]:
-        """Role and text of every message; a prompt is one of the user."""
-        if isinstance(self.prompt, str):
-            return [("user", self.prompt)]
-        return [
-            (str(turn["role"]), str(turn.get("content") or "")) for turn in self.prompt if isinstance(turn, Mapping)
-        ]
-
-    @property
-    def instruction(self) -> str:
-        """The system messages on lines of their own; empty where there is no other message."""
-        return self._parts[0]
-
-    @property
-    def task(self) -> str:
-        """The other messages on lines of their own; the system messages where there is no other one."""
-        return self._parts[1]
-
-    @property
-    def _parts(self) -> tuple[str, str]:
-        system = "\n".join(text for role, text in self.turns if role == "system")
-        others = "\n".join(text for role, text in self.turns if role != "system")
-        return (system, others) if others else ("", system)
-
-    @property
-    def prompt_text(self) -> str:
-        """The whole prompt, its messages on lines of their own."""
-        return "\n".join(text for _, text in self.turns)
-
-    @property
-    def agent(self) -> str | None:
-        """The role, where it is one of :data:`AGENTS`."""
-        return self.role if self.role in AGENTS else None
-
-    @property
-    def stars(self) -> int | None:
-        """What a person gave, 1 to 5."""
-        return None if self.rating is None else self.rating.stars
-
-    @property
-    def issues(self) -> tuple[str, ...]:
-        """What went wrong, as the person who rated it put it."""
-        return () if self.rating is None else self.rating.issues
-
-    @property
-    def success(self) -> bool | None:
-        """Whether it came to its end."""
-        return None if self.status is None else self.status == "ok"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """A session without its texts, with what is missing filled in: what rules and simulations decide on.
-
-    A rule looks at tens of thousands of them at once, and the simulation makes them up without any conversation.
-    :func:`loraloop.feedback.outcomes.outcome` derives them from sessions, and nothing else does.
-
-    Attributes:
-        time: ISO 8601, UTC, when the request came.
-        conversation: Sessions of one conversation are not independent of each other; a session on its own is its own.
-        rater: Who rated, or would have; ``None`` where nobody knows.
-        answered: ``base`` or an immutable version such as ``ocr@7``.
-        rollout: Under which rollout ``answered`` was chosen.
-        success: Whether it came to its end; ``None`` if the client left, which says nothing.
-        stars: What a person gave, 1 to 5.
-        rated: ISO 8601, UTC, when they gave it; ``None`` where nobody knows, which is taken for ``time``.
-        duration: Seconds.
-    """
-
-    session: str
-    time: str
-    conversation: str
-    rater: str | None
-    answered: str
-    rollout: str | None = None
-    success: bool | None = None
-    stars: int | None = None
-    rated: str | None = None
-    duration: float | None = None
-
-    @property
-    def version(self) -> int:
-        """Number of the version that answered; 0, which no version has, where it was none."""
-        found = self.answered.rpartition("@")[2]
-        return int(found) if found.isdecimal() and len(found) < 19 else 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
-    """Which sessions a trigger looks at; without a bound, all of them.
-
-    Attributes:
-        rated_since: ISO 8601, UTC: those that were rated then or later.
-        latest: The latest so many.
-    """
-
-    rated_since: str | None = None
-    latest: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rollout:
-    """A canary: a share of conversations is answered by a new version, the others by the stable one (promise L5).
-
-    Attributes:
-        model: The registered model that both are versions of.
-        share: Of the conversations that the canary answers, in 0..1.
-        began: ISO 8601, UTC.
-    """
-
-    id: str
-    role: str
-    model: str
-    stable: int
-    canary: int
-    share: float
-    began: str
-
-    def version(self, conversation: str) -> int:
-        """The version that answers ``conversation``: always the same one, whoever asks and on whichever server."""
-        digest = hashlib.sha256(f"{self.id}|{conversation}".encode()).digest()
-        return self.canary if int.from_bytes(digest[:8], "big") < self.share * 2**64 else self.stable
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CanaryVerdict:
-    """What a canary's rule says, with the reason in one sentence and the numbers that it was taken on.
-
-    ``wait``: go on as it is. ``stop``: end without a promotion (too little data, inconclusive at the cap, or an
-    assignment that is not as it was meant), which somebody should look at.
-    """
-
-    action: Literal["promote", "rollback", "wait", "stop"]
-    reason: str
-    numbers: FrozenMap
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
