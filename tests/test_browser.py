@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 
 from loraloop.core.console import value_with_error
-
-SCRIPT = Path(__file__).parents[1] / "scripts" / "screenshot.py"
+from scripts import script
 
 
 @pytest.fixture(scope="module")
 def screenshot():
     """The script that takes the README's picture, which opens the same page."""
-    spec = importlib.util.spec_from_file_location("screenshot", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    with script("screenshot") as module:
+        yield module
 
 
 def test_three_ranks_stand_side_by_side_in_mlflow(three_runs, screenshot):

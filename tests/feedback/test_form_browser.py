@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import pytest
 
+from scripts import script
 from waiting import until
 
-SCRIPTS = Path(__file__).parents[2] / "scripts"
 HOSTILE = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">\"'>"
 RIGHT_TO_LEFT = "שלום \u202eevil\u202c مرحبا"
 LONG = "x" * 5000
@@ -19,12 +15,7 @@ LONG = "x" * 5000
 @pytest.fixture(scope="module")
 def pictures():
     """The script that takes the pictures, which serves the same page."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(SCRIPTS)
-        spec = importlib.util.spec_from_file_location("rate_pictures", SCRIPTS / "rate_pictures.py")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        sys.modules.pop("screenshot", None)
+    with script("rate_pictures") as module:
         yield module
 
 

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import pytest
 
 from loraloop.records import Rating
 from loraloop.serve.keys import Keys
+from scripts import script
 from waiting import until
 
-SCRIPTS = Path(__file__).parents[2] / "scripts"
 HOSTILE = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">\"'>" + "x" * 3000
 THERE = "document.querySelector('#difference')"
 
@@ -20,13 +16,7 @@ THERE = "document.querySelector('#difference')"
 @pytest.fixture(scope="module")
 def pictures():
     """The script that takes the pictures, which serves the same page."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(SCRIPTS)
-        spec = importlib.util.spec_from_file_location("review_pictures", SCRIPTS / "review_pictures.py")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        for name in ("screenshot", "rate_pictures"):
-            sys.modules.pop(name, None)
+    with script("review_pictures") as module:
         yield module
 
 

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import pytest
 
 from loraloop.errors import ConfigError
@@ -16,20 +12,15 @@ from loraloop.tracing.mlflow import MlflowTraces
 from loraloop.tracing.queue import Queue, put
 from loraloop.tracing.settings import Tracing
 from loraloop.workflows.traces import take_ratings
+from scripts import script
 from waiting import until
-
-SCRIPTS = Path(__file__).parents[2] / "scripts"
 
 
 @pytest.fixture(scope="module")
 def pictures():
     """The script that takes the picture of the same page."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(SCRIPTS)
-        spec = importlib.util.spec_from_file_location("trace_picture", SCRIPTS / "trace_picture.py")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        yield module, sys.modules.pop("screenshot")
+    with script("trace_picture") as picture, script("screenshot") as screenshot:
+        yield picture, screenshot
 
 
 def test_an_outage_loses_nothing_and_a_rating_in_the_page_comes_back(pictures, make, tmp_path, monkeypatch):
