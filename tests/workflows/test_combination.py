@@ -69,5 +69,5 @@ def test_dora_is_named(version):
 
 def test_a_part_without_recorded_answers_is_named(version):
     """A version that was trained elsewhere has no rows to be measured on."""
-    with pytest.raises(DataError, match="a/1 has no run with recorded answers"):
+    with pytest.raises(DataError, match="a version 1 has no run with recorded answers"):
         combination.recorded([version(1)], SimpleNamespace(), 4)

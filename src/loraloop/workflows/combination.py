@@ -12,10 +12,10 @@ from loraloop import __version__
 from loraloop.core import adapter_files, console, servable
 from loraloop.core.hashing import sha256, sha256_json
 from loraloop.core.metrics import exact
-from loraloop.errors import ConfigError, DataError, ModelError
+from loraloop.errors import ConfigError, ModelError
 from loraloop.records import Example, Manifest, Provenance, Row, Version
 from loraloop.registry import manifest as manifests
-from loraloop.workflows import continuation
+from loraloop.workflows import continuation, parity
 
 if TYPE_CHECKING:
     from loraloop.combine import Combination
@@ -83,20 +83,8 @@ def recorded(versions: Sequence[Version], tracker: Tracker, count: int) -> list[
     Raises:
         DataError: No answers are kept with a version's run.
     """
-    from loraloop.evaluation import store
-
-    found = []
-    for version in versions:
-        run = version.manifest.run_id
-        if run is None:
-            raise DataError(
-                f"{named(version)} has no run with recorded answers, so the combination cannot be measured on its "
-                "rows: it was trained elsewhere, or with tracker=none"
-            )
-        answers = store.read(tracker.artifacts(run) / "evaluation" / "adapter").generations
-        step = max(1, len(answers) // count)
-        found += [_row(version, each.prompt, each.expected) for each in answers[::step][:count]]
-    return found
+    answers = ((version, each) for version in versions for each in parity.recorded(version, count, tracker).answers)
+    return [_row(version, each.prompt, each.expected) for version, each in answers]
 
 
 def right(example: Example, answer: str) -> bool:

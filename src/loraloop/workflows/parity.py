@@ -55,7 +55,7 @@ def recorded(version: Version, rows: int, tracker: Tracker) -> Recorded:
     if run is None:
         raise DataError(
             f"{version.name} version {version.number} has no run with recorded answers, so there is nothing to compare "
-            "an export with: it was trained elsewhere, or with tracker=none"
+            "others with: it was trained elsewhere, or with tracker=none"
         )
     generations = store.read(tracker.artifacts(run) / "evaluation" / "adapter").generations
     if not generations:
