@@ -18,6 +18,7 @@ from hydra.core.hydra_config import HydraConfig
 
 from hydra_plugins.loraloop_sweeper import _sweepers
 from loraloop.__main__ import CONF
+from loraloop.python import own_logging
 
 HEADER = (
     "defaults:\n  - override hydra/sweeper: optuna\nhydra:\n  sweeper:\n    sampler: {seed: 123}\n    storage: null\n"
@@ -76,6 +77,7 @@ def given(config: str, folder: Path, job: Callable[[Any], Any], *arguments: str)
     (folder / "conf" / "config.yaml").write_text(textwrap.dedent(config))
     main = hydra.main(version_base="1.3", config_path=str(folder / "conf"), config_name="config")(job)
     with (
+        own_logging(),
         contextlib.chdir(folder),
         pytest.MonkeyPatch.context() as patch,
         contextlib.redirect_stdout(io.StringIO()) as out,
