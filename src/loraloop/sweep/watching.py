@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 BARS = "\u2581\u2582\u2583\u2584\u2585\u2586\u2587\u2588"
-WIDTH = 20  # characters of a curve
+WIDTH = 12  # characters of a curve, so that a row fits into 80 columns
 STATES = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running", "WAITING": "waiting"}
 TOLD = {RERUN_OF: "again after", CLONE_OF: "clone of"}
 OPEN = ("RUNNING", "WAITING")
-COLUMNS = ("trial", "state", "value", "validation loss", "", "took", "parameters", "note")
+COLUMNS = ("trial", "state", "value", "losses", "", "took", "parameters")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +107,15 @@ def draw(watched: Watched) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
-    view = Table(box=box.SIMPLE_HEAD)
+    view = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in COLUMNS:
-        view.add_column(name, justify="right" if name in ("trial", "value", "") else "left", no_wrap=name == COLUMNS[3])
+        right = name in ("trial", "value", "")
+        view.add_column(name, justify="right" if right else "left", no_wrap=name != COLUMNS[-1], overflow="fold")
     for trial in watched.trials:
         best = watched.best is not None and trial.number == watched.best.number
-        view.add_row(*map(Text, cells(trial, lower=watched.lower)), style="bold green" if best else None)
+        *row, parameters, note = cells(trial, lower=watched.lower)
+        row.append("\n".join(filter(None, (parameters, note))))
+        view.add_row(*map(Text, row), style="bold green" if best else None)
     return Group(*(Text(line) for line in heading(watched)), view)
 
 
