@@ -32,8 +32,9 @@ def run_vllm(folder: Path, log: Path, dtype: str = "float32") -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     options = f"--host 127.0.0.1 --port {port} --dtype {dtype} --max-model-len 2048 --enable-lora --max-lora-rank 64"
-    lora = "--max-loras 2 --max-cpu-loras 8 --max-num-seqs 8"
-    settings = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True", "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1"}
+    lora = "--max-loras 2 --max-cpu-loras 8 --max-num-seqs 8 --enable-prefix-caching --enable-prompt-tokens-details"
+    switches = dict.fromkeys(("VLLM_NO_USAGE_STATS", "VLLM_SERVER_DEV_MODE", "VLLM_CPU_KVCACHE_SPACE"), "1")
+    settings = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True"} | switches
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"} | settings
     command = [os.environ["LORALOOP_VLLM"], "-m", MODULE, "--model", str(folder), *options.split(), *lora.split()]
     with log.open("w") as output:

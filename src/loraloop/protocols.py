@@ -346,6 +346,15 @@ class Backend(Protocol):
         """Let an adapter finish what it is answering and forget it."""
         ...
 
+    def forget(self) -> None:
+        """Drop what is kept of prompts and answers that have ended, since sessions were erased.
+
+        Raises:
+            BusyError: It is shutting down.
+            ModelError: It cannot.
+        """
+        ...
+
     def longest_token(self) -> int | None:
         """Most characters of a text that one token stands for; ``None`` where that is not known."""
         ...

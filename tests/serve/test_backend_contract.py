@@ -87,6 +87,11 @@ def vllm(engine: Any, tokenizer: Any, at: dict[str, Version]) -> FastAPI:
             return error(404, str(fault))
         return PlainTextResponse(f"Success: LoRA adapter '{body['lora_name']}' removed successfully.")
 
+    @app.post("/reset_prefix_cache")
+    async def reset_prefix_cache() -> Response:
+        await asyncio.to_thread(engine.forget)
+        return Response()
+
     @app.post("/v1/completions")
     async def completions(body: dict[str, Any]) -> Response:
         seen["bodies"].append(body)
@@ -141,10 +146,14 @@ async def events(first: Any, chunks: Any, body: dict[str, Any]) -> AsyncIterator
         async for chunk in chunks:
             yield chunk
 
-    count = 0
+    count = reused = 0
+
+    def usage() -> dict[str, Any]:
+        return {"completion_tokens": count, "prompt_tokens_details": {"cached_tokens": reused}}
+
     async with contextlib.aclosing(chunks):
         async for chunk in every():
-            count += chunk.tokens
+            count, reused = count + chunk.tokens, reused + chunk.reused
             told = None
             if body["logprobs"] is not None:
                 told = likely(chunk)
@@ -153,8 +162,8 @@ async def events(first: Any, chunks: Any, body: dict[str, Any]) -> AsyncIterator
                     told["token_logprobs"].append(-0.1)
                     told["top_logprobs"].append({"<end>": -0.1})
             choice = {"index": 0, "text": chunk.text, "logprobs": told, "finish_reason": chunk.finish}
-            yield f"data: {json.dumps({'choices': [choice], 'usage': {'completion_tokens': count}})}\n\n"
-    yield f"data: {json.dumps({'choices': [], 'usage': {'completion_tokens': count}})}\n\n"
+            yield f"data: {json.dumps({'choices': [choice], 'usage': usage()})}\n\n"
+    yield f"data: {json.dumps({'choices': [], 'usage': usage()})}\n\n"
     yield "data: [DONE]\n\n"
 
 
@@ -342,6 +351,19 @@ class TestBackend:
         made = make()
         (held,) = answer(made.backend, [made.ask(grammar=Grammar(schema=schema), max_tokens=200)])
         assert {type(each) for each in json.loads(held.text)} == {bool}
+
+    def test_what_was_read_is_known_until_it_is_forgotten(self, make):
+        """A prompt that was asked before is told to be read in part, and no more once the past was forgotten."""
+        made = make(max_batch=1)
+        request = made.ask(prompt=50 * made.words.prompt, max_tokens=2)
+
+        async def reused() -> int:
+            return sum([chunk.reused async for chunk in made.backend.generate(request)])
+
+        assert asyncio.run(reused()) == 0
+        assert asyncio.run(reused()) > 0
+        made.backend.forget()
+        assert asyncio.run(reused()) == 0
 
     def test_adapters_come_and_go(self, make):
         """An adapter that was loaded is listed, one that was unloaded is not, and one that is not there cannot go."""

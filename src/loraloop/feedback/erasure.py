@@ -142,6 +142,12 @@ def known(store: Store) -> frozenset[str]:
         return frozenset(connection.scalars(sa.select(erased.c.session)))
 
 
+def known_count(store: Store) -> int:
+    """How many sessions were ever erased."""
+    with store.database.read() as connection:
+        return int(connection.scalar(sa.select(sa.func.count()).select_from(erased)) or 0)
+
+
 def _batches(ids: Sequence[str]) -> Iterator[Sequence[str]]:
     return (ids[start : start + BATCH] for start in range(0, len(ids), BATCH))
 

@@ -40,7 +40,11 @@ SCORE = {"echo": True, "max_tokens": 0, "stream": False, "stream_options": None}
 """What asks for the log-probabilities of the prompt alone."""
 SAMPLE = "Heads: 12, tails: 20.\n<|im_end|></s> \u00e4\u4e2d {}"
 """A text that other tokenizers split otherwise."""
-RUNTIME = "start it with --enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True"
+HOW = {
+    "lora_adapter": "start it with --enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True",
+    "/reset_prefix_cache": "restart it, or start it with VLLM_SERVER_DEV_MODE=1 on a network of its own",
+}
+"""What a server needs that does not know a path."""
 
 
 class Remote:
@@ -149,6 +153,14 @@ class Remote:
         """
         self._loaded_there.discard(model)
         self._post("/v1/unload_lora_adapter", {"lora_name": model})
+
+    def forget(self) -> None:
+        """Make the server drop its prefix cache; it offers that in its development mode alone.
+
+        Raises:
+            ModelError: It does not offer it.
+        """
+        self._post("/reset_prefix_cache", {})
 
     def tokens(self, prompt: str) -> int:
         """Tokens of a prompt, the start token that the tokenizer adds included."""
@@ -360,7 +372,7 @@ class Remote:
             raise BusyError("the vLLM server is full; ask again later")
         if status == 404:
             self._loaded_there.discard(model)  # it was restarted: the next request loads the adapter again
-        hint = f"; {RUNTIME}" if status == 404 and path.endswith("lora_adapter") else ""
+        hint = next((f"; {how}" for end, how in HOW.items() if status == 404 and path.endswith(end)), "")
         raise ModelError(f"the vLLM server refused {model or path} with {status}: {_message(text)}{hint}")
 
 
@@ -392,9 +404,15 @@ def _chunk(line: str, request: GenerationRequest, counted: int) -> Chunk | None:
     return Chunk(
         text=choice["text"],
         tokens=event["usage"]["completion_tokens"] - counted,
+        reused=_reused(event["usage"]) if finish else 0,
         logprobs=logprobs,
         finish="stop" if finish == "stop" else "length" if finish else None,
     )
+
+
+def _reused(usage: Mapping[str, Any]) -> int:
+    """Tokens of the prompt that the server had read before; it tells them with --enable-prompt-tokens-details."""
+    return int((usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0)
 
 
 def _logprobs(

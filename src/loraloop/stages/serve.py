@@ -44,10 +44,12 @@ def serve(
         ModelError: The base or the speech model cannot be loaded.
     """
     from loraloop.feedback import form, review_page
+    from loraloop.feedback.erasure import known_count
     from loraloop.loop.store import LoopStore
     from loraloop.monitor.metrics import PrometheusMetrics
     from loraloop.serve import run
     from loraloop.serve.api import create_app
+    from loraloop.serve.forgetting import forgetting
     from loraloop.serve.keys import Keys
     from loraloop.serve.names import Versions
     from loraloop.tracing.exporter import exporting
@@ -69,6 +71,10 @@ def serve(
     with closing(sessions), ocr.warm(), server.listen() as listening, serving.ended_by_signals():
         address = run.address(server.host, listening.getsockname()[1])
         serving.announce(server, address, versions, schedule.every, job.overrides, tracing.told)
-        with schedule.running(serving.tick_command(job.overrides)), exporting(tracing, sessions.database):
+        with (
+            schedule.running(serving.tick_command(job.overrides)),
+            exporting(tracing, sessions.database),
+            forgetting(partial(known_count, sessions), backend.forget),
+        ):
             run.server(app, server).run(sockets=[listening])
     print("stopped")

@@ -1,20 +1,21 @@
-"""Sending what waits, in a thread beside the server: nothing is lost while the other side is away."""
+"""Sending what waits, beside the server: nothing is lost while the other side is away."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING
 
 from loraloop.core.passwords import mask
-from loraloop.tracing.mlflow import MlflowTraces
+from loraloop.tracing.apart import Apart
 from loraloop.tracing.queue import Corrected, Given, Queue
 
 if TYPE_CHECKING:
     from loraloop.protocols import Database
+    from loraloop.tracing.mlflow import MlflowTraces
     from loraloop.tracing.otlp import OtlpReceiver
     from loraloop.tracing.settings import Tracing
 
@@ -38,7 +39,7 @@ class Exporter:
         place: Where they go.
     """
 
-    def __init__(self, queue: Queue, place: MlflowTraces | OtlpReceiver) -> None:
+    def __init__(self, queue: Queue, place: MlflowTraces | OtlpReceiver | Apart) -> None:
         self._queue, self._place, self._size = queue, place, BATCH
 
     def step(self) -> int:
@@ -60,7 +61,7 @@ class Exporter:
         return len(sessions) + self._judged()
 
     def _judged(self) -> int:
-        if not isinstance(self._place, MlflowTraces):
+        if self._place.takes_ratings is False:
             return 0
         found: list[Given | Corrected] = [*self._queue.ratings(BATCH), *self._queue.corrections(BATCH)]
         for each in found:
@@ -101,7 +102,7 @@ class Worker:
         try:
             began = time.perf_counter()
             while self._exporter.step():
-                # half of the time is the server's: its answers are generated under the same interpreter lock
+                # half of the time is the server's: its answers are generated on the same cores
                 self._stopping.wait(time.perf_counter() - began)
                 began = time.perf_counter()
         except Exception as error:  # the thread goes on, whatever it was
@@ -128,18 +129,15 @@ def _first(error: Exception) -> str:
 
 def exporters(tracing: Tracing, database: Database) -> list[tuple[Exporter, Queue]]:
     """An exporter for each place, with its queue."""
-    made: list[tuple[Exporter, Queue]] = []
-    for place in tracing.places():
-        queue = Queue(database, place.name)
-        made.append((Exporter(queue, place), queue))
-    return made
+    queued = [(place, Queue(database, place.name)) for place in tracing.places()]
+    return [(Exporter(queue, place), queue) for place, queue in queued]
 
 
 @contextmanager
-def exporting(tracing: Tracing, database: Database) -> Iterator[Sequence[Worker]]:
-    """Export within the block, beside what it does."""
+def exporting(tracing: Tracing, database: Database) -> Iterator[None]:
+    """Export within the block, beside what it does, from a process of its own for each place."""
     with ExitStack() as stack:
-        yield [
-            stack.enter_context(closing(Worker(exporter, queue, tracing.seconds)))
-            for exporter, queue in exporters(tracing, database)
-        ]
+        for place in tracing.places():
+            queue, apart = Queue(database, place.name), stack.enter_context(closing(Apart(place)))
+            stack.enter_context(closing(Worker(Exporter(queue, apart), queue, tracing.seconds)))
+        yield

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from loraloop.core import mlflow_database
 from loraloop.core.durations import moment
@@ -68,6 +68,7 @@ class MlflowTraces:
     """
 
     name = "mlflow"
+    takes_ratings: Literal[True] = True
 
     def __init__(self, uri: str | None, folder: Path, experiment: str) -> None:
         self._uri, self._folder, self._experiment = uri, folder.absolute(), experiment

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from loraloop import __version__
 from loraloop.core.extras import require
@@ -30,6 +30,7 @@ class OtlpReceiver:
     """
 
     name = "otlp"
+    takes_ratings: Literal[False] = False
 
     def __init__(self, endpoint: str) -> None:
         self._endpoint = endpoint.rstrip("/")

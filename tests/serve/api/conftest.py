@@ -74,6 +74,8 @@ class Echo:
     def unload(self, model: str) -> None:
         self.there.remove(model)
 
+    def forget(self) -> None: ...
+
     def tokens(self, prompt: str) -> int:
         return len(prompt.split()) + 1
 

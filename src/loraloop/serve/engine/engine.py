@@ -166,6 +166,14 @@ class Engine:
         if not self._cache.remove(model):
             raise ModelError(f"{model} is not loaded; there are {', '.join(self.loaded())}")
 
+    def forget(self) -> None:
+        """Drop the keys and values of every answer that has ended.
+
+        Raises:
+            BusyError: The server is shutting down.
+        """
+        self._scheduler.call(self._prefixes.clear)
+
     def tokens(self, prompt: str) -> int:
         """Tokens of a rendered prompt, the start token that the tokenizer adds included."""
         return len(self._encode(prompt))

@@ -76,6 +76,11 @@ class PrefixCache:
         self._touch(keys)
         self._evict()
 
+    def clear(self) -> None:
+        """Forget every block."""
+        self._blocks.clear()
+        self.bytes = 0
+
     def _grow(
         self, keys: list[Key], before: Hashable, tokens: Sequence[int], read: Callable[[int, int], Tensor | None]
     ) -> None:
