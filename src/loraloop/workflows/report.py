@@ -76,7 +76,8 @@ def answers(score: Score) -> None:
         [_last_line(each.prompt), _cut(each.expected), _cut(each.answer), "right" if each.correct else "wrong"]
         for each in chosen
     ]
-    title = f"{len(cells)} of {len(score.generations)} held-out answers, {len(wrong)} of all wrong"
+    total = len(score.generations)
+    title = f"{len(cells)} of {total} held-out answers; {len(wrong)} of the {total} are wrong"
     console.table(title, ["prompt", "expected", "answer", ""], cells, numbers=False)
 
 
