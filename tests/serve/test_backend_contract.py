@@ -147,10 +147,6 @@ async def events(first: Any, chunks: Any, body: dict[str, Any]) -> AsyncIterator
             yield chunk
 
     count = reused = 0
-
-    def usage() -> dict[str, Any]:
-        return {"completion_tokens": count, "prompt_tokens_details": {"cached_tokens": reused}}
-
     async with contextlib.aclosing(chunks):
         async for chunk in every():
             count, reused = count + chunk.tokens, reused + chunk.reused
@@ -162,8 +158,9 @@ async def events(first: Any, chunks: Any, body: dict[str, Any]) -> AsyncIterator
                     told["token_logprobs"].append(-0.1)
                     told["top_logprobs"].append({"<end>": -0.1})
             choice = {"index": 0, "text": chunk.text, "logprobs": told, "finish_reason": chunk.finish}
-            yield f"data: {json.dumps({'choices': [choice], 'usage': usage()})}\n\n"
-    yield f"data: {json.dumps({'choices': [], 'usage': usage()})}\n\n"
+            yield f"data: {json.dumps({'choices': [choice], 'usage': {'completion_tokens': count}})}\n\n"
+    usage = {"completion_tokens": count, "prompt_tokens_details": {"cached_tokens": reused}}
+    yield f"data: {json.dumps({'choices': [], 'usage': usage})}\n\n"
     yield "data: [DONE]\n\n"
 
 

@@ -8,6 +8,7 @@ Prompts are rendered and tokenised here, by the rule of the training, and go to 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import math
 import threading
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -226,6 +227,8 @@ class Remote:
             while chunk is None or chunk.finish is None:
                 async with asyncio.timeout_at(ends):
                     chunk = await _next(lines, request, counted)
+                    if chunk.finish is not None:
+                        chunk = dataclasses.replace(chunk, reused=await _reused(lines))
                 counted += chunk.tokens
                 yield chunk
         except TimeoutError:
@@ -404,15 +407,22 @@ def _chunk(line: str, request: GenerationRequest, counted: int) -> Chunk | None:
     return Chunk(
         text=choice["text"],
         tokens=event["usage"]["completion_tokens"] - counted,
-        reused=_reused(event["usage"]) if finish else 0,
         logprobs=logprobs,
         finish="stop" if finish == "stop" else "length" if finish else None,
     )
 
 
-def _reused(usage: Mapping[str, Any]) -> int:
-    """Tokens of the prompt that the server had read before; it tells them with --enable-prompt-tokens-details."""
-    return int((usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0)
+async def _reused(lines: AsyncIterator[str]) -> int:
+    """Tokens of the prompt that the server had read before, as the usage after the last choice tells them.
+
+    It tells them with --enable-prompt-tokens-details alone.
+    """
+    async for line in lines:
+        data = line.removeprefix("data:").strip()
+        if data and data != "[DONE]":
+            usage = orjson.loads(data).get("usage") or {}
+            return int((usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0)
+    return 0
 
 
 def _logprobs(
