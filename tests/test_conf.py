@@ -106,7 +106,7 @@ def test_every_choice_composes_and_builds(path):
     problems: list[str] = []
     built = {key: build(node, key, ALLOWED, problems) for key, node in plain(path).items()}
     assert problems == []
-    assert [problem for stage in stages.STAGES.values() for problem in unmet(stage, built)] == []
+    assert [problem for stage in map(stages.find, stages.STAGES) for problem in unmet(stage, built)] == []
     group = group_of(path)
     if group not in OVERLAYS | {"."} and not group.startswith("hydra"):
         assert dataclasses.is_dataclass(built[group])
@@ -154,7 +154,7 @@ def test_there_is_a_file_for_every_stage():
 def test_a_stages_parameters_are_configured(path):
     """Every parameter of a stage is a key of the configuration that its file composes, and the file names it."""
     config = composed(path)
-    parameters = set(inspect.signature(stages.STAGES[path.stem]).parameters) - {"job"}
+    parameters = set(inspect.signature(stages.find(path.stem)).parameters) - {"job"}
     assert parameters <= set(config)
     assert config.stage == path.stem
     assert path.read_text("utf8").splitlines()[1].startswith("# "), "its line in --help"

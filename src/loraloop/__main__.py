@@ -153,11 +153,12 @@ def run_stage(config: DictConfig, cache: Cache | None = None) -> Any:
     Raises:
         LoraloopError: What a person can cure, also where memory or the disk was not enough.
     """
-    from loraloop.core import console, exhausted
+    from loraloop.core import console, exhausted, imports
     from loraloop.errors import LoraloopError
 
     try:
-        call = prepare(config, cache)
+        with imports.quick():
+            call = prepare(config, cache)
         with console.redirect_output(call.job):
             return call()
     except LoraloopError:

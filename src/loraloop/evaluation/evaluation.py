@@ -19,10 +19,11 @@ from loraloop.core.tokens import encode_prompt, encode_rows
 from loraloop.core.turns import turns
 from loraloop.errors import DataError
 from loraloop.evaluation import store
+from loraloop.evaluation.continued import Asked, measure
 from loraloop.evaluation.encode import answer_lengths, answerable, fit, shorten
 from loraloop.evaluation.few_shot import with_examples
 from loraloop.evaluation.general import instructions
-from loraloop.evaluation.infer import answers, likelihoods
+from loraloop.evaluation.infer import likelihoods
 from loraloop.records import Generation, LoadedModel, Quarantined, Row, Score
 
 if TYPE_CHECKING:
@@ -247,9 +248,9 @@ class Evaluation:
         if limit is not None:
             prompts = [shorten(ids, max(1, limit - room), start) for ids in prompts]
         with Progress(label, "pass", 2 * len(rows) + len(worse)) as progress:
-            nll, tokens = likelihoods(model, encoded, self.batch_tokens, progress.advance)
+            asked = [Asked(ids, start, prompt) for (ids, start), prompt in zip(encoded, prompts, strict=True)]
+            nll, tokens, found = measure(model, tokenizer, asked, room, self.batch_tokens, progress.advance)
             rejected_nll, _ = likelihoods(model, rejected, self.batch_tokens, progress.advance)
-            found = answers(model, tokenizer, prompts, expected, room, self.batch_tokens, progress.advance)
         by_row = dict(zip(worse, rejected_nll, strict=True))
         return Measurement(tuple(nll), tuple(tokens), tuple(found), tuple(by_row.get(i) for i in range(len(rows))))
 

@@ -63,7 +63,7 @@ def likelihoods(
 
     with inference(model) as device:
         for batch in grouped(len(encoded), width, lambda i: (width(i),), batch_tokens):
-            ids, mask, labels = _right_padded([encoded[i] for i in batch])
+            ids, mask, labels = right_padded([encoded[i] for i in batch])
             # Logits before the first completion are never made: with a large vocabulary they are the largest tensor.
             kept = ids.shape[1] - max(0, int((labels != IGNORED).any(0).int().argmax()) - 1)
             output = model(
@@ -78,7 +78,8 @@ def likelihoods(
     return nll, tokens
 
 
-def _right_padded(rows: Sequence[tuple[list[int], int]]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def right_padded(rows: Sequence[tuple[list[int], int]]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Token ids, mask and labels of rows, ``[rows, longest]``; only completions have labels."""
     import torch
 
     ids = torch.zeros((len(rows), max(len(row) for row, _ in rows)), dtype=torch.long)

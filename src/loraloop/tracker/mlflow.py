@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
 from pydantic import Field, model_validator
 
-from loraloop.core import mlflow_database
+from loraloop.core import imports, mlflow_database
 from loraloop.core.part import part
 from loraloop.core.passwords import mask, without_user
 from loraloop.errors import PrunedError, TrackingError
@@ -122,7 +122,8 @@ class Mlflow:
         Raises:
             TrackingError: The run cannot be created, or there is none to go on with.
         """
-        client, experiment = self._open()
+        with imports.quick():
+            client, experiment = self._open()
         recovery.recover(client, self._database.folder)
         stored = self._reopened(client, resume) if resume else self._created(client, experiment, name, parent)
         with recovery.held(self._database.folder, stored.info.run_id), _ended(self._run(client, stored)) as run:

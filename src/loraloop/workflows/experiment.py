@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from loraloop import __version__
-from loraloop.core import console
+from loraloop.core import console, imports
 from loraloop.core.adapter_files import CONFIG, WEIGHTS
 from loraloop.core.hashing import sha256
 from loraloop.core.metrics import OBJECTIVES
@@ -124,6 +124,10 @@ class Experiment(ExperimentParts):
             DataError: The job's folder holds an earlier run.
             TrainingError: ``resume`` holds no checkpoint that verifies.
         """
+        with imports.quick():
+            return self._prepare()
+
+    def _prepare(self) -> tuple[Dataset, Estimate]:
         _require_known(self._objectives)
         _own_folder(self.job, self.resume)
         if self.resume:
@@ -156,7 +160,11 @@ class Experiment(ExperimentParts):
 
     def skeleton(self) -> LoadedModel:
         """The base's shape and tokenizer, without its weights."""
-        return self._cached("skeleton", ("model",), self.model.skeleton)
+        return self._skeleton if self.job.cache is None else self._cached("skeleton", ("model",), self.model.skeleton)
+
+    @cached_property
+    def _skeleton(self) -> LoadedModel:
+        return self.model.skeleton()
 
     @contextmanager
     def loaded(self) -> Iterator[LoadedModel]:
@@ -164,6 +172,9 @@ class Experiment(ExperimentParts):
         from loraloop.model import adapters
 
         loaded = self._cached("model", ("model",), self.model.load)
+        # One tokenizer, so that rows which were tokenised for the estimate are not tokenised again.
+        loaded = replace(loaded, tokenizer=self.skeleton().tokenizer)
+        imports.freeze()
         try:
             yield loaded
         finally:

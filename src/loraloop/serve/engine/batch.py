@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from loraloop.serve.engine import key_values
+from loraloop.core import key_values
 from loraloop.serve.engine.lora import AdapterStack
 from loraloop.serve.engine.prefix_cache import PrefixCache
 
