@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, cast
@@ -98,4 +99,6 @@ def _cause(code: int | None) -> str:
 
 
 def _child(sender: Connection, task: _job.Task) -> None:
-    sender.send(_job.carry_out(task))
+    done = _job.carry_out(task)
+    with suppress(BrokenPipeError):  # the sweep was killed meanwhile
+        sender.send(done)

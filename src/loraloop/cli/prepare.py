@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from loraloop import stages
 from loraloop.core.build import ALLOWED, build
 from loraloop.core.contract import unmet
-from loraloop.errors import ConfigError, LoraloopError
+from loraloop.core.patience import patiently
+from loraloop.errors import ConfigError, LoraloopError, TrackingError
 from loraloop.records import Call, Job
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def prepare(
     stage, parts = _parts(config, problems)
     needed = getattr(stage, "CHECKED", parts.keys())
     for name, built in parts.items():
-        problems += _check(built, name) if name in needed else []
+        problems += _check(built, name, waits=trial is not None) if name in needed else []
     if problems:
         raise ConfigError(*problems)
     used = {name: config.get(name) for name in parts}
@@ -94,12 +95,13 @@ def _as_given(problem: str, name: str, config: Mapping[str, Any]) -> str:
     return problem
 
 
-def _check(built: Any, path: str) -> list[str]:
+def _check(built: Any, path: str, *, waits: bool) -> list[str]:
+    """What is wrong with a part; a trial ``waits`` for a tracker that its sweep had reached."""
     check = getattr(built, "check", None)
     if check is None:
         return []
     try:
-        check()
+        patiently(check, TrackingError) if waits else check()
     except LoraloopError as error:
         problems = error.problems if isinstance(error, ConfigError) else (str(error),)
         return [problem if problem.startswith(path) else f"{path}: {problem}" for problem in problems]

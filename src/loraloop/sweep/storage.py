@@ -5,18 +5,20 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from loraloop.core.extras import require
 from loraloop.core.hashing import sha256
 from loraloop.core.locks import advisory_lock, file_lock
 from loraloop.core.passwords import mask
-from loraloop.errors import ConfigError, LoraloopError
+from loraloop.errors import ConfigError, LoraloopError, SweepError
+from loraloop.sweep.lasting import lasting
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
+    from sqlalchemy.engine import Connection, Engine
 
 KEY = "hydra.sweeper.storage"
 CONNECT_SECONDS = 4
@@ -70,15 +72,16 @@ def _connect(url: str, process: int) -> RDBStorage:
     from optuna.storages import RDBStorage
     from sqlalchemy.engine import make_url
 
+    kind = RDBStorage
     if url.startswith("sqlite"):
         Path(str(make_url(url).database)).parent.mkdir(parents=True, exist_ok=True)
         options = {"timeout": BUSY_SECONDS}
     else:
         require("psycopg", "postgres")
-        options = {"connect_timeout": CONNECT_SECONDS}
+        kind, options = lasting(), {"connect_timeout": CONNECT_SECONDS}
     try:
         with explained(url):
-            return RDBStorage(url, engine_kwargs={"connect_args": options, "pool_pre_ping": True})
+            return kind(url, engine_kwargs={"connect_args": options, "pool_pre_ping": True})
     except RuntimeError as error:  # tables of another Optuna
         raise ConfigError(_sentence(url, error)) from error
 
@@ -129,10 +132,55 @@ def _lock_file(url: str, study: str) -> AbstractContextManager[bool]:
 
 @contextmanager
 def _lock_row(url: str, study: str) -> Iterator[bool]:
-    with explained(url):
-        connection = connect(url).engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-    with connection:
-        # The lock belongs to the connection: one that went back to the pool would keep it.
-        connection.detach()
-        with advisory_lock(connection, study, 0) as free:
-            yield free
+    backend: Any = connect(url)
+    with ExitStack() as stack:
+        lock = _Lock(backend.engine, study, stack)
+        with explained(url):
+            free = lock.take(0)
+        if free:
+            stack.callback(setattr, backend, "hold", None)
+            backend.hold = lock.hold
+        yield free
+
+
+class _Lock:
+    """The claim on a study, which belongs to a connection, and is taken anew where that was lost."""
+
+    def __init__(self, engine: Engine, study: str, stack: ExitStack) -> None:
+        self.engine, self.study = engine, study
+        self._connection: Connection | None = None
+        self._held = stack.enter_context(ExitStack())
+
+    def take(self, seconds: float) -> bool:
+        """Whether it is this process's, after waiting so long for another one."""
+        connection = self.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        self._held.callback(connection.close)
+        connection.detach()  # one that went back to the pool would keep the lock
+        self._connection = connection
+        return self._held.enter_context(advisory_lock(connection, self.study, seconds))
+
+    def hold(self) -> None:
+        """Take it again if its connection was lost.
+
+        Raises:
+            SweepError: Another sweep has it meanwhile.
+            SQLAlchemyError: The database does not answer.
+        """
+        if self._answers():
+            return
+        self._held.close()
+        if not self.take(BUSY_SECONDS):
+            raise SweepError(
+                f"the connection to the study's database was lost, and another sweep is at work on {self.study} since: "
+                "let it finish; it goes on with the same trials"
+            )
+
+    def _answers(self) -> bool:
+        from sqlalchemy import text
+        from sqlalchemy.exc import SQLAlchemyError
+
+        try:
+            return self._connection is not None and self._connection.scalar(text("SELECT 1")) == 1
+        except SQLAlchemyError:
+            self._connection = None
+            return False

@@ -8,7 +8,7 @@ import math
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence, Set
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,9 +21,10 @@ from loraloop.core.hashing import sha256
 from loraloop.core.metrics import OBJECTIVES
 from loraloop.core.overrides import resume_command
 from loraloop.core.passwords import mask
+from loraloop.core.patience import patiently
 from loraloop.core.signals import READER_GONE
 from loraloop.core.suggest import nearest
-from loraloop.errors import ConfigError, DataError, LostProcessError, TrainingError
+from loraloop.errors import ConfigError, DataError, LostProcessError, TrackingError, TrainingError
 from loraloop.protocols import TrainingJob
 from loraloop.sweep.trial import WORK
 from loraloop.tracker.mlflow import Mlflow
@@ -200,7 +201,12 @@ class Experiment(ExperimentParts):
         """
         job = self.job
         parent = parent or (job.trial.parent if job.trial else None)
-        with self.tracker.start(name or _name(job), parent, resume) as run:
+        with ExitStack() as stack:
+
+            def begin() -> Run:
+                return stack.enter_context(self.tracker.start(name or _name(job), parent, resume))
+
+            run = patiently(begin, TrackingError) if job.trial else begin()
             tags = {f"choice.{group}": choice for group, choice in job.choices.items()}
             if job.trial:
                 job.trial.note(run=run.id, folder=str(job.output))
