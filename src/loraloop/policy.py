@@ -12,8 +12,9 @@ from loraloop.core.durations import Span
 from loraloop.core.part import part
 from loraloop.protocols import Canary, Trigger
 
-Recipe = Literal["sft", "kto", "dpo"]
-"""Supervised training on corrections, KTO on stars, DPO on pairs of answers."""
+Recipe = Literal["sft", "sft_continue", "kto", "dpo"]
+"""Supervised training of a new adapter on corrections and earlier examples, or of the champion on corrections alone;
+KTO on stars, DPO on pairs of answers."""
 Role = Annotated[str, Field(pattern=r"^\w[\w.-]*$", max_length=100)]
 
 
@@ -57,9 +58,12 @@ class Policy:
         daily_cap: Most retrainings of a role in 24 hours.
         below: Stars; sessions rated below it are learned from.
         min_corrective: Fewest such sessions with an answer to learn from; with fewer there is no training.
-        learn: What a retraining learns by: ``sft`` a new adapter of corrections and earlier examples; ``kto`` goes on
-            with the champion by answers that stars label good or bad, ``dpo`` by pairs of a good and a bad answer.
-            ``auto`` takes what taught most when it was measured, which is ``sft``.
+        learn: What a retraining learns by: ``sft`` a new adapter of corrections and earlier examples;
+            ``sft_continue`` goes on with the champion by corrections alone, at a fifth of the trainer's learning rate;
+            ``kto`` goes on with it by answers that stars label good or bad, ``dpo`` by pairs of a good and a bad
+            answer.
+            ``auto`` takes what taught most when it was measured: ``sft_continue`` from 500 corrections on, where the
+            champion has the shape that ``lora`` says, else ``sft``.
         mix: What the training set is made of.
         golden: JSONL file that candidates are measured on; ``None``: held-out rows of ``source``, drawn once per role.
         golden_rows: How many rows are drawn.

@@ -27,6 +27,31 @@ def test_values_survive_the_form():
     assert (found.values, found.wrong) == (values, False)
 
 
+OPTIONAL = {"properties": {name: {"type": kind} for name, kind in (("word", "string"), ("size", "number"))}}
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{}, {"word": None}, {"word": "null"}, {"word": ""}, {"word": " "}, {"word": "a\r\nb\r"}, {"word": 3},
+     {"size": 1.0}, {"size": None}, {"size": "1"}, {"more": None}, {"more": ""}],
+)  # fmt: skip
+def test_a_field_that_nobody_touched_keeps_its_value(values):
+    """Absent, null, blank and of another type: what the form showed and gets back is what the call had, to the type."""
+    sent = {each.name: each.value.replace("\r\n", "\n").replace("\r", "\n") for each in shown(OPTIONAL, values)}
+    found = read(OPTIONAL, sent, values).values
+    assert (found, [type(each) for each in found.values()]) == (values, [type(each) for each in values.values()])
+
+
+def test_a_field_that_was_touched_is_what_was_written():
+    """A null that is cleared is absent, and its word as text, or a blank that gets words, is text."""
+    assert read(OPTIONAL, {"word": "", "size": "2"}, {"word": None, "size": 1.0}).values == {"size": 2}
+    assert read(OPTIONAL, {"word": "null"}, {}).values == {"word": "null"}
+    assert read(OPTIONAL, {"word": "x"}, {"word": ""}).values == {"word": "x"}
+    assert read(OPTIONAL, {"word": ""}, {"word": ""}, {"word"}).values == {}, "its box is ticked"
+    assert [each.blank for each in shown(OPTIONAL, {"word": ""})] == [True, False]
+    assert [each.null for each in shown(OPTIONAL, {"word": None})] == [True, False]
+
+
 def test_empty_fields_are_left_out():
     """An empty field that is not required is no argument."""
     found = read(SCHEMA, {"place": "B7", "times": "3", "side": "", "fast": "", "box": " "})

@@ -40,6 +40,17 @@ def test_calls_are_edited_left_out_and_added():
     assert "look at them" in added.problem
 
 
+def test_an_edit_elsewhere_leaves_other_arguments_as_they_are():
+    """A null and an argument that is absent outlive a changed text; a call of another tool takes nothing along."""
+    text = '<tool_call>{"name": "read", "arguments": {"region": null}}</tool_call>'
+    (call,) = edit.proposed(text, SESSION).calls
+    form = FORM | {"call.0.was": [call.carried], "call.0.arg.region": [call.fields[0].value]}
+    assert edit.sent(form, SESSION).calls[0].values == {"region": None}
+    assert "not of type 'string'" in edit.sent(form, SESSION).calls[0].fields[0].problem
+    assert edit.sent(form | {"call.0.was": ["[1"]}, SESSION).calls[0].values == {"region": "null"}, "as if it were new"
+    assert edit.sent(form | {"call.0.tool": ["open"]}, SESSION).calls[0].carried == ""
+
+
 def test_another_tool_shows_its_own_fields_first():
     """A call that gets another tool is not kept before its fields were seen; nothing that was written is lost."""
     made = edit.sent(FORM | {"call.0.tool": ["open"]}, SESSION)
@@ -60,3 +71,8 @@ def test_another_tool_shows_its_own_fields_first():
 def test_what_is_no_correction(fields, words):
     """An empty or endless text, an unknown tool and text that would be read as a call are said, not kept."""
     assert words in edit.sent(fields, SESSION).problem
+
+
+def test_what_stands_in_the_form_is_kept_as_written():
+    """Also what is no value, and what no tool takes, is in the text that is shown again."""
+    assert edit.as_written(FORM | {"call.0.arg.scale": ["big"]}) == "Look:\ncalls read\n  region: upper\n  scale: big"

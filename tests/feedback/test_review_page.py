@@ -12,6 +12,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from loraloop.feedback import erasure
 from loraloop.feedback.review_page import router
 from loraloop.feedback.review_queue import Queue
 from loraloop.records import Assessment, Rating
@@ -213,6 +214,23 @@ def test_what_another_decided_stands(ann, site):
     assert ann.get("/review/99").status_code == 404
 
 
+def test_an_edit_comes_back_where_its_proposal_is_gone(ann, site):
+    """What was written is shown with the reason: another correction took its place, which is linked, or an erasure."""
+    page = ann.get("/review/1").text
+    token, session = (re.search(rf'name="{name}" value="([^"]+)"', page)[1] for name in ("csrf", "session"))
+    form = {"csrf": token, "session": session, "decision": "edit", "text": "mine"}
+    site.store.correct("s1", "newer")
+    late = send(ann, "/review/1", **form)
+    newer = next(each.id for each in site.store.proposals() if each.session == "s1")
+    assert late.status_code == 410
+    assert all(words in late.text for words in ("mine", "was not kept", "in its place", f'href="/review/{newer}"'))
+    erasure.erase(site.store, ["s1"])
+    late = send(ann, "/review/1", **form)
+    assert late.status_code == 410
+    assert all(words in late.text for words in ("mine", "session was erased"))
+    assert send(ann, "/review/1", csrf=token, decision="reject").status_code == 404
+
+
 def test_hostile_text_is_text_wherever_it_stands(ann, site, make):
     """Prompt, answer, tool name, its results, comment, reason and correction are shown as text, in page and list."""
     prompt = [
@@ -246,6 +264,10 @@ def test_calls_are_edited_in_fields(ann, site, make):
         '<input type="text" id="call.0.arg.region" name="call.0.arg.region" value="upper"' in ann.get("/review/4").text
     )
     form = {"call__0__before": "read", "call__0__tool": "read", "text": "", "call__0__arg__region": "lower"}
+    assert (
+        '<input type="hidden" name="call.0.was" value="{&#34;region&#34;: &#34;upper&#34;}">'
+        in ann.get("/review/4").text
+    )
     bad = post(ann, "/review/4", decision="edit", **form, call__0__arg__scale="big")
     assert bad.status_code == 400
     problem = bad.text.partition('id="call.0.arg.scale.problem">')[2].partition("<")[0]

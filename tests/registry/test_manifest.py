@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from loraloop.core.hashing import sha256_json
 from loraloop.errors import ModelError, RegistryError
-from loraloop.records import Manifest, Probe
+from loraloop.records import Change, Manifest, Probe
 from loraloop.registry import manifest as manifests
 
 PROBE = Probe(prompt="x", tokens=(3, 1), logits=(0.1, -2.5))
@@ -27,6 +27,15 @@ def test_a_manifest_survives_the_disk(adapter):
     folder, manifest = adapter
     manifests.write(folder, manifest)
     assert manifests.read(folder) == manifest
+
+
+def test_lm_evals_tasks_are_read_back_and_written_only_where_they_were_measured(adapter):
+    """A manifest keeps each metric's change with its interval; without any, earlier versions read it."""
+    folder, manifest = adapter
+    measured = dataclasses.replace(manifest, lm_eval={"piqa/acc": Change(before=0.6, after=0.5, low=-0.2, high=0.1)})
+    manifests.write(folder, measured)
+    assert manifests.read(folder) == measured == Manifest.from_dict(json.loads(json.dumps(measured.to_dict())))
+    assert "lm_eval" not in manifest.to_dict()
 
 
 def test_a_recorded_probe_is_read_back_and_may_be_missing(adapter):

@@ -242,6 +242,17 @@ def test_stars_alone_go_on_with_the_champion_by_kto(place):
     assert json.loads(manifest.read_text())["continued_from"] == f"models:/{MODEL}/1"
 
 
+def test_corrections_go_on_with_the_champion(unhappy):
+    """With policy.learn=sft_continue a cycle goes on with the champion by corrections alone, at a fifth of the rate."""
+    out = unhappy.tick("policy.learn=sft_continue", "trainer.learning_rate=1e-3", "gate.margin=0.99")
+    assert "16 corrective rows of 16 sessions and 0 earlier ones" in out
+    (folder,) = (unhappy.folder / "mlruns/loop").glob("*/training")
+    manifest = json.loads((folder / "adapter/manifest.json").read_text())
+    assert manifest["continued_from"] == f"models:/{MODEL}/1"
+    (state,) = [json.loads(each.read_text()) for each in folder.glob("checkpoints/*/trainer_state.json")][-1:]
+    assert max(each.get("learning_rate", 0) for each in state["log_history"]) <= 2e-4
+
+
 def golden(place: Place, rows: slice) -> str:
     """A golden set of questions that users asked too."""
     examples = Flips(runs=1, per_run=16, seed=7).collect(None).examples[rows]

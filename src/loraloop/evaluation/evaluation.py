@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 from pydantic import Field
 
+from loraloop.core.chat_templates import CHAT
 from loraloop.core.metrics import Measurement, Rule, exact, summarise
 from loraloop.core.part import part
 from loraloop.core.progress import Progress
@@ -23,6 +24,7 @@ from loraloop.evaluation.continued import Asked, measure
 from loraloop.evaluation.encode import answer_lengths, answerable, fit, shorten
 from loraloop.evaluation.few_shot import with_examples
 from loraloop.evaluation.general import instructions
+from loraloop.evaluation.general.lm_eval_tasks import Measured, Tasks
 from loraloop.evaluation.infer import likelihoods
 from loraloop.records import Generation, LoadedModel, Quarantined, Row, Score
 
@@ -49,6 +51,9 @@ class Evaluation:
         cache: Folder in which the base's measurements are kept; ``None`` measures every time.
         few_shot: Nearest training conversations that the base is also measured with; 0 leaves that out.
         general: Whether base and adapter also answer a frozen set of general instructions.
+        lm_eval: Names of lm-eval's tasks that base and adapter are measured on too.
+        lm_eval_path: Folder with tasks of your own, in lm-eval's YAML; Python that it names is executed.
+        lm_eval_limit: Documents of each task, the first ones; ``None`` takes all.
     """
 
     batch_tokens: Annotated[int, Field(ge=1)] = 8192
@@ -59,6 +64,14 @@ class Evaluation:
     cache: Path | None = Path("mlruns/cache/scores")
     few_shot: Annotated[int, Field(ge=0)] = 0
     general: bool = False
+    lm_eval: tuple[str, ...] = ()
+    lm_eval_path: Path | None = None
+    lm_eval_limit: Annotated[int, Field(ge=2)] | None = None
+
+    def check(self) -> None:
+        """Refuse tasks of lm-eval that are not there."""
+        if self.lm_eval:
+            self._tasks.check()
 
     def score(
         self,
@@ -157,6 +170,22 @@ class Evaluation:
         if adapted is None:
             return whole.score_base(loaded, asked, instructions.correct, "general instructions, base")
         return whole.score(adapted, loaded.tokenizer, asked, instructions.correct, "general instructions, adapter")
+
+    def measure_tasks(
+        self, model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, template: str
+    ) -> Measured | None:
+        """The tasks of lm-eval by a base, or an adapter on it; ``None`` without ``lm_eval``.
+
+        Args:
+            model: What is measured; it is measured anew each time.
+            tokenizer: Its tokenizer.
+            template: Of the data: with ``chat`` the tasks are asked in the tokenizer's chat template too.
+        """
+        return self._tasks.measure(model, tokenizer, chat=template == CHAT) if self.lm_eval else None
+
+    @property
+    def _tasks(self) -> Tasks:
+        return Tasks(self.lm_eval, self.lm_eval_path, self.lm_eval_limit)
 
     def _cached(
         self,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -32,6 +32,9 @@ class Field:
         value: As it stands in the form.
         choices: What is sent, and what is shown.
         problem: What is wrong with it.
+        null: Whether it is null, which ``value`` shows as ``null``.
+        blank: Whether it is there and empty, so that only a box can leave it out.
+        left_out: Whether that box is ticked.
     """
 
     name: str
@@ -41,11 +44,14 @@ class Field:
     choices: tuple[tuple[str, str], ...] = ()
     about: str = ""
     problem: str = ""
+    null: bool = False
+    blank: bool = False
+    left_out: bool = False
 
     @property
     def long(self) -> bool:
         """Whether it needs more than one line."""
-        return self.kind == "json" or len(self.value) > LONGEST_LINE or "\n" in self.value
+        return self.kind == "json" or len(self.value) > LONGEST_LINE or "\n" in _lines(self.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,22 +71,34 @@ class Read:
 def shown(schema: Mapping[str, Any], values: Mapping[str, Any]) -> tuple[Field, ...]:
     """The fields of a call: those of the schema, then arguments that the schema does not name."""
     return tuple(
-        replace(each, value=_written(each, values[each.name])) if each.name in values else each
+        _told(replace(each, value=_written(each, values[each.name])), values) if each.name in values else each
         for each in _fields(schema, values)
     )
 
 
-def read(schema: Mapping[str, Any], given: Mapping[str, str]) -> Read:
+def read(
+    schema: Mapping[str, Any],
+    given: Mapping[str, str],
+    was: Mapping[str, Any] | None = None,
+    left_out: Collection[str] = (),
+) -> Read:
     """What was written into the fields; an empty field that is not required is left out.
 
     Args:
         schema: Of the arguments.
         given: The fields by name, as they were sent.
+        was: The arguments that the form was made of: a field that nobody touched keeps its value, be it null, blank,
+            of another type, or absent. ``None`` for a new call.
+        left_out: Names of arguments that are to be left out.
     """
     fields, values = [], {}
     for each in _fields(schema, given):
-        filled = replace(each, value=given.get(each.name, ""))
-        if filled.value.strip() or (filled.required and filled.kind == "text"):
+        filled = replace(each, value=given.get(each.name, ""), left_out=each.name in left_out)
+        if was is not None and _untouched(filled, was):
+            filled = _told(filled, was)
+            if filled.name in was and not filled.left_out:
+                values[filled.name] = was[filled.name]
+        elif filled.value.strip() or (filled.required and filled.kind == "text"):
             try:
                 values[each.name] = _value(filled)
             except ValueError as error:
@@ -91,6 +109,23 @@ def read(schema: Mapping[str, Any], given: Mapping[str, str]) -> Read:
     if any(each.problem for each in fields):
         return Read(tuple(fields), values)
     return _checked(schema, Read(tuple(fields), values))
+
+
+def _untouched(field: Field, was: Mapping[str, Any]) -> bool:
+    return _lines(field.value) == (_lines(_written(field, was[field.name])) if field.name in was else "")
+
+
+def _told(field: Field, was: Mapping[str, Any]) -> Field:
+    """The field with what its text alone does not say of its value."""
+    here = field.name in was
+    return replace(
+        field, null=here and was[field.name] is None, blank=here and not field.value.strip() and not field.required
+    )
+
+
+def _lines(text: str) -> str:
+    """The text as a browser sends it back."""
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _checked(schema: Mapping[str, Any], found: Read) -> Read:
@@ -191,10 +226,22 @@ def _value(field: Field) -> Any:
     if field.kind == "number":
         return _number(field.value.strip())
     try:
-        value = json.loads(field.value, parse_constant=_refuse)
-        json.dumps(value, ensure_ascii=False).encode()
-    except (ValueError, RecursionError):
+        return parsed(field.value)
+    except ValueError:
         raise ValueError('This is not JSON: write a value such as "text", 3, true, [1, 2] or {"a": 1}.') from None
+
+
+def parsed(text: str) -> Any:
+    """The value of a JSON text.
+
+    Raises:
+        ValueError: It is none, or one that no text holds.
+    """
+    try:
+        value = json.loads(text, parse_constant=_refuse)
+        json.dumps(value, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
+        raise ValueError(str(error)) from None
     return value
 
 

@@ -22,6 +22,8 @@ class Call:
 
     Attributes:
         fields: Its arguments.
+        values: What they stand for.
+        was: The arguments that the form was first made of, which untouched fields keep; ``None`` for a new call.
         left_out: Whether it is to be removed.
         problem: What is wrong with it as a whole.
         hint: What a person should know of it.
@@ -30,9 +32,16 @@ class Call:
     name: str
     fields: tuple[Field, ...]
     values: Mapping[str, object]
+    was: Mapping[str, object] | None = None
     left_out: bool = False
     problem: str = ""
     hint: str = ""
+
+    @property
+    def carried(self) -> str:
+        """``was`` as the form carries it along; empty where there is none, or where no text holds it."""
+        text = "" if self.was is None else as_json(self.was)
+        return text if _was(text) is not None else ""
 
     @property
     def wrong(self) -> bool:
@@ -79,7 +88,10 @@ class Edit:
     @property
     def written(self) -> list[object]:
         """What stands in the form, to tell whether somebody changed it."""
-        calls = [(each.name, each.left_out, [(one.name, one.value) for one in each.fields]) for each in self.calls]
+        calls = [
+            (each.name, each.left_out, [(one.name, one.value, one.left_out) for one in each.fields])
+            for each in self.calls
+        ]
         return [clean(self.text), calls]
 
     @property
@@ -91,8 +103,15 @@ def proposed(text: str, session: Session) -> Edit:
     """The form of a correction as it was proposed."""
     said, calls = tool_calls.given(text, bool(session.tools))
     schemas = tool_calls.parameters(session.tools or ())
-    made = tuple(_call(each.name, Read(arguments.shown(_schema(schemas, each.name), each.arguments),
-                                       dict(each.arguments)), schemas) for each in calls)  # fmt: skip
+    made = tuple(
+        _call(
+            each.name,
+            Read(arguments.shown(_schema(schemas, each.name), each.arguments), dict(each.arguments)),
+            schemas,
+            was=each.arguments,
+        )
+        for each in calls
+    )
     return Edit(text=said, calls=made, tools=tuple(schemas))
 
 
@@ -110,13 +129,13 @@ def sent(fields: Fields, session: Session, *, add: bool = False) -> Edit:
         if (name := _one(fields, f"call.{at}.tool")) is None or not schemas:
             break
         before = _one(fields, f"call.{at}.before") or name
-        start = f"call.{at}.arg."
-        given = {key.removeprefix(start): values[0] for key, values in fields.items() if key.startswith(start)}
+        given, was = _under(fields, f"call.{at}.arg."), _was(_one(fields, f"call.{at}.was"))
         if name != before:  # the other tool has arguments of its own; what both have is kept
-            moved, known = True, {each.name for each in arguments.shown(_schema(schemas, name), {})}
+            moved, was, known = True, None, {each.name for each in arguments.shown(_schema(schemas, name), {})}
             given = {key: value for key, value in given.items() if key in known or value.strip()}
-        found = arguments.read(_schema(schemas, name), given)
-        calls.append(_call(name, found, schemas, left_out=_one(fields, f"call.{at}.out") is not None))
+        found = arguments.read(_schema(schemas, name), given, was, _under(fields, f"call.{at}.none."))
+        left_out = _one(fields, f"call.{at}.out") is not None
+        calls.append(_call(name, found, schemas, was=was, left_out=left_out))
     if add and schemas and len(calls) < MOST_CALLS:
         first = next(iter(schemas))
         calls.append(_call(first, Read(arguments.shown(schemas[first], {})), schemas))
@@ -135,15 +154,51 @@ def readable(text: str, session: Session) -> str:
     return "\n".join(lines)
 
 
-def _call(name: str, found: Read, schemas: Mapping[str, Mapping[str, object]], *, left_out: bool = False) -> Call:
+def as_written(fields: Fields) -> str:
+    """What stands in the form, whether or not it is a correction: text, then each call with what its fields hold."""
+    lines = [clean(_one(fields, "text") or "")]
+    for at in range(MOST_CALLS):
+        if (name := _one(fields, f"call.{at}.tool")) is None:
+            break
+        lines += [
+            f"calls {name}",
+            *(f"  {key}: {value}" for key, value in _under(fields, f"call.{at}.arg.").items() if value.strip()),
+        ]
+    return "\n".join(each for each in lines if each)
+
+
+def _call(
+    name: str,
+    found: Read,
+    schemas: Mapping[str, Mapping[str, object]],
+    *,
+    was: Mapping[str, object] | None = None,
+    left_out: bool = False,
+) -> Call:
     known = name in schemas
     hint = arguments.NO_SCHEMA if known and not arguments.readable(schemas[name], found.values) else ""
     problem = found.problem if known else f"No tool is called {name}."
-    return Call(name=name, fields=found.fields, values=found.values, left_out=left_out, problem=problem, hint=hint)
+    return Call(
+        name=name, fields=found.fields, values=found.values, was=was, left_out=left_out, problem=problem, hint=hint
+    )
 
 
 def _schema(schemas: Mapping[str, Mapping[str, object]], name: str) -> Mapping[str, object]:
     return schemas.get(name, {})
+
+
+def _was(text: str | None) -> Mapping[str, object] | None:
+    """The arguments that the form was made of; ``None`` where it does not say them."""
+    try:
+        found = arguments.parsed(text or "")
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _under(fields: Fields, start: str) -> dict[str, str]:
+    """The fields whose names begin so, by the rest of their names."""
+    return {key.removeprefix(start): values[0] for key, values in fields.items() if key.startswith(start)}
 
 
 def _one(fields: Fields, name: str) -> str | None:

@@ -18,8 +18,9 @@ from loraloop.feedback.edit import Edit
 from loraloop.feedback.page import Notice, fields, message, page
 from loraloop.feedback.review_access import COOKIE, Access, Keys, Visit, keep
 from loraloop.feedback.review_queue import Item
-from loraloop.feedback.store import Store
+from loraloop.feedback.store import Store, UnknownSessionError
 from loraloop.feedback.words import difference
+from loraloop.records import Session
 
 Number = Annotated[int, Path(ge=1, lt=2**63)]
 """A proposal's, as databases count."""
@@ -39,6 +40,9 @@ FOREIGN = Notice(403, "Please try again", "The form did not come from its own pa
 UNKNOWN = Notice(404, "There is no such proposal", "It was never made, or its session was erased: open /review.")
 NO_KEY = "This key does not open the page: it needs the scope review."
 CHANGED = "You changed the correction: save the edit, or undo it and accept."
+ERASED = "its session was erased."
+REPLACED = "another correction of the same session was proposed in its place."
+WITHDRAWN = "it was withdrawn."
 SAME = "That is the answer that was given: write another one, or reject."
 logger = logging.getLogger(__name__)
 
@@ -201,21 +205,28 @@ class Review:
         )
 
     def _decided(self, asked: Asked, proposal: int) -> Response:
+        """What was decided, or why there is nothing to decide on, with what the form held: it is not to be lost."""
         with self._store.database.read() as connection:
             made = decisions.decision(connection, proposal)
-        if made is None:
+        sent = asked.request.method == "POST" and asked.one("decision") not in ("reject", "skip")
+        lost = edit.as_written(asked.fields) if sent else ""
+        session = self._session(made.session if made else asked.one("session"))
+        if made is not None and session is not None:
+            status, text = 409 if asked.request.method == "POST" else 200, edit.readable(made.text, session)
+            return self._page(asked, "review_decided.html", status, proposal=proposal, made=made, text=text, lost=lost)
+        if not lost:
             return message(UNKNOWN)
-        try:
-            session = self._store.session(made.session)
-        except DataError:
-            return message(UNKNOWN)
-        sent = asked.request.method == "POST" and asked.one("decision") in ("edit", "show", "add")
-        lost = edit.sent(asked.fields, session).whole if sent else ""
-        status = 409 if asked.request.method == "POST" else 200
+        newer = session and next((each.id for each in self._store.proposals() if each.session == session.id), None)
         return self._page(
-            asked, "review_decided.html", status, proposal=proposal, made=made, lost=lost,
-            text=edit.readable(made.text, session),
+            asked, "review_decided.html", 410, proposal=proposal, made=None, lost=lost, newer=newer,
+            reason=ERASED if session is None else REPLACED if newer else WITHDRAWN,
         )  # fmt: skip
+
+    def _session(self, name: str) -> Session | None:
+        try:
+            return self._store.session(name)
+        except UnknownSessionError:
+            return None
 
     def _key_form(self, asked: Asked, status: int, problem: str = "") -> HTMLResponse:
         return self._page(asked, "review_key.html", status, problem=problem)

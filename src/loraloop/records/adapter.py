@@ -98,6 +98,7 @@ class Manifest:
         probe: By it a server sees that the adapter answers as it did when it was trained.
         continued_from: Name and number of the version whose weights its training began with.
         general: What became of the base's general ability, where ``evaluation.general`` measured that.
+        lm_eval: What became of ``TASK/METRIC`` of lm-eval, where ``evaluation.lm_eval`` measured that.
         storage: How its weights are kept, see :mod:`loraloop.core.packing`.
         compressed_from: Name and number of the version that it is a smaller form of.
         combined_from: Names, numbers and weights of the versions that it was made of.
@@ -121,12 +122,14 @@ class Manifest:
     compressed_from: str | None = None
     combined_from: tuple[str, ...] = ()
     parity: tuple[Parity, ...] = ()
+    lm_eval: Mapping[str, Change] | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain dictionaries and lists; without ``parity`` where nothing was compared."""
+        """Plain dictionaries and lists; without ``parity`` and ``lm_eval`` where nothing was compared."""
         made = asdict(self)
-        if not self.parity:
-            del made["parity"]
+        for name in ("parity", "lm_eval"):
+            if not made[name]:
+                del made[name]
         return made
 
     @classmethod
@@ -136,7 +139,7 @@ class Manifest:
         probe = rest.pop("probe", None)
         if probe is not None:
             probe = Probe(prompt=probe["prompt"], tokens=tuple(probe["tokens"]), logits=tuple(probe["logits"]))
-        general = rest.pop("general", None)
+        general, tasks = rest.pop("general", None), rest.pop("lm_eval", None)
         rest["combined_from"] = tuple(rest.get("combined_from", ()))
         return cls(
             base=Base(**rest.pop("base")),
@@ -144,6 +147,7 @@ class Manifest:
             probe=probe,
             general=None if general is None else General.from_dict(general),
             parity=tuple(_parity(each) for each in rest.pop("parity", ())),
+            lm_eval=None if tasks is None else {name: Change(**each) for name, each in tasks.items()},
             **rest,
         )
 

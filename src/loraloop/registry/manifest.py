@@ -21,7 +21,7 @@ PICKLED = "adapter_model.bin"
 """PEFT's weights before safetensors."""
 ORIGIN = (
     "run_id", "parent_run_id", "continued_from", "compressed_from", "combined_from", "loraloop_version", "probe",
-    "storage", "general", "parity",
+    "storage", "general", "parity", "lm_eval",
 )  # fmt: skip
 """Manifest keys that say where an adapter came from or what follows from its weights, not what it is."""
 

@@ -36,7 +36,9 @@ def server(app: FastAPI, settings: Server) -> uvicorn.Server:
             http=Connection,
             ws="none",
             server_header=False,
-            proxy_headers=False,  # an address is what the socket says, not what a header claims
+            # Without a proxy that is named, an address is what the socket says, not what a header claims.
+            proxy_headers=bool(settings.forwarded_allow_ips),
+            forwarded_allow_ips=list(settings.forwarded_allow_ips),
             h11_max_incomplete_event_size=HEAD_BYTES,
             timeout_graceful_shutdown=math.ceil(settings.drain_seconds),
         )

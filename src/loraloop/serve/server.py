@@ -38,6 +38,8 @@ class Server:
         max_file_bytes: Largest image or recording, decoded.
         max_in_flight: Requests at once, of all clients; more are refused with 429.
         rate: Requests of one key, or of one address where keys are not asked for, as ``limits`` writes it.
+        forwarded_allow_ips: Addresses and networks of proxies whose ``X-Forwarded-For`` and ``-Proto`` are believed, as
+            uvicorn's setting of that name: a client's address is then its own, and a cookie of https is secure.
         drain_seconds: Time for answers to end when the server stops.
         speech: Speech-recognition model, from the hub or a folder, for ``input_audio``; ``null`` refuses it.
         speech_revision: Its commit; pin it for models from the hub.
@@ -57,6 +59,7 @@ class Server:
     max_file_bytes: Annotated[int, Field(ge=1)] = 10 * MIB
     max_in_flight: Annotated[int, Field(ge=1)] = 64
     rate: str | None = "6000/minute"
+    forwarded_allow_ips: tuple[str, ...] = ()
     drain_seconds: Annotated[float, Field(ge=0, le=600)] = 10.0
     speech: str | None = None
     speech_revision: str | None = None
@@ -80,6 +83,19 @@ class Server:
             except ValueError:
                 raise ValueError("write a number per second, minute, hour or day, such as 600/minute") from None
         return rate
+
+    @field_validator("forwarded_allow_ips")
+    @classmethod
+    def _addresses(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        for each in given:
+            try:
+                ipaddress.ip_network(each)
+            except ValueError:
+                raise ValueError(
+                    f"{each!r} is no address or network of a proxy: write it as 127.0.0.1 or 172.18.0.0/16 (whoever is "
+                    "believed can claim to be any client)"
+                ) from None
+        return given
 
     @property
     def local(self) -> bool:

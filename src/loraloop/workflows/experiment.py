@@ -396,11 +396,12 @@ class Experiment(ExperimentParts):
         few_shot: Score | None = None,
     ) -> tuple[Score, Manifest]:
         """Evaluate the saved adapter on the base and write its scores and its manifest; nothing is registered."""
-        from loraloop.evaluation.general import instructions
+        from loraloop.evaluation.general import instructions, lm_eval_tasks
         from loraloop.model import adapters
 
-        template, general = self.dataset.template, None
+        template, general, tasks = self.dataset.template, None, None
         before = self.evaluation.score_general(loaded, template)
+        tasks_before = self.evaluation.measure_tasks(loaded.model, loaded.tokenizer, template)
         with adapters.attached(loaded.model, training.adapter) as trained:
             score = self.evaluation.score(
                 trained, loaded.tokenizer, rows.validation, self.source.correct, "evaluate adapter"
@@ -408,7 +409,11 @@ class Experiment(ExperimentParts):
             after = self.evaluation.score_general(loaded, template, trained)
             if before is not None and after is not None:
                 general = instructions.compare(before, after)
-            manifest = replace(self._manifest(run, loaded, rows, trained, training.adapter), general=general)
+            tasks_after = self.evaluation.measure_tasks(trained, loaded.tokenizer, template)
+            if tasks_before is not None and tasks_after is not None:
+                tasks = lm_eval_tasks.compare(tasks_before, tasks_after)
+            made = self._manifest(run, loaded, rows, trained, training.adapter)
+            manifest = replace(made, general=general, lm_eval=tasks)
         name = self._compared_by(score)
         run.metrics({f"heldout/{name}": score[name]}, training.steps)
         run.tags({description.TAG: self._description(rows, base, score)})
@@ -602,7 +607,7 @@ def _log_result(
         store.write(few_shot, job.output / SCORES / FEW_SHOT)
     for task, each in score.slices.items():
         final |= report.score_metrics(each, f"final/{task}") | {f"final/{task}/rows": float(each.rows)}
-    final |= report.general_metrics(manifest.general)
+    final |= report.general_metrics(manifest.general) | report.task_metrics(manifest.lm_eval)
     run.metrics(final | report.costs(training), training.steps)
     store.write(base, job.output / SCORES / "base")
     store.write(score, job.output / SCORES / ADAPTER)

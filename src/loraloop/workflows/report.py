@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from loraloop.core import console
 
 if TYPE_CHECKING:
-    from loraloop.records import Dataset, Estimate, General, Score, Training
+    from loraloop.records import Change, Dataset, Estimate, General, Score, Training
     from loraloop.workflows.multirun.results import Result
     from loraloop.workflows.promotion import Promotion
 
@@ -94,6 +94,12 @@ def general_metrics(general: General | None) -> dict[str, float]:
     found = {"loss": general.loss, "rules": general.rules}
     found |= {f"{task}/loss": each for task, each in general.slices.items()}
     return {f"general/{name}_{key}": value for name, each in found.items() for key, value in asdict(each).items()}
+
+
+def task_metrics(tasks: Mapping[str, Change] | None) -> dict[str, float]:
+    """What became of lm-eval's tasks as metrics of a run; none where they were not measured."""
+    found = tasks or {}
+    return {f"lm_eval/{name}_{key}": value for name, each in found.items() for key, value in asdict(each).items()}
 
 
 def costs(training: Training) -> dict[str, float]:

@@ -49,11 +49,38 @@ def taught(tmp_path: Path):
 
 
 def test_corrections_are_learned_by_supervised_training(taught):
-    """policy.learn=auto takes corrections, and the ledger says which recipe it was and why."""
-    found = taught(CORRECTIONS, "auto")
-    assert [each.output for each in found] == ["queue 0", "queue 1", "queue 2"]
-    policy: Any = SimpleNamespace(learn="auto")
-    assert (recipes.chosen(policy), recipes.why(policy)) == ("sft", f"policy.learn=auto: {recipes.MEASURED}")
+    """policy.learn=auto and sft_continue take corrections."""
+    for learn in ("auto", "sft_continue"):
+        assert [each.output for each in taught(CORRECTIONS, learn)] == ["queue 0", "queue 1", "queue 2"]
+
+
+@pytest.mark.parametrize(
+    ("learn", "corrections", "misfit", "recipe", "words"),
+    [
+        ("auto", recipes.ENOUGH - 1, None, "sft", "below 500 auto makes one"),
+        ("auto", recipes.ENOUGH, None, "sft_continue", "from 500 on auto goes on with it"),
+        ("auto", recipes.ENOUGH, "lora.r=8", "sft", "cannot go on: lora.r=8"),
+        ("sft", recipes.ENOUGH, None, "sft", "policy.learn=sft"),
+        ("sft_continue", 1, None, "sft_continue", "policy.learn=sft_continue"),
+        ("kto", recipes.ENOUGH, None, "kto", "policy.learn=kto"),
+    ],
+)
+def test_the_number_of_corrections_decides_what_auto_does(learn, corrections, misfit, recipe, words):
+    """From 500 corrections on auto goes on with a champion that fits; who asks for a recipe gets it; each says why."""
+    policy: Any = SimpleNamespace(learn=learn)
+    found, why = recipes.settle(policy, corrections, lambda: misfit)
+    assert found == recipe
+    assert why.endswith(words)
+    assert (recipes.MEASURED in why) is (learn == "auto")
+
+
+def test_corrections_go_on_at_a_lower_rate():
+    """The champion goes on with a fifth of the learning rate; a new adapter, and another trainer, have the whole."""
+    trainer = Sft(learning_rate=5e-3)
+    assert recipes.trainer("sft_continue", trainer) == Sft(learning_rate=1e-3)
+    assert recipes.trainer("sft", trainer) is trainer
+    stars = Kto(learning_rate=3e-5)
+    assert recipes.trainer("kto", stars) is stars
 
 
 def test_stars_alone_are_learned_from_where_that_is_asked_for(taught):
@@ -91,6 +118,8 @@ def test_ratings_that_a_recipe_cannot_learn_from_are_counted(taught, rated, lear
     [
         ("auto", Sft(), True),
         ("auto", Grpo(), True),
+        ("sft_continue", Sft(), True),
+        ("sft_continue", Kto(), False),
         ("kto", Kto(), True),
         ("kto", Sft(), False),
         ("kto", Grpo(), False),

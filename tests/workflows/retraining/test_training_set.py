@@ -91,7 +91,7 @@ def deployment(*measured: Any) -> Any:
 
 def facts(builder: TrainingSetBuilder) -> dict[str, Any]:
     """The facts of a cycle's training set that go into the ledger."""
-    builder._write(builder.folder / "cycle", "validator", ([], [], examples(3, "flips")), 0, [])
+    builder._write(builder.folder / "cycle", "validator", ([], [], examples(3, "flips")), 0, [], ("sft", "told"))
     read: dict[str, Any] = json.loads((builder.folder / "cycle" / "set" / "facts.json").read_text())
     return read
 

@@ -83,7 +83,7 @@ def compare(before: Score, after: Score) -> General:
         instructions_sha256=sha256(FILE),
         rows=len(pairs),
         loss=_loss(pairs, before),
-        rules=_change(kept),
+        rules=change(kept),
         rules_p=paired.p_value([one - other for one, other in kept]),
         slices={task: _loss([pair for pair in pairs if pair[0].task == task], before.slices[task]) for task in tasks},
     )
@@ -96,10 +96,10 @@ def _loss(pairs: Sequence[tuple[Generation, Generation]], before: Score) -> Chan
         raise DataError("a general instruction has no loss of its reference answer, which is too long for the base")
     total = sum(one for one, _ in sums)
     scale = len(sums) * before["loss"] / total if total else 0.0  # rows over tokens
-    return _change([(scale * one, scale * other) for one, other in sums])
+    return change([(scale * one, scale * other) for one, other in sums])
 
 
-def _change(pairs: Sequence[tuple[float, float]]) -> Change:
+def change(pairs: Sequence[tuple[float, float]]) -> Change:
     """The two means, and the 95% bootstrap interval of the mean difference (Efron and Tibshirani 1993, chapter 13)."""
     values = np.asarray(pairs, dtype=float)
     differences = values[:, 1] - values[:, 0]

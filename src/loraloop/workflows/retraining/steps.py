@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,7 +58,8 @@ class TrainingSteps:
         """Make the training set."""
         tokenizer = self.retraining.parts.model.skeleton().tokenizer
         try:
-            made = self.training_sets.prepare(self.home(cycle), deployment, tokenizer, self._min_golden)
+            misfit = partial(self.retraining.misfit, deployment)
+            made = self.training_sets.prepare(self.home(cycle), deployment, tokenizer, self._min_golden, misfit)
         except ShortageError as error:
             return self.cycles.end(cycle, "refuse", str(error), {SHORT: True})
         except DataError as error:

@@ -12,17 +12,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loraloop.core import atomic
-from loraloop.errors import ArtefactError, DataError, TrackingError, TrainingError
+from loraloop.errors import ArtefactError, ConfigError, DataError, TrackingError, TrainingError
+from loraloop.workflows import continuation
 from loraloop.workflows import rows as data
 from loraloop.workflows.experiment import ADAPTER, FEW_SHOT, SCORES, Experiment
+from loraloop.workflows.retraining import recipes
 from loraloop.workflows.retraining.training_set import Scorer, TrainingSet
 
 if TYPE_CHECKING:
     from loraloop.loop.cycle import Cycle
-    from loraloop.protocols import Run
+    from loraloop.protocols import Run, Trainer
     from loraloop.records import Dataset, LoadedModel, Manifest, Training, Verdict, Version
     from loraloop.registry.mlflow import MlflowRegistry
     from loraloop.workflows.parts import ExperimentParts
+    from loraloop.workflows.retraining.deployment import Deployment
 
 _log = logging.getLogger(__name__)
 
@@ -72,15 +75,14 @@ class Retraining:
         from loraloop.evaluation import store
         from loraloop.workflows.retraining.outbox import interrupted
 
-        begin = (
-            None if training_set.facts.get("learn", "sft") == "sft" else f"models:/{champion.name}/{champion.number}"
-        )
-        experiment = self._experiment(folder / TRAINING, registry, begin)
-        data.fits(experiment.skeleton(), self.parts.lora, self.parts.trainer)
+        learn = training_set.facts.get("learn", "sft")
+        begin = None if learn == "sft" else _address(champion)
+        experiment = self._experiment(folder / TRAINING, registry, begin, recipes.trainer(learn, self.parts.trainer))
+        data.fits(experiment.skeleton(), self.parts.lora, experiment.trainer)
         with self._base() as loaded:
             rows = training_set.rows(self.parts.dataset, loaded.tokenizer)
             name = f"train-{cycle.id}"
-            estimate = self.parts.trainer.estimate(experiment.skeleton(), self.parts.lora, rows)
+            estimate = experiment.trainer.estimate(experiment.skeleton(), self.parts.lora, rows)
             with experiment.running(rows, estimate, name, cycle.run, interrupted(self.parts.tracker, name)) as run:
                 base = experiment.base_score(loaded, rows)
                 experiment.log_start(run, estimate, base)
@@ -98,6 +100,15 @@ class Retraining:
                 facts = {"champion": champion.number, "run": run.id, "figures": figures}
                 with atomic.write(folder / RESULT) as stream:
                     stream.write(json.dumps(facts).encode())
+
+    def misfit(self, deployment: Deployment) -> str | None:
+        """Why a training cannot go on with a role's champion; ``None`` if it can, as far as its shape tells."""
+        asked = _address(deployment.champion())
+        try:
+            continuation.start(deployment.registry, asked, self.parts.model.skeleton(), self.parts.lora)
+        except ConfigError as error:
+            return str(error)
+        return None
 
     def abandon(self, cycle: Cycle, reason: str) -> None:
         """Close the run of an interrupted training that nobody will go on with."""
@@ -143,14 +154,17 @@ class Retraining:
         adapter = folder / TRAINING / ADAPTER
         return adapter, manifests.read(adapter)
 
-    def _experiment(self, output: Path, registry: MlflowRegistry, begin: str | None) -> Experiment:
+    def _experiment(self, output: Path, registry: MlflowRegistry, begin: str | None, trainer: Trainer) -> Experiment:
         config = {group: self.parts.job.config[group] for group in LOGGED if group in self.parts.job.config}
+        if trainer is not self.parts.trainer:
+            config["trainer"] = config.get("trainer", {}) | {"learning_rate": trainer.learning_rate}  # type: ignore[attr-defined]
         choices = {group: choice for group, choice in self.parts.job.choices.items() if group in LOGGED}
         return Experiment.of(
             self.parts,
             job=replace(self.parts.job, output=output, config=config, choices=choices),
             source=Scorer(self.parts.source),
             registry=registry,
+            trainer=trainer,
             continue_from=begin,
         )
 
@@ -163,6 +177,10 @@ class Retraining:
             yield loaded
         finally:
             adapters.detach(loaded.model)
+
+
+def _address(version: Version) -> str:
+    return f"models:/{version.name}/{version.number}"
 
 
 def _train(experiment: Experiment, loaded: LoadedModel, rows: Dataset, run: Run) -> Training:

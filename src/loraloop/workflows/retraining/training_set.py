@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import floor
 from pathlib import Path
@@ -139,7 +139,12 @@ class TrainingSetBuilder:
         return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
 
     def prepare(
-        self, cycle: Path, deployment: Deployment, tokenizer: PreTrainedTokenizerBase, min_golden: int
+        self,
+        cycle: Path,
+        deployment: Deployment,
+        tokenizer: PreTrainedTokenizerBase,
+        min_golden: int,
+        misfit: Callable[[], str | None],
     ) -> TrainingSet:
         """The training set of a cycle: built as a whole, or read if an earlier process built it.
 
@@ -150,6 +155,7 @@ class TrainingSetBuilder:
             deployment: Whose sessions are learned from.
             tokenizer: The base's.
             min_golden: Fewest golden rows.
+            misfit: Why training cannot go on with the champion; ``None`` if it can.
 
         Raises:
             ShortageError: Too few corrected sessions or golden rows.
@@ -161,9 +167,10 @@ class TrainingSetBuilder:
             golden = self._golden(deployment.role, built)
             usable, overlap = self._apart(golden, corrective, tokenizer, min_golden)
             earlier = [row.example for row in apart(self._rows(golden, tokenizer), built.train)[0]]
-            alone = recipes.chosen(self.policy) != "sft"  # goes on with the champion, which is its reference
+            learn = recipes.settle(self.policy, len(usable), misfit)
+            alone = learn[0] != "sft"  # goes on with the champion, which has learned the earlier ones
             sides = (usable, [], golden) if alone else (*mixed(usable, earlier, self.policy.mix, self.seed), golden)
-            self._write(cycle, deployment.role, sides, len(usable), overlap)
+            self._write(cycle, deployment.role, sides, len(usable), overlap, learn)
         return read(cycle)
 
     def shortage(self, deployment: Deployment, tokenizer: PreTrainedTokenizerBase, min_golden: int) -> str | None:
@@ -234,7 +241,7 @@ class TrainingSetBuilder:
         """With ``policy.learn=auto``, the recipes that would have enough to learn from, and why none is taken."""
         if self.policy.learn != "auto":
             return ""
-        others = [each for each in recipes.RECIPES if each != recipe]
+        others = [each for each in recipes.TRAINED if each != recipe]
         found = {each: self._taught(each, deployment)[0] for each in others}
         enough = {
             each: made for each, made in found.items() if not recipes.lacking(each, made, self.policy.min_corrective)
@@ -271,7 +278,13 @@ class TrainingSetBuilder:
         return list(exports.load(path))
 
     def _write(
-        self, cycle: Path, role: str, sides: Sequence[Sequence[Example]], usable: int, overlap: Sequence[str]
+        self,
+        cycle: Path,
+        role: str,
+        sides: Sequence[Sequence[Example]],
+        usable: int,
+        overlap: Sequence[str],
+        learn: tuple[Recipe, str],
     ) -> None:
         from loraloop.dataset import exports
 
@@ -281,7 +294,7 @@ class TrainingSetBuilder:
             facts: dict[str, Any] = {side: len(examples) for side, examples in zip(SIDES, sides, strict=True)}
             facts |= {"sessions": min(usable, len(sides[0])), "sessions_beyond_mix": max(0, usable - len(sides[0]))}
             facts |= {"overlap": len(overlap), "overlap_sessions": list(overlap[:NAMED])}
-            facts |= {"learn": recipes.chosen(self.policy), "learn_why": recipes.why(self.policy)}
+            facts |= {"learn": learn[0], "learn_why": learn[1]}
             facts |= {"golden_path": self._place(role), "golden_sha256": sha256(self.golden(role))}
             (beside / FACTS).write_text(json.dumps(facts))
 
