@@ -36,12 +36,14 @@ from loraloop.workflows import export_folder, parity, parity_report
 from loraloop.workflows.version_base import VersionBase
 
 RESULTS = Path(__file__).parent / "results" / "export.json"
+GGUF, OTHERS = ("llama_cpp",), ("transformers", "vllm-bfloat16", "vllm-float32")
+"""Runtimes of files of llama.cpp, and of all others."""
 EAGER = ("--enforce-eager",)
 """Without it vLLM compiles for minutes on two cores."""
 
 
-def exports(version: Version, folder: Path, wanted: str) -> Iterator[tuple[str, Path]]:
-    """Every form, as a folder."""
+def exports(version: Version, folder: Path, wanted: str, runtime: str) -> Iterator[tuple[str, Path]]:
+    """Every form, as a folder, that a runtime loads whose name contains ``runtime``."""
     base = VersionBase(version)
     makers: dict[str, Any] = {
         "peft": Folder(path=folder),
@@ -54,7 +56,8 @@ def exports(version: Version, folder: Path, wanted: str) -> Iterator[tuple[str, 
         del makers["gguf-lora"]
         makers["merged-unquantised"] = Merged(path=folder / "unquantised", from_nf4=True)
     for name, maker in makers.items():
-        if wanted in (name, "") or (wanted.endswith("*") and name.startswith(wanted[:-1])):
+        loaded = any(runtime in each for each in (GGUF if name.startswith("gguf") else OTHERS))
+        if loaded and (wanted in (name, "") or (wanted.endswith("*") and name.startswith(wanted[:-1]))):
             more = () if name == "peft" else (base, lambda _folder, _export: None)
             yield name, Path(maker.publish(version, None, *more))
 
@@ -84,7 +87,7 @@ def main() -> None:
     version = MlflowRegistry(name=name, folder=given.folder).resolve(number)
     known = parity.recorded(version, given.rows, Mlflow(folder=str(given.folder)))
     with tempfile.TemporaryDirectory() as scratch:
-        for form, folder in exports(version, Path(scratch), given.form):
+        for form, folder in exports(version, Path(scratch), given.form, given.runtime):
             export = export_folder.read(folder)
             for label, runtime in runtimes(export, given.vllm):
                 if given.runtime in label:
