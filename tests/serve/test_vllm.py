@@ -254,7 +254,7 @@ def test_compressed_forms(real_vllm, smol_base, smol_engine, compressed, answer,
     """
     prompts = ("<|im_start|>user\nName a colour.<|im_end|>\n<|im_start|>assistant\n", "One, two, three,")
     asks = [
-        GenerationRequest(model=name, prompt=prompt, max_tokens=12, temperature=0.0)
+        GenerationRequest(model=name, prompt=prompt, max_tokens=12, temperature=0.0, deadline=PATIENCE)
         for name in compressed
         for prompt in prompts
     ]

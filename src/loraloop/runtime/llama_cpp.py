@@ -94,18 +94,28 @@ class LlamaCpp:
 
 
 def _started(library: Any, params: Any, file: Path) -> Any:
+    """The server; what it cannot run is found by a second start."""
     try:
-        return library.Server(params)
+        return _server(library, params)
     except (ValueError, RuntimeError) as error:
         params.chat_template = KNOWN
         try:
-            library.Server(params)
+            _server(library, params)
         except (ValueError, RuntimeError):
             raise ArtefactError(f"llama.cpp cannot load {file}: {error}") from error
         raise ArtefactError(
             f"llama.cpp cannot run the chat template of {file.name}, and can load the rest: take publish=merged with "
             "runtime=transformers or runtime=vllm, or train with dataset.template=chatml, which llama.cpp runs"
         ) from error
+
+
+def _server(library: Any, params: Any) -> Any:
+    """A server that answers: one that is given up before it does may wait for its own threads without end."""
+    import httpx2
+
+    made = library.Server(params)
+    httpx2.get(f"{made.listening_address}/health", timeout=SECONDS)
+    return made
 
 
 def _require_gguf(file: Path) -> None:
