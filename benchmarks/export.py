@@ -3,7 +3,7 @@
 Needs registered versions, llama.cpp (``loraloop[gguf]``) and, for vLLM, the interpreter of an environment with it::
 
     loraloop +experiment=tool_calling lora=r8 source.conversations=90 dataset.validation_share=0.15
-    python benchmarks/export.py loraloop-tool-calling/1 --vllm .venv-vllm/bin/python
+    python benchmarks/export.py loraloop-tool-calling/1 --vllm .venv-vllm/bin/python --rows 64
 
 Every export is made and measured as ``stage=publish`` and ``stage=verify`` do it, and no share is asked for: the
 table shows what would be refused too. Results are added to those of other versions in ``results/export.json``.
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -35,12 +36,14 @@ from loraloop.workflows import export_folder, parity, parity_report
 from loraloop.workflows.version_base import VersionBase
 
 RESULTS = Path(__file__).parent / "results" / "export.json"
+GGUF, OTHERS = ("llama_cpp",), ("transformers", "vllm-bfloat16", "vllm-float32")
+"""Runtimes of files of llama.cpp, and of all others."""
 EAGER = ("--enforce-eager",)
 """Without it vLLM compiles for minutes on two cores."""
 
 
-def exports(version: Version, folder: Path, wanted: str) -> Iterator[tuple[str, Path]]:
-    """Every form, as a folder."""
+def exports(version: Version, folder: Path, wanted: str, runtime: str) -> Iterator[tuple[str, Path]]:
+    """Every form, as a folder, that a runtime loads whose name contains ``runtime``."""
     base = VersionBase(version)
     makers: dict[str, Any] = {
         "peft": Folder(path=folder),
@@ -53,7 +56,8 @@ def exports(version: Version, folder: Path, wanted: str) -> Iterator[tuple[str, 
         del makers["gguf-lora"]
         makers["merged-unquantised"] = Merged(path=folder / "unquantised", from_nf4=True)
     for name, maker in makers.items():
-        if wanted in (name, "") or (wanted.endswith("*") and name.startswith(wanted[:-1])):
+        loaded = any(runtime in each for each in (GGUF if name.startswith("gguf") else OTHERS))
+        if loaded and (wanted in (name, "") or (wanted.endswith("*") and name.startswith(wanted[:-1]))):
             more = () if name == "peft" else (base, lambda _folder, _export: None)
             yield name, Path(maker.publish(version, None, *more))
 
@@ -83,24 +87,34 @@ def main() -> None:
     version = MlflowRegistry(name=name, folder=given.folder).resolve(number)
     known = parity.recorded(version, given.rows, Mlflow(folder=str(given.folder)))
     with tempfile.TemporaryDirectory() as scratch:
-        for form, folder in exports(version, Path(scratch), given.form):
+        for form, folder in exports(version, Path(scratch), given.form, given.runtime):
             export = export_folder.read(folder)
             for label, runtime in runtimes(export, given.vllm):
                 if given.runtime in label:
                     made = parity.measure(version, folder, export, runtime, known, VersionBase(version), 0.0)
                     parity_report.report(made, version, folder)
-                    keep(version, form, label, asdict(made) | {"changed": export.changed})
+                    more = {"changed": export.changed, "load_average": round(os.getloadavg()[0], 2)}
+                    keep(version, form, label, asdict(made) | more)
+
+
+def compressed(version: Version) -> str | None:
+    """To what a version of ``stage=compress`` was compressed."""
+    manifest = version.manifest
+    if manifest.compressed_from is None:
+        return None
+    return f"svd, rank {manifest.rank}" if manifest.storage == "plain" else manifest.storage
 
 
 def keep(version: Version, form: str, runtime: str, made: dict[str, Any]) -> None:
     """Add a result; an earlier one of the same kind is replaced."""
     there = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"results": []}
     base = version.manifest.base
-    key = {"base": base.name, "trained_on": base.quantization, "export": form, "runtime": runtime}
+    key = {"model": base.name, "adapter": version.name, "compressed": compressed(version)}
+    key |= {"trained_on": base.quantization, "export": form, "runtime": runtime}
     del made["runtime"], made["min_agreement"]
     for each in made["differences"]:
         each["prompt"] = each["prompt"][-60:]
-    others = [each for each in there["results"] if any(each[name] != value for name, value in key.items())]
+    others = [each for each in there["results"] if any(each.get(name) != value for name, value in key.items())]
     found = {"machine": describe(), "results": [*others, key | made]}
     RESULTS.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import signal
 import stat
@@ -276,3 +277,38 @@ def test_a_kill_leaves_no_folder(tmp_path):
     with atomic.folder(target) as folder:
         fill(folder)
     assert names(target) == ["inner"]
+    assert names(tmp_path) == ["target"]
+
+
+def test_only_what_the_dead_left_is_removed(tmp_path):
+    """Beginnings of the same folder go when their process has ended; those of a live one and of others stay."""
+    target = tmp_path / "a"
+    other = tmp_path / f".a.b.{'0' * 16}.part"
+    left = tmp_path / f".a.{'0' * 16}.part"
+    for each in (other, left):
+        each.mkdir()
+        (each / "half").touch()
+    with atomic.folder(target) as mine:
+        assert names(tmp_path) == sorted([mine.name, other.name])
+        atomic.remove_abandoned(target)
+        assert mine.is_dir()
+        fill(mine)
+    assert names(tmp_path) == [other.name, "a"]
+
+
+def test_a_folder_that_is_taken_for_abandoned_is_made_anew(tmp_path, monkeypatch):
+    """Where somebody removes a beginning before its lock is held, another one is made."""
+    real, seen = fcntl.flock, []
+
+    def late(descriptor, flags):
+        if not seen:
+            (left,) = tmp_path.iterdir()
+            left.rmdir()
+        seen.append(flags)
+        real(descriptor, flags)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with atomic.folder(tmp_path / "a") as folder:
+        fill(folder)
+    assert len(seen) == 2
+    assert names(tmp_path) == ["a"]

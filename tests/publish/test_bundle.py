@@ -37,12 +37,28 @@ def test_the_card_tells_what_the_adapter_is(version, metrics):
         "base_model": "meta-llama/Llama-2-7b-hf",
         "base_model_relation": "adapter",
         "tags": ["lora", "loraloop"],
+        "model-index": header["model-index"],
     }
     for fact in ("01c7f73", "b" * 64, "16, 32", "q_proj, v_proj", "d" * 64, "nf4-double", "abc", "0.1.0"):
         assert fact in text
     assert "| exact_match | 0.93 ± 0.032 |" in text
     assert "| loss | 0.01235 |" in text
     assert card(version, metrics, "user/name", "llama2") == text
+
+
+def test_the_hub_reads_the_header(version, metrics):
+    """The Hub's own reader finds base, licence, library, task, tags, and each score with its standard error."""
+    from huggingface_hub import ModelCard
+
+    data = ModelCard(card(version, metrics, "user/name", "llama2")).data
+    assert (data.base_model, data.license, data.library_name) == ("meta-llama/Llama-2-7b-hf", "llama2", "peft")
+    assert (data.pipeline_tag, data.tags, data.model_name) == ("text-generation", ["lora", "loraloop"], "loraloop-v1")
+    found = {each.metric_type: (each.metric_value, each.metric_args) for each in data.eval_results}
+    assert found == {"exact_match": (0.93, {"standard_error": 0.0319}), "loss": (0.0123456, None)}
+    assert {each.dataset_revision for each in data.eval_results} == {"d" * 64}
+    assert ModelCard(card(version, None, "user/name")).data.eval_results is None
+    nothing = dataclasses.replace(metrics, values={"loss": float("nan")})
+    assert "model-index" not in card(version, nothing, "user/name")
 
 
 @pytest.mark.parametrize("name", ["meta-llama/Llama-2-7b-hf", "bundled:tiny", "/models/it's mine"])
@@ -114,3 +130,4 @@ def test_packed_weights_are_published_as_peft_reads_them(version, metrics, stora
     told = json.loads(files[MANIFEST])
     assert (told["storage"], told["weights_sha256"]) == ("plain", sha256(files[WEIGHTS]))
     assert told["weights_sha256"] in files["README.md"].decode()
+    assert f"| weights rounded to | {storage} |" in files["README.md"].decode()

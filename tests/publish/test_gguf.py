@@ -1,6 +1,7 @@
 """GGUF files: what llama.cpp reads is what transformers has."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -149,6 +150,15 @@ def test_an_architecture_gives_the_same_tokens_in_llama_cpp(tiny, tmp_path, kind
     session.close()
     assert list(found) == top.indices.tolist()
     assert list(found.values()) == pytest.approx(top.values.tolist(), abs=2e-2)
+
+
+def test_a_lora_of_a_quantised_base_does_not_stand_alone(version, tmp_path):
+    """Beside a base that llama.cpp quantises in its own way it would answer otherwise: the way out is a merge."""
+    from transformers import LlamaConfig
+
+    base = SimpleNamespace(skeleton=lambda: SimpleNamespace(model=SimpleNamespace(config=LlamaConfig())))
+    with pytest.raises(RegistryError, match=r"trained on .* in nf4-double, .*: set publish\.merge=true"):
+        Gguf(path=tmp_path / "out").publish(version, None, base, lambda *_: pytest.fail("it was written"))
 
 
 def test_what_llama_cpp_would_not_run_is_refused(tiny, tmp_path):

@@ -175,6 +175,25 @@ def test_another_tokenizer_is_another_base_but_another_quantisation_is_not(adapt
         manifests.verify_adapter(dataclasses.replace(manifest.base, tokenizer_sha256="f" * 64), manifest)
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"quantization": "nf4-double"}, "quantisation nf4 there and nf4-double here"),
+        ({"quantizer": "other"}, "quantiser bitsandbytes there and other here"),
+        ({"block_size": 128}, "block size 64 there and 128 here"),
+        ({"dtype": "float16"}, "compute dtype bfloat16 there and float16 here"),
+    ],
+)
+def test_a_base_that_is_quantised_otherwise_is_refused(adapter, change, words):
+    """An adapter of an NF4 base is not loaded on one of another quantiser, block size or compute type."""
+    _, manifest = adapter
+    nf4 = {"quantization": "nf4", "quantizer": "bitsandbytes", "block_size": 64, "dtype": "bfloat16"}
+    trained = dataclasses.replace(manifest, base=dataclasses.replace(manifest.base, **nf4))
+    manifests.verify_adapter(trained.base, trained)
+    with pytest.raises(ModelError, match=words):
+        manifests.verify_adapter(dataclasses.replace(trained.base, **change), trained)
+
+
 def test_content_is_what_an_adapter_is_not_where_it_came_from(adapter):
     """The content hash ignores the run, the base's path and PEFT's set order, and sees alpha and the targets."""
     folder, manifest = adapter

@@ -91,6 +91,16 @@ def test_a_file_that_is_cut_short_is_refused(tiny, tmp_path):
         LlamaCpp().open(tmp_path, export(), None)
 
 
+@pytest.mark.parametrize("own", ["{% include 'other' %}", "{{ messages[0].content | wordwrap(3) }}"])
+def test_a_template_that_llama_cpp_cannot_run_is_named(tiny, tmp_path, own):
+    """The message says that it is the template, not the weights, and what to take instead."""
+    pytest.importorskip("xllamacpp")
+    gguf_model.write(tmp_path / "m.gguf", tiny, "f16")
+    (tmp_path / "chat_template.jinja").write_text(own)
+    with pytest.raises(ArtefactError, match=r"cannot run the chat template of m\.gguf.*take publish=merged.*chatml"):
+        LlamaCpp().open(tmp_path, export(), None)
+
+
 def test_a_base_that_is_no_file_is_told(tmp_path):
     """runtime.base must be a file."""
     pytest.importorskip("xllamacpp")

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from loraloop.errors import ModelError
 from loraloop.model.causal import CausalLM
 from loraloop.records import GenerationRequest
 from loraloop.serve.engine.lora import AdapterStack, LoraAdapter, Update
@@ -146,7 +147,10 @@ def test_another_seed_gives_another_answer(shared, answer):
 
 
 def test_a_quantised_base_answers_in_a_batch_as_alone(make_version, said, answer, tmp_path):
-    """Over an NF4 base, mixed answers are those of PEFT alone, and the base's weights stay as they were packed."""
+    """Over an NF4 base, mixed answers are those of PEFT alone, and the base's weights stay as they were packed.
+
+    An adapter of the same base in another block size is refused.
+    """
     loaded = CausalLM(name="bundled:tiny", quantization="nf4").load()
     packed = {name: value.clone() for name, value in loaded.model.state_dict().items()}
     version = make_version("ocr@1", tmp_path / "nf4", loaded=loaded, r=8, lora_alpha=16, target_modules="all-linear")
@@ -154,6 +158,9 @@ def test_a_quantised_base_answers_in_a_batch_as_alone(make_version, said, answer
     engine.start()
     try:
         engine.load("ocr@1", version)
+        other = replace(version.manifest, base=replace(version.manifest.base, block_size=128))
+        with pytest.raises(ModelError, match="block size 128 there and 64 here"):
+            engine.load("ocr@2", replace(version, manifest=other))
         asked = [replace(ask, model=("base", "ocr@1")[n % 2]) for n, ask in enumerate(asks(8, 6, temperature=0.0))]
         answers = arriving(engine, asked, 1, said)
     finally:

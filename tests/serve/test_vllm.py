@@ -8,7 +8,7 @@ import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,19 @@ import openai
 import pytest
 from openai import OpenAI
 
+from loraloop.compress import svd
+from loraloop.compress.adapter import Adapter
+from loraloop.core import adapter_files
+from loraloop.core.hashing import sha256
 from loraloop.model import gguf
-from serve.conftest import SMOL
+from loraloop.publish.folder import Folder
+from loraloop.records import GenerationRequest, Version
+from loraloop.registry import manifest as manifests
+from loraloop.runtime.vllm import Vllm
+from loraloop.serve.vllm import VllmBackend
+from loraloop.workflows import export_folder
+from loraloop.workflows.version_base import VersionBase
+from serve.conftest import SMOL, version_of, write_adapter
 from vllm_server import running
 from waiting import PATIENCE, until
 
@@ -209,6 +220,63 @@ def test_hot_swap(served):
         served.client.chat.completions.create(**ask)
     assert served.client.chat.completions.create(**ask).choices[0].message.tool_calls[0].function == before
     assert [choice.finish_reason for chunk in stream for choice in chunk.choices][-1] in ("stop", "length")
+
+
+@pytest.fixture
+def compressed(smol_base, tmp_path) -> dict[str, Version]:
+    """One adapter for every layer with ranks of their own, in 8 and in 4 bits, as ``stage=compress`` registers them."""
+    plain = tmp_path / "plain"
+    shape = {"r": 8, "lora_alpha": 16, "target_modules": "all-linear"}
+    manifest = replace(write_adapter(smol_base, plain, **shape), probe=None)
+    adapter = Adapter.read(plain)
+    forms = {
+        "svd@1": svd.smaller(adapter, svd.by_energy(0.8)),
+        "int8@1": adapter.kept("int8"),
+        "nf4@1": adapter.kept("nf4"),
+    }
+    made = {}
+    for name, form in forms.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        form.write(folder)
+        told = {"rank": form.config["r"], "alpha": form.config["lora_alpha"], "storage": form.storage}
+        kept = replace(manifest, weights_sha256=sha256(adapter_files.weights(folder)), **told)
+        manifests.write(folder, kept)
+        made[name] = version_of(name, folder, kept)
+    assert forms["svd@1"].config["rank_pattern"]  # layers differ
+    return made
+
+
+def test_compressed_forms(real_vllm, smol_base, smol_engine, compressed, answer, tmp_path):
+    """An adapter cut to a rank a layer, in 8 and in 4 bits answers through vLLM as in the engine.
+
+    Served, the packed ones through a plain copy, and published by ``publish=peft``.
+    """
+    prompts = ("<|im_start|>user\nName a colour.<|im_end|>\n<|im_start|>assistant\n", "One, two, three,")
+    asks = [
+        GenerationRequest(model=name, prompt=prompt, max_tokens=12, temperature=0.0, deadline=PATIENCE)
+        for name in compressed
+        for prompt in prompts
+    ]
+    remote = VllmBackend(url=real_vllm).attach(smol_base.base, smol_base.tokenizer, compressed.__getitem__)
+    remote.start()
+    try:
+        for name, version in compressed.items():
+            smol_engine.load(name, version)
+        wanted = answer(smol_engine, asks)
+        assert answer(remote, asks) == wanted
+    finally:
+        remote.close()
+        for name in compressed:
+            smol_engine.unload(name)
+        forget(real_vllm)
+    assert len({said.text for said in wanted}) > len(prompts)
+    for at, (name, version) in enumerate(compressed.items()):
+        folder = Path(Folder(path=tmp_path / "out").publish(version))
+        export = export_folder.read(folder)
+        with closing(Vllm(url=real_vllm).open(folder, export, VersionBase(version))) as session:
+            told = [session.answer(prompt, 12).text for prompt in prompts]
+        assert told == [said.text for said in wanted[2 * at : 2 * at + 2]], name
 
 
 def test_errors(served):

@@ -7,7 +7,7 @@ from loraloop.records import Parity
 from loraloop.workflows import parity_report
 
 
-def made(agreement, least):
+def made(agreement, least, rows=64):
     return Parity(
         runtime="llama_cpp",
         form="gguf",
@@ -15,7 +15,7 @@ def made(agreement, least):
         versions={},
         machine="",
         measured="",
-        rows=64,
+        rows=rows,
         agreement=agreement,
         min_agreement=least,
         scores={},
@@ -32,3 +32,14 @@ def test_too_few_equal_answers_are_refused():
     wrong = r"refused: 58 of 64 .* \(0.906, at least 0.98 asked\); it was not published.* publish.min_agreement=SHARE"
     with pytest.raises(ArtefactError, match=wrong):
         parity_report.require(made(0.90625, 0.98), "it was not published", "publish.min_agreement")
+
+
+@pytest.mark.parametrize(
+    ("rows", "least", "told"), [(49, 0.98, "fewer than 50 rows"), (50, 0.98, ""), (9, 0.9, "fewer than 10"), (8, 1, "")]
+)
+def test_few_rows_are_told(rows, least, told):
+    """Where a single other answer is too many, the message says how many rows would be enough; else nothing."""
+    with pytest.raises(ArtefactError) as refused:
+        parity_report.require(made(0.5, least, rows), "it was not published", "min_agreement")
+    assert told in str(refused.value)
+    assert ("a single other answer" in str(refused.value)) == bool(told)

@@ -7,7 +7,6 @@ take the codes for weights.
 from __future__ import annotations
 
 import json
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -106,13 +105,24 @@ def plain(folder: Path) -> Iterator[Path]:
 
 
 def plain_copy(folder: Path) -> Path:
-    """Like :func:`plain`, for a program that may read it later: a copy that stays beside ``folder``, made anew."""
-    if weights(folder).name == WEIGHTS:
+    """Like :func:`plain`, for a program that may read it later: a copy that stays beside ``folder``.
+
+    Its name says what it holds: another adapter has another one, and a copy that is there, which a program may be
+    reading, stays as it is.
+
+    Raises:
+        ModelError: The packed file is damaged.
+    """
+    made = plain_weights(folder)
+    if isinstance(made, Path):
         return folder
-    copied = folder.with_name(f"{folder.name}-plain")
-    shutil.rmtree(copied, ignore_errors=True)
-    with atomic.folder(copied) as beside:
-        write(beside, tensors(folder), (folder / CONFIG).read_bytes())
+    config = (folder / CONFIG).read_bytes()
+    copied = folder.with_name(f".{folder.name}.{sha256(config + made)[:16]}.plain")
+    copied.mkdir(exist_ok=True)
+    for name, content in {CONFIG: config, WEIGHTS: made}.items():
+        if not (copied / name).is_file() or sha256(copied / name) != sha256(content):
+            with atomic.write(copied / name) as stream:
+                stream.write(content)
     return copied
 
 

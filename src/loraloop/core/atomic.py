@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -50,6 +52,8 @@ def write(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
 def folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a new folder beside ``path``; on leaving without error it becomes ``path``.
 
+    What a process that was killed left of the same folder is removed.
+
     Raises:
         FileExistsError: ``path`` exists already; nothing is overwritten.
     """
@@ -57,8 +61,8 @@ def folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists():
         raise FileExistsError(f"{target} exists already")
-    beside = _beside(target)
-    beside.mkdir()
+    remove_abandoned(target)
+    beside, lock = _locked(target)
     try:
         yield beside
         for file in (*sorted(beside.rglob("*")), beside):
@@ -68,3 +72,42 @@ def folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(beside, ignore_errors=True)
         raise
+    finally:
+        os.close(lock)
+
+
+def remove_abandoned(path: str | os.PathLike[str]) -> None:
+    """Remove the beginnings of the folder ``path`` whose processes have ended; those that live keep theirs."""
+    target = Path(path)
+    beginning = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{16}}\.part")
+    found = [each for each in target.parent.glob(".*.part") if beginning.fullmatch(each.name)]
+    for each in found:
+        # A file system without locks refuses them, and what cannot be locked may be somebody's.
+        with contextlib.suppress(OSError), _opened(each) as descriptor:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(each, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _locked(target: Path) -> tuple[Path, int]:
+    """A new folder beside ``target``, and the descriptor that holds its lock, which falls with the process."""
+    while True:
+        beside = _beside(target)
+        beside.mkdir()
+        try:
+            descriptor = os.open(beside, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:  # somebody took it for abandoned before it was locked
+            continue
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if beside.exists():
+            return beside, descriptor
+        os.close(descriptor)

@@ -287,7 +287,7 @@ class CausalLM:
             quantization=f"nf4{double}" if self.quantization == "nf4" else "none",
             dtype=self.dtype,
             weights=self.weights,
-            quantizer="bitsandbytes" if self.quantization == "nf4" else None,
+            quantizer=nf4.QUANTIZER if self.quantization == "nf4" else None,
         )
 
 

@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
+QUANTIZER = "bitsandbytes"
+
+
 def quantize(model: PreTrainedModel, compute: torch.dtype, double: bool) -> None:
     """Replace every linear layer except the head by its NF4 form, in place.
 
@@ -48,6 +51,14 @@ def block_size(model: PreTrainedModel) -> int | None:
     found = next((layer for layer in model.modules() if isinstance(layer, Linear4bit)), None)
     state = getattr(found.weight, "quant_state", None) if found is not None else None
     return None if state is None else int(state.blocksize)
+
+
+def usual_block_size() -> int:
+    """The block size of what is quantised on this machine."""
+    import torch
+    from bitsandbytes.functional import quantize_4bit
+
+    return int(quantize_4bit(torch.zeros(256), quant_type="nf4")[1].blocksize)
 
 
 def dequantize(model: PreTrainedModel) -> None:

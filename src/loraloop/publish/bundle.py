@@ -85,9 +85,11 @@ def bundle(
     kept: dict[str, Path | bytes] = {each.name: each for each in sorted(version.path.iterdir()) if each.name not in own}
     kept[WEIGHTS] = adapter_files.plain_weights(version.path)
     beside = {template.FILE: chat.encode()} if chat else {}
-    plain = replace(version, manifest=adapter_files.plain_manifest(version.path, version.manifest))
-    text = card(plain, scores, where, licence).encode()
-    return {**kept, **beside, CARD: text, MANIFEST: _manifest(version, plain.manifest)}
+    plain = adapter_files.plain_manifest(version.path, version.manifest)
+    # The card keeps the storage: it tells to what the weights were rounded before they became plain.
+    told = replace(version, manifest=replace(version.manifest, weights_sha256=plain.weights_sha256))
+    text = card(told, scores, where, licence).encode()
+    return {**kept, **beside, CARD: text, MANIFEST: _manifest(version, plain)}
 
 
 def _manifest(version: Version, plain: Manifest) -> Path | bytes:
@@ -107,7 +109,7 @@ def card(version: Version, scores: Score | None, where: str, licence: str | None
     trained_here = manifest.dataset_fingerprint is not None
     return "\n".join(
         [
-            *cards.header(version, "adapter", licence),
+            *cards.header(version, "adapter", licence, cards.results(scores), scores.rows if scores else 0),
             f"# {version.name} version {version.number}",
             "",
             f"A LoRA adapter for {base.name}, "

@@ -5,6 +5,7 @@ The header's keys are those of https://huggingface.co/docs/hub/model-cards#model
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 
@@ -12,23 +13,66 @@ from loraloop.records import Base, Export, Manifest, Parity, Score, Version
 
 NOTHING = 0.01
 """A merge that changes a smaller share of the adapted weights than this is said to change almost nothing."""
-RELATION = {"adapter": "adapter", "merged": "merge", "gguf": "quantized", "gguf-lora": "adapter"}
+RELATION = {"adapter": "adapter", "merged": "finetune", "gguf": "quantized", "gguf-lora": "adapter"}
+"""The Hub's words; its ``merge`` is of several models."""
 LIBRARY = {"adapter": "peft", "merged": "transformers", "gguf": "gguf", "gguf-lora": "gguf"}
 
 
-def header(version: Version, form: str, licence: str | None) -> list[str]:
-    """The Hub's metadata, as lines."""
+Results = Mapping[str, tuple[float, float | None]]
+"""Values with their standard errors, by metric."""
+
+
+def header(
+    version: Version, form: str, licence: str | None, results: Results | None = None, rows: int = 0
+) -> list[str]:
+    """The Hub's metadata, as lines.
+
+    Args:
+        version: That is published.
+        form: See :class:`loraloop.records.Export`.
+        licence: The Hub's name of a licence.
+        results: What was measured of this form.
+        rows: On how many held-out rows; 0 is not known.
+    """
     import yaml
 
     base = version.manifest.base
-    facts = {
+    facts: dict[str, object] = {
         "library_name": LIBRARY[form],
         "pipeline_tag": "text-generation",
         **({"license": licence} if licence else {}),
         **({"base_model": base.name, "base_model_relation": RELATION[form]} if on_hub(base) else {}),
         "tags": ["lora", "loraloop"],
+        **_index(version, results or {}, rows),
     }
     return ["---", yaml.safe_dump(facts, sort_keys=False, default_flow_style=None).strip(), "---", ""]
+
+
+def _index(version: Version, results: Results, rows: int) -> dict[str, object]:
+    """The scores as the Hub reads them; nothing without any.
+
+    The form is that of https://github.com/huggingface/hub-docs/blob/main/modelcard.md.
+    """
+    metrics = [
+        {"type": name, "value": value, "name": name, **({} if error is None else {"args": {"standard_error": error}})}
+        for name, (value, error) in results.items()
+        if math.isfinite(value)
+    ]
+    if not metrics:
+        return {}
+    fingerprint = version.manifest.dataset_fingerprint
+    dataset = {
+        "type": "held-out-rows",
+        "name": f"{rows} rows that the training held out" if rows else "rows that the training held out",
+        **({"revision": fingerprint} if fingerprint else {}),
+    }
+    one = {"task": {"type": "text-generation"}, "dataset": dataset, "metrics": metrics}
+    return {"model-index": [{"name": f"{version.name}-v{version.number}", "results": [one]}]}
+
+
+def results(made: Score | None) -> Results:
+    """A score as the header takes it."""
+    return {} if made is None else {name: (value, made.errors.get(name)) for name, value in made.values.items()}
 
 
 def on_hub(base: Base) -> bool:
@@ -113,7 +157,7 @@ def of_export(
     )
     return "\n".join(
         [
-            *header(version, export.form, licence),
+            *header(version, export.form, licence, *_measured(measured)),
             f"# {version.name} version {version.number}, {export.form}",
             "",
             f"{export.base} with a LoRA adapter{into}, exported by loraloop as {export.form} in {export.dtype}. The "
@@ -127,6 +171,12 @@ def of_export(
             usage,
             "",
         ]
+    )
+
+
+def _measured(made: Parity | None) -> tuple[Results, int]:
+    return (
+        ({}, 0) if made is None else ({name: (each.value, each.error) for name, each in made.scores.items()}, made.rows)
     )
 
 

@@ -60,18 +60,24 @@ def merged_into(version: Version, from_nf4: bool) -> str:
     return "unquantised" if version.manifest.base.quantization == "none" or from_nf4 else "dequantised"
 
 
-def require_disk(folder: Path, count: int, what: str) -> None:
-    """Check that the disk has room for ``count`` bytes and the small files.
+def require_disk(target: Path, count: int, what: str) -> None:
+    """Check that the disk has room for a folder, once what a killed publish left of it is removed.
+
+    Args:
+        target: The folder.
+        count: Its bytes, but for the small files.
+        what: It is to hold.
 
     Raises:
         ConfigError: It has not.
     """
-    there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    atomic.remove_abandoned(target)
+    there = next(each for each in target.absolute().parents if each.exists())
     free = shutil.disk_usage(there).free
     if free < count + SLACK:
         raise ConfigError(
-            f"publish.path={folder}: {what} takes {(count + SLACK) / 1e9:.2f} GB and the disk has {free / 1e9:.2f} GB "
-            "free; choose another publish.path or a smaller publish.dtype"
+            f"publish.path={target.parent}: {what} takes {(count + SLACK) / 1e9:.2f} GB and the disk has "
+            f"{free / 1e9:.2f} GB free; choose another publish.path or a smaller publish.dtype"
         )
 
 
@@ -128,8 +134,8 @@ def verify(folder: Path, export: Export) -> None:
 
 
 def _hashes(folder: Path) -> dict[str, str]:
-    # A person edits the card, and stage=verify adds its results.
-    ours = {folder / FACTS, folder / CARD, *folder.glob(PARITY)}
+    # A person edits the card, and stage=verify adds its results; one that was killed left its beginning.
+    ours = {folder / FACTS, folder / CARD, *folder.glob(PARITY), *folder.glob(f".{PARITY}.*.part")}
     files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path not in ours)
     return {str(path.relative_to(folder)): sha256(path) for path in files}
 

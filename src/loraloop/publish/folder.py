@@ -11,6 +11,7 @@ from loraloop.core.hashing import sha256
 from loraloop.core.part import part
 from loraloop.errors import ConfigError, RegistryError
 from loraloop.publish.bundle import Form, chosen, may_differ
+from loraloop.publish.export import require_disk
 from loraloop.records import Score, Version
 
 
@@ -54,12 +55,15 @@ class Folder:
 
         Raises:
             RegistryError: The folder holds something else, or cannot be written; it is as it was.
+            ConfigError: The disk is too small.
         """
         target = self.path / (export.name if export else f"{version.name}-v{version.number}")
         files = chosen(version, scores, str(target), self.license, export, chat)
         if target.exists():
             _same(target, files)
             return str(target)
+        sizes = (len(each) if isinstance(each, bytes) else each.stat().st_size for each in files.values())
+        require_disk(target, sum(sizes), target.name)
         try:
             with atomic.folder(target) as beside:
                 for name, content in files.items():

@@ -99,7 +99,7 @@ class Gguf:
         into = export.merged_into(version, self.from_nf4) if self.merge else None
         planned = export.of(version, form, self.dtype, into)
         if not target.exists():
-            self._require(version, base)
+            self._require(version, base, target)
 
         def fill(folder: Path) -> Export:
             made = self._write(folder, f"{name}-{self.dtype}.gguf", version, base, planned)
@@ -111,7 +111,7 @@ class Gguf:
         export.write(target, planned, fill)
         return str(target)
 
-    def _require(self, version: Version, base: BaseLoader) -> None:
+    def _require(self, version: Version, base: BaseLoader, target: Path) -> None:
         skeleton = base.skeleton()
         gguf_model.architecture(skeleton.model.config)
         if self.merge:
@@ -121,7 +121,7 @@ class Gguf:
             _require_unquantised(version, self.from_nf4)
             gguf_lora.require_plain(version.path)
             count = sum(each.stat().st_size for each in version.path.iterdir())
-        export.require_disk(self.path, count, f"{version.name} in {self.dtype}")
+        export.require_disk(target, count, f"{version.name} in {self.dtype}")
 
     def _write(self, folder: Path, name: str, version: Version, base: BaseLoader, planned: Export) -> Export:
         loaded = base.load(quantised=planned.merged_into == "dequantised") if self.merge else base.skeleton()

@@ -88,7 +88,7 @@ class Merged:
 
         if not target.exists():
             count = merging.parameters(base.skeleton()) * BYTES[dtype]
-            export.require_disk(self.path, count, f"{version.name} in {dtype}")
+            export.require_disk(target, count, f"{version.name} in {dtype}")
         export.write(target, planned, fill)
         return str(target)
 

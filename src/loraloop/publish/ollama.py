@@ -49,6 +49,8 @@ def _template(manifest: Manifest, end: str) -> str | None:
         return _CHATML.replace("EOS", end)
     if templates.is_chat(manifest):
         return None
+    if any(mark in in_format(manifest.template, [Message("user", ("x",))]) for mark in ('"""', "{{")):
+        return None
     prompt, system = "{{ .Prompt }}", "{{ .System }}"
     alone = in_format(manifest.template, [Message("user", (prompt,))])
     if placeholders(manifest.template) != {"instruction", "input"}:
@@ -58,7 +60,10 @@ def _template(manifest: Manifest, end: str) -> str | None:
 
 
 def _note(manifest: Manifest) -> str:
-    which = f"dataset.template={manifest.template}" if manifest.template in BUILT_IN else "the base's own chat template"
+    if manifest.template in BUILT_IN:
+        which = f"dataset.template={manifest.template}"
+    else:
+        which = "the base's own chat template" if templates.is_chat(manifest) else "the format string in manifest.json"
     return (
         f"# TEMPLATE: the adapter was trained with {which}, which has no form in Ollama's language here. Ollama knows "
         "many by\n# the text in the file; compare what it shows with `ollama show --template` before you rely on it."

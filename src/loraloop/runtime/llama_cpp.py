@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 EXTRA = "gguf"
 TEMPLATE = "chat_template.jinja"
+KNOWN = "chatml"
+"""A chat template of llama.cpp's own."""
 SECONDS = 600
 """Longest wait for one answer."""
 
@@ -63,7 +65,7 @@ class LlamaCpp:
         """Load an export.
 
         Raises:
-            ArtefactError: llama.cpp cannot load it.
+            ArtefactError: llama.cpp cannot load it, or cannot run its chat template.
         """
         import httpx2
 
@@ -76,10 +78,7 @@ class LlamaCpp:
             params = self._params(library, model, folder / TEMPLATE)
             if alone:
                 params.lora_adapters = [library.CommonAdapterLoraInfo(str(file), 1.0)]
-            try:
-                server = library.Server(params)
-            except (ValueError, RuntimeError) as error:
-                raise ArtefactError(f"llama.cpp cannot load {file}: {error}") from error
+            server = _started(library, params, file)
         return LlamaCppSession(server, httpx2.Client(base_url=server.listening_address, timeout=SECONDS))
 
     def _params(self, library: Any, model: Path, template: Path) -> Any:
@@ -92,6 +91,31 @@ class LlamaCpp:
         if template.is_file():
             params.chat_template = template.read_text("utf8")
         return params
+
+
+def _started(library: Any, params: Any, file: Path) -> Any:
+    """The server; what it cannot run is found by a second start."""
+    try:
+        return _server(library, params)
+    except (ValueError, RuntimeError) as error:
+        params.chat_template = KNOWN
+        try:
+            _server(library, params)
+        except (ValueError, RuntimeError):
+            raise ArtefactError(f"llama.cpp cannot load {file}: {error}") from error
+        raise ArtefactError(
+            f"llama.cpp cannot run the chat template of {file.name}, and can load the rest: take publish=merged with "
+            "runtime=transformers or runtime=vllm, or train with dataset.template=chatml, which llama.cpp runs"
+        ) from error
+
+
+def _server(library: Any, params: Any) -> Any:
+    """A server that answers: one that is given up before it does may wait for its own threads without end."""
+    import httpx2
+
+    made = library.Server(params)
+    httpx2.get(f"{made.listening_address}/health", timeout=SECONDS)
+    return made
 
 
 def _require_gguf(file: Path) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from loraloop.core import console
-from loraloop.workflows.publishing import put
+from loraloop.workflows.publishing import put, told
 from loraloop.workflows.retraining.deployment import registry_for
 
 if TYPE_CHECKING:
@@ -46,4 +46,4 @@ def publish(
     where = put(publish, version, tracker, registry)
     owner = replace(registry, name=version.name) if version.number else registry
     owner.record("publish", version.number, f"published to {where}", {"place": where})
-    console.facts(f"{version.name} version {version.number}", {"published to": where})
+    console.facts(f"{version.name} version {version.number}", {"published to": where, **told(version)})

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pydantic import TypeAdapter, ValidationError
+
 from loraloop.core import adapter_files
 from loraloop.core.adapter_files import CONFIG, MANIFEST
 from loraloop.errors import ArtefactError, ConfigError
 from loraloop.publish import export as exports
-from loraloop.records import Export
+from loraloop.records import Export, Parity
 from loraloop.registry import manifest as manifests
 
 if TYPE_CHECKING:
@@ -71,12 +72,12 @@ def find(
     )
 
 
-def measured(folder: Path) -> set[str]:
-    """When an export was measured, by the results beside it; results that cannot be read count for nothing."""
-    found = set()
-    for path in folder.glob(exports.PARITY):
-        with contextlib.suppress(ValueError, KeyError, TypeError):
-            found.add(str(json.loads(path.read_bytes())["measured"]))
+def measured(folder: Path) -> list[Parity]:
+    """How an export answered, by the results beside it; results that cannot be read count for nothing."""
+    found = []
+    for path in sorted(folder.glob(exports.PARITY)):
+        with contextlib.suppress(ValidationError):
+            found.append(TypeAdapter(Parity).validate_json(path.read_bytes()))
     return found
 
 

@@ -114,11 +114,16 @@ def measure(
     )
 
 
-def keep(made: Parity, version: Version, folder: Path, registry: MlflowRegistry, tracker: Tracker) -> None:
-    """Keep a comparison: beside the weights, in manifest, ledger and tag of the version, and with its MLflow run."""
+def write(made: Parity, folder: Path) -> None:
+    """Write a comparison beside the weights, in place of an earlier one in the same runtime."""
     with atomic.write(folder / exports.PARITY.replace("*", made.runtime)) as stream:
         facts = asdict(made) | {"passed": made.passed}
         stream.write(json.dumps(facts, indent=2, sort_keys=True, ensure_ascii=False).encode() + b"\n")
+
+
+def keep(made: Parity, version: Version, folder: Path, registry: MlflowRegistry, tracker: Tracker) -> None:
+    """Keep a comparison: beside the weights, in manifest, ledger and tag of the version, and with its MLflow run."""
+    write(made, folder)
     owner = replace(registry, name=version.name)
     numbers = {"agreement": made.agreement, "rows": made.rows, "runtime": made.runtime, "place": str(folder)}
     owner.record("parity", version.number, summary(made), numbers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,8 +50,19 @@ def require(made: Parity, folder: Path | str, key: str) -> None:
         what = f"{folder}: do not use it" if isinstance(folder, Path) else folder
         raise ArtefactError(
             f"the export answers differently from its adapter: {summary(made)}; {what}. Export it in a wider "
-            f"publish.dtype, or accept less with {key}=SHARE"
+            f"publish.dtype, or accept less with {key}=SHARE{_few(made)}"
         )
+
+
+def _few(made: Parity) -> str:
+    """What to know where one row more or less decides."""
+    if made.min_agreement >= 1 or made.rows * (1 - made.min_agreement) >= 1 - 1e-9:
+        return ""
+    enough = math.ceil(1 / (1 - made.min_agreement) - 1e-9)
+    return (
+        f". On fewer than {enough} rows a single other answer refuses: compare more, with a larger "
+        "evaluation.max_rows where the adapter is measured"
+    )
 
 
 def summary(made: Parity) -> str:

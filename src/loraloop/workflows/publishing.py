@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from loraloop.errors import ArtefactError, DataError
@@ -45,10 +46,56 @@ def put(publisher: Publisher, version: Version, tracker: Tracker, registry: Mlfl
     if not isinstance(publisher, Merged | Gguf):
         return publisher.publish(version, made)
     gate = _Gate(publisher=publisher, version=version, base=base, tracker=tracker)
+    if isinstance(publisher, Gguf) and publisher.min_agreement != 0:
+        _require_template(version, base)
     where = publisher.publish(version, made, base, gate)
-    for each in gate.made:
+    for each in gate.made or _kept(publisher, version, Path(where)):
         parity.keep(each, version, Path(where), registry, tracker)
     return where
+
+
+def _require_template(version: Version, base: VersionBase) -> None:
+    """See before work, on the bundled model, that llama.cpp can run the chat template that travels.
+
+    Raises:
+        ArtefactError: It cannot.
+    """
+    from loraloop.model.causal import CausalLM
+    from loraloop.publish import gguf_model
+    from loraloop.records import Export
+    from loraloop.runtime.llama_cpp import LlamaCpp
+
+    if not template.is_chat(version.manifest):
+        return
+    tokenizer = base.tokenizer()
+    template.give(tokenizer, version.manifest)
+    small = CausalLM(name="bundled:tiny").load()
+    small.tokenizer.chat_template = tokenizer.chat_template
+    with TemporaryDirectory() as folder:
+        what = f"{version.name}-v{version.number}"
+        gguf_model.write(Path(folder) / f"{what}.gguf", small, "f16")
+        made = Export(form="gguf", dtype="f16", version=what, content="", base="", trained_on="none")
+        LlamaCpp().open(Path(folder), made, base).close()
+
+
+def _kept(publisher: Merged | Gguf, version: Version, folder: Path) -> list[Parity]:
+    """What was measured of an export that is there already, and that a killed publish did not note.
+
+    Raises:
+        ArtefactError: It answered differently from the adapter, or was never measured, and that is asked for.
+    """
+    runtime, least = _runtime(export_folder.read(folder)), publisher.min_agreement
+    there = [each for each in export_folder.measured(folder) if each.runtime == runtime]
+    if not there and least != 0:
+        raise ArtefactError(
+            f"{folder} holds this export, which was never measured: measure it with stage=verify path={folder} "
+            f"runtime={runtime}, or accept it with publish.min_agreement=0"
+        )
+    for each in there:
+        asked = each if least is None else replace(each, min_agreement=least)
+        parity_report.require(asked, folder, "publish.min_agreement")
+    known = {each.measured for each in version.manifest.parity}
+    return [each for each in there if each.measured not in known]
 
 
 def _export(place: Folder | Hub | S3, version: Version, registry: MlflowRegistry) -> Path:
@@ -61,15 +108,28 @@ def _export(place: Folder | Hub | S3, version: Version, registry: MlflowRegistry
     folder = export_folder.find(version, place.export, (place.form,), registry, "publish.export")
     export = export_folder.read(folder)
     export_folder.require_unaltered(version, folder, export)
-    here = export_folder.measured(folder)
+    here = {each.measured for each in export_folder.measured(folder)}
     measured = [each for each in version.manifest.parity if each.form == export.form and each.measured in here]
     if not any(each.passed for each in measured):
-        runtime = " runtime=llama_cpp" if export.form.startswith("gguf") else ""
         why = parity_report.summary(measured[-1]) if measured else "it was never measured"
         raise ArtefactError(
-            f"{folder} is not published further: {why}; measure it with stage=verify path={folder}{runtime}"
+            f"{folder} is not published further: {why}; measure it with stage=verify path={folder} "
+            f"runtime={_runtime(export)}"
         )
     return folder
+
+
+def _runtime(export: Export) -> str:
+    """The runtime in which an export is measured before it appears."""
+    return "llama_cpp" if export.form.startswith("gguf") else "transformers"
+
+
+def told(version: Version) -> dict[str, str]:
+    """What a person should know of the weights that were published: packed ones are plain again."""
+    storage = version.manifest.storage
+    if storage == "plain":
+        return {}
+    return {"weights": f"its {storage} codes became float32 again: no program but loraloop reads them"}
 
 
 def scores(version: Version, tracker: Tracker) -> Score | None:
@@ -111,6 +171,7 @@ class _Gate:
         parity_report.report(measured, self.version, "not published yet")
         parity_report.require(measured, "it was not published", "publish.min_agreement")
         self.made.append(measured)
+        parity.write(measured, folder)  # it appears with the weights: a kill leaves no export whose measure is lost
         return measured
 
     def _runtime(self) -> Runtime:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +53,18 @@ class VersionBase:
         return self._model().tokenizer()[1]
 
     def folder(self) -> Path:
-        """Configuration, safetensors and tokenizer."""
+        """Configuration, safetensors and tokenizer, for a program that quantises the weights as the training did.
+
+        Raises:
+            ModelError: The training quantised them in a way that is not this machine's.
+        """
+        from loraloop.model import nf4
+        from loraloop.registry import manifest as manifests
+
+        trained = self.version.manifest.base
+        if trained.quantization != "none":
+            here = replace(trained, quantizer=nf4.QUANTIZER, block_size=nf4.usual_block_size())
+            manifests.verify_adapter(here, self.version.manifest)
         return self._model().folder()
 
     def gguf(self, scratch: Path) -> Path:
