@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import shutil
+import subprocess
 import textwrap
 from dataclasses import replace
 
@@ -11,6 +13,7 @@ from hydra.core.utils import JobStatus
 from omegaconf import OmegaConf
 
 from hydra_plugins.loraloop_launcher import _job
+from hydra_plugins.loraloop_launcher.on_slurm import SlurmLauncher
 from loraloop.errors import ConfigError
 
 SMALL = ("source.runs=2", "trainer.max_steps=3", "evaluation.max_rows=8", "tracker=none")
@@ -40,10 +43,20 @@ def trials(url, name):
     return optuna.load_study(study_name=name, storage=url.replace("postgresql://", "postgresql+psycopg://")).trials
 
 
+def slurm():
+    """Whether a cluster of Slurm takes jobs from this machine."""
+    return bool(shutil.which("sinfo")) and subprocess.run(["sinfo"], capture_output=True).returncode == 0
+
+
 @pytest.mark.parametrize(
     "launcher",
-    [("joblib",), ("ray", "hydra.launcher.cpus=0.5"), ("slurm", "hydra.launcher.cluster=local")],
-    ids=lambda words: words[0],
+    [
+        ("joblib",),
+        ("ray", "hydra.launcher.cpus=0.5"),
+        ("slurm", "hydra.launcher.cluster=local"),
+        pytest.param(("slurm", "hydra.launcher.cluster=slurm"), marks=pytest.mark.skipif("not slurm()")),
+    ],
+    ids=lambda words: words[-1].rpartition(".")[2],
 )
 def test_a_killed_workers_trial_is_tried_again(desk, postgres, launcher):
     """Of two trials in other processes one is killed: it alone runs again, and each has one result in the study."""
@@ -52,11 +65,11 @@ def test_a_killed_workers_trial_is_tried_again(desk, postgres, launcher):
     seen = desk.process(
         "-m", "hydra/sweeper=optuna", "hydra/sweeper/sampler=grid", "source._target_=once.KilledOnce",
         "source.seed=choice(7,8)", "allow_targets=[once.]", *SMALL, f"hydra/launcher={launcher[0]}", *launcher[1:],
-        f"hydra.sweeper.study_name={launcher[0]}", f"hydra.sweeper.storage='{postgres}'",
+        f"hydra.sweeper.study_name='{launcher[-1]}'", f"hydra.sweeper.storage='{postgres}'",
         "hydra.sweeper.max_failure_rate=1", PYTHONPATH=str(desk.folder),
     )  # fmt: skip
     assert seen.code == 0, seen
-    found = trials(postgres, launcher[0])
+    found = trials(postgres, launcher[-1])
     complete = [trial.params["source.seed"] for trial in found if trial.state.name == "COMPLETE"]
     assert sorted(complete) == [7, 8], seen
     assert "ended without a result" in seen.out
@@ -99,6 +112,13 @@ def test_a_missing_package_has_its_line(office, monkeypatch, launcher, module):
     monkeypatch.setattr(importlib, "import_module", absent)
     seen = office.attempt("-m", "lora=r8,r16", f"hydra/launcher={launcher}")
     assert f"pip install 'loraloop[{launcher}]'" in seen.err
+
+
+def test_a_machine_without_slurm_is_refused(tmp_path, monkeypatch):
+    """Where no Slurm can be asked, nothing is submitted, and the sentence names the way to run on this machine."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ConfigError, match=r"submits no jobs to Slurm .* hydra\.launcher\.cluster=local"):
+        SlurmLauncher(1, "slurm", 10, {}).start([])
 
 
 def test_another_version_or_folder_is_refused(tmp_path):

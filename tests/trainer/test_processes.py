@@ -10,7 +10,7 @@ import pytest
 from loraloop.errors import ConfigError, LostProcessError, TrainingError
 from loraloop.lora import Lora
 from loraloop.model.causal import CausalLM
-from loraloop.trainer import checkpoints, processes
+from loraloop.trainer import checkpoints, processes, sharding
 from loraloop.trainer.dpo import Dpo
 from loraloop.trainer.grpo import Grpo
 from loraloop.trainer.kto import Kto
@@ -45,25 +45,31 @@ def train(kit, output, trainer, **more):
 
 @pytest.fixture(scope="module")
 def both(kit, tmp_path_factory):
-    """One process that accumulates four passes a step, and two that accumulate two: run, result and output of each."""
-    ways = {1: settings(accumulation=4, micro_batch=2), 2: settings(accumulation=2, micro_batch=2, processes=2)}
+    """One process that accumulates four passes a step, and two that accumulate two: run, result and output of each.
+
+    The last two hold a share of the weights each.
+    """
+    of_two = settings(accumulation=2, micro_batch=2, processes=2)
+    ways = {1: settings(accumulation=4, micro_batch=2), 2: of_two, "sharded": of_two | {"sharding": "fsdp2"}}
     outputs = {count: tmp_path_factory.mktemp(f"of{count}") for count in ways}
     return {count: (*train(kit, outputs[count], way), outputs[count]) for count, way in ways.items()}
 
 
+@pytest.mark.parametrize("way", [2, "sharded"])
 @pytest.mark.parametrize("key", ["train/loss", "train/grad_norm", "train/tokens"])
-def test_losses_equal_those_of_one_process(both, key):
+def test_losses_equal_those_of_one_process(both, key, way):
     """Every step's loss and gradient norm equal those of one process with twice the accumulation, uneven steps too."""
-    one, two = (run.values(key) for run, _, _ in both.values())
+    one, two = (both[each][0].values(key) for each in (1, way))
     assert len(one) == 8
     assert two == pytest.approx(
         one, rel={"train/loss": 0, "train/grad_norm": 1e-4, "train/tokens": 0.02}[key], abs=1e-5
     )
 
 
-def test_the_adapter_is_that_of_one_process(both, kit):
+@pytest.mark.parametrize("way", [2, "sharded"])
+def test_the_adapter_is_that_of_one_process(both, kit, way):
     """The saved weights equal those of one process, and so do steps and parameters."""
-    (_, (_, one), first), (_, (model, two), second) = both.values()
+    (_, (_, one), first), (_, (model, two), second) = both[1], both[way]
     assert (two.steps, two.trainable_parameters) == (one.steps, one.trainable_parameters)
     expected = kit.weights(first)
     found = kit.weights(second)
@@ -91,6 +97,25 @@ def test_a_checkpoint_of_two_resumes_on_one_and_on_two(both, kit, tmp_path, coun
     run, _ = train(kit, tmp_path, way, resume=output / "checkpoints" / "checkpoint-6")
     expected = unbroken.values("train/loss")[6:]
     assert run.values("train/loss") == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_sharded_checkpoint_resumes(both, kit, tmp_path):
+    """From a checkpoint of two that share the weights, two that share them go on with the unbroken run's losses."""
+    unbroken, _, output = both["sharded"]
+    way = settings(accumulation=2, micro_batch=2, processes=2, sharding="fsdp2")
+    run, _ = train(kit, tmp_path, way, resume=output / "checkpoints" / "checkpoint-6")
+    assert run.values("train/loss") == pytest.approx(unbroken.values("train/loss")[6:], abs=1e-5)
+
+
+def test_what_is_not_shared_out_is_refused(kit):
+    """One process, a quantised base and an adapter that changes the base are refused by name."""
+    with pytest.raises(ValueError, match="sharding=fsdp2 shares weights out over several processes"):
+        Sft(sharding="fsdp2")
+    asked = Sft(processes=2, sharding="fsdp2")
+    with pytest.raises(ConfigError, match=r"model\.quantization=nf4 do not go together"):
+        sharding.require(asked, Lora(**SHAPE), kit.base(quantization="nf4"))
+    with pytest.raises(ConfigError, match=r"lora\.init=pissa does not"):
+        sharding.require(asked, Lora(**SHAPE, init="pissa"), kit.base())
 
 
 def test_another_number_of_rows_is_refused(both, kit, tmp_path):

@@ -35,16 +35,35 @@ class RayLauncher(ElsewhereLauncher):
         require("ray", "ray")
 
     def start(self, tasks: Sequence[_job.Task]) -> Sequence[Any]:
-        """Hand the jobs to the cluster."""
+        """Hand the jobs to the cluster.
+
+        Raises:
+            ConfigError: None answers at the address.
+        """
         import ray
 
         if not ray.is_initialized():
-            own: dict[str, Any] = {"include_dashboard": False, "object_store_memory": STORE_BYTES}
-            more = own if self.address is None else {}
-            ray.init(address=self.address, log_to_driver=False, logging_level=logging.WARNING, **more)
+            self._connect()
         # The sweep itself tries a lost job again, and says so in its study.
         remote = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, max_retries=0, max_calls=1)(_job.carry_out)
         return [remote.remote(task) for task in tasks]
+
+    def _connect(self) -> None:
+        import ray
+
+        from loraloop.errors import ConfigError
+
+        own: dict[str, Any] = {"include_dashboard": False, "object_store_memory": STORE_BYTES}
+        more = own if self.address is None else {}
+        try:
+            ray.init(address=self.address, log_to_driver=False, logging_level=logging.WARNING, **more)
+        except (ConnectionError, ray.exceptions.RayError) as error:
+            first = str(error).strip().partition("\n")[0]
+            raise ConfigError(
+                f"hydra.launcher.address={self.address}: no cluster of Ray answers ({first}): start one with "
+                "`ray start --head`, set RAY_AUTH_MODE=token where it asks for its token, or leave the address out for "
+                "a cluster on this machine"
+            ) from error
 
     def wait(self, job: Any) -> Any:
         """What the job gave back."""

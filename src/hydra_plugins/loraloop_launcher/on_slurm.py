@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra_plugins.loraloop_launcher import _job
 from hydra_plugins.loraloop_launcher._elsewhere import ElsewhereLauncher
+
+POLL_SECONDS = 2.0
+FILE_SECONDS = 30.0
+"""Until a file that a job wrote on another machine is seen on this one: a shared folder may be late."""
 
 
 class SlurmLauncher(ElsewhereLauncher):
@@ -32,8 +39,15 @@ class SlurmLauncher(ElsewhereLauncher):
         require("submitit", "slurm")
 
     def start(self, tasks: Sequence[_job.Task]) -> Sequence[Any]:
-        """Submit the jobs."""
+        """Submit the jobs.
+
+        Raises:
+            ConfigError: This machine reaches no Slurm.
+        """
         import submitit
+
+        if self.remote:
+            _require_slurm()
 
         folder = Path(str(self.config.hydra.sweep.dir)).absolute() / ".submitit"
         executor = submitit.AutoExecutor(folder=folder, cluster=self.cluster)
@@ -41,10 +55,42 @@ class SlurmLauncher(ElsewhereLauncher):
         return executor.map_array(_job.carry_out, tasks)
 
     def wait(self, job: Any) -> Any:
-        """What the job gave back."""
+        """What the job gave back.
+
+        submitit asks Slurm's accounting, after up to ten minutes, whether a job without a result still lives. Here
+        the queue is asked, which every cluster has.
+        """
+        ended = None
+        while self.remote and not job.paths.result_pickle.exists():
+            if ended is None and not _queued(job.job_id):
+                ended = time.monotonic()
+            if ended is not None and time.monotonic() - ended > FILE_SECONDS:
+                raise ChildProcessError(f"Slurm's job {job.job_id} has ended; what it printed is in {job.paths.stderr}")
+            time.sleep(POLL_SECONDS)
         return job.result()
 
     def cancel(self, jobs: Sequence[Any]) -> None:
         """Ask Slurm to end the jobs."""
         for job in jobs:
             job.cancel()
+
+
+def _require_slurm() -> None:
+    from loraloop.errors import ConfigError
+
+    try:
+        asked = subprocess.run(["sinfo", "--noheader"], capture_output=True, text=True, check=False)
+        said = "" if asked.returncode == 0 and shutil.which("sbatch") else asked.stderr.strip() or "sbatch is missing"
+    except FileNotFoundError:
+        said = "there is no program sinfo"
+    if said:
+        raise ConfigError(
+            f"hydra.launcher.cluster=slurm: this machine submits no jobs to Slurm ({said.splitlines()[0]}): give the "
+            "command on a machine that does, or set hydra.launcher.cluster=local for processes of this one"
+        )
+
+
+def _queued(job: str) -> bool:
+    """Whether a job waits or runs; a controller that does not answer for a moment says nothing of it."""
+    asked = subprocess.run(["squeue", "--noheader", "--jobs", job], capture_output=True, text=True, check=False)
+    return bool(asked.stdout.strip()) if asked.returncode == 0 else "Invalid job id" not in asked.stderr

@@ -17,6 +17,7 @@ ADDED: Mapping[str, tuple[Any, ...]] = {
     "trainer.loss_on": ("assistant", "last"),  # rows had one turn, which is learned by either
     "trainer.too_long": ("drop",),
     "trainer.processes": (1,),
+    "trainer.sharding": ("none",),
 }
 """Inputs that checkpoints of earlier versions do not name, each with the values that do what those versions did."""
 

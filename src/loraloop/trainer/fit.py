@@ -15,7 +15,7 @@ from loraloop.core import adapter_files, atomic
 from loraloop.core.hashing import sha256
 from loraloop.errors import TrainingError
 from loraloop.records import Training
-from loraloop.trainer import checkpoints, estimate, memory
+from loraloop.trainer import checkpoints, estimate, memory, sharding
 from loraloop.trainer.choices import Choices, choose
 from loraloop.trainer.member import member
 from loraloop.trainer.monitor import Monitor
@@ -73,6 +73,7 @@ def arguments(settings: Settings, start: Start, model: Any, output: Path, *, val
         "ddp_find_unused_parameters": False,
         "disable_tqdm": True,
         "report_to": "none",
+        **sharding.arguments(settings, choices),
     }
 
 
@@ -169,7 +170,8 @@ def fit(build: Callable[[Any], Any], settings: Settings, job: TrainingJob, start
             trainer.model.save_pretrained(initial)
         seconds = _train(trainer, start)
         _require_finite(trainer.model)
-        adapter = _keep(trainer, job.output, initial if job.lora.mutates_base else None)
+        whole = sharding.trained(settings, trainer.model)
+        adapter = _keep(trainer, job.output, initial if job.lora.mutates_base else None, whole)
     model: PeftModel = trainer.model.eval()
     trainable, total = model.get_nb_trainable_parameters()
     training = Training(
@@ -217,13 +219,19 @@ def _train(trainer: Any, start: Start) -> float:
     return float(time.perf_counter() - began - trainer.evaluation_seconds)
 
 
-def _keep(trainer: Any, output: Path, initial: str | None) -> Path:
-    """Save the adapter in PEFT's layout; with its ``initial`` state given, as the difference to it."""
+def _keep(trainer: Any, output: Path, initial: str | None, whole: Mapping[str, Any] | None) -> Path:
+    """Save the adapter in PEFT's layout; with its ``initial`` state given, as the difference to it.
+
+    ``whole`` is the trained weights, where the model itself holds a share of them.
+    """
     adapter = output / "adapter"
     if trainer.is_world_process_zero():
         with atomic.folder(adapter) as folder:
             trainer.model.save_pretrained(
-                str(folder), selected_adapters=["default"], path_initial_model_for_weight_conversion=initial
+                str(folder),
+                state_dict=whole,
+                selected_adapters=["default"],
+                path_initial_model_for_weight_conversion=initial,
             )
     return adapter
 

@@ -136,6 +136,7 @@ def sft_trainer() -> type[Any]:
             base = self.model.get_base_model()
             return (
                 self.args.device.type == "cpu"
+                and not self.is_fsdp_enabled  # its layers gather their weights when the model calls them
                 and not self.padding_free
                 and not self.aux_loss_enabled
                 and base.get_output_embeddings() is not None

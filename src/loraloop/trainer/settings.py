@@ -56,6 +56,8 @@ class Settings:
         seed: Of the adapter's initialisation, the row order and dropout.
         processes: Processes that train together, each on a GPU of its own where there are GPUs; a step takes
             ``batch_size * accumulation`` rows of each.
+        sharding: What each of several processes holds: ``none``, the whole model; ``fsdp2``, a share of every layer's
+            weights (torch's ``fully_shard``, by accelerate), so that a base may be larger than one GPU's memory.
     """
 
     epochs: Count | Literal["auto"] = "auto"
@@ -81,6 +83,7 @@ class Settings:
     cost_per_hour: Annotated[float, Field(ge=0)] = 0.0
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     processes: Count = 1
+    sharding: Literal["none", "fsdp2"] = "none"
 
     together: ClassVar[bool] = False
     """Whether the method trains in several processes."""
@@ -91,6 +94,15 @@ class Settings:
             raise ValueError(
                 f"processes={self.processes}: {type(self).__name__} trains in one process, and of the trainers "
                 "trainer=sft alone trains in several; set trainer.processes=1"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _shares_with_others(self) -> Settings:
+        if self.sharding != "none" and self.processes == 1:
+            raise ValueError(
+                f"sharding={self.sharding} shares weights out over several processes, and processes is 1: "
+                "set trainer.processes=N, or trainer.sharding=none"
             )
         return self
 

@@ -10,7 +10,7 @@ from loraloop.core.row_name import row_name
 from loraloop.core.tokens import IGNORED
 from loraloop.errors import ConfigError, DataError
 from loraloop.records import Dataset, Encoded, Estimate, Fitting, LoadedModel, Quarantined, Row, Training
-from loraloop.trainer import estimate, fit, processes
+from loraloop.trainer import estimate, fit, processes, sharding
 from loraloop.trainer.choices import choose, isolating_attention
 from loraloop.trainer.encode import by_length, fit_answers, warn
 from loraloop.trainer.loop import sft_trainer
@@ -90,6 +90,7 @@ class Sft(Settings):
         loaded, lora, data = job.loaded, job.lora, job.data
         lora.check_model(loaded.model)
         self.check_model(loaded.model.config)
+        sharding.require(self, lora, loaded.base)
         if self.processes > 1 and member() is None:
             fit.prepare_folder(job.output, job.resume)
             return processes.train(self, job)
@@ -107,13 +108,15 @@ class Sft(Settings):
         def build(callback: Any) -> Any:
             from trl.trainer.sft_config import SFTConfig
 
+            args = SFTConfig(
+                packing=start.choices.packing,
+                dataset_kwargs={"skip_prepare_dataset": not start.choices.packing},
+                **fit.arguments(self, start, loaded.model, job.output, validates=bool(validation.rows)),
+            )
+            sharding.on_cpus(self)
             trainer = sft_trainer()(
                 **fit.adapted(job),
-                args=SFTConfig(
-                    packing=start.choices.packing,
-                    dataset_kwargs={"skip_prepare_dataset": not start.choices.packing},
-                    **fit.arguments(self, start, loaded.model, job.output, validates=bool(validation.rows)),
-                ),
+                args=args,
                 train_dataset=_columns([*train.sides[0], *fillers]),
                 eval_dataset=_columns(by_length(validation.sides[0])) if validation.rows else None,
                 processing_class=loaded.tokenizer,
