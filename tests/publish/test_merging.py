@@ -44,7 +44,7 @@ def test_a_merge_that_changes_almost_nothing_is_called_that(version, weak, caplo
 
     with caplog.at_level(logging.WARNING, "loraloop"):
         assert merged("float32") > 0.5
-        assert not caplog.records
+        assert "almost the base" not in caplog.text
         lost = merged("bfloat16")
     assert lost < card.NOTHING
     assert "of the adapted weights in bfloat16: it is almost the base; take publish.dtype=float32" in caplog.text
