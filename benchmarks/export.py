@@ -24,6 +24,7 @@ from machine import describe
 
 from loraloop.core.console import size
 from loraloop.protocols import Runtime
+from loraloop.publish import template
 from loraloop.publish.folder import Folder
 from loraloop.publish.gguf import Gguf
 from loraloop.publish.merged import Merged
@@ -59,8 +60,11 @@ def exports(version: Version, folder: Path, wanted: str, runtime: str) -> Iterat
     for name, maker in makers.items():
         loaded = any(runtime in each for each in (GGUF if name.startswith("gguf") else OTHERS))
         if loaded and (wanted in (name, "") or (wanted.endswith("*") and name.startswith(wanted[:-1]))):
-            more = () if name == "peft" else (base, lambda _folder, _export: None)
-            yield name, Path(maker.publish(version, None, *more))
+            if name == "peft":
+                chat = template.travelling(version.manifest, base.tokenizer)
+                yield name, Path(maker.publish(version, None, chat=chat))
+            else:
+                yield name, Path(maker.publish(version, None, base, lambda _folder, _export: None))
 
 
 def runtimes(export: Export, vllm: Path | None) -> Iterator[tuple[str, Runtime]]:
