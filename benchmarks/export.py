@@ -22,7 +22,9 @@ from typing import Any
 
 from machine import describe
 
+from loraloop.core.console import size
 from loraloop.protocols import Runtime
+from loraloop.publish import template
 from loraloop.publish.folder import Folder
 from loraloop.publish.gguf import Gguf
 from loraloop.publish.merged import Merged
@@ -58,8 +60,11 @@ def exports(version: Version, folder: Path, wanted: str, runtime: str) -> Iterat
     for name, maker in makers.items():
         loaded = any(runtime in each for each in (GGUF if name.startswith("gguf") else OTHERS))
         if loaded and (wanted in (name, "") or (wanted.endswith("*") and name.startswith(wanted[:-1]))):
-            more = () if name == "peft" else (base, lambda _folder, _export: None)
-            yield name, Path(maker.publish(version, None, *more))
+            if name == "peft":
+                chat = template.travelling(version.manifest, base.tokenizer)
+                yield name, Path(maker.publish(version, None, chat=chat))
+            else:
+                yield name, Path(maker.publish(version, None, base, lambda _folder, _export: None))
 
 
 def runtimes(export: Export, vllm: Path | None) -> Iterator[tuple[str, Runtime]]:
@@ -74,15 +79,46 @@ def runtimes(export: Export, vllm: Path | None) -> Iterator[tuple[str, Runtime]]
             yield f"vllm-{kind}", Vllm(python=vllm, dtype=kind, options=EAGER)  # type: ignore[arg-type]
 
 
+def table() -> str:
+    """The results as Markdown."""
+    names = "adapter", "form", "runtime", "answers equal", "score, export beside adapter", "logits off", "size"
+    lines = [[*names, "loaded in", "tokens/s"], ["---"] * 9]
+    for each in json.loads(RESULTS.read_text())["results"]:
+        # A result that shared the processors with other work is marked by hand.
+        graded = each["scores"].get("exact_match", {"recorded": 0})["recorded"] > 0
+        name = "exact_match" if graded else "rouge_l"
+        compared = each["scores"][name]
+        least = 0.9 if each["trained_on"] != "none" or each["dtype"].startswith("q4") else 0.98
+        refused = "" if each["agreement"] >= least else ": refused"
+        near = each["logits"] and each["logits"]["difference"]
+        lines.append(
+            [
+                each["adapter"] + ("" if each["trained_on"] == "none" else ", NF4"),
+                each["export"] + (f" ({each['compressed']})" if each["compressed"] else ""),
+                each["runtime"].replace("-", ", "),
+                f"{round(each['agreement'] * each['rows'])} of {each['rows']}{refused}",
+                f"{name} {compared['value']:.3f} ± {compared['error']:.3f} beside {compared['recorded']:.3f}",
+                "not known" if near is None else f"{near:.2g}",
+                size(each["bytes"]),
+                f"{each['load_seconds']:.1f} s" + (", busy" if each.get("busy") else ""),
+                f"{each['tokens_per_second']:.{0 if each['tokens_per_second'] >= 100 else 1}f}",
+            ]
+        )
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    arguments.add_argument("version", help="NAME/NUMBER in the registry")
+    arguments.add_argument("version", nargs="?", help="NAME/NUMBER in the registry; without it the table is printed")
     arguments.add_argument("--folder", type=Path, default=Path("mlruns"), help="of registry and tracker")
     arguments.add_argument("--rows", type=int, default=32)
     arguments.add_argument("--vllm", type=Path)
     arguments.add_argument("--form", default="", help="only this form, or with a star those that begin so")
     arguments.add_argument("--runtime", default="", help="only runtimes whose name contains this")
     given = arguments.parse_args()
+    if given.version is None:
+        print(table())
+        return
     name, _, number = given.version.partition("/")
     version = MlflowRegistry(name=name, folder=given.folder).resolve(number)
     known = parity.recorded(version, given.rows, Mlflow(folder=str(given.folder)))

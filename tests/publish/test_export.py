@@ -31,6 +31,7 @@ def test_an_export_verifies_until_a_file_changes(plain, tmp_path):
     kept = export.read(target)
     (target / "README.md").write_text("my words")
     (target / "parity-transformers.json").write_text("{}")
+    (target / f".parity-vllm.json.{'0' * 16}.part").touch()  # of a stage=verify that was killed
     export.verify(target, kept)
     (target / "model.safetensors").write_bytes(b"forged")
     (target / "pytorch_model.bin").write_bytes(b"")

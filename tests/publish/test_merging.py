@@ -28,7 +28,10 @@ def weak(version, tmp_path):
 
 
 def test_a_merge_that_changes_almost_nothing_is_called_that(version, weak, caplog):
-    """Into the values of NF4, bfloat16 loses a small update: the share that changed, a warning and the card say so."""
+    """Into the values of NF4, bfloat16 loses a small update: the share that changed, a warning and the card say so.
+
+    Weights that NF4 makes 0 are left out: beside them no update is too small.
+    """
     import torch
 
     def merged(dtype):
@@ -37,14 +40,14 @@ def test_a_merge_that_changes_almost_nothing_is_called_that(version, weak, caplo
         before = loaded.model.get_submodule("model.layers.0.self_attn.o_proj").weight.detach().clone()
         model, changed = merging.merge(loaded, weak, dtype)
         after = model.get_submodule("model.layers.0.self_attn.o_proj").weight
-        differ = (after != before.to(after.dtype)).float().mean()
+        differ = (after != before.to(after.dtype))[before != 0].float().mean()
         assert changed == pytest.approx(float(differ))
         assert after.dtype == getattr(torch, dtype)
         return changed
 
     with caplog.at_level(logging.WARNING, "loraloop"):
         assert merged("float32") > 0.5
-        assert not caplog.records
+        assert "almost the base" not in caplog.text
         lost = merged("bfloat16")
     assert lost < card.NOTHING
     assert "of the adapted weights in bfloat16: it is almost the base; take publish.dtype=float32" in caplog.text

@@ -66,12 +66,18 @@ def test_an_altered_export_is_caught(merged):
 
 
 def test_an_export_that_was_not_measured_itself_goes_no_further(merged):
-    """A measurement of another export of the same form and type does not count: the folder holds its own."""
+    """A measurement of another export of the same form and type does not count: the folder holds its own.
+
+    Nor does publishing it again pass for a measurement.
+    """
     (merged.folder / "out/loraloop-v1-merged/parity-transformers.json").unlink()
     further = ("stage=publish", "publish=folder", "publish.form=merged", "publish.path=copy")
     seen = merged.attempt(*further)
     assert seen.code == 1
     assert "it was never measured; measure it with stage=verify path=" in seen.err
+    seen = merged.attempt(*MERGED)
+    assert seen.code == 1
+    assert "holds this export, which was never measured: measure it with stage=verify" in seen.err
     merged(*VERIFY)
     merged(*further)
 

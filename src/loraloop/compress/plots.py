@@ -48,6 +48,7 @@ def sizes(points: Sequence[Point], metric: str, rows: int) -> Figure:
             place = (5, 6) if point.name.startswith("rank") else (5, -14)  # forms of one size stand beside each other
             at = (point.size / 1024, point.value)
             axes.annotate(point.name, at, xytext=place, textcoords="offset points", fontsize=9)
+    axes.margins(x=0.12)  # names stand to the right of the points
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.set_xlabel("KiB of weights")

@@ -16,7 +16,7 @@ class Export:
         content: Hash by which the registry recognises the adapter.
         base: Name of the base.
         trained_on: The base's quantisation while the adapter was trained.
-        changed: Share of the adapted weights that the merge changed, 0..1; ``None`` where nothing was merged.
+        changed: Share of the adapted weights, but for zeros, that the merge changed; ``None`` where nothing was merged.
         merged_into: ``unquantised`` or ``dequantised`` weights; ``None`` where nothing was merged.
         files: SHA-256 by name.
     """
