@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from loraloop.serve.schema import Label, Unicode
 
@@ -60,7 +60,7 @@ class CallItem(_Item):
     status: Any = None
     caller: Any = None
     namespace: None = None
-    async_: Any = Field(default=None, alias="async")
+    async_: Any = Field(default=None, validation_alias=AliasChoices("async", "async_"))  # the SDK writes either
 
 
 class ResultItem(_Item):

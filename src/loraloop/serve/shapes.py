@@ -6,6 +6,7 @@ as an attribute of the answer.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
@@ -83,12 +84,14 @@ class Completion:
 
     def __init__(self) -> None:
         self._offset = 0
+        self._part = b""
 
     def choice(self, answer: Answer, logprobs: Logprobs | None) -> dict[str, Any]:
         """The choice of a whole answer; the prompt stands before it where it was asked for."""
         request = answer.task.request
         text = request.prompt + answer.text if request.echo else answer.text
-        return {"text": text, "logprobs": self._logprobs(logprobs), "finish_reason": _finish(answer)}
+        told = self._logprobs(logprobs, text if request.echo else None)
+        return {"text": text, "logprobs": told, "finish_reason": _finish(answer)}
 
     def first(self) -> dict[str, Any] | None:
         """Nothing comes before the text."""
@@ -98,7 +101,8 @@ class Completion:
         """What a chunk adds; ``None`` where it adds nothing."""
         if not chunk.text and not chunk.logprobs:
             return None
-        return {"text": chunk.text, "logprobs": self._logprobs(chunk.logprobs if with_logprobs else None)}
+        told = self._logprobs(chunk.logprobs if with_logprobs else None, chunk.text if chunk.echo else None)
+        return {"text": chunk.text, "logprobs": told}
 
     def end(self, answer: Answer) -> tuple[None, str]:
         """Why a stream ends; nothing was kept back."""
@@ -108,19 +112,30 @@ class Completion:
         """No more text."""
         return {"text": "", "logprobs": None}
 
-    def _logprobs(self, tokens: Logprobs | None) -> dict[str, Any] | None:
+    def _logprobs(self, tokens: Logprobs | None, echoed: str | None) -> dict[str, Any] | None:
         if tokens is None:
             return None
-        offsets = []
-        for text, _, _ in tokens:
-            offsets.append(self._offset)
-            self._offset += 0 if PART.fullmatch(text) else len(text)
+        if echoed is not None and tokens and not PART.fullmatch(tokens[0][0]) and not echoed.startswith(tokens[0][0]):
+            self._offset = -len(tokens[0][0])  # the start token, which is in no text
         return {
             "tokens": [text for text, _, _ in tokens],
             "token_logprobs": [value for _, value, _ in tokens],
             "top_logprobs": [None if value is None else dict(others) for _, value, others in tokens],
-            "text_offset": offsets,
+            "text_offset": [max(0, self._begin(text)) for text, _, _ in tokens],
         }
+
+    def _begin(self, token: str) -> int:
+        """Where a token's text begins; that of a part of a character is where the character does."""
+        begin = self._offset
+        if PART.fullmatch(token):
+            self._part += bytes(_bytes(token))
+            with contextlib.suppress(UnicodeDecodeError):
+                self._offset += len(self._part.decode())
+                self._part = b""
+        else:
+            self._offset += len(token)
+            self._part = b""
+        return begin
 
 
 Form = Chat | Completion

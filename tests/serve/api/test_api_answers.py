@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from loraloop.records import Chunk
+from loraloop.serve.shapes import Completion
+
 MESSAGES = [{"role": "user", "content": "one two three"}]
 
 
@@ -82,6 +85,20 @@ def test_streamed_logprobs_are_the_same(shared):
     told = [chunk.choices[0].logprobs for chunk in chunks if chunk.choices[0].logprobs]
     assert [token for each in told for token in each.tokens] == ["base ", "a ", "b "]
     assert [offset for each in told for offset in each.text_offset] == [0, 5, 7]
+
+
+def test_where_the_text_of_tokens_begins():
+    """A start token that no text has moves nothing, and a character of several tokens is one."""
+    tokens = [
+        ("<bos>", None, {}),
+        ("H\u00e9", -1.0, {}),
+        ("bytes:\\xf0\\x9f", -1.0, {}),
+        ("bytes:\\x98\\x80", -1.0, {}),
+    ]
+    form = Completion()
+    echoed = form.delta(Chunk(text="H\u00e9\U0001f600", echo=True, logprobs=tuple(tokens)), with_logprobs=True)
+    more = form.delta(Chunk(text="!", logprobs=(("!", -1.0, {}),)), with_logprobs=True)
+    assert [echoed["logprobs"]["text_offset"], more["logprobs"]["text_offset"]] == [[0, 0, 2, 2], [3]]
 
 
 def test_sampling_reaches_the_backend(house):

@@ -52,6 +52,8 @@ def test_a_loop_of_function_calls(shared, streamed):
     result = {"type": "function_call_output", "call_id": call.call_id, "output": "a shelf"}
     whole = create(shared, [*asked["input"], *first.output, result], tools=TOOLS)
     kept = shared.sessions.kept[-1]
+    dumped = create(shared, [*asked["input"], *(each.model_dump() for each in first.output), result], tools=TOOLS)
+    assert dumped.output_text == whole.output_text
     after = create(shared, [result], tools=TOOLS, previous_response_id=first.id)
     assert after.output_text == whole.output_text
     assert after.previous_response_id == first.id

@@ -159,6 +159,21 @@ def test_a_conversation_is_put_together_over_spans():
     assert (found.counts["joined"], found.counts["other spans"]) == (2, 1)
 
 
+def test_a_tool_span_need_not_name_the_conversation():
+    """A tool span without a conversation answers the call of its id in any conversation of its trace."""
+    one, other = ({"gen_ai.conversation.id": name} for name in ("one", "other"))
+    tool = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "look", "gen_ai.tool.call.id": "c1",
+            "gen_ai.tool.call.result": "lit"}  # fmt: skip
+    found, _ = read(
+        export(
+            span(1, chat([text("user", "q")], CALL) | one), span(2, tool),
+            span(3, CHAT | {"gen_ai.output.messages": [text("assistant", "a")]} | one),
+            span(4, chat([text("user", "q")], text("assistant", "a")) | other),
+        )
+    )  # fmt: skip
+    assert [said(each) for each in found.traces] == [LOOKED, SIMPLE]
+
+
 def test_calls_of_one_trace_that_ask_apart_stay_apart():
     """Without a conversation's name, two questions in one trace are two conversations."""
     found, _ = read(

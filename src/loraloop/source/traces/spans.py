@@ -84,13 +84,19 @@ class Spans:
         aside: list[Quarantined] = []
         groups: dict[str, tuple[list[Trace], list[ToolRun]]] = defaultdict(lambda: ([], []))
         broken = {span.group[0] for span in spans if span.trace in orphans}
-        for span, kind in self._kinds(spans):
-            calls, tools = groups[span.group[0]]
+        used = list(self._kinds(spans))
+        talks = defaultdict[str, set[str]](set)
+        for span, kind in used:
+            if kind == "chat":
+                talks[span.trace].add(span.group[0])
+        for span, kind in used:
             if kind == "tool":
-                tools.append(_tool(span))
+                run = _tool(span)
+                for group in _conversations(span, run, talks[span.trace]):
+                    groups[group][1].append(run)
                 continue
             try:
-                calls.append(call(span))
+                groups[span.group[0]][0].append(call(span))
             except (TypeError, ValueError, RecursionError) as error:
                 aside.append(Quarantined(span.place, str(error)))
         for group, (calls, tools) in groups.items():
@@ -226,6 +232,17 @@ def call(span: Span) -> Trace:
 def _served(about: Mapping[str, Any]) -> str | None:
     """The session of an answer that loraloop served, which the store may know; its span tells the whole past."""
     return name(about.get("gen_ai.response.id")) if about.get("gen_ai.provider.name") == "loraloop" else None
+
+
+def _conversations(span: Span, run: ToolRun, talks: set[str]) -> list[str]:
+    """The conversations in which a tool may have been called: the one that its span names, else those of its trace.
+
+    Where the trace has several, the id of the call tells them apart, and a run without one could be of any.
+    """
+    group, named = span.group
+    if named or not talks:
+        return [group]
+    return sorted(talks) if run.call or len(talks) == 1 else []
 
 
 def _tool(span: Span) -> ToolRun:
