@@ -25,9 +25,10 @@ from filelock import FileLock
 from hypothesis import settings
 
 import migrated
+import warm
 from loraloop.__main__ import main
 from loraloop.python import own_logging
-from waiting import PATIENCE, listen_to_ctrl_c, reaped, spawn
+from waiting import listen_to_ctrl_c, reaped
 
 COUNT = itertools.count()
 """Numbers the databases of a process."""
@@ -94,20 +95,14 @@ class Desk:
 
     def process(self, *arguments: str, **environment: str) -> Seen:
         """Give the command in a process of its own."""
-        done = subprocess.run(
-            [sys.executable, "-m", "loraloop", *arguments],
-            cwd=self.folder,
-            env=os.environ | environment,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-        )
+        command = [sys.executable, "-m", "loraloop", *arguments]
+        done = warm.run(command, cwd=self.folder, env=os.environ | environment)
         return Seen(done.returncode, done.stdout, done.stderr)
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start the command in a process of its own and do not wait for it; it is ended with the test."""
         command = [sys.executable, "-m", "loraloop", *arguments]
-        return spawn(command, cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        return warm.spawn(command, cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
     @property
     def client(self) -> Any:
