@@ -8,6 +8,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # one worker per core; read when 
 os.environ["COLUMNS"] = "200"  # tables are not folded to the terminal of whoever runs the tests
 
 import contextlib
+import gc
 import io
 import itertools
 import json
@@ -30,6 +31,8 @@ from loraloop.__main__ import main
 from loraloop.python import own_logging
 from waiting import listen_to_ctrl_c, reaped
 
+_frozen = [len(sys.modules)]
+"""How many modules there were whenever what was imported was kept out of garbage collection."""
 COUNT = itertools.count()
 """Numbers the databases of a process."""
 listen_to_ctrl_c()
@@ -182,6 +185,15 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
         with Path(file).open("a", encoding="utf8") as table:
             table.write(json.dumps(row) + "\n")
     return report
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown() -> None:
+    """Keep Python's garbage collection from going through what was imported: training collects after each run."""
+    if len(sys.modules) > _frozen[-1] + 500:
+        _frozen.append(len(sys.modules))
+        gc.collect()
+        gc.freeze()
 
 
 @pytest.fixture(autouse=True)
