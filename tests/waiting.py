@@ -34,7 +34,11 @@ def until(condition: Callable[[], T], what: str, pause: float = 0.02) -> T:
 
 def spawn(command: Sequence[str], **settings: Any) -> subprocess.Popen[Any]:
     """Start a process that is ended with the test, as ``subprocess.Popen`` does: text is the default."""
-    process = subprocess.Popen(command, **{"text": True} | settings)
+    return kept(subprocess.Popen(command, **{"text": True} | settings))
+
+
+def kept(process: subprocess.Popen[Any]) -> subprocess.Popen[Any]:
+    """Let ``reaped`` end this process."""
     _running.append(process)
     return process
 

@@ -7,8 +7,12 @@ import importlib
 import multiprocessing
 import sqlite3
 
+import pytest
+
 from loraloop.core import mlflow_database
 from loraloop.errors import RegistryError, TrackingError
+
+pytestmark = pytest.mark.usefixtures("own_tables")
 
 
 def experiments(folder):

@@ -10,6 +10,7 @@ import sys
 
 import pytest
 
+import warm
 from loraloop.core.progress import Progress, show_bar, track
 
 
@@ -115,10 +116,7 @@ def job(tmp_path_factory):
     """What the default command prints to a log, with lines as often as there is something to say."""
     code = "from loraloop.core import progress; progress.INTERVAL = 0; from loraloop.__main__ import main; main()"
     small = ["source.runs=4", "trainer.max_steps=4", "evaluation.max_rows=16", "tracker=none"]
-    result = subprocess.run(
-        [sys.executable, "-c", code, *small],
-        cwd=tmp_path_factory.mktemp("job"), capture_output=True, text=True, timeout=500,
-    )  # fmt: skip
+    result = warm.run([sys.executable, "-c", code, *small], cwd=tmp_path_factory.mktemp("job"))
     assert result.returncode == 0, result.stderr
     return result.stderr.splitlines()
 

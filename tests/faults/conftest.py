@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+import warm
 from conftest import Desk, Seen
-from waiting import PATIENCE
 
 SMALL = ("source.runs=4", "trainer.max_steps=4", "evaluation.max_rows=16", "tracker=none")
 
@@ -33,17 +33,12 @@ class Broken:
     """Commands in a process in which something goes wrong."""
 
     desk: Desk
+    start: type[subprocess.Popen[str]] = warm.Warm
 
     def __call__(self, setup: str, *arguments: str) -> Seen:
         """Give ``loraloop ARGUMENTS`` in a process that runs the Python lines of ``setup`` first."""
         code = f"import sys\n{setup}\nfrom loraloop.__main__ import main\nsys.argv[0] = 'loraloop'\nmain()"
-        done = subprocess.run(
-            [sys.executable, "-c", code, *arguments],
-            cwd=self.desk.folder,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-        )
+        done = warm.run([sys.executable, "-c", code, *arguments], self.start, cwd=self.desk.folder)
         return Seen(done.returncode, done.stdout, done.stderr)
 
     def killed(self, setup: str, *arguments: str) -> None:

@@ -14,6 +14,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import argparse
 import contextlib
+import gc
 import hashlib
 import importlib
 import json
@@ -283,6 +284,8 @@ class Trials:
         if forked(home / "world", lambda: world(experiment, promote)):
             raise SystemExit((home / "world" / "log").read_text())
         warm(home / "world" / "modules.json")
+        gc.collect()
+        gc.freeze()  # or each process that is forked goes through all that was imported
         return cls(home, config(*TICK))
 
     def one(self, kill_at: int | None) -> End:

@@ -16,13 +16,14 @@ from pathlib import Path
 
 import pytest
 
+import warm
 from loraloop.errors import LostProcessError
 from loraloop.evaluation import store
 from loraloop.records import Job, Manifest
 from loraloop.tracker.mlflow import Mlflow
 from loraloop.trainer import checkpoints
 from loraloop.workflows.experiment import _interruptible
-from waiting import PATIENCE, spawn, until
+from waiting import PATIENCE, until
 
 TINY = Path(checkpoints.__file__).parents[1] / "model" / "assets" / "tiny"
 SMALL = ("source.runs=4", "trainer.max_steps=4", "tracker.system_metrics=false")
@@ -224,7 +225,7 @@ def interrupted(desk):
     """A job of 48 steps that was sent SIGINT when its progress bar showed a step: it waits for that in its third."""
     ours, theirs = pty.openpty()
     command = [sys.executable, "-c", WAITS_FOR_SIGINT, *INTERRUPTED]
-    process = spawn(command, cwd=desk.folder, stdout=subprocess.PIPE, stderr=theirs)
+    process = warm.spawn(command, cwd=desk.folder, stdout=subprocess.PIPE, stderr=theirs)
     os.close(theirs)
     shown = b""
     while not re.search(rb"\b[1-9]\d*/48\b", shown) and (part := _more(ours)):
@@ -322,7 +323,7 @@ THIRD_STEP = "mlruns/third-step"
 def waiting_in_its_third_step(desk):
     """A job that is in its third step, and ends it when it has been asked to end."""
     script = WAITS_FOR_SIGINT.replace("time.sleep", f"open({THIRD_STEP!r}, 'w').close() or time.sleep")
-    process = spawn([sys.executable, "-c", script, *SMALL], cwd=desk.folder, stdout=subprocess.PIPE)
+    process = warm.spawn([sys.executable, "-c", script, *SMALL], cwd=desk.folder, stdout=subprocess.PIPE)
     mark = desk.folder / THIRD_STEP
     until(lambda: mark.exists() or process.poll() is not None, "the third step has begun")
     mark.unlink()
@@ -384,7 +385,7 @@ def test_a_run_whose_reader_leaves_is_killed_with_a_checkpoint(desk):
     Which step that is depends on whether Python holds output back (PYTHONUNBUFFERED).
     """
     command = [sys.executable, "-c", LEAVES_IN_ITS_THIRD_STEP, *SMALL]
-    process = spawn(command, cwd=desk.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = warm.spawn(command, cwd=desk.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert [process.stdout.readline().split()[0] for _ in range(3)] == ["data", "rows", "tasks"]
     process.stdout.close()
     (desk.folder / "gone").touch()
