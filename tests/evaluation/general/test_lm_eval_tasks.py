@@ -38,7 +38,6 @@ def letters(tmp_path, monkeypatch):
 
 def test_a_task_is_measured_by_document_and_told_with_an_interval(letters, llama, tokenizer):
     """A task of one's own is answered without a hub; the model stays in its mode, and the change has its interval."""
-
     model, tasks = llama().train(), Tasks(("letters",), letters, 6)
     tasks.check()
     before = tasks.measure(model, tokenizer, chat=False)
