@@ -71,11 +71,9 @@ def spawn(command: Sequence[str], **settings: Any) -> subprocess.Popen[str]:
     return waiting.kept(Warm(command, text=True, **settings))
 
 
-def run(
-    command: Sequence[str], start: type[subprocess.Popen[str]] = Warm, **settings: Any
-) -> subprocess.CompletedProcess[str]:
+def run(command: Sequence[str], **settings: Any) -> subprocess.CompletedProcess[str]:
     """Let such a process come to its end, as ``subprocess.run`` does with captured text."""
-    with start(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **settings) as process:
+    with Warm(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **settings) as process:
         try:
             out, err = process.communicate(timeout=waiting.PATIENCE)
         except BaseException:

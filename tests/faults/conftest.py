@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,12 +32,11 @@ class Broken:
     """Commands in a process in which something goes wrong."""
 
     desk: Desk
-    start: type[subprocess.Popen[str]] = warm.Warm
 
     def __call__(self, setup: str, *arguments: str) -> Seen:
         """Give ``loraloop ARGUMENTS`` in a process that runs the Python lines of ``setup`` first."""
         code = f"import sys\n{setup}\nfrom loraloop.__main__ import main\nsys.argv[0] = 'loraloop'\nmain()"
-        done = warm.run([sys.executable, "-c", code, *arguments], self.start, cwd=self.desk.folder)
+        done = warm.run([sys.executable, "-c", code, *arguments], cwd=self.desk.folder)
         return Seen(done.returncode, done.stdout, done.stderr)
 
     def killed(self, setup: str, *arguments: str) -> None:
@@ -55,4 +53,3 @@ def broken(office: Desk) -> Broken:
 
 FULL_DISK = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, ({bytes}, {bytes}))"
 """No file grows beyond this size; the error is met where a full disk's is."""
-LITTLE_MEMORY = "import resource\nresource.setrlimit(resource.RLIMIT_DATA, ({bytes}, {bytes}))"

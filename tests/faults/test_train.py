@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 
 import pytest
 
-from faults.conftest import FULL_DISK, LITTLE_MEMORY, SMALL, Broken
+from faults.conftest import FULL_DISK, SMALL
 
 EXTRA = "from loraloop.trainer.monitor import Monitor\n"
 AT_STEP_3 = f"""{EXTRA}
@@ -18,6 +17,20 @@ def step(monitor, state, control, plain=Monitor.step):
     plain(monitor, state, control)
 Monitor.step = step
 """
+
+TOO_LARGE_AT_STEP_2 = f"""{EXTRA}
+import resource
+import psutil
+import torch
+def step(monitor, state, control, plain=Monitor.step):
+    if state.global_step == 2:
+        most = psutil.Process().memory_info().data + 300_000_000
+        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+        torch.empty(2_000_000_000, dtype=torch.int8)
+    plain(monitor, state, control)
+Monitor.step = step
+"""
+"""A tensor of 2 GB where 300 MB are left."""
 
 
 def whole(office):
@@ -50,10 +63,9 @@ def test_a_full_disk(office, broken, told):
 
 
 @pytest.mark.fault("out of memory", "train", "the run ends; nothing is registered")
-def test_too_little_memory(office, told):
+def test_too_little_memory(office, broken, told):
     """An allocation that fails ends the run with one sentence that names what to lower, and registers nothing."""
-    cold = Broken(office, subprocess.Popen)  # the limit counts what a warm process has imported
-    seen = cold(LITTLE_MEMORY.format(bytes=700_000_000), *SMALL, "hydra.run.dir=little")
+    seen = broken(TOO_LARGE_AT_STEP_2, *SMALL, "hydra.run.dir=little")
     assert (seen.code, "Traceback" in seen.err) == (1, False), seen.err
     assert "trainer.micro_batch" in seen.err
     assert not (office.folder / "little/adapter").exists()
