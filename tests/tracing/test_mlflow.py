@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections import Counter
 
 import pytest
@@ -28,6 +29,15 @@ def traces(mlflow):
     """Every trace of the experiment, by the session that it is of."""
     found = mlflow._client.search_traces(locations=[mlflow._id])
     return {each.info.tags["loraloop.session"]: each for each in found}
+
+
+def test_nobody_else_is_asked_about_an_answer(mlflow, make, monkeypatch):
+    """Sending an answer opens no connection: MLflow would ask a server on the Internet what its model costs."""
+    asked = []
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *where, **_: asked.append(where) or [])
+    mlflow.send([make("quiet", answered="ocr@7")])
+    assert asked == []
+    assert "quiet" in traces(mlflow)
 
 
 def test_an_answer_is_a_chat_with_its_facts(mlflow, make):

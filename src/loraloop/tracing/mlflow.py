@@ -160,6 +160,8 @@ class MlflowTraces:
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        # MLflow asks its maker's server for prices of the models that answered, by name.
+        os.environ.setdefault("MLFLOW_MODEL_CATALOG_URI", "")
         from mlflow.tracing.client import TracingClient
 
         return TracingClient(self._reached)
