@@ -92,11 +92,11 @@ def test_vault_draws_reads_and_trains(office):
 
 @pytest.fixture(scope="module")
 def scans(office):
-    """Five images of a person's own in `scans/`, each with its text beside it, and a sixth that is cut off."""
+    """Five images of a person's own in `images/`, each with its text beside it, and a sixth that is cut off."""
     from PIL import Image, ImageDraw, ImageFont
 
-    folder = office.folder / "scans"
-    folder.mkdir(exist_ok=True)
+    folder = office.folder / "images"
+    folder.mkdir(exist_ok=True)  # the module may be carried out in parts
     for number, text in enumerate(("HELLO WORLD", "THE VAULT IS OPEN", "TWO LINES HERE", "ONE KEY LEFT", "HTTH THHT")):
         image = Image.new("L", (620, 110), 255)
         ImageDraw.Draw(image).text((20, 35), text, fill=0, font=ImageFont.load_default(36))
@@ -108,10 +108,10 @@ def scans(office):
 
 
 def test_own_images_train_and_a_torn_one_is_counted(office, scans):
-    """source.path=scans/ with texts beside trains on corrections; the truncated image is counted with its reason."""
-    seen = office("source=vault", "source.path=scans/", "source.synthetic=0", *STEPS)
+    """source.path=images/ with texts beside trains on corrections; the truncated image is counted with its reason."""
+    seen = office("source=vault", "source.path=images/", "source.synthetic=0", *STEPS)
     assert "quarantined: 1\n  1 x is truncated" in seen.out
-    assert "scans/torn.png" in seen.out
+    assert "images/torn.png" in seen.out
     assert counts(seen)["vault_denoise"] == 5
     dataset = office.artifacts(trained(office, seen)) / "dataset" / "dataset.jsonl"
     assert "THE VAULT IS OPEN" in dataset.read_text()
