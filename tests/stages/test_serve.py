@@ -127,6 +127,20 @@ def test_an_acknowledged_answer_outlives_the_server(office):
     assert office("stage=traces", "tracing.mlflow=true").line("mlflow").startswith("5 answers")
 
 
+def test_what_another_process_erases_is_forgotten(desk):
+    """A prompt that the server has read is read anew once ``stage=forget`` erased the session that it was asked in."""
+    with serving(desk) as (_, url):
+        official = OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
+
+        def known() -> int:
+            asked = {"model": "base", "prompt": PROMPT, "max_tokens": 1, "user": "ann"}
+            return official.completions.create(**asked).usage.prompt_tokens_details.cached_tokens
+
+        assert [known() > 0 for _ in range(2)] == [False, True]
+        desk("stage=forget", "client=ann", "confirm=true", "tracker=none")
+        until(lambda: known() == 0, "the prompt is read anew")
+
+
 def test_settings_that_cannot_be(desk):
     """Wrong settings are told together, before anything is loaded."""
     seen = desk.attempt("stage=serve", "server.rate=often", "server.roles.actor=ocr", "server.port=99999")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+from loraloop.core.repeating import repeating
 
 logger = logging.getLogger(__name__)
 
@@ -13,8 +14,9 @@ SECONDS = 5.0
 """Between two looks for what another process erased."""
 
 
-@contextmanager
-def forgetting(erased: Callable[[], int], forget: Callable[[], None], seconds: float = SECONDS) -> Iterator[None]:
+def forgetting(
+    erased: Callable[[], int], forget: Callable[[], None], seconds: float = SECONDS
+) -> AbstractContextManager[None]:
     """Within the block, call ``forget`` whenever more sessions are erased than at the last look.
 
     Args:
@@ -22,25 +24,18 @@ def forgetting(erased: Callable[[], int], forget: Callable[[], None], seconds: f
         forget: Is called again at the next look where it fails.
         seconds: Between two looks.
     """
-    stopping, failing, known = threading.Event(), False, erased()
+    failing, known = False, erased()
 
-    def watch() -> None:
+    def look() -> None:
         nonlocal failing, known
-        while not stopping.wait(seconds):
-            try:
-                now = erased()
-                if now != known:
-                    forget()
-                failing, known = False, now
-            except Exception as error:  # the thread goes on, whatever it was
-                if not failing:
-                    logger.warning("what the backend keeps of erased sessions is not forgotten yet: %s", error)
-                failing = True
+        try:
+            now = erased()
+            if now != known:
+                forget()
+            failing, known = False, now
+        except Exception as error:  # the next look follows, whatever it was
+            if not failing:
+                logger.warning("what the backend keeps of erased sessions is not forgotten yet: %s", error)
+            failing = True
 
-    thread = threading.Thread(target=watch, name="forgetting", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stopping.set()
-        thread.join()
+    return repeating(look, seconds, "forgetting")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
+from loraloop.core.repeating import repeating
 from loraloop.errors import LoraloopError
 
 _log = logging.getLogger(__name__)
@@ -15,22 +15,13 @@ EVERY = 600.0
 """Seconds."""
 
 
-@contextmanager
-def heartbeat(beat: Callable[[], None], every: float = EVERY) -> Iterator[None]:
+def heartbeat(beat: Callable[[], None], every: float = EVERY) -> AbstractContextManager[None]:
     """Call ``beat`` on a thread, every so many seconds, as long as the block runs and the process lives."""
-    ended = threading.Event()
 
-    def run() -> None:
-        while not ended.wait(every):
-            try:
-                beat()
-            except LoraloopError as error:
-                _log.warning("the tick's time cannot be noted: %s", error)
+    def once() -> None:
+        try:
+            beat()
+        except LoraloopError as error:
+            _log.warning("the tick's time cannot be noted: %s", error)
 
-    thread = threading.Thread(target=run, name="heartbeat", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
+    return repeating(once, every, "heartbeat")
