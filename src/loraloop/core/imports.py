@@ -1,4 +1,4 @@
-"""Importing large libraries without what they do on the way that nothing here needs."""
+"""Garbage collection and the objects of large libraries."""
 
 from __future__ import annotations
 
