@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from loraloop.errors import ModelError
+from loraloop.errors import ConfigError, ModelError
 from loraloop.model.causal import CausalLM
 from loraloop.workflows.version_base import VersionBase
 
@@ -34,3 +34,13 @@ def test_a_base_that_is_quantised_otherwise_is_not_given(trained, change, words)
         for ask in (lambda given=given: given.load(quantised=True), given.folder):
             with pytest.raises(ModelError, match=words):
                 ask()
+
+
+def test_a_base_that_would_not_fit_the_temporary_disk_is_not_written(trained, tmp_path, monkeypatch):
+    """The base of a LoRA as GGUF is refused before its first byte where the disk is too small, with the way out."""
+    plain = replace(trained, quantization="none", dtype="float32")
+    given = VersionBase(SimpleNamespace(manifest=SimpleNamespace(base=plain)))
+    monkeypatch.setattr("shutil.disk_usage", lambda _folder: SimpleNamespace(free=60 << 20))
+    with pytest.raises(ConfigError, match=r"TMPDIR=.*bundled:tiny in f16 takes 0.07 GB .* runtime.base=FILE"):
+        given.gguf(tmp_path)
+    assert not list(tmp_path.iterdir())

@@ -72,12 +72,29 @@ def require_disk(target: Path, count: int, what: str) -> None:
         ConfigError: It has not.
     """
     atomic.remove_abandoned(target)
-    there = next(each for each in target.absolute().parents if each.exists())
+    require_room(target.parent, count + SLACK, what, "publish.path", "a smaller publish.dtype")
+
+
+def require_room(folder: Path, count: int, what: str, key: str, smaller: str) -> None:
+    """Check that the disk of a folder, which need not exist yet, has room.
+
+    Args:
+        folder: Into which is written.
+        count: Bytes.
+        what: It is to hold.
+        key: By which another folder is chosen.
+        smaller: What else helps.
+
+    Raises:
+        ConfigError: It has not.
+    """
+    whole = folder.absolute()
+    there = next(each for each in (whole, *whole.parents) if each.exists())
     free = shutil.disk_usage(there).free
-    if free < count + SLACK:
+    if free < count:
         raise ConfigError(
-            f"publish.path={target.parent}: {what} takes {(count + SLACK) / 1e9:.2f} GB and the disk has "
-            f"{free / 1e9:.2f} GB free; choose another publish.path or a smaller publish.dtype"
+            f"{key}={folder}: {what} takes {count / 1e9:.2f} GB and the disk has {free / 1e9:.2f} GB free; choose "
+            f"another {key} or {smaller}"
         )
 
 

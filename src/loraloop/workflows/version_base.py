@@ -68,14 +68,21 @@ class VersionBase:
         return self._model().folder()
 
     def gguf(self, scratch: Path) -> Path:
-        """The base as GGUF: the file that it was read from, or one that is written into ``scratch`` in ``f16``."""
+        """The base as GGUF: the file that it was read from, or one that is written into ``scratch`` in ``f16``.
+
+        Raises:
+            ConfigError: The disk of ``scratch`` is too small, or the base cannot be found on this machine.
+        """
         from loraloop.model import gguf
-        from loraloop.publish import gguf_model
+        from loraloop.publish import export, gguf_model, merging
 
         name = self.version.manifest.base.name
         found = gguf.find(name) if name.startswith(gguf.PREFIX) else None
         if found is None:
             found = scratch / "base.gguf"
+            count = 2 * merging.parameters(self.skeleton()) + export.SLACK
+            other = "name the base as GGUF: publish.base=FILE, in stage=verify runtime.base=FILE"
+            export.require_room(scratch.parent, count, f"{name} in f16", "TMPDIR", other)
             gguf_model.write(found, self.load(), "f16")
         return found
 
