@@ -22,7 +22,7 @@ CASES = {
     "dropout": ({"dropout": 0.2}, {"micro_batch": 4, "eval_steps": 3, "max_steps": 5, "log_steps": 2}),
     "all-linear": (
         {"dropout": 0.0, "targets": "all-linear", "init": "gaussian"},
-        {"schedule": "cosine", "max_grad_norm": 0.0, "max_steps": 3},
+        {"schedule": "cosine", "max_grad_norm": 0.0, "max_steps": 3, "eval_steps": 1, "eval_growth": 3},
     ),
 }
 
