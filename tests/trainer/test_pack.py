@@ -22,7 +22,7 @@ CASES = {
     "dropout": ({"dropout": 0.2}, {"micro_batch": 4, "eval_steps": 3, "max_steps": 5, "log_steps": 2}),
     "all-linear": (
         {"dropout": 0.0, "targets": "all-linear", "init": "gaussian"},
-        {"schedule": "cosine", "max_grad_norm": 0.0, "max_steps": 3},
+        {"schedule": "cosine", "max_grad_norm": 0.0, "max_steps": 3, "eval_steps": 1, "eval_growth": 3},
     ),
 }
 
@@ -264,3 +264,19 @@ def test_the_time_is_shared(kit, data, tmp_path):
     shares = [training.seconds for training, _ in packed]
     assert 0 < sum(shares) <= whole
     assert len(set(shares)) == 1
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_when_a_trial_validates_changes_nothing_that_it_learns(kit, tmp_path, packed):
+    """With a validation at every step and with none, dropout included, losses and weights are equal to the last bit."""
+    found = []
+    for name, data in (("often", kit.dataset(24, 6)), ("never", kit.dataset(24, 0))):
+        made = [(Lora(r=4, dropout=0.2), kit.settings(seed=seed, eval_steps=1, max_steps=4)) for seed in (0, 1)]
+        if packed:
+            results = together(kit, made, kit.loaded(), data, tmp_path / name)
+        else:
+            results = alone(kit, made[:1], kit.loaded, data, tmp_path / name)
+        found.append([(run.values("train/loss"), tensors(training)) for training, run in results])
+    for (often, theirs), (never, ours) in zip(*found, strict=True):
+        assert often == never
+        assert all(np.array_equal(theirs[key], ours[key]) for key in ours)

@@ -83,7 +83,6 @@ class PackSteps:
         import torch
 
         self.model.eval()
-        self.stack.masks.iterate(positions)
         size = self.choices.micro_batch * EVAL_BATCH
         wholes = [rows[start : start + size] for start in range(0, len(rows), size)]
         means = []
