@@ -19,8 +19,7 @@ INDIFFERENT = frozenset(
 )
 """Keys by which a study may differ from its beginning, so that one without validations for a pruner goes on with them.
 
-They decide when a training is looked at. A result depends on them at most by the masks of dropout: a validation draws
-from the generator that they are drawn from.
+They decide when a training is looked at, and no result depends on that.
 """
 
 Fingerprint = Mapping[str, Any]
