@@ -16,7 +16,7 @@ from loraloop.errors import ConfigError
 
 ray = pytest.importorskip("ray")
 SMALL = ("source.runs=2", "trainer.max_steps=3", "evaluation.max_rows=8", "tracker=none")
-LOST = """
+LOST = '''
     import os
     from pathlib import Path
 
@@ -26,7 +26,7 @@ LOST = """
 
     @part
     class Lost(Flips):
-        \"\"\"Ends the node on which it is the first time, with all its processes, and its own process the second time.\"\"\"
+        """Ends its node the first time, and its own process the second time."""
 
         def collect(self, ocr):
             marks = Path(__file__).parent
@@ -39,7 +39,7 @@ LOST = """
                 (marks / "lost").unlink()
                 os.kill(os.getpid(), 9)
             return super().collect(ocr)
-"""
+'''
 ABSENT = """
     from hydra_plugins.loraloop_launcher import on_ray
 

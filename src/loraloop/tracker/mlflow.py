@@ -236,9 +236,16 @@ class Mlflow:
         return stored
 
     def _run(self, client: MlflowClient, created: Stored) -> MlflowRun:
-        identity = created.info.run_id
-        unsent = recovery.unsent(self._database.folder, identity)
-        return MlflowRun(client, identity, self._link(created), unsent, self.system_metrics, bool(created.data.metrics))
+        identity, info = created.info.run_id, created.info
+        return MlflowRun(
+            client,
+            identity,
+            self._link(created),
+            recovery.unsent(self._database.folder, identity),
+            self.system_metrics,
+            measured=bool(created.data.metrics),
+            since=max(info.start_time, (info.end_time or 0) + 1),
+        )
 
     def _link(self, stored: Stored) -> str:
         site = UI_ADDRESS if self.uri is None else without_user(self.tracking_uri)
