@@ -51,8 +51,11 @@ class Warm(subprocess.Popen[str]):
     """``subprocess.Popen`` of ``[sys.executable, "-m" or "-c", ...]``, forked unless its environment forbids it."""
 
     def _execute_child(self, args: Any, *rest: Any) -> None:
-        cwd, env, given = rest[4], rest[5], rest[9:15]
-        asked = {"arguments": list(args[1:]), "folder": str(cwd or Path.cwd()), "environment": dict(env or os.environ)}
+        cwd, env, given, leads = rest[4], rest[5], rest[9:15], rest[20]
+        asked = {
+            "arguments": list(args[1:]), "folder": str(cwd or Path.cwd()), "environment": dict(env or os.environ),
+            "leads": leads,
+        }  # fmt: skip
         if _differs(asked["environment"]):
             super()._execute_child(args, *rest)  # type: ignore[misc]
             return
@@ -141,8 +144,22 @@ def _serve(connection: socket.socket) -> dict[str, Any]:
         connection.send(b"adopted")
 
 
-def _become(arguments: Sequence[str], folder: str, environment: dict[str, str]) -> None:
+def serve_own() -> None:
+    """Give this process, which was forked, a server of its own: for what it starts later, when it has threads."""
+    global _server
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    if not os.fork():
+        ours.close()
+        _become(**_serve(theirs))
+        sys.exit()
+    theirs.close()
+    _server = lambda: ours  # noqa: E731
+
+
+def _become(arguments: Sequence[str], folder: str, environment: dict[str, str], leads: bool) -> None:
     """Be the Python that was asked for."""
+    if leads:
+        os.setsid()
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
