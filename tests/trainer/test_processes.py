@@ -5,9 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
-from pathlib import Path
-from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -26,34 +23,10 @@ MODEL = {"name": "bundled:tiny"}
 SHAPE = {"r": 4, "dropout": 0.0}
 
 
-LAUNCH = f"""
-import sys
-sys.path.append({str(Path(warm.__file__).parent)!r})
-import warm
-warm.serve_own()
-from accelerate.commands import launch
-from torch.distributed.elastic.multiprocessing.subprocess_handler import SubprocessHandler
-
-def popen(handler, command, environment):
-    streams = {{"stdout": handler._stdout, "stderr": handler._stderr}}
-    return warm.Warm([word for word in command if word != "-u"], env=environment, start_new_session=True, **streams)
-
-SubprocessHandler._popen = popen
-launch.main()
-"""
-"""`accelerate launch`, but that the processes that it starts have imported the libraries."""
-
-
 @pytest.fixture(scope="module")
 def forked():
     """Let the processes of a training be forked."""
-
-    def popen(command, **settings):
-        assert command[1:3] == ["-m", "accelerate.commands.launch"]
-        return warm.Warm([sys.executable, "-c", LAUNCH, *command[3:]], **settings)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(processes, "subprocess", SimpleNamespace(**vars(subprocess) | {"Popen": popen}))
+    with warm.forking(processes):
         yield
 
 
