@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+import warm
 from loraloop.core.console import value_with_error
 from scripts import script
 
@@ -11,7 +12,7 @@ from scripts import script
 @pytest.fixture(scope="module")
 def screenshot():
     """The script that takes the README's picture, which opens the same page."""
-    with script("screenshot") as module:
+    with script("screenshot") as module, warm.forking(module):
         yield module
 
 

@@ -12,6 +12,7 @@ import ctypes
 import functools
 import gc
 import importlib
+import itertools
 import json
 import os
 import runpy
@@ -25,6 +26,7 @@ import types
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import waiting
 from loraloop.tracker.mlflow import SETTINGS
@@ -35,6 +37,8 @@ PRELOADED = (
 )  # fmt: skip
 READ_AT_IMPORT = ("CUDA", "HF_", "MKL_", "OMP_", "PYTHON", "TRANSFORMERS_")
 """Variables whose change the server would not notice: a command with one is started cold."""
+HARMLESS = {"PYTHONPATH", "HF_XET_HIGH_PERFORMANCE", "PYTHONBREAKPOINT"}
+"""Of these, one that a forked process heeds, and what lm-eval and Ray leave in the environment when they are used."""
 DEFAULTS = {
     "OMP_WAIT_POLICY": "PASSIVE",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -42,6 +46,39 @@ DEFAULTS = {
     **SETTINGS,
 }
 """What the package sets before it imports a library that reads it."""
+LAUNCH = f"""
+import sys
+sys.path.append({str(Path(__file__).parent)!r})
+import warm
+warm.serve_own()
+from accelerate.commands import launch
+from torch.distributed.elastic.multiprocessing.subprocess_handler import SubprocessHandler
+
+def popen(handler, command, environment):
+    streams = {{"stdout": handler._stdout, "stderr": handler._stderr}}
+    return warm.Warm([word for word in command if word != "-u"], env=environment, start_new_session=True, **streams)
+
+SubprocessHandler._popen = popen
+launch.main()
+"""
+"""``accelerate launch``, but that the processes that it starts have imported the libraries."""
+SERVE = """
+import os, runpy, sys
+import mlflow.server
+from mlflow.cli import cli
+
+def here(command, *, extra_env, **_):
+    os.environ.update(extra_env)
+    for name in [name for name in sys.modules if name.startswith("mlflow.server")]:
+        del sys.modules[name]  # it reads the environment when it is imported
+    sys.argv = command[2:]
+    runpy.run_module("uvicorn", run_name="__main__", alter_sys=True)
+
+mlflow.server._exec_cmd = here
+cli()
+"""
+"""``mlflow``, but that its server is the process itself, rather than one that imports all again."""
+FORKED = {"accelerate.commands.launch": LAUNCH, "mlflow": SERVE}
 PR_SET_CHILD_SUBREAPER = 36
 MOST = 1 << 17
 _asking = threading.Lock()
@@ -51,8 +88,11 @@ class Warm(subprocess.Popen[str]):
     """``subprocess.Popen`` of ``[sys.executable, "-m" or "-c", ...]``, forked unless its environment forbids it."""
 
     def _execute_child(self, args: Any, *rest: Any) -> None:
-        cwd, env, given = rest[4], rest[5], rest[9:15]
-        asked = {"arguments": list(args[1:]), "folder": str(cwd or Path.cwd()), "environment": dict(env or os.environ)}
+        cwd, env, given, leads = rest[4], rest[5], rest[9:15], rest[20]
+        asked = {
+            "arguments": list(args[1:]), "folder": str(cwd or Path.cwd()), "environment": dict(env or os.environ),
+            "leads": leads,
+        }  # fmt: skip
         if _differs(asked["environment"]):
             super()._execute_child(args, *rest)  # type: ignore[misc]
             return
@@ -82,6 +122,20 @@ def run(command: Sequence[str], **settings: Any) -> subprocess.CompletedProcess[
     return subprocess.CompletedProcess(command, process.returncode, out, err)
 
 
+def popen(command: Sequence[Any], **settings: Any) -> subprocess.Popen[Any]:
+    """``subprocess.Popen``, forked where it is MLflow's server or a training in several processes."""
+    if list(command[:2]) == [sys.executable, "-m"] and command[2] in FORKED:
+        return Warm([sys.executable, "-c", FORKED[command[2]], *command[3:]], **settings)
+    return subprocess.Popen(command, **settings)
+
+
+@contextlib.contextmanager
+def forking(module: types.ModuleType) -> Iterator[None]:
+    """Let what ``module`` starts be forked, as above."""
+    with mock.patch.object(module, "subprocess", types.SimpleNamespace(**vars(subprocess) | {"Popen": popen})):
+        yield
+
+
 @contextlib.contextmanager
 def _adopting() -> Iterator[None]:
     """Become the parent of whatever a descendant leaves behind meanwhile."""
@@ -102,7 +156,7 @@ def _started() -> Mapping[str, str]:
 def _differs(environment: Mapping[str, str]) -> bool:
     before = _started()
     changed = {key for key in before.keys() | environment.keys() if before.get(key) != environment.get(key)}
-    return any(key.startswith(READ_AT_IMPORT) and key != "PYTHONPATH" for key in changed - DEFAULTS.keys())
+    return any(key.startswith(READ_AT_IMPORT) for key in changed - DEFAULTS.keys() - HARMLESS)
 
 
 @functools.cache
@@ -141,8 +195,22 @@ def _serve(connection: socket.socket) -> dict[str, Any]:
         connection.send(b"adopted")
 
 
-def _become(arguments: Sequence[str], folder: str, environment: dict[str, str]) -> None:
+def serve_own() -> None:
+    """Give this process, which was forked, a server of its own: for what it starts later, when it has threads."""
+    global _server
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    if not os.fork():
+        ours.close()
+        _become(**_serve(theirs))
+        sys.exit()
+    theirs.close()
+    _server = lambda: ours  # noqa: E731
+
+
+def _become(arguments: Sequence[str], folder: str, environment: dict[str, str], leads: bool) -> None:
     """Be the Python that was asked for."""
+    if leads:
+        os.setsid()
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
@@ -150,6 +218,8 @@ def _become(arguments: Sequence[str], folder: str, environment: dict[str, str]) 
     how, what, *arguments = arguments
     sys.path[:1] = [folder if how == "-m" else "", *own]
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if "hydra/launcher=isolated" in arguments:
+        _start_forkserver()
     if how == "-m":
         sys.argv = [what, *arguments]
         runpy.run_module(what, run_name="__main__", alter_sys=True)
@@ -157,6 +227,26 @@ def _become(arguments: Sequence[str], folder: str, environment: dict[str, str]) 
     sys.argv = ["-c", *arguments]
     sys.modules["__main__"] = main = types.ModuleType("__main__")
     exec(compile(what, "<string>", "exec"), main.__dict__)  # noqa: S102  what a test asked for
+
+
+def _start_forkserver() -> None:
+    """Start the server that ``multiprocessing`` forks processes from: by a fork, not as a fresh Python."""
+    from multiprocessing import forkserver, resource_tracker, util
+
+    def fork(_: str, arguments: Sequence[str], kept: Sequence[int]) -> int:
+        if child := os.fork():
+            return child
+        forkserver._forkserver.__init__()  # type: ignore[misc]  # its lock is held
+        for low, high in itertools.pairwise([2, *sorted(kept), os.sysconf("SC_OPEN_MAX")]):
+            os.closerange(low + 1, high)
+        try:
+            exec(arguments[-1], {})  # noqa: S102  multiprocessing's own command
+        finally:
+            os._exit(0)
+
+    resource_tracker.ensure_running()
+    with mock.patch.object(util, "spawnv_passfds", fork):
+        forkserver.ensure_running()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """The loop's kill test: a process is killed (SIGKILL) before and after every effect of a cycle, and run again.
 
-``python tests/loop/kills.py`` prints the table; ``test_kills.py`` holds what it says.
+``python tests/loop/kills.py`` prints the table; ``test_kills.py`` holds what it says with ``--steps``: there a single
+cycle is stopped (SIGSTOP) at one point after the other. What its folder holds while it stands still is what SIGKILL
+would leave; the copies go on when the cycle has ended. Two points are killed as well, and come to the same end.
 
 Everything is real: training, SQLite, registry, ledger, MLflow. Processes are forked from this one, which has imported
 all and run nothing, so that one costs seconds less.
@@ -25,6 +27,7 @@ import signal
 import sqlite3
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -42,6 +45,8 @@ TICK = (
     "stage=tick", "policy=seed", *SMALL, "trainer.max_steps=4", "trainer.save_steps=2", "policy.mix.rows=40",
     "policy.golden_rows=20", "policy.max_forgetting=1", "gate.metric=loss", "gate.margin=0",
 )  # fmt: skip
+CYCLE = "cycle"
+"""The folder of every cycle: the paths in its files lead to itself, in a copy too."""
 FOREVER = 20
 PATIENCE = 600
 
@@ -108,10 +113,10 @@ def effects() -> list[tuple[Any, str, Callable[..., str]]]:
 
 
 class Points:
-    """Counts the points before and after every effect, and ends the process at the one that is asked for."""
+    """Counts the points before and after every effect; ends the process at one of them, or stops it at several."""
 
-    def __init__(self, kill_at: int | None) -> None:
-        self.kill_at, self.seen = kill_at, list[str]()
+    def __init__(self, kill_at: int | None, stop_at: re.Pattern[str] | None) -> None:
+        self.kill_at, self.stop_at, self.seen = kill_at, stop_at, list[str]()
         for owner, name, label in effects():
             setattr(owner, name, self._around(getattr(owner, name), label))
 
@@ -130,6 +135,10 @@ class Points:
             Path("killed").write_text(point)
             os.kill(os.getpid(), signal.SIGKILL)
         self.seen.append(point)
+        if self.stop_at and self.stop_at.match(point) and len(self.seen) - 1 in apart(self.seen):
+            Path("killed").write_text(point)
+            signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
+            Path("killed").unlink()
 
 
 def config(*overrides: str) -> dict[str, Any]:
@@ -198,8 +207,10 @@ def drive(tick: dict[str, Any]) -> None:
     raise SystemExit("the cycle came to no end")
 
 
-def fork(folder: Path, work: Callable[[], None], kill_at: int | None = None) -> int:
-    """Do ``work`` in a process of its own in ``folder``, which ends at a point or lives; its id."""
+def fork(
+    folder: Path, work: Callable[[], None], kill_at: int | None = None, stop_at: re.Pattern[str] | None = None
+) -> int:
+    """Do ``work`` in a process of its own in ``folder``, which ends or stops at points or lives; its id."""
     child = os.fork()
     if child:
         return child
@@ -208,7 +219,7 @@ def fork(folder: Path, work: Callable[[], None], kill_at: int | None = None) -> 
         os.chdir(folder)
         with Path("log").open("a") as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
             logging.basicConfig(stream=log, level=logging.WARNING, force=True)
-            points = Points(kill_at)
+            points = Points(kill_at, stop_at)
             work()
             if points.seen:
                 Path("points.json").write_text(json.dumps(points.seen))
@@ -288,22 +299,37 @@ class Trials:
         gc.freeze()  # or each process that is forked goes through all that was imported
         return cls(home, config(*TICK))
 
-    def one(self, kill_at: int | None) -> End:
-        """The end of a cycle that is killed at a point, if at all, and then goes on."""
-        folder = self._copy(f"kill-{kill_at}")
-        if kill_at is not None:
-            forked(folder, lambda: drive(self.tick), kill_at)
+    def undisturbed(self, stop_at: re.Pattern[str] | None = None) -> tuple[End, list[str], list[Path]]:
+        """The end of a cycle, every point that it came by, and what a kill would have left where it was stopped."""
+        copies: list[Path] = []
+        folder = self._copy(CYCLE)
+        child = fork(folder, lambda: drive(self.tick), stop_at=stop_at)
+        while os.WIFSTOPPED(status := os.waitpid(child, os.WUNTRACED)[1]):
+            copies.append(Path(shutil.copytree(folder, self.home / f"stopped-{len(copies)}")))
+            os.kill(child, signal.SIGCONT)
+        if status:
+            raise SystemExit((folder / "log").read_text())
+        points = json.loads((folder / "points.json").read_text())
+        found = end(folder, "never")
+        shutil.rmtree(folder)
+        return found, points, copies
+
+    def killed(self, kill_at: int) -> End:
+        """The end of a cycle that is killed at a point and then goes on."""
+        folder = self._copy(CYCLE)
+        forked(folder, lambda: drive(self.tick), kill_at)
+        return self._gone_on(folder)
+
+    def stopped(self, copy: Path) -> End:
+        """The end of a cycle that goes on from what it had left at a point."""
+        return self._gone_on(copy.rename(self.home / CYCLE))
+
+    def _gone_on(self, folder: Path) -> End:
         if forked(folder, lambda: drive(self.tick)):
             raise SystemExit((folder / "log").read_text())
-        killed = folder / "killed"
-        found = end(folder, killed.read_text() if killed.exists() else "never")
-        if kill_at is not None:
-            shutil.rmtree(folder)
+        found = end(folder, (folder / "killed").read_text())
+        shutil.rmtree(folder)
         return found
-
-    def points(self) -> list[str]:
-        """Every point that the undisturbed cycle came by."""
-        return list(json.loads((self.home / "kill-None" / "points.json").read_text()))
 
     def at_once(self, count: int) -> tuple[int, End]:
         """Several ticks at once: how many left because one was at work, and the end of the cycle after them."""
@@ -355,6 +381,8 @@ STEPS = re.compile(
     "|ledger: promote)|before checkpoint-2"
 )
 """Every transition, and between them what leaves something outside the database: what the tests take of all points."""
+KILLED = re.compile("before checkpoint-2|after commit: promoting")
+"""Of these, the points where the tests kill as well: in a training, and between the database and the registry."""
 
 
 def main() -> None:
@@ -366,11 +394,13 @@ def main() -> None:
     importlib.import_module("hydra_plugins.loraloop_launcher._preload")
     with tempfile.TemporaryDirectory() as scratch:
         trials = Trials.made(Path(scratch))
-        show(trials.one(None), given.json, first=True)
-        points = trials.points()
+        found, points, copies = trials.undisturbed(STEPS if given.steps else None)
+        show(found, given.json, first=True)
+        for copy in copies:
+            show(trials.stopped(copy), given.json)
         for at in apart(points):
-            if not given.steps or STEPS.match(points[at]):
-                show(trials.one(at), given.json)
+            if not given.steps or KILLED.match(points[at]):
+                show(trials.killed(at), given.json)
         left, last = trials.at_once(3)
         show(replace(last, killed=f"never; 3 ticks at once, of which {left} left"), given.json)
 

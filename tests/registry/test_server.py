@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, text
 
+import warm
 from loraloop.errors import ConfigError, RegistryError
 from loraloop.registry.mlflow import MlflowRegistry
 
@@ -34,7 +35,7 @@ def uri(home, tmp_path_factory):
     command = [sys.executable, "-m", "mlflow", "server", *options, "--port", str(port), "--workers", "1"]
     # Without its job queue the server is one process less, and is up sooner.
     environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    server = subprocess.Popen(
+    server = warm.popen(
         command,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+import warm
 from loraloop.errors import ConfigError
 from loraloop.feedback.settings import Feedback
 from loraloop.records import Rating
@@ -19,7 +20,7 @@ from waiting import until
 @pytest.fixture(scope="module")
 def pictures():
     """The script that takes the picture of the same page."""
-    with script("trace_picture") as picture, script("screenshot") as screenshot:
+    with script("trace_picture") as picture, script("screenshot") as screenshot, warm.forking(screenshot):
         yield picture, screenshot
 
 

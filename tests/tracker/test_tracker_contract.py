@@ -9,7 +9,6 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import time
 import urllib.error
@@ -19,6 +18,7 @@ from types import SimpleNamespace
 import pytest
 from matplotlib.figure import Figure
 
+import warm
 from loraloop.errors import PrunedError, TrackingError
 from loraloop.tracker.mlflow import Mlflow
 from loraloop.tracker.none import NoTracker
@@ -46,7 +46,7 @@ def server(template, tmp_path_factory):
     ]
     settings = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
     with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
+        process = warm.popen(
             command, cwd=folder, env=os.environ | settings, stdout=log, stderr=log, start_new_session=True
         )
     try:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
 
 import psutil
 import pytest
 
+import warm
 from loraloop.errors import ConfigError, LostProcessError, TrainingError
 from loraloop.lora import Lora
 from loraloop.model.causal import CausalLM
@@ -18,6 +21,13 @@ from loraloop.trainer.sft import Sft
 
 MODEL = {"name": "bundled:tiny"}
 SHAPE = {"r": 4, "dropout": 0.0}
+
+
+@pytest.fixture(scope="module")
+def forked():
+    """Let the processes of a training be forked."""
+    with warm.forking(processes):
+        yield
 
 
 def settings(**changes):
@@ -44,15 +54,21 @@ def train(kit, output, trainer, **more):
 
 
 @pytest.fixture(scope="module")
-def both(kit, tmp_path_factory):
+def both(kit, forked, tmp_path_factory):
     """One process that accumulates four passes a step, and two that accumulate two: run, result and output of each.
 
-    The last two hold a share of the weights each.
+    The last two hold a share of the weights each. The two before them import all themselves, as a person's do.
     """
     of_two = settings(accumulation=2, micro_batch=2, processes=2)
     ways = {1: settings(accumulation=4, micro_batch=2), 2: of_two, "sharded": of_two | {"sharding": "fsdp2"}}
-    outputs = {count: tmp_path_factory.mktemp(f"of{count}") for count in ways}
-    return {count: (*train(kit, outputs[count], way), outputs[count]) for count, way in ways.items()}
+    made = {}
+    for count, way in ways.items():
+        output = tmp_path_factory.mktemp(f"of{count}")
+        with pytest.MonkeyPatch.context() as patch:
+            if count == 2:
+                patch.setattr(processes, "subprocess", subprocess)
+            made[count] = (*train(kit, output, way), output)
+    return made
 
 
 @pytest.mark.parametrize("way", [2, "sharded"])
@@ -125,16 +141,15 @@ def test_another_number_of_rows_is_refused(both, kit, tmp_path):
 
 
 def members():
-    """The processes that train, the first one first."""
-    found = [
-        each for each in psutil.Process().children(recursive=True) if "loraloop.trainer.processes" in each.cmdline()
-    ]
-    return [each for each in found if "accelerate.commands.launch" not in each.cmdline()]
+    """The processes that train, the first one first: each leads a session, as the one does that started them."""
+    launchers = [each for each in psutil.Process().children() if os.getsid(each.pid) == each.pid]
+    return [each for one in launchers for each in one.children() if os.getsid(each.pid) == each.pid]
 
 
 WHOLE = settings(accumulation=2, processes=2, epochs=50)
 
 
+@pytest.mark.usefixtures("forked")
 def test_ctrl_c_ends_all_with_a_checkpoint(kit, tmp_path):
     """After Ctrl+C the step in progress is saved by all, nothing is left running, and the run ends as interrupted."""
     begun = []
@@ -154,6 +169,7 @@ def test_ctrl_c_ends_all_with_a_checkpoint(kit, tmp_path):
     assert psutil.wait_procs(begun, timeout=5)[1] == []
 
 
+@pytest.mark.usefixtures("forked")
 def test_a_killed_process_ends_all(kit, tmp_path):
     """When one is killed the other ends too, and this error is told, not one of before; the checkpoint is sound."""
     begun = []

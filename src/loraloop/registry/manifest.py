@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +43,17 @@ def read(folder: Path) -> Manifest:
             "stage=register adapter=FOLDER model.name=BASE"
         )
     try:
-        return TypeAdapter(Manifest).validate_json(path.read_bytes())
+        return _manifests().validate_json(path.read_bytes())
     except ValidationError as error:
         problem = error.errors()[0]
         where = ".".join(map(str, problem["loc"])) or MANIFEST
         raise ArtefactError(f"{path} is damaged ({where}: {problem['msg']}); restore it or register again") from error
+
+
+@cache
+def _manifests() -> TypeAdapter[Manifest]:
+    """What reads manifests: making it takes longer than to read one."""
+    return TypeAdapter(Manifest)
 
 
 def write(folder: Path, manifest: Manifest) -> None:

@@ -33,8 +33,9 @@ LATER = 64 * 2**20  # in the process between the estimate and the training: MLfl
 PROBE_SECONDS = 0.2
 EFFICIENCY = 0.4  # of the product's speed in training: measured 0.4 (hidden 128), 0.5 (256) in fp32, 0.2 in bf16 (256)
 
-# The model is kept so that no other object takes its id.
-_measured: dict[tuple[object, ...], tuple[object, int]] = {}
+_measured: dict[tuple[object, ...], int] = {}
+"""Bytes of activations by what decides them: the jobs of a sweep and the retrainings of a server mostly ask alike."""
+MOST_MEASURED = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,11 +130,13 @@ def weight_bytes(model: PreTrainedModel, quantization: str, dtype: str) -> int:
 
 def activation_bytes(model: PreTrainedModel, lora: Lora, shape: dry_run.Pass, choices: Choices, base: Base) -> int:
     """Most bytes of tensors that live at once in a pass: from a dry run, or where a model refuses one, a formula."""
-    key = (id(model), repr(lora), shape, choices, base.quantization, base.dtype)
+    config = model.config.to_json_string(use_diff=False)
+    key = (config, on_gpu(model), repr(lora), shape, choices, base.quantization, base.dtype)
     if key not in _measured:
-        _measured.clear()  # the jobs of a sweep come one after another, and most ask alike
-        _measured[key] = (model, _activation_bytes(model, lora, shape, choices, base))
-    return _measured[key][1]
+        if len(_measured) == MOST_MEASURED:
+            _measured.clear()
+        _measured[key] = _activation_bytes(model, lora, shape, choices, base)
+    return _measured[key]
 
 
 def _activation_bytes(model: PreTrainedModel, lora: Lora, shape: dry_run.Pass, choices: Choices, base: Base) -> int:

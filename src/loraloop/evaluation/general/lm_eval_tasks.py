@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +50,7 @@ class Tasks:
             ConfigError: There is no such task.
         """
         require("lm_eval", EXTRA)
-        known = self._manager()
+        known = _manager(self.folder)
         if unknown := [name for name in self.names if not known.match_tasks([name])]:
             raise ConfigError(
                 f"evaluation.lm_eval names {', '.join(unknown)}, which lm-eval does not have: `lm-eval ls tasks` lists "
@@ -77,15 +78,18 @@ class Tasks:
                     limit=self.limit,
                     bootstrap_iters=0,
                     apply_chat_template=chat,
-                    task_manager=self._manager(),
+                    task_manager=_manager(self.folder),
                 )
             except (OSError, ValueError, KeyError) as error:  # as datasets and lm-eval say that data is not there
                 raise DataError(f"evaluation.lm_eval={list(self.names)}: {error}") from error
         return _values(found["samples"], self.names)
 
-    def _manager(self) -> Any:
-        tasks = require("lm_eval.tasks", EXTRA)
-        return tasks.TaskManager(include_path=str(self.folder) if self.folder else None)
+
+@lru_cache(maxsize=1)
+def _manager(folder: Path | None) -> Any:
+    """What knows lm-eval's tasks and those in ``folder``: it takes seconds to read them all."""
+    tasks = require("lm_eval.tasks", EXTRA)
+    return tasks.TaskManager(include_path=str(folder) if folder else None)
 
 
 def compare(before: Measured, after: Measured) -> dict[str, Change]:
