@@ -30,7 +30,7 @@ import waiting
 from loraloop.tracker.mlflow import SETTINGS
 
 PRELOADED = (
-    "hydra_plugins.loraloop_launcher._preload", "mlflow.store.tracking.sqlalchemy_store", "migrated", "hydra.main",
+    "hydra_plugins.loraloop_launcher._preload", "mlflow.store.tracking.sqlalchemy_store", "hydra.main",
     "loraloop.cli.prepare", "matplotlib.backends.backend_agg", "matplotlib.figure", "optuna", "sacrebleu",
 )  # fmt: skip
 READ_AT_IMPORT = ("CUDA", "HF_", "MKL_", "OMP_", "PYTHON", "TRANSFORMERS_")
@@ -164,7 +164,6 @@ if __name__ == "__main__":
     _connection = socket.socket(fileno=int(sys.argv[1]))
     for _name in PRELOADED:
         importlib.import_module(_name)
-    importlib.import_module("migrated").install()
     sys.modules.pop("loraloop.__main__", None)  # it is run, not imported
     gc.collect()
     gc.freeze()  # or the end of each process goes through all that was imported
