@@ -225,7 +225,6 @@ def main() -> None:
     parser.add_argument("--hydra-python", help="for the contender hydra")
     parser.add_argument("--out", type=Path, default=HERE / "results" / "sweep.json")
     arguments = parser.parse_args()
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with tempfile.TemporaryDirectory() as folder:
         rows = Rows(CASES[arguments.case], arguments.smollm2, Path(folder))
         for name in arguments.contenders:

@@ -2,12 +2,13 @@
 
 import json
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from loraloop.lora import Lora
-from loraloop.trainer.pack import PackedTrial, train
+from loraloop.trainer.pack import PackedTrial, steps, train
 
 MEMBERS = (
     ({"r": 4}, {"learning_rate": 1e-2}),
@@ -280,3 +281,18 @@ def test_when_a_trial_validates_changes_nothing_that_it_learns(kit, tmp_path, pa
     for (often, theirs), (never, ours) in zip(*found, strict=True):
         assert often == never
         assert all(np.array_equal(theirs[key], ours[key]) for key in ours)
+
+
+def test_many_logits_are_passed_in_parts(kit, data, tmp_path, monkeypatch):
+    """Validation rows whose logits would take much memory are passed as a training step is, with the same result."""
+    made, found, passes = jobs(kit, "plain")[:2], [], []
+    run = steps.PackSteps._run
+    monkeypatch.setattr(steps.PackSteps, "_run", lambda self, batch: passes.append(len(batch.ids)) or run(self, batch))
+    for few in (steps.FEW_LOGITS, 0):
+        monkeypatch.setattr(steps, "FEW_LOGITS", few)
+        once = [(lora, replace(settings, max_steps=1)) for lora, settings in made]
+        found.append([logged(run) for _, run in together(kit, once, kit.loaded(), data, tmp_path / str(few))])
+        passes.append("end")
+    assert max(passes[: passes.index("end")]) == 2 * 16
+    assert max(passes[passes.index("end") + 1 : -1]) == 2 * 4
+    assert found[0] == [pytest.approx(each, abs=1e-5) for each in found[1]]
