@@ -643,6 +643,10 @@ class RuntimeSession(Protocol):
         """
         ...
 
+    def computes(self) -> dict[str, str]:
+        """The type in which it computes (``dtype``), where it tells."""
+        ...
+
     def close(self) -> None:
         """Give the memory back."""
         ...

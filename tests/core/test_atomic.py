@@ -187,12 +187,14 @@ def test_files_and_folders_have_the_modes_that_the_umask_gives(tmp_path, monkeyp
     before = change(mask)
     monkeypatch.setattr(os, "umask", lambda value: pytest.fail("other threads would make files without a umask"))
     try:
-        with atomic.write(tmp_path / "file"), atomic.folder(tmp_path / "folder"):
-            pass
+        with atomic.write(tmp_path / "file"), atomic.folder(tmp_path / "folder") as folder:
+            (folder / "narrow").touch(0o600)  # as safetensors writes
+            (folder / "program").touch(0o755)
     finally:
         change(before)
-    modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("file", "folder")]
-    assert modes == [0o666 & ~mask, 0o777 & ~mask]
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.rglob("*")}
+    expected = {"file": 0o666 & ~mask, "folder": 0o777 & ~mask, "narrow": 0o666 & ~mask}
+    assert modes == {**expected, "program": 0o755 & ~mask | 0o666 & ~mask}
 
 
 def fill(folder: Path) -> None:

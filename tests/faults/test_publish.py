@@ -34,4 +34,4 @@ def test_what_a_killed_publish_did_not_note_is_noted_by_the_next(finished, monke
     assert measured not in manifest.read_text()
     finished(*PUBLISH)
     assert measured in manifest.read_text()
-    assert finished.versions()[0].tags["parity"].startswith("passed: 4 of 4")
+    assert finished.versions()[0].tags["parity"].startswith("merged in float32: passed: 4 of 4")

@@ -1,5 +1,6 @@
 """What an export's folder says of itself, and what is refused before work."""
 
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -35,7 +36,7 @@ def test_an_export_verifies_until_a_file_changes(plain, tmp_path):
     export.verify(target, kept)
     (target / "model.safetensors").write_bytes(b"forged")
     (target / "pytorch_model.bin").write_bytes(b"")
-    with pytest.raises(ArtefactError, match=r"model.safetensors, pytorch_model.bin altered, added or missing"):
+    with pytest.raises(ArtefactError, match=r"model.safetensors altered; pytorch_model.bin added; remove the folder"):
         export.verify(target, kept)
 
 
@@ -80,5 +81,26 @@ def test_a_disk_that_is_too_small_is_told_before_work(tmp_path):
     left.mkdir(parents=True)
     export.require_disk(tmp_path / "not" / "there", 1, "a model")
     assert not left.exists()
-    with pytest.raises(ConfigError, match=r"a model takes 1000000.* GB and the disk has .* GB free"):
+    with pytest.raises(
+        ConfigError, match=r"a model takes up to 909494.7 TiB with the small files, and the disk has .* free"
+    ):
         export.require_disk(tmp_path / "not" / "there", 10**18, "a model")
+
+
+def test_of_two_processes_that_export_the_same_both_succeed(plain, other, tmp_path):
+    """Where an equal export appeared meanwhile it stays; another one is refused."""
+    target = tmp_path / "out" / "x"
+    for version, refused in ((plain, False), (other, True)):
+        made = export.of(version, "merged", "float32")
+
+        def meanwhile(folder, made=made):
+            export.write(target, export.of(plain, "merged", "float32"), fill(export.of(plain, "merged", "float32")))
+            return fill(made)(folder)
+
+        if refused:
+            with pytest.raises(RegistryError, match="holds another export"):
+                export.write(target, made, meanwhile)
+        else:
+            export.write(target, made, meanwhile)
+        assert export.read(target).content == plain.path.name
+        shutil.rmtree(target)

@@ -31,7 +31,7 @@ def test_a_merged_model_answers_as_its_adapter_did(merged):
     assert (kept["passed"], kept["agreement"], kept["rows"]) == (True, 1.0, 12)
     assert kept["scores"]["exact_match"]["value"] == kept["scores"]["exact_match"]["recorded"] > 0.5
     assert kept["logits"]["shared"] == 20
-    assert merged.versions()[0].tags["parity"].startswith("passed: 12 of 12")
+    assert merged.versions()[0].tags["parity"].startswith("merged in float32: passed: 12 of 12")
     (kept,) = merged.folder.glob("mlruns/artifacts/adapters/loraloop/*/manifest.json")
     manifest = json.loads(kept.read_text())
     assert [each["agreement"] for each in manifest["parity"]] == [1.0]
@@ -43,7 +43,7 @@ def test_a_merged_model_answers_as_its_adapter_did(merged):
 
 
 def test_an_altered_export_is_caught(merged):
-    """Altered weights are refused by their hash, and where the hash was forged too, by the answers."""
+    """Altered weights are refused by their hash, and where that was forged too, by the ledger; nothing is noted."""
     from safetensors.torch import load_file, save_file
 
     from loraloop.core.hashing import sha256
@@ -54,15 +54,40 @@ def test_an_altered_export_is_caught(merged):
     save_file(weights | {name: weights[name] * 0}, folder / "model.safetensors", metadata={"format": "pt"})
     seen = merged.attempt(*VERIFY, "path=out")
     assert seen.code == 1
-    assert "is not what was exported: model.safetensors altered" in seen.err
+    assert "is not what was exported: model.safetensors altered; remove the folder and publish again" in seen.err
     facts = json.loads((folder / "export.json").read_text())
     facts["files"]["model.safetensors"] = sha256(folder / "model.safetensors")
     (folder / "export.json").write_text(json.dumps(facts))
     seen = merged.attempt(*VERIFY, "path=out")
     assert seen.code == 1
-    assert "answers differently from its adapter: refused: " in seen.err
-    assert "first differing token" in seen.out
-    assert json.loads((folder / "parity-transformers.json").read_text())["passed"] is False
+    assert "its files and their hashes in export.json were written anew, and the ledger knows others" in seen.err
+    assert merged.attempt(*MERGED).code == 1
+    assert json.loads((folder / "parity-transformers.json").read_text())["passed"] is True
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ("rows=0", "rows=0 must be a whole number from 1"),
+        ("rows=many", "rows=many must be a whole number from 1"),
+        ("min_agreement=.nan", "min_agreement=.nan must be a share from 0 to 1"),
+        ("min_agreement=5", "min_agreement=5 must be a share from 0 to 1"),
+        ("min_agreement=nan", "min_agreement=nan must be a share from 0 to 1"),
+    ],
+)
+def test_what_asks_for_nothing_is_refused(merged, asked, told):
+    """Neither no rows nor a share that is none is taken, and nothing is noted of it."""
+    seen = merged.attempt("stage=verify", asked)
+    assert seen.code == 2
+    assert told in seen.err
+
+
+def test_fewer_rows_take_the_place_of_more_nowhere(merged):
+    """A comparison of four rows is shown, and the one of twelve stays in file, manifest and tag."""
+    assert merged("stage=verify", "rows=4").line("agreement").startswith("passed: 4 of 4")
+    folder = merged.folder / "out/loraloop-v1-merged"
+    assert json.loads((folder / "parity-transformers.json").read_text())["rows"] == 12
+    assert merged.versions()[0].tags["parity"].startswith("merged in float32: passed: 12 of 12")
 
 
 def test_an_export_that_was_not_measured_itself_goes_no_further(merged):

@@ -1,5 +1,7 @@
 """Comparing an export's answers with the recorded ones."""
 
+from dataclasses import replace
+
 import pytest
 
 from loraloop.records import Generation, Probe, RuntimeAnswer
@@ -38,6 +40,13 @@ def test_agreement_is_the_share_of_equal_answers():
     shown, agreement = comparison.differences(known, answers)
     assert agreement == pytest.approx(2 / 3)
     assert [each.export for each in shown] == [" tails"]
+
+
+def test_a_prompt_is_told_without_what_all_prompts_end_with():
+    """Of prompts that a chat template renders, the shown part is the one that tells them apart."""
+    known = [replace(recorded("6 heads"), prompt=f"{question}<|im_end|>answer:") for question in ("six?", "seven?")]
+    shown, _ = comparison.differences(known, [answered("no")] * 2)
+    assert [each.prompt for each in shown] == ["six", "seven"]
 
 
 def test_scores_of_export_and_adapter_are_of_the_same_rows():

@@ -83,6 +83,28 @@ def settings(**values):
     return apply
 
 
+def changed(change):
+    """A change of every tensor."""
+
+    def apply(folder):
+        from safetensors.torch import load_file, save_file
+
+        path = folder / "adapter_model.safetensors"
+        save_file({name: change(value) for name, value in load_file(path).items()}, path)
+
+    return apply
+
+
+def retyped(kind):
+    import torch
+
+    return changed(lambda value: value.to(getattr(torch, kind)))
+
+
+def scaled(factor):
+    return changed(lambda value: value * factor)
+
+
 def ones(*shape):
     import torch
 
@@ -169,6 +191,10 @@ REFUSED = {
     "a setting of a newer PEFT": ({}, settings(a_new_idea=3, peft_version="9.0"), r"a_new_idea=3.*PEFT 9\.0"),
     "two adapters": ({}, added(f"{LAYER}.lora_A.other.weight", ones(2, 128)), None),
     "an unknown layer": ({}, renamed(lambda name: name.replace("q_proj", "qkv_proj")), "the base has no layer"),
+    "codes of a quantisation": ({}, retyped("int8"), r"q_proj.lora_A.weight in int8 \(\d+ of \d+ tensors\)"),
+    "weights that are far too large": ({}, scaled(1e30), "answers are not finite"),
+    "an alpha that is none": ({}, settings(lora_alpha=float("nan")), "lora_alpha=nan, which must be numbers above 0"),
+    "an alpha below 0": ({}, settings(lora_alpha=-16), "lora_alpha=-16, which must be numbers above 0"),
     "one tensor twice": ({}, added(f"_orig_mod.{LAYER}.lora_A.weight", ones(2, 128)), "twice under other names"),
 }
 
@@ -188,3 +214,20 @@ def test_it_is_refused_by_name(bundled, registry, by_peft, tmp_path, case):
         registration(bundled, registry, tmp_path / "job").register(folder)
     assert re.search(words, str(refused.value), re.S), str(refused.value)
     assert registry.ledger.entries() == before
+
+
+def test_an_adapter_that_changes_nothing_is_called_that(bundled, registry, by_peft, tmp_path, caplog):
+    """Matrices B of zeros are registered, with the word that the adapter answers as its base."""
+    folder = by_peft(init_lora_weights=True)
+    registration(bundled, registry, tmp_path / "job").register(folder)
+    assert "all matrices B are 0, so that it answers as the base does" in caplog.text
+
+
+def test_an_error_names_the_folder_that_was_given(bundled, registry, by_peft, tmp_path):
+    """Weights that are not finite are refused with the path of the user's file, not of the job's copy."""
+    folder = by_peft()
+    scaled(float("nan"))(folder)
+    with pytest.raises(LoraloopError) as refused:
+        registration(bundled, registry, tmp_path / "job").register(folder)
+    assert str(folder) in str(refused.value)
+    assert str(tmp_path / "job") not in str(refused.value)

@@ -1,5 +1,7 @@
 """Whether an export is accepted."""
 
+from dataclasses import replace
+
 import pytest
 
 from loraloop.errors import ArtefactError
@@ -35,11 +37,27 @@ def test_too_few_equal_answers_are_refused():
 
 
 @pytest.mark.parametrize(
-    ("rows", "least", "told"), [(49, 0.98, "fewer than 50 rows"), (50, 0.98, ""), (9, 0.9, "fewer than 10"), (8, 1, "")]
+    ("rows", "least", "told"), [(49, 0.98, "fewer than 50 rows"), (9, 0.9, "fewer than 10"), (8, 1, "")]
 )
 def test_few_rows_are_told(rows, least, told):
     """Where a single other answer is too many, the message says how many rows would be enough; else nothing."""
     with pytest.raises(ArtefactError) as refused:
-        parity_report.require(made(0.5, least, rows), "it was not published", "min_agreement")
+        parity_report.require(made(1 - 1 / rows, least, rows), "it was not published", "min_agreement")
     assert told in str(refused.value)
     assert ("a single other answer" in str(refused.value)) == bool(told)
+
+
+@pytest.mark.parametrize(
+    ("agreement", "dtype", "told"),
+    [
+        (0.5, "q8_0", "Export it in a wider publish.dtype, or accept less with min_agreement=SHARE"),
+        (0.5, "float32", "; x. Accept less with min_agreement=SHARE"),
+        (0.0, "float32", "No answer is equal, which rounding does not explain"),
+    ],
+)
+def test_the_way_out_fits_the_case(agreement, dtype, told):
+    """A wider type is proposed where there is one, and no smaller share where nothing at all is equal."""
+    with pytest.raises(ArtefactError) as refused:
+        parity_report.require(replace(made(agreement, 0.98), dtype=dtype), "x", "min_agreement")
+    assert told in str(refused.value)
+    assert "a single other answer" not in str(refused.value)

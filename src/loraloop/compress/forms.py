@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from loraloop.compress import svd
 from loraloop.compress.adapter import Adapter
 from loraloop.core.part import part
 from loraloop.errors import ConfigError
 
+ENERGY = 0.99
 Rank = Annotated[int, Field(ge=1)]
 
 
@@ -20,12 +21,18 @@ class Svd:
     """A lower rank, the same for all layers or each layer's own.
 
     Attributes:
-        energy: Each layer keeps the fewest singular values with this share of the sum of the squares.
+        energy: Each layer keeps the fewest singular values with this share of the sum of the squares; ``None`` is 0.99.
         rank: A rank for all layers instead.
     """
 
-    energy: Annotated[float, Field(gt=0, le=1)] = 0.99
+    energy: Annotated[float, Field(gt=0, le=1)] | None = None
     rank: Rank | None = None
+
+    @model_validator(mode="after")
+    def _one_measure(self) -> Svd:
+        if self.energy is not None and self.rank is not None:
+            raise ValueError(f"energy={self.energy:g} and rank={self.rank} are two measures: give one of them")
+        return self
 
     def forms(self, adapter: Adapter) -> Iterator[tuple[str, Adapter]]:
         """The name and the smaller form.
@@ -34,7 +41,8 @@ class Svd:
             ConfigError: The adapter has no larger rank than ``rank``.
         """
         if self.rank is None:
-            yield f"energy {self.energy:g}", svd.smaller(adapter, svd.by_energy(self.energy))
+            energy = ENERGY if self.energy is None else self.energy
+            yield f"energy {energy:g}", svd.smaller(adapter, svd.by_energy(energy))
             return
         if self.rank >= adapter.rank:
             raise ConfigError(

@@ -8,6 +8,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -65,6 +66,7 @@ def folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     beside, lock = _locked(target)
     try:
         yield beside
+        _share(beside)
         for file in (*sorted(beside.rglob("*")), beside):
             _sync(file)
         beside.rename(target)
@@ -74,6 +76,14 @@ def folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise
     finally:
         os.close(lock)
+
+
+def _share(made: Path) -> None:
+    """Give files the permissions of their folder, which the kernel made by the umask: safetensors writes 0600."""
+    allowed = stat.S_IMODE(made.stat().st_mode) & 0o666
+    for each in made.rglob("*"):
+        if each.is_file() and not each.is_symlink():
+            each.chmod(stat.S_IMODE(each.stat().st_mode) | allowed)
 
 
 def remove_abandoned(path: str | os.PathLike[str]) -> None:

@@ -153,15 +153,16 @@ def of_export(
     if export.changed is not None and export.changed < NOTHING:
         changed += " That is almost nothing: the export is nearly the base."
     unmeasured = (
-        "It was not measured whether this export answers as its adapter did: `loraloop stage=verify` does that."
+        "It was not measured whether this export answers as its adapter did: no answers of the adapter are recorded."
     )
+    trained = "the unquantised base" if export.trained_on == "none" else f"the base in {export.trained_on}"
     return "\n".join(
         [
             *header(version, export.form, licence, *_measured(measured)),
             f"# {version.name} version {version.number}, {export.form}",
             "",
             f"{export.base} with a LoRA adapter{into}, exported by loraloop as {export.form} in {export.dtype}. The "
-            f"adapter was trained on the base in {export.trained_on} quantisation.{changed}",
+            f"adapter was trained on {trained}.{changed}",
             "",
             *table("fact", "value", facts(version, licence)),
             *(scores(made)),

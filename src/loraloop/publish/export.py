@@ -11,6 +11,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from loraloop.core import atomic
+from loraloop.core.console import size
 from loraloop.core.hashing import sha256
 from loraloop.errors import ArtefactError, ConfigError, RegistryError
 from loraloop.records import Export, Version
@@ -19,6 +20,7 @@ FACTS = "export.json"
 CARD = "README.md"
 PARITY = "parity-*.json"
 """What ``stage=verify`` writes beside the weights; neither it nor the card belongs to what was exported."""
+AGAIN = "remove the folder and publish again, or publish into another publish.path"
 SLACK = 64 << 20
 """Bytes for the tokenizer and the small files."""
 
@@ -93,8 +95,8 @@ def require_room(folder: Path, count: int, what: str, key: str, smaller: str) ->
     free = shutil.disk_usage(there).free
     if free < count:
         raise ConfigError(
-            f"{key}={folder}: {what} takes {count / 1e9:.2f} GB and the disk has {free / 1e9:.2f} GB free; choose "
-            f"another {key} or {smaller}"
+            f"{key}={folder}: {what} takes up to {size(count)} with the small files, and the disk has {size(free)} "
+            f"free; choose another {key} or {smaller}"
         )
 
 
@@ -117,7 +119,12 @@ def write(target: Path, export: Export, fill: Callable[[Path], Export]) -> None:
             made = asdict(fill(beside)) | {"files": _hashes(beside)}
             (beside / FACTS).write_text(json.dumps(made, indent=2, sort_keys=True) + "\n", "utf8")
     except OSError as error:
-        raise RegistryError(f"cannot write {target} ({error.strerror}); nothing was published") from error
+        if target.exists():  # another process published meanwhile
+            _require_same(target, export)
+            return
+        raise RegistryError(
+            f"cannot write {target} ({error.strerror}); nothing was published: choose another publish.path"
+        ) from error
 
 
 def read(folder: Path) -> Export:
@@ -142,12 +149,15 @@ def verify(folder: Path, export: Export) -> None:
     Raises:
         ArtefactError: A file is missing, altered or was added; names them.
     """
-    found = _hashes(folder)
-    wrong = sorted(name for name in found.keys() | export.files.keys() if found.get(name) != export.files.get(name))
-    if wrong:
-        raise ArtefactError(
-            f"{folder} is not what was exported: {', '.join(wrong)} altered, added or missing; publish it again"
-        )
+    found, there = _hashes(folder), export.files
+    wrong = {
+        "altered": [name for name in found if name in there and found[name] != there[name]],
+        "added": [name for name in found if name not in there],
+        "missing": [name for name in there if name not in found],
+    }
+    told = [f"{', '.join(sorted(names))} {what}" for what, names in wrong.items() if names]
+    if told:
+        raise ArtefactError(f"{folder} is not what was exported: {'; '.join(told)}; {AGAIN}")
 
 
 def _hashes(folder: Path) -> dict[str, str]:

@@ -70,7 +70,9 @@ class Folder:
                     (beside / name).parent.mkdir(parents=True, exist_ok=True)
                     _put(content, beside / name)
         except OSError as error:
-            raise RegistryError(f"cannot write {target} ({error.strerror}); nothing was published") from error
+            raise RegistryError(
+                f"cannot write {target} ({error.strerror}); nothing was published: choose another publish.path"
+            ) from error
         return str(target)
 
 

@@ -37,6 +37,7 @@ def merge(loaded: LoadedModel, adapter: Path, dtype: str, rounding: str | None =
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     kind = getattr(torch, rounding or dtype)
+    log.info("merging into %s in %s", loaded.base.name, dtype)
     try:
         with adapter_files.plain(adapter) as read:
             carrier = PeftModel.from_pretrained(loaded.model, str(read), use_safetensors=True)

@@ -158,6 +158,10 @@ class LlamaCppSession:
         found = self._post("/tokenize", {"content": text, "add_special": True, "parse_special": True})
         return [int(each) for each in found["tokens"]]
 
+    def computes(self) -> dict[str, str]:
+        """The file's type says it."""
+        return {}
+
     def close(self) -> None:
         """Stop the server."""
         self._client.close()

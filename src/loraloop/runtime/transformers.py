@@ -145,6 +145,10 @@ class TransformersSession:
         ids: list[int] = self._tokenizer(str(text), add_special_tokens=False)["input_ids"]
         return ids
 
+    def computes(self) -> dict[str, str]:
+        """The type of the weights."""
+        return {"dtype": str(self._model.dtype).removeprefix("torch.")}
+
     def close(self) -> None:
         """Give the memory back."""
         del self._model

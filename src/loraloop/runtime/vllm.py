@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -82,7 +83,7 @@ class Vllm:
                 raise ConfigError(f"runtime.python={self.python} is no interpreter that has vLLM: {INSTALL}")
 
     def versions(self) -> dict[str, str]:
-        """VLLM's version, as its environment or its server tells it, and the type in which it computes.
+        """VLLM's version, as its environment or its server tells it.
 
         Raises:
             ConfigError: The interpreter cannot import it.
@@ -100,7 +101,7 @@ class Vllm:
                 why = (made.stderr.strip().splitlines() or ["it says nothing"])[-1][:300]
                 raise ConfigError(f"runtime.python={self.python} cannot import vllm: {why}; {INSTALL}")
             told = made.stdout.split()[-1]
-        return {"vllm": str(told), "dtype": self.dtype if self.url is None else "the server's"}
+        return {"vllm": str(told)}
 
     def open(self, folder: Path, export: Export, base: BaseFiles) -> VllmSession:
         """Start the server, or find it, and load the adapter where it is one.
@@ -165,6 +166,13 @@ class _Server:
         why = told[-1].strip()[:300] if told else f"no answer within {seconds:g} s"
         raise ArtefactError(f"vLLM did not start: {why}")
 
+    def dtype(self) -> str | None:
+        """The type in which it computes, by its log: ``auto`` is another one on a CPU and on a GPU."""
+        self._log.seek(0)
+        found = re.search(r"\bdtype=torch\.(\w+)", self._log.read().decode("utf8", "replace"))
+        self._log.seek(0, os.SEEK_END)
+        return found[1] if found else None
+
     def close(self) -> None:
         """End it with the processes that it started."""
         with contextlib.suppress(ProcessLookupError):
@@ -218,6 +226,11 @@ class VllmSession:
         asked = {"model": self._model, "messages": list(messages), "add_generation_prompt": True}
         found = self._read("POST", "/tokenize", {**asked, **({"tools": list(tools)} if tools else {})})
         return [int(each) for each in found["tokens"]]
+
+    def computes(self) -> dict[str, str]:
+        """The type that a server told which was started here; another one's is not known."""
+        known = self._server.dtype() if self._server is not None else "the server's"
+        return {"dtype": known} if known else {}
 
     def close(self) -> None:
         """End a server that was started here; give a running one back as it was."""

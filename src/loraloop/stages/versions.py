@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from loraloop.core import console
+from loraloop.workflows import export_folder
 from loraloop.workflows.publishing import put, told
 from loraloop.workflows.retraining.deployment import registry_for
 
@@ -45,5 +46,5 @@ def publish(
     version = registry.resolve(str(adapter))
     where = put(publish, version, tracker, registry)
     owner = replace(registry, name=version.name) if version.number else registry
-    owner.record("publish", version.number, f"published to {where}", {"place": where})
+    owner.record("publish", version.number, f"published to {where}", {"place": where} | export_folder.sealed(where))
     console.facts(f"{version.name} version {version.number}", {"published to": where, **told(version)})

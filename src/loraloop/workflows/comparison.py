@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from loraloop.records import Compared, Difference, Generation, Logits, Probe, RuntimeAnswer
 
@@ -20,9 +21,26 @@ def equal(recorded: str, answer: RuntimeAnswer) -> bool:
 
 
 def differences(known: Sequence[Generation], answers: Sequence[RuntimeAnswer]) -> tuple[list[Difference], float]:
-    """The first differing tokens of some answers, and the share of equal ones."""
+    """The first differing tokens of some answers, and the share of equal ones.
+
+    A prompt is given without what all prompts end with.
+    """
     other = [(each, made) for each, made in zip(known, answers, strict=True) if not equal(each.answer, made)]
-    return [first_difference(each, made) for each, made in other[:SHOWN]], 1 - len(other) / len(known)
+    shared = _shared_end([each.prompt for each in known])
+    shown = [
+        first_difference(replace(each, prompt=each.prompt.removesuffix(shared)), made) for each, made in other[:SHOWN]
+    ]
+    return shown, 1 - len(other) / len(known)
+
+
+def _shared_end(prompts: Sequence[str]) -> str:
+    """What all prompts end with: the template's call for an answer, which tells none from another."""
+    turned = sorted({prompt[::-1] for prompt in prompts})
+    first, last = turned[0], turned[-1]
+    if first == last:
+        return ""
+    same = next((at for at, (one, other) in enumerate(zip(first, last, strict=False)) if one != other), len(first))
+    return first[:same][::-1]
 
 
 def first_difference(known: Generation, answer: RuntimeAnswer) -> Difference:

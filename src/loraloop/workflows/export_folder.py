@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from loraloop.core import adapter_files
 from loraloop.core.adapter_files import CONFIG, MANIFEST
+from loraloop.core.hashing import sha256_json
 from loraloop.errors import ArtefactError, ConfigError
 from loraloop.publish import export as exports
 from loraloop.records import Export, Parity
@@ -19,7 +20,11 @@ from loraloop.registry import manifest as manifests
 
 if TYPE_CHECKING:
     from loraloop.records import Version
+    from loraloop.registry.ledger import Entry
     from loraloop.registry.mlflow import MlflowRegistry
+
+
+SEAL = "files_sha256"
 
 
 def read(folder: Path) -> Export:
@@ -81,7 +86,18 @@ def measured(folder: Path) -> list[Parity]:
     return found
 
 
-def require_unaltered(version: Version, folder: Path, export: Export) -> None:
+def seal(export: Export) -> dict[str, str]:
+    """What the ledger keeps of an export's files: who can write the folder can write the hashes in it anew."""
+    return {SEAL: sha256_json(export.files)} if export.files else {}
+
+
+def sealed(place: str) -> dict[str, str]:
+    """:func:`seal` of what was published to a place, where that is a folder with an export."""
+    folder = Path(place)
+    return seal(exports.read(folder)) if (folder / exports.FACTS).is_file() else {}
+
+
+def require_unaltered(version: Version, folder: Path, export: Export, registry: MlflowRegistry) -> None:
     """Check that a folder holds an export of a version, as it was written.
 
     Raises:
@@ -96,13 +112,33 @@ def require_unaltered(version: Version, folder: Path, export: Export) -> None:
         )
     if export.form != "adapter":
         exports.verify(folder, export)
+        _require_sealed(version, folder, export, registry)
+
+
+def _require_sealed(version: Version, folder: Path, export: Export, registry: MlflowRegistry) -> None:
+    """Check that the ledger knows the files, unless it knows none or the folder is older than such entries."""
+    told = _publications(version, registry)
+    known = {entry.numbers[SEAL] for entry in told if SEAL in entry.numbers}
+    older = {Path(str(entry.numbers["place"])) for entry in told if SEAL not in entry.numbers}
+    if known and folder not in older and seal(export)[SEAL] not in known:
+        raise ArtefactError(
+            f"{folder} is not what was exported: its files and their hashes in {exports.FACTS} were written anew, and "
+            f"the ledger knows others; {exports.AGAIN}"
+        )
 
 
 def _published(version: Version, registry: MlflowRegistry) -> Iterator[Path]:
     """Where a version was published, the last place first; places that are not on this machine hold nothing."""
-    for entry in reversed(replace(registry, name=version.name).history()):
-        if entry.event == "publish" and entry.version == version.number and "place" in entry.numbers:
-            yield Path(str(entry.numbers["place"]))
+    return (Path(str(entry.numbers["place"])) for entry in reversed(_publications(version, registry)))
+
+
+def _publications(version: Version, registry: MlflowRegistry) -> list[Entry]:
+    entries = replace(registry, name=version.name).history()
+    return [
+        each
+        for each in entries
+        if (each.event, each.version) == ("publish", version.number) and "place" in each.numbers
+    ]
 
 
 def _is_export(folder: Path) -> bool:

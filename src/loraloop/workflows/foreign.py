@@ -25,6 +25,7 @@ WRAPPERS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_
 """Parts of a name that torch.compile, FSDP and activation checkpointing add."""
 MATRIX = re.compile(r"(?P<layer>.+)\.lora_(?P<side>[AB])(?:\.(?P<adapter>[^.]+))?\.weight")
 WHOLE = re.compile(r"(?P<layer>.+?)(?:\.base_layer|\.modules_to_save(?:\.[^.]+)?|\.original_module)?\.weight")
+NOTHING = "all matrices B are 0, so that it answers as the base does"
 MERGE = "merge the adapter into its base with the tool that made it, and use the merged model as base"
 
 
@@ -75,12 +76,27 @@ def take(folder: Path, target: Path, config: Mapping[str, Any], base: PreTrained
     Raises:
         ModelError: A tensor is no LoRA of one of the base's layers; names it.
     """
-    tensors = _Names(base, folder / WEIGHTS).plain(adapter_files.tensors(folder))
+    read = adapter_files.tensors(folder)
+    _require_floating(folder / WEIGHTS, read)
+    tensors = _Names(base, folder / WEIGHTS).plain(read)
     kept = {key: value for key, value in config.items() if key in servable.SHAPE | servable.TRAINING | {"bias"}}
     kept.pop("auto_mapping", None)
     target.mkdir(parents=True)
     adapter_files.write(target, tensors.made, json.dumps(kept, indent=2, sort_keys=True).encode() + b"\n")
     return Taken(folder=target, changes=tuple(tensors.changes()))
+
+
+def _require_floating(file: Path, tensors: Mapping[str, Tensor]) -> None:
+    wrong = [
+        f"{name} in {str(each.dtype).removeprefix('torch.')}"
+        for name, each in tensors.items()
+        if not each.dtype.is_floating_point
+    ]
+    if wrong:
+        raise ModelError(
+            f"{file} holds {wrong[0]} ({len(wrong)} of {len(tensors)} tensors): codes of a quantisation are no "
+            "weights; save the adapter in float32"
+        )
 
 
 @dataclass(slots=True)
@@ -90,8 +106,10 @@ class _Plain:
     dropped: list[str]
 
     def changes(self) -> list[str]:
-        told = {"names changed": self.renamed, "left out, equal to the base's": self.dropped}
-        return [f"{len(names)} tensors {what}, such as {names[0]}" for what, names in told.items() if names]
+        told = {"under other names": self.renamed, "left out, equal to the base's": self.dropped}
+        made = [f"{len(names)} tensors {what}, such as {names[0]}" for what, names in told.items() if names]
+        ups = [tensor for name, tensor in self.made.items() if ".lora_B." in name]
+        return made if any(bool(tensor.any()) for tensor in ups) else [*made, NOTHING]
 
 
 class _Names:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import platform
 import time
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from loraloop.registry.mlflow import MlflowRegistry
     from loraloop.workflows.version_base import VersionBase
 
+log = logging.getLogger(__name__)
 ANSWERS = "evaluation.max_new_tokens"
 SLACK = 8
 """Tokens that an answer may be longer than the longest expected one, as where the adapter was measured."""
@@ -84,11 +86,12 @@ def measure(
     versions = runtime.versions()  # imports the libraries, which is no part of the loading time
     tokenizer = base.tokenizer()
     longest = max(len(tokenizer(each.expected).input_ids) for each in known.answers) + 1 + SLACK
+    log.info("loading the export: %s", ", ".join(f"{name} {number}" for name, number in versions.items()))
     begin = time.perf_counter()
     with closing(runtime.open(folder, export, base)) as session:
         loaded = time.perf_counter() - begin
-        if template.is_chat(version.manifest):
-            _require_template(session, version, tokenizer, folder)
+        versions |= session.computes()
+        _require_template(session, version, tokenizer, folder)
         probe = version.manifest.probe
         near = comparison.logits(probe, session.top(probe.prompt, len(probe.tokens))) if probe else None
         begin = time.perf_counter()
@@ -114,6 +117,16 @@ def measure(
     )
 
 
+def require_loads(version: Version, folder: Path, export: Export, runtime: Runtime, base: VersionBase) -> None:
+    """Load an export that cannot be compared, for no answers of its adapter are recorded.
+
+    Raises:
+        ArtefactError: The runtime cannot load it, or its chat template gives other tokens than the training's.
+    """
+    with closing(runtime.open(folder, export, base)) as session:
+        _require_template(session, version, base.tokenizer(), folder)
+
+
 def write(made: Parity, folder: Path) -> None:
     """Write a comparison beside the weights, in place of an earlier one in the same runtime."""
     with atomic.write(folder / exports.PARITY.replace("*", made.runtime)) as stream:
@@ -122,11 +135,20 @@ def write(made: Parity, folder: Path) -> None:
 
 
 def keep(made: Parity, version: Version, folder: Path, registry: MlflowRegistry, tracker: Tracker) -> None:
-    """Keep a comparison: beside the weights, in manifest, ledger and tag of the version, and with its MLflow run."""
+    """Keep a comparison: beside the weights, in manifest, ledger and tag of the version, and with its MLflow run.
+
+    One of fewer rows than an earlier one of the same says less, and takes its place nowhere.
+    """
+    more = max((each.rows for each in version.manifest.parity if each.name == made.name), default=0)
+    if more > made.rows:
+        log.warning(
+            "%d rows are fewer than the %d of an earlier comparison, which stays the one that counts", made.rows, more
+        )
+        return
     write(made, folder)
     owner = replace(registry, name=version.name)
     numbers = {"agreement": made.agreement, "rows": made.rows, "runtime": made.runtime, "place": str(folder)}
-    owner.record("parity", version.number, summary(made), numbers)
+    owner.record("parity", version.number, f"{made.form} in {made.dtype}: {summary(made)}", numbers)
     owner.note_parity(version, made)
     run = version.manifest.run_id
     if run is None:
@@ -135,7 +157,7 @@ def keep(made: Parity, version: Version, folder: Path, registry: MlflowRegistry,
     measured |= {f"parity/{made.name}/{name}": each.value for name, each in made.scores.items()}
     with tracker.start("", resume=run) as tracked:
         tracked.metrics(measured)
-        tracked.tags({"parity": summary(made)})
+        tracked.tags({"parity": f"{made.form} in {made.dtype}: {summary(made)}"})
 
 
 def _ask(session: RuntimeSession, known: Recorded, most: int) -> list[RuntimeAnswer]:
@@ -155,6 +177,8 @@ def _require_template(
     from loraloop.core.messages import read_all
     from loraloop.errors import ModelError
 
+    if not template.is_chat(version.manifest):
+        return
     for messages, tools in CHATS:
         asked = read_all(messages)
         try:

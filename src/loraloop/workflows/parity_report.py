@@ -12,6 +12,7 @@ from loraloop.errors import ArtefactError
 if TYPE_CHECKING:
     from loraloop.records import Compared, Parity, Version
 
+WIDEST, ENOUGH = ("float32", "f32"), 8
 USUAL, FOUR_BITS = 0.98, 0.9
 """Shares of equal answers that are asked for, the second one where weights are of 4 bits."""
 
@@ -49,19 +50,27 @@ def require(made: Parity, folder: Path | str, key: str) -> None:
     if not made.passed:
         what = f"{folder}: do not use it" if isinstance(folder, Path) else folder
         raise ArtefactError(
-            f"the export answers differently from its adapter: {summary(made)}; {what}. Export it in a wider "
-            f"publish.dtype, or accept less with {key}=SHARE{_few(made)}"
+            f"the export answers differently from its adapter: {summary(made)}; {what}. {_way_out(made, key)}"
         )
+
+
+def _way_out(made: Parity, key: str) -> str:
+    if made.agreement == 0 and made.rows >= ENOUGH:
+        return "No answer is equal, which rounding does not explain: the export is of something else, or was altered"
+    if made.dtype in WIDEST:
+        return f"Accept less with {key}=SHARE{_few(made)}"
+    return f"Export it in a wider publish.dtype, or accept less with {key}=SHARE{_few(made)}"
 
 
 def _few(made: Parity) -> str:
     """What to know where one row more or less decides."""
-    if made.min_agreement >= 1 or made.rows * (1 - made.min_agreement) >= 1 - 1e-9:
+    others = round(made.rows * (1 - made.agreement))
+    if others != 1 or made.min_agreement >= 1 or made.rows * (1 - made.min_agreement) >= 1 - 1e-9:
         return ""
     enough = math.ceil(1 / (1 - made.min_agreement) - 1e-9)
     return (
-        f". On fewer than {enough} rows a single other answer refuses: compare more, with a larger "
-        "evaluation.max_rows where the adapter is measured"
+        f". On fewer than {enough} rows a single other answer refuses: compare more, with publish.rows, and with a "
+        "larger evaluation.max_rows where the adapter is measured"
     )
 
 
@@ -84,4 +93,4 @@ def _error(value: float | None) -> str:
 
 def _short(text: str) -> str:
     line = " ".join(text.split())
-    return line if len(line) <= 28 else f"...{line[-25:]}"
+    return line if len(line) <= 40 else f"...{line[-37:]}"

@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from loraloop.errors import ArtefactError, DataError
+from loraloop.publish import export as exports
 from loraloop.publish import template
 from loraloop.workflows import export_folder, parity, parity_report
 from loraloop.workflows.version_base import VersionBase
@@ -45,13 +46,28 @@ def put(publisher: Publisher, version: Version, tracker: Tracker, registry: Mlfl
         return publisher.publish(version, made, chat=template.travelling(version.manifest, base.tokenizer))
     if not isinstance(publisher, Merged | Gguf):
         return publisher.publish(version, made)
-    gate = _Gate(publisher=publisher, version=version, base=base, tracker=tracker)
-    if isinstance(publisher, Gguf) and publisher.min_agreement != 0:
+    exports.require_exportable(version)
+    gate = _Gate(publisher=publisher, version=version, base=base, known=_recorded(publisher, version, tracker))
+    if isinstance(publisher, Gguf):
         _require_template(version, base)
     where = publisher.publish(version, made, base, gate)
-    for each in gate.made or _kept(publisher, version, Path(where)):
+    for each in gate.made or _kept(publisher, version, Path(where), registry):
         parity.keep(each, version, Path(where), registry, tracker)
     return where
+
+
+def _recorded(publisher: Merged | Gguf, version: Version, tracker: Tracker) -> parity.Recorded | None:
+    """The answers to compare with; ``None`` where there are none and no agreement is asked for.
+
+    Raises:
+        DataError: There are none.
+    """
+    try:
+        return parity.recorded(version, publisher.rows, tracker)
+    except DataError as error:
+        if publisher.min_agreement == 0:
+            return None
+        raise DataError(f"{error}; publish.min_agreement=0 publishes it without being measured") from error
 
 
 def _require_template(version: Version, base: VersionBase) -> None:
@@ -78,13 +94,16 @@ def _require_template(version: Version, base: VersionBase) -> None:
         LlamaCpp().open(Path(folder), made, base).close()
 
 
-def _kept(publisher: Merged | Gguf, version: Version, folder: Path) -> list[Parity]:
+def _kept(publisher: Merged | Gguf, version: Version, folder: Path, registry: MlflowRegistry) -> list[Parity]:
     """What was measured of an export that is there already, and that a killed publish did not note.
 
     Raises:
-        ArtefactError: It answered differently from the adapter, or was never measured, and that is asked for.
+        ArtefactError: It was altered, answered differently from the adapter, or was never measured, and that is asked
+            for.
     """
-    runtime, least = _runtime(export_folder.read(folder)), publisher.min_agreement
+    export = export_folder.read(folder)
+    export_folder.require_unaltered(version, folder, export, registry)
+    runtime, least = _runtime(export), publisher.min_agreement
     there = [each for each in export_folder.measured(folder) if each.runtime == runtime]
     if not there and least != 0:
         raise ArtefactError(
@@ -107,7 +126,7 @@ def _export(place: Folder | Hub | S3, version: Version, registry: MlflowRegistry
     """
     folder = export_folder.find(version, place.export, (place.form,), registry, "publish.export")
     export = export_folder.read(folder)
-    export_folder.require_unaltered(version, folder, export)
+    export_folder.require_unaltered(version, folder, export, registry)
     here = {each.measured for each in export_folder.measured(folder)}
     measured = [each for each in version.manifest.parity if each.form == export.form and each.measured in here]
     if not any(each.passed for each in measured):
@@ -155,19 +174,16 @@ class _Gate:
     publisher: Merged | Gguf
     version: Version
     base: VersionBase
-    tracker: Tracker
+    known: parity.Recorded | None
     made: list[Parity] = field(default_factory=list)
 
     def __call__(self, folder: Path, export: Export) -> Parity | None:
         """See :data:`loraloop.protocols.Gate`."""
-        least = self.publisher.min_agreement
-        try:
-            known = parity.recorded(self.version, self.publisher.rows, self.tracker)
-        except DataError as error:
-            if least == 0:
-                return None
-            raise DataError(f"{error}; publish.min_agreement=0 publishes it without being measured") from error
-        measured = parity.measure(self.version, folder, export, self._runtime(), known, self.base, least)
+        runtime, least = self._runtime(), self.publisher.min_agreement
+        if self.known is None:
+            parity.require_loads(self.version, folder, export, runtime, self.base)
+            return None
+        measured = parity.measure(self.version, folder, export, runtime, self.known, self.base, least)
         parity_report.report(measured, self.version, "not published yet")
         parity_report.require(measured, "it was not published", "publish.min_agreement")
         self.made.append(measured)

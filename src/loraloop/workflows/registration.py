@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 import shutil
 from collections.abc import Mapping
@@ -57,9 +58,16 @@ class FolderRegistration:
             RegistryError: The folder does not hold such an adapter, or no server would load it.
             ModelError: The adapter does not fit the base.
         """
+        folder = folder.expanduser()
+        try:
+            return self._register(folder)
+        except (ArtefactError, ModelError) as error:  # of the copy, which is not what the person knows
+            copied = str(self.output / "adapter")
+            raise type(error)(str(error).replace(copied, str(folder))) from error
+
+    def _register(self, folder: Path) -> Version:
         from loraloop.registry import manifest as manifests
 
-        folder = folder.expanduser()
         manifests.require_files(folder)
         config = manifests.config(folder)
         _require_plain(folder / CONFIG, config)
@@ -103,7 +111,10 @@ class FolderRegistration:
         try:
             AdapterValidator(loaded, self.registry.max_rank).read(str(folder), version)
             with adapters.attached(loaded.model, folder) as tuned:
-                return replace(manifest, probe=adapters.probe(tuned, loaded.tokenizer))
+                probe = adapters.probe(tuned, loaded.tokenizer)
+            if not all(map(math.isfinite, probe.logits)):
+                raise ModelError("its answers are not finite: its weights or lora_alpha are too large for the base")
+            return replace(manifest, probe=probe)
         except ModelError as error:
             raise ModelError(f"the adapter cannot be used on model.name={loaded.base.name}: {error}") from error
 
@@ -154,7 +165,7 @@ def _require_plain(path: Path, config: Mapping[str, Any]) -> None:
     rank, alpha, init = (config.get(key) for key in ("r", "lora_alpha", "init_lora_weights"))
     if config.get("peft_type") != "LORA":
         raise ArtefactError(f"{path} has peft_type={config.get('peft_type')!r}, and only LORA is registered")
-    if not (isinstance(rank, int) and rank > 0 and isinstance(alpha, int | float)):
+    if not (isinstance(rank, int) and rank > 0 and isinstance(alpha, int | float) and 0 < alpha < math.inf):
         raise ArtefactError(f"{path} has r={rank!r} and lora_alpha={alpha!r}, which must be numbers above 0")
     if isinstance(init, str) and init.startswith(CHANGES_BASE):
         raise ArtefactError(
