@@ -89,7 +89,7 @@ class Services:
                 [sys.executable, "-m", "mlflow", "server", *store, "--port", str(self.port), "--workers", "1"],
                 stdout=log,
                 stderr=log,
-                start_new_session=True,
+                process_group=0,
                 env=os.environ
                 | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},  # evaluations that nobody asks for here
             )

@@ -91,7 +91,7 @@ class ElsewhereLauncher(Launcher):
 
 
 def _require_server(config: DictConfig) -> None:
-    tracker = config.get("tracker") or {}
+    tracker: Any = config.get("tracker") or {}
     if tracker.get("uri", "") is None:
         raise ConfigError(
             f"tracker.uri=null is a SQLite file in {tracker.folder} of this machine, and the launcher's jobs run on "

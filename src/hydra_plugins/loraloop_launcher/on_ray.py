@@ -11,6 +11,7 @@ from hydra_plugins.loraloop_launcher import _job
 from hydra_plugins.loraloop_launcher._elsewhere import ElsewhereLauncher, first_sentence
 from hydra_plugins.loraloop_launcher.isolated import GRACE_SECONDS
 from loraloop import __version__
+from loraloop.core.extras import require
 from loraloop.core.patience import within
 from loraloop.errors import ConfigError
 from loraloop.sweep.ending import LostTogetherError
@@ -40,8 +41,6 @@ class RayLauncher(ElsewhereLauncher):
 
     def require(self) -> None:
         """See whether Ray is installed."""
-        from loraloop.core.extras import require
-
         require("ray", "ray")
 
     def start(self, tasks: Sequence[_job.Task]) -> Sequence[Any]:
@@ -62,7 +61,7 @@ class RayLauncher(ElsewhereLauncher):
     def _connect(self) -> None:
         import ray
 
-        quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
         try:
             if self.address is None:
                 _start_here(quiet)
@@ -78,9 +77,9 @@ class RayLauncher(ElsewhereLauncher):
 
     def _ask_nodes(self, task: _job.Task) -> None:
         """Ask each node that may get a job whether it would carry it out."""
-        import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+        ray: Any = require("ray", "ray")
         needed = {"CPU": self.cpus, "GPU": self.gpus}
         nodes = [node for node in ray.nodes() if node["Alive"]]
         fit = [node for node in nodes if all(node["Resources"].get(key, 0) >= most for key, most in needed.items())]
