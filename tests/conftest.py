@@ -42,6 +42,14 @@ settings.register_profile("loraloop", deadline=None, max_examples=50)  # no time
 settings.register_profile("thorough", parent=settings.get_profile("loraloop"), max_examples=1000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "loraloop"))
 SWEEP = ("-m", "sweeps=rank_alpha_lr", "gate.metric=loss")
+LONGEST = (
+    "workflows/test_experiment.py", "loop/test_kills.py", "stages/test_demo_loop.py", "hydra_plugins/test_elsewhere.py",
+    "test_own_task.py", "stages/test_sweep_report.py", "trainer/test_processes.py", "workflows/multirun/test_packed.py",
+    "workflows/multirun/test_cache.py", "test_browser.py", "tracing/test_mlflow_browser.py", "faults/test_train.py",
+    "stages/test_ocr_bench.py", "test_readme_commands.py", "stages/test_tick.py", "hydra_plugins/test_grid_sweeper.py",
+    "hydra_plugins/test_isolated.py", "test_sweeper_command.py", "ocr/test_engines.py", "sweep/test_sweeper.py",
+)  # fmt: skip
+"""Files with the longest tests, roughly by their length."""
 SMALL = ("source.runs=4", "trainer.max_steps=4", "evaluation.max_rows=16", "tracker.system_metrics=false")
 """128 flips, four steps, 16 answers: every stage of a run without its quality."""
 
@@ -185,6 +193,13 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
         with Path(file).open("a", encoding="utf8") as table:
             table.write(json.dumps(row) + "\n")
     return report
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest tests: one that began last would be waited for alone."""
+    places = {ROOT / "tests" / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 @pytest.hookimpl(trylast=True)
