@@ -40,6 +40,14 @@ from loraloop.workflows.version_base import VersionBase
 RESULTS = Path(__file__).parent / "results" / "export.json"
 GGUF, OTHERS = ("llama_cpp",), ("transformers", "vllm-bfloat16", "vllm-float32")
 """Runtimes of files of llama.cpp, and of all others."""
+ORDER = (
+    "peft",
+    "merged",
+    "merged-bf16",
+    "merged-unquantised",
+    *(f"gguf-{kind}" for kind in ("lora", "f16", "q8_0", "q4_k_m")),
+)
+"""Of the forms in the table."""
 EAGER = ("--enforce-eager",)
 """Without it vLLM compiles for minutes on two cores."""
 
@@ -83,8 +91,11 @@ def table() -> str:
     """The results as Markdown."""
     names = "adapter", "form", "runtime", "answers equal", "score, export beside adapter", "logits off", "size"
     lines = [[*names, "loaded in", "tokens/s"], ["---"] * 9]
-    for each in json.loads(RESULTS.read_text())["results"]:
-        # A result that shared the processors with other work is marked by hand.
+    results = json.loads(RESULTS.read_text())["results"]
+    results.sort(
+        key=lambda each: (each["adapter"], each["compressed"] or "", ORDER.index(each["export"]), each["runtime"])
+    )
+    for each in results:
         graded = each["scores"].get("exact_match", {"recorded": 0})["recorded"] > 0
         name = "exact_match" if graded else "rouge_l"
         compared = each["scores"][name]
@@ -100,7 +111,7 @@ def table() -> str:
                 f"{name} {compared['value']:.3f} ± {compared['error']:.3f} beside {compared['recorded']:.3f}",
                 "not known" if near is None else f"{near:.2g}",
                 size(each["bytes"]),
-                f"{each['load_seconds']:.1f} s" + (", busy" if each.get("busy") else ""),
+                f"{each['load_seconds']:.1f} s",
                 f"{each['tokens_per_second']:.{0 if each['tokens_per_second'] >= 100 else 1}f}",
             ]
         )

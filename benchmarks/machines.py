@@ -6,7 +6,10 @@ Each case is a sweep of its own, `loraloop -m sweeps=rank_alpha_lr hydra/launche
 three trials at a time, each in a process of its own. In the middle of it, once a trial has reported to its pruner,
 something is lost: a trial's process (SIGKILL), the database of study and tracking (`pg_ctl stop -m immediate`, and
 `start` after a while), the MLflow server (SIGKILL, started again), or the sweep's own process (SIGKILL, the command
-given again).
+given again). Further cases run on three nodes of a Ray cluster (`hydra/launcher=ray`). One is killed with all its
+processes, or stopped (SIGSTOP) until Ray gives it up and then let go on. Or the trials of one have a clock that is an
+hour ahead, and those of another one that is an hour behind (`faketime`); meanwhile the same command, by a clock that
+is an hour ahead, asks for the study too.
 Afterwards study and tracking are counted by their own clients: proposals, those that ended once with a result, those
 that ended twice or never, and those that were pruned by what trials of other processes had reported.
 """
@@ -32,6 +35,7 @@ from typing import Any
 
 import psutil
 from machine import describe
+from nodes import Nodes, ahead, family, send
 
 from loraloop.core import atomic
 
@@ -121,21 +125,6 @@ class Services:
         self.server.cleanup()
 
 
-def family(process: psutil.Process) -> list[psutil.Process]:
-    """A process and all below it; nothing if it has ended."""
-    try:
-        return [*process.children(recursive=True), process]
-    except psutil.NoSuchProcess:
-        return []
-
-
-def end(process: psutil.Process) -> None:
-    """Kill a process and all below it."""
-    for each in family(process):
-        with suppress(psutil.NoSuchProcess):
-            each.kill()
-
-
 def forked(sweep: psutil.Process) -> list[psutil.Process]:
     """Processes that carry out a trial of ``hydra/launcher=isolated``: those that its server has forked."""
     found = []
@@ -146,17 +135,25 @@ def forked(sweep: psutil.Process) -> list[psutil.Process]:
     return found
 
 
-def start(case: str, trials: int, folder: Path, services: Services) -> psutil.Process:
+def command(case: str, trials: int, services: Services, nodes: Nodes | None) -> list[str]:
     """The sweep's command."""
+    launcher = (
+        ["hydra/launcher=ray", f"hydra.launcher.address={nodes.address}"] if nodes else ["hydra/launcher=isolated"]
+    )
     words = (
-        "-m", "sweeps=rank_alpha_lr", "hydra/sweeper/pruner=median", "hydra/launcher=isolated",
+        "-m", "sweeps=rank_alpha_lr", "hydra/sweeper/pruner=median", *launcher,
         f"hydra.launcher.processes={PROCESSES}", f"hydra.sweeper.n_trials={trials}", f"hydra.sweeper.study_name={case}",
         f"hydra.sweeper.storage='{services.study}'", f"tracker.uri={services.uri}",
         f"tracker.experiment={case}", *SMALL,
     )  # fmt: skip
+    return [sys.executable, "-m", "loraloop", *words]
+
+
+def start(case: str, words: list[str], folder: Path) -> psutil.Process:
+    """The sweep's process."""
     (folder / case).mkdir(exist_ok=True)
     with (folder / f"{case}.log").open("ab") as log:
-        return psutil.Popen([sys.executable, "-m", "loraloop", *words], cwd=folder / case, stdout=log, stderr=log)
+        return psutil.Popen(words, cwd=folder / case, stdout=log, stderr=log)
 
 
 def reported(case: str, services: Services) -> bool:
@@ -210,10 +207,24 @@ def counted(case: str, services: Services) -> dict[str, int]:
     }
 
 
+def hours_apart(case: str, services: Services) -> dict[str, int]:
+    """Trials that ended, by the hours that their machine's clock was ahead of the sweep's."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(services.uri)
+    ended = [trial for trial in _trials(case, services) if trial.state.name in ("COMPLETE", "PRUNED")]
+    runs = [(trial, client.get_run(trial.user_attrs["run"]).info) for trial in ended]
+    hours = (round((run.start_time / 1000 - trial.datetime_start.timestamp()) / 3600) for trial, run in runs)
+    return {f"{each:+d}": count for each, count in sorted(Counter(hours).items())}
+
+
 def carry_out(case: str, trials: int, folder: Path, services: Services) -> dict[str, Any]:
     """A sweep with its loss, and what was counted."""
+    nodes = Nodes(free_port(), CLOCKS[case], folder / "ray.log") if case in CLOCKS else None
+    words = command(case, trials, services, nodes)
+    more: dict[str, Any] = {}
     began = time.monotonic()
-    sweep = start(case, trials, folder, services)
+    sweep = start(case, words, folder)
     try:
         if case != "undisturbed":
             wait(lambda: reported(case, services) or sweep.poll() is not None, "a trial reports")
@@ -226,20 +237,31 @@ def carry_out(case: str, trials: int, folder: Path, services: Services) -> dict[
         elif case == "sweep":
             sweep.kill()  # its trials' processes live on
             sweep.wait()
-            sweep = start(case, trials, folder, services)
+            sweep = start(case, words, folder)
+        elif case == "node" and nodes:
+            nodes.kill()
+        elif case == "silent" and nodes:
+            nodes.silence()
+        elif case == "clocks":
+            more["second_sweep_exit_status"] = start(case, [*ahead(1), *words], folder).wait(900)
         status = sweep.wait(900)
-        return {"exit_status": status, "seconds": round(time.monotonic() - began), **counted(case, services)}
+        more |= {"by_hours_ahead": hours_apart(case, services)} if case == "clocks" else {}
+        return {"exit_status": status, "seconds": round(time.monotonic() - began), **counted(case, services), **more}
     finally:
-        end(sweep)
+        send(sweep, signal.SIGKILL)
+        if nodes:
+            nodes.close()
 
 
-CASES = ("undisturbed", "worker", "database", "mlflow", "sweep")
+CLOCKS = {"node": (0, 0, 0), "silent": (0, 0, 0), "clocks": (0, 1, -1)}
+"""Nodes of a case on a Ray cluster, with the hours by which their clocks are ahead."""
+CASES = ("undisturbed", "worker", "database", "mlflow", "sweep", *CLOCKS)
 
 
 def keep(case: str, trials: int, counts: Mapping[str, Any]) -> None:
     """Keep a case's counts in the file of results, beside those of others."""
     before = json.loads(RESULT.read_text())["cases"] if RESULT.exists() else {}
-    facts = describe("optuna", "mlflow", "sqlalchemy", "psycopg", "torch")
+    facts = describe("optuna", "mlflow", "sqlalchemy", "psycopg", "torch", "ray")
     with atomic.write(RESULT) as stream:
         whole = {**facts, "trials": trials, "cases": {**before, case: counts}}
         stream.write(json.dumps(whole, indent=2).encode() + b"\n")

@@ -44,7 +44,7 @@ RANKS, RATIOS, RATES = (4, 8, 16, 32), (1, 2), (1e-3, 5e-3)
 POINTS = list(itertools.product(RANKS, RATIOS, RATES))
 STRIDE = {16: 1, 4: 5}
 """Steps between the points of a shell loop of so many trials; 5 makes an even choice of the four."""
-PRUNED = ("hydra/sweeper/pruner=asha", "trainer.eval_steps=0.125")
+PRUNED = ("hydra/sweeper/pruner=asha", "trainer.eval_steps=0.125", "trainer.eval_growth=2")
 OURS = {"sequential": False, "packed": True, "pruned": True}
 
 
@@ -57,7 +57,7 @@ class Case:
     real: bool = False
 
 
-CASES = {"tiny-1": Case(1, 5), "tiny-4": Case(4, 5), "smollm2": Case(4, 1, real=True)}
+CASES = {"tiny-1": Case(1, 5), "tiny-4": Case(4, 5), "smollm2": Case(4, 2, real=True)}
 
 
 class Rows:
@@ -225,7 +225,6 @@ def main() -> None:
     parser.add_argument("--hydra-python", help="for the contender hydra")
     parser.add_argument("--out", type=Path, default=HERE / "results" / "sweep.json")
     arguments = parser.parse_args()
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with tempfile.TemporaryDirectory() as folder:
         rows = Rows(CASES[arguments.case], arguments.smollm2, Path(folder))
         for name in arguments.contenders:

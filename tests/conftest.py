@@ -25,7 +25,6 @@ import pytest
 from filelock import FileLock
 from hypothesis import settings
 
-import migrated
 import warm
 from loraloop.__main__ import main
 from loraloop.python import own_logging
@@ -36,7 +35,6 @@ _frozen = [len(sys.modules)]
 COUNT = itertools.count()
 """Numbers the databases of a process."""
 listen_to_ctrl_c()
-migrated.install()
 ROOT = Path(__file__).parents[1]
 settings.register_profile("loraloop", deadline=None, max_examples=50)  # no timed assertions: machines are noisy
 settings.register_profile("thorough", parent=settings.get_profile("loraloop"), max_examples=1000)
@@ -216,18 +214,6 @@ def _no_process_is_left() -> Iterator[None]:
     """What a test starts is ended with it, whatever becomes of the test."""
     with reaped():
         yield
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _tables(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Name the file that MLflow's tables are copied from."""
-    os.environ[migrated.TABLES] = str(_shared(tmp_path_factory) / "mlflow_tables.db")
-
-
-@pytest.fixture
-def own_tables(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let each new database of MLflow be migrated, as outside of tests."""
-    monkeypatch.delenv(migrated.TABLES)
 
 
 @pytest.fixture

@@ -29,10 +29,11 @@ from typing import Any
 from unittest import mock
 
 import waiting
+from loraloop.core.threads import SPINS
 from loraloop.tracker.mlflow import SETTINGS
 
 PRELOADED = (
-    "hydra_plugins.loraloop_launcher._preload", "mlflow.store.tracking.sqlalchemy_store", "migrated", "hydra.main",
+    "hydra_plugins.loraloop_launcher._preload", "mlflow.store.tracking.sqlalchemy_store", "hydra.main",
     "loraloop.cli.prepare", "matplotlib.backends.backend_agg", "matplotlib.figure", "optuna", "sacrebleu",
 )  # fmt: skip
 READ_AT_IMPORT = ("CUDA", "HF_", "MKL_", "OMP_", "PYTHON", "TRANSFORMERS_")
@@ -41,6 +42,7 @@ HARMLESS = {"PYTHONPATH", "HF_XET_HIGH_PERFORMANCE", "PYTHONBREAKPOINT"}
 """Of these, one that a forked process heeds, and what lm-eval and Ray leave in the environment when they are used."""
 DEFAULTS = {
     "OMP_WAIT_POLICY": "PASSIVE",
+    "GOMP_SPINCOUNT": SPINS,
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
     **SETTINGS,
@@ -254,7 +256,6 @@ if __name__ == "__main__":
     _connection = socket.socket(fileno=int(sys.argv[1]))
     for _name in PRELOADED:
         importlib.import_module(_name)
-    importlib.import_module("migrated").install()
     sys.modules.pop("loraloop.__main__", None)  # it is run, not imported
     gc.collect()
     gc.freeze()  # or the end of each process goes through all that was imported

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import io
 import logging
 import os
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -21,6 +23,25 @@ CONF = PACKAGED if PACKAGED.is_dir() else Path(__file__).parents[2] / "conf"
 
 HUNG_UP = 141
 """Exit status where the reader of standard output has gone: what a shell gives for SIGPIPE."""
+
+
+def command() -> None:
+    """What the installed command does: :func:`main`, and a quick end.
+
+    Python's own end takes apart every object of every library, for most of a second.
+    """
+    code: Any = 0
+    try:
+        main()
+    except SystemExit as ended:
+        code = 0 if ended.code is None else ended.code
+        if not isinstance(code, int):
+            raise
+    threading._shutdown()  # type: ignore[attr-defined]  # as Python does: threads end, then what was registered is called
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def main() -> None:
@@ -45,6 +66,7 @@ def main() -> None:
     from loraloop.core.overrides import accept
     from loraloop.core.passwords import mask_output
     from loraloop.core.signals import READER_GONE, sigterm_raises
+    from loraloop.core.threads import wait_briefly
     from loraloop.errors import LoraloopError, TerminatedError
 
     sys.argv[1:] = arguments = accept(arguments)
@@ -54,8 +76,7 @@ def main() -> None:
     mask_output()
     verbose = "hydra.verbose=true" in [argument.lower() for argument in arguments]
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
-    # OpenMP's threads otherwise spin while they wait: 15 times slower as soon as something else wants a core.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    wait_briefly()
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
@@ -249,4 +270,4 @@ def _trial() -> Trial | None:
 
 
 if __name__ == "__main__":
-    main()
+    command()

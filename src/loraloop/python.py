@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from loraloop.__main__ import CONF, run_stage
 from loraloop.cli.explain import explain
 from loraloop.core.overrides import accept
 from loraloop.core.passwords import MaskedStream
+from loraloop.core.threads import wait_briefly
 from loraloop.errors import ConfigError
 from loraloop.evaluation import store
 from loraloop.records import RunResult
@@ -31,7 +31,7 @@ def run(overrides: Sequence[str]) -> RunResult:
     from hydra.core.utils import JobStatus, run_job
     from hydra.types import HydraContext
 
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line has it; read when torch is loaded
+    wait_briefly()  # as the command line does
     config = _compose(accept(overrides))
     with own_logging(), _masked_output():
         done = run_job(

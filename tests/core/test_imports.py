@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -22,3 +24,21 @@ def test_the_collector_rests_within_and_works_afterwards():
     with pytest.raises(ImportError):
         fail()
     assert gc.isenabled()
+
+
+def test_what_is_compiled_within_is_compiled_when_it_is_called(monkeypatch):
+    """A function that is decorated while a library is imported is compiled once, by its first call, and not before."""
+    asked = []
+
+    def compiles(function, **options):
+        asked.append(options)
+        return lambda value: ("compiled", function(value))
+
+    torch = SimpleNamespace(compile=compiles)
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    with imports.quick(), imports.quick():
+        plain, given = torch.compile(abs), torch.compile(dynamic=False)(abs)
+    assert torch.compile is compiles
+    assert asked == []
+    assert [plain(-1), given(-2), given(-3)] == [("compiled", 1), ("compiled", 2), ("compiled", 3)]
+    assert asked == [{}, {"dynamic": False}]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from loraloop.core import patience
@@ -39,3 +41,14 @@ def test_another_error_and_a_long_absence_are_raised(answers, monkeypatch):
     monkeypatch.setattr(patience, "AWAY_SECONDS", -1.0)
     with pytest.raises(TrackingError, match="away"):
         patience.patiently(answers(TrackingError("away")), TrackingError)
+
+
+def test_an_answer_is_waited_for_so_long_and_no_longer(answers):
+    """What comes in time is returned or raised as it was; what does not is a ``TimeoutError``."""
+    never = threading.Event()
+    assert patience.within(60, answers()) == "there"
+    with pytest.raises(ConnectionError, match="refused"):
+        patience.within(60, answers(ConnectionError("refused")))
+    with pytest.raises(TimeoutError):
+        patience.within(0.01, never.wait)
+    never.set()

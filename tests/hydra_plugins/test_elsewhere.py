@@ -52,7 +52,6 @@ def slurm():
     "launcher",
     [
         ("joblib",),
-        ("ray", "hydra.launcher.cpus=0.5"),
         ("slurm", "hydra.launcher.cluster=local"),
         pytest.param(("slurm", "hydra.launcher.cluster=slurm"), marks=pytest.mark.skipif("not slurm()")),
     ],
@@ -97,6 +96,18 @@ def test_a_file_is_no_study_for_other_machines(office, words, sentence):
     assert seen.code != 0
     assert sentence in seen.err
     assert "hydra.sweeper.storage=postgresql://" in seen.err
+
+
+@pytest.mark.parametrize(
+    ("launcher", "words"), [("slurm", ()), ("ray", ("hydra.launcher.address=auto",))], ids=["slurm", "ray"]
+)
+def test_a_file_is_no_tracker_of_other_machines(office, launcher, words):
+    """Runs in MLflow's SQLite with a launcher of other machines are refused before a job is handed over."""
+    pytest.importorskip({"slurm": "submitit"}.get(launcher, launcher))
+    seen = office.attempt("-m", "lora=r8,r16", f"hydra/launcher={launcher}", *words)
+    assert seen.code != 0
+    assert "tracker.uri=null is a SQLite file in mlruns of this machine" in seen.err
+    assert "tracker.uri=http://HOST:PORT" in seen.err
 
 
 @pytest.mark.parametrize(("launcher", "module"), [("slurm", "submitit"), ("ray", "ray"), ("joblib", "joblib")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from datetime import datetime
 
 import pytest
 
@@ -12,6 +13,7 @@ from loraloop.sweep.opening import open_study
 from loraloop.sweep.space import Numbers
 
 SPACE = {"x": Numbers(-4.0, 4.0)}
+NOW = datetime(2026, 1, 1)
 
 
 @pytest.fixture
@@ -47,7 +49,7 @@ def test_the_table_says_how_far_the_study_is(session):
 
 def test_a_row_shows_state_curve_and_last_loss(session):
     """A running trial has its validation curve and its last loss, a completed one its value."""
-    done, running, _ = (watching.cells(trial, lower=True) for trial in session.study.trials)
+    done, running, _ = (watching.cells(trial, lower=True, now=NOW) for trial in session.study.trials)
     assert done[:3] == ["0", "complete", "0.25"]
     assert running[:5] == ["1", "running", "-", "\u2588\u2581", "1"]
 
@@ -89,7 +91,7 @@ def test_a_clone_is_tried_beside_the_others(session):
     assert session.remaining == before + 1
     (proposal,) = session.ask(1)
     assert proposal.params == {"x": 0.001}
-    assert watching.cells(session.study.trials[proposal.number], lower=True)[-1] == "clone of trial 0"
+    assert watching.cells(session.study.trials[proposal.number], lower=True, now=NOW)[-1] == "clone of trial 0"
 
 
 @pytest.mark.parametrize(

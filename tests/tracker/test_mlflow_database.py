@@ -15,8 +15,6 @@ from loraloop.errors import TrackingError
 from loraloop.tracker.mlflow import Mlflow
 from loraloop.tracker.mlflow_database import Database
 
-pytestmark = pytest.mark.usefixtures("own_tables")
-
 
 def execute(database: Database, *statements: str) -> None:
     with contextlib.closing(sqlite3.connect(database.file)) as connection:

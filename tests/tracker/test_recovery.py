@@ -6,8 +6,10 @@ import json
 import multiprocessing
 import os
 import signal
+import time
 
 import pytest
+from mlflow import MlflowClient
 
 from loraloop.errors import TrackingError
 from loraloop.tracker.mlflow import Mlflow
@@ -33,13 +35,19 @@ def in_a_process_that_is_killed(work):
     assert process.exitcode == -signal.SIGKILL
 
 
+def an_hour_ahead():
+    """Set this process's clock, by which MLflow's client says when a run begins."""
+    real = time.time
+    time.time = lambda: real() + 3600
+
+
 @pytest.mark.fault(
     "kill -9, in MLflow", "train", "the next run ends the dead one as KILLED; at most 5 s of metrics are lost"
 )
 def test_a_run_whose_process_was_killed_is_ended_by_the_next_start(tracker, folder):
-    """It is KILLED with the reason; a run that another part of this process still logs to goes on."""
+    """It is KILLED with the reason, not before it began by its machine's clock; a run that is logged to goes on."""
     opened = tracker.start("killed")
-    in_a_process_that_is_killed(opened.__enter__)
+    in_a_process_that_is_killed(lambda: (an_hour_ahead(), opened.__enter__()))
     assert tracker.read("killed")["status"] == "RUNNING"
     with tracker.start("alive") as alive:
         with tracker.start("next"):
@@ -47,6 +55,8 @@ def test_a_run_whose_process_was_killed_is_ended_by_the_next_start(tracker, fold
         assert tracker.read(alive.id)["status"] == "RUNNING"
     killed = tracker.read("killed")
     assert (killed["status"], killed["tags"]["error"]) == ("KILLED", DIED)
+    info = MlflowClient(tracker.tracking_uri).get_run(killed["id"]).info
+    assert 1000 * time.time() < info.start_time <= info.end_time
     assert tracker.read("alive")["status"] == "FINISHED"
     assert list((folder / "open").iterdir()) == []
 

@@ -10,8 +10,10 @@ import shutil
 import signal
 import socket
 import sys
+import time
 import urllib.error
 import urllib.request
+from types import SimpleNamespace
 
 import pytest
 from matplotlib.figure import Figure
@@ -169,6 +171,17 @@ class TestTracker:
         if run.id is not None:
             stored = tracker.read(run.id)
             assert (stored["name"], stored["status"], stored["metrics"]["best/loss"]) == ("sweep", "FINISHED", 0.25)
+
+    def test_a_clock_that_is_behind_makes_nothing_older(self, tracker, monkeypatch):
+        """What another machine logs later is the newer one, though its clock is an hour behind."""
+        with tracker.start("first") as before:
+            before.metrics({"saved/share": 0.75})
+        behind = SimpleNamespace(time_ns=lambda: time.time_ns() - 3600 * 10**9)
+        monkeypatch.setattr("loraloop.tracker.outbox.time", behind)
+        with tracker.start("second", resume=before.id) as run:
+            run.metrics({"saved/share": 0.5})
+        if run.id is not None:
+            assert tracker.read(run.id)["metrics"]["saved/share"] == 0.5
 
     def test_a_refused_parameter_costs_a_resumed_run_nothing_else(self, tracker):
         """A parameter that an earlier part logged otherwise is dropped; metrics, tags and status of the rest arrive."""

@@ -2,12 +2,13 @@
 
 import json
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from loraloop.lora import Lora
-from loraloop.trainer.pack import PackedTrial, train
+from loraloop.trainer.pack import PackedTrial, steps, train
 
 MEMBERS = (
     ({"r": 4}, {"learning_rate": 1e-2}),
@@ -22,7 +23,7 @@ CASES = {
     "dropout": ({"dropout": 0.2}, {"micro_batch": 4, "eval_steps": 3, "max_steps": 5, "log_steps": 2}),
     "all-linear": (
         {"dropout": 0.0, "targets": "all-linear", "init": "gaussian"},
-        {"schedule": "cosine", "max_grad_norm": 0.0, "max_steps": 3},
+        {"schedule": "cosine", "max_grad_norm": 0.0, "max_steps": 3, "eval_steps": 1, "eval_growth": 3},
     ),
 }
 
@@ -264,3 +265,34 @@ def test_the_time_is_shared(kit, data, tmp_path):
     shares = [training.seconds for training, _ in packed]
     assert 0 < sum(shares) <= whole
     assert len(set(shares)) == 1
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_when_a_trial_validates_changes_nothing_that_it_learns(kit, tmp_path, packed):
+    """With a validation at every step and with none, dropout included, losses and weights are equal to the last bit."""
+    found = []
+    for name, data in (("often", kit.dataset(24, 6)), ("never", kit.dataset(24, 0))):
+        made = [(Lora(r=4, dropout=0.2), kit.settings(seed=seed, eval_steps=1, max_steps=4)) for seed in (0, 1)]
+        if packed:
+            results = together(kit, made, kit.loaded(), data, tmp_path / name)
+        else:
+            results = alone(kit, made[:1], kit.loaded, data, tmp_path / name)
+        found.append([(run.values("train/loss"), tensors(training)) for training, run in results])
+    for (often, theirs), (never, ours) in zip(*found, strict=True):
+        assert often == never
+        assert all(np.array_equal(theirs[key], ours[key]) for key in ours)
+
+
+def test_many_logits_are_passed_in_parts(kit, data, tmp_path, monkeypatch):
+    """Validation rows whose logits would take much memory are passed as a training step is, with the same result."""
+    made, found, passes = jobs(kit, "plain")[:2], [], []
+    run = steps.PackSteps._run
+    monkeypatch.setattr(steps.PackSteps, "_run", lambda self, batch: passes.append(len(batch.ids)) or run(self, batch))
+    for few in (steps.FEW_LOGITS, 0):
+        monkeypatch.setattr(steps, "FEW_LOGITS", few)
+        once = [(lora, replace(settings, max_steps=1)) for lora, settings in made]
+        found.append([logged(run) for _, run in together(kit, once, kit.loaded(), data, tmp_path / str(few))])
+        passes.append("end")
+    assert max(passes[: passes.index("end")]) == 2 * 16
+    assert max(passes[passes.index("end") + 1 : -1]) == 2 * 4
+    assert found[0] == [pytest.approx(each, abs=1e-5) for each in found[1]]

@@ -103,5 +103,23 @@ def test_packing_needs_an_isolating_attention(monkeypatch):
 def test_only_what_decides_the_weights_must_agree_on_resuming():
     """Cadence of logging and saving, and the price, may change when a run is resumed; nothing else may."""
     assert set(Sft().decisive()) == {field.name for field in fields(Sft)} - {
-        "eval_steps", "save_steps", "log_steps", "keep_checkpoints", "cost_per_hour",
+        "eval_steps", "eval_growth", "save_steps", "log_steps", "keep_checkpoints", "cost_per_hour",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("every", "growth", "looks"),
+    [
+        (None, 1, [10, 20, 22]),
+        (5, 1, [5, 10, 15, 20, 22]),
+        (0.125, 1, [3, 6, 9, 12, 15, 18, 21, 22]),
+        (0.125, 2, [3, 6, 12, 22]),
+        (2, 3, [2, 6, 18, 22]),
+        (None, 2, [10, 20, 22]),
+        (22, 2, [22]),
+    ],
+)
+def test_validations_come_evenly_or_ever_more_rarely_and_at_the_end(every, growth, looks):
+    """The steps after which the validation rows are scored, of 22 steps in epochs of 10."""
+    settings = Sft(eval_steps=every, eval_growth=growth)
+    assert [step for step in range(1, 23) if settings.validates(step, 22, 10)] == looks

@@ -12,6 +12,8 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from hydra_plugins.loraloop_launcher import _configs, _job
+from loraloop.errors import ConfigError
+from loraloop.sweep.ending import LostTogetherError
 
 
 class ElsewhereLauncher(Launcher):
@@ -23,8 +25,6 @@ class ElsewhereLauncher(Launcher):
 
     remote = False
     """Whether jobs run on machines that see no files of this one."""
-    shares_fate = False
-    """Whether one killed process ends the jobs of others too."""
 
     def __init__(self, processes: int) -> None:
         self.trials_at_once = processes
@@ -36,10 +36,16 @@ class ElsewhereLauncher(Launcher):
         self.require()
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Run a batch of jobs; a lost one has a ``ChildProcessError`` for its result."""
+        """Run a batch of jobs; a lost one has a ``ChildProcessError`` for its result.
+
+        Raises:
+            ConfigError: The jobs' machines do not reach what they are to use; none was handed over.
+        """
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         configs = _configs.compose(self.hydra_context, self.config, job_overrides, initial_job_idx)
+        if self.remote:
+            _require_server(configs[0])
         begun: list[Any] = []
         try:
             begun += self.start([self._task(config) for config in configs])
@@ -54,9 +60,10 @@ class ElsewhereLauncher(Launcher):
     def _result(self, config: DictConfig, job: Any) -> JobReturn:
         try:
             return _configs.result(config, *self.wait(job))
+        except LostTogetherError as error:
+            return _configs.lost(config, first_sentence(error.__cause__ or error), together=True)
         except Exception as error:
-            first = str(error).strip().partition("\n")[0]
-            return _configs.lost(config, f"{type(error).__name__}: {first}", together=self.shares_fate)
+            return _configs.lost(config, first_sentence(error))
 
     @abstractmethod
     def require(self) -> None:
@@ -72,8 +79,26 @@ class ElsewhereLauncher(Launcher):
 
     @abstractmethod
     def wait(self, job: Any) -> Any:
-        """Wait for a job; what :func:`_job.carry_out` returned there. Whatever it raises means that the job is lost."""
+        """Wait for a job; what :func:`_job.carry_out` returned there. Whatever it raises means that the job is lost.
+
+        Raises:
+            LostTogetherError: What ended it, its cause, ended others too, and nobody knows whose fault it was.
+        """
 
     @abstractmethod
     def cancel(self, jobs: Sequence[Any]) -> None:
         """End the jobs, after an interrupt of the sweep."""
+
+
+def _require_server(config: DictConfig) -> None:
+    tracker = config.get("tracker") or {}
+    if tracker.get("uri", "") is None:
+        raise ConfigError(
+            f"tracker.uri=null is a SQLite file in {tracker.folder} of this machine, and the launcher's jobs run on "
+            "others: log to a server that they reach, tracker.uri=http://HOST:PORT, or nowhere, tracker=none"
+        )
+
+
+def first_sentence(error: BaseException) -> str:
+    """An error's class and the first sentence of what it says; Ray's go on for a page."""
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0].partition('. ')[0]}"

@@ -51,8 +51,8 @@ def carry_out(given: Task) -> tuple[JobStatus, Any]:
     from loraloop.__main__ import job
     from loraloop.core.signals import sigterm_raises
 
-    if refusal := _refusal(given):
-        return JobStatus.FAILED, refusal
+    if refused := refusal(given):
+        return JobStatus.FAILED, refused
     os.chdir(given.folder)
     version.VersionBase.instance().setbase(given.base)  # without it, Hydra would run the job in a folder of its own
     setup_globals()
@@ -68,8 +68,8 @@ def carry_out(given: Task) -> tuple[JobStatus, Any]:
     return done.status, _plain(done._return_value)
 
 
-def _refusal(given: Task) -> Exception | None:
-    """Why this machine must not carry the job out."""
+def refusal(given: Task) -> Exception | None:
+    """Why this machine must not carry the job out; ``None`` if it may."""
     from loraloop import __version__
     from loraloop.errors import ConfigError
 

@@ -7,12 +7,11 @@ from typing import Any
 
 from hydra_plugins.loraloop_launcher import _job
 from hydra_plugins.loraloop_launcher._elsewhere import ElsewhereLauncher
+from loraloop.sweep.ending import LostTogetherError
 
 
 class JoblibLauncher(ElsewhereLauncher):
     """Hands jobs to joblib's loky; when one of its processes is killed, it ends the others' jobs too."""
-
-    shares_fate = True
 
     def require(self) -> None:
         """See whether joblib is installed."""
@@ -28,8 +27,15 @@ class JoblibLauncher(ElsewhereLauncher):
         return [pool.submit(_job.carry_out, task) for task in tasks]
 
     def wait(self, job: Any) -> Any:
-        """What the job gave back."""
-        return job.result()
+        """What the job gave back.
+
+        Raises:
+            LostTogetherError: A process of the pool ended, and with it the pool.
+        """
+        try:
+            return job.result()
+        except Exception as error:
+            raise LostTogetherError from error
 
     def cancel(self, jobs: Sequence[Any]) -> None:
         """End the pool."""

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from alembic.script import ScriptDirectory
 
 LOCK_SECONDS = 300
+TABLES = Path(__file__).with_name("mlflow_tables.sql")
+"""What the migrations of one version of MLflow make of an empty database; ``scripts/mlflow_tables.py`` writes it."""
 
 
 def is_made(file: Path) -> bool:
@@ -29,8 +31,9 @@ def is_made(file: Path) -> bool:
 def make(folder: Path, experiment: str, error: type[LoraloopError]) -> None:
     """Make ``mlflow.db`` in ``folder`` where it is missing, with an experiment and a folder ``artifacts``.
 
-    MLflow migrates an empty database on first contact: slowly, and not safely when several processes do it at once. So
-    the file is made beside its place under a lock; a process that is killed meanwhile leaves no database behind.
+    MLflow migrates an empty database on first contact: in a second of a processor, and not safely when several
+    processes do it at once. So the file is made beside its place under a lock, from :data:`TABLES` where they are
+    those of the installed version; a process that is killed meanwhile leaves no database behind.
 
     Raises:
         LoraloopError: An ``error``: another process holds the folder's lock.
@@ -84,12 +87,29 @@ def _make(file: Path, experiment: str) -> None:
     with tempfile.TemporaryDirectory(dir=file.parent, prefix=".mlflow.") as scratch:
         beside = Path(scratch) / file.name
         with _unsynced(beside):
+            _copy_tables(beside)
             store: Any = SqlAlchemyStore(f"sqlite:///{beside}", artifacts)  # type: ignore[no-untyped-call]
         if experiment != "Default":  # which MLflow makes itself
             store.create_experiment(experiment, artifacts)
         store.engine.dispose()
         with atomic.write(file) as stream:
             stream.write(beside.read_bytes())
+
+
+def headed(version: str) -> str:
+    """The first line of :data:`TABLES` for a version of MLflow."""
+    return f"-- made by the migrations of MLflow {version}\n"
+
+
+def _copy_tables(file: Path) -> None:
+    """Begin the database with the known tables, if they are those of the installed MLflow; it migrates it otherwise."""
+    import mlflow
+
+    known = TABLES.read_text(encoding="utf-8")
+    if known.startswith(headed(mlflow.__version__)):
+        with contextlib.closing(sqlite3.connect(file)) as connection:
+            connection.execute("PRAGMA synchronous = OFF")  # as in :func:`_unsynced`
+            connection.executescript(known)
 
 
 @contextlib.contextmanager

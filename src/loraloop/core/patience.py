@@ -1,11 +1,13 @@
-"""Waiting for a service that was there, and is away for a moment."""
+"""Waiting for a service: for one that is away for a moment, and for the first answer of one."""
 
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from queue import Empty, SimpleQueue
+from typing import TypeVar, cast
 
 from loraloop.core.console import duration
 
@@ -30,3 +32,27 @@ def patiently(call: Callable[[], T], error: type[Exception]) -> T:
                 _log.warning("This is tried again for %s at most: %s", duration(AWAY_SECONDS), away)
             told = True
         time.sleep(PAUSE_SECONDS)
+
+
+def within(seconds: float | None, call: Callable[[], T]) -> T:
+    """What ``call`` returns or raises, in a thread, which is left behind where it takes longer than ``seconds``.
+
+    Raises:
+        TimeoutError: It did.
+    """
+    answers: SimpleQueue[tuple[T | None, Exception | None]] = SimpleQueue()
+
+    def answer() -> None:
+        try:
+            answers.put((call(), None))
+        except Exception as error:
+            answers.put((None, error))
+
+    threading.Thread(target=answer, daemon=True, name="within").start()
+    try:
+        returned, error = answers.get(timeout=seconds)
+    except Empty:
+        raise TimeoutError from None
+    if error is not None:
+        raise error
+    return cast("T", returned)

@@ -14,11 +14,12 @@ if TYPE_CHECKING:
 ATTRIBUTE = "loraloop"
 ABSENT = "(absent)"
 SHOWN = 6
-INDIFFERENT = frozenset({"trainer.eval_steps", "trainer.save_steps", "trainer.log_steps", "trainer.keep_checkpoints"})
+INDIFFERENT = frozenset(
+    f"trainer.{name}" for name in ("eval_steps", "eval_growth", "save_steps", "log_steps", "keep_checkpoints")
+)
 """Keys by which a study may differ from its beginning, so that one without validations for a pruner goes on with them.
 
-They decide when a training is looked at. A result depends on them at most by the masks of dropout: a validation draws
-from the generator that they are drawn from.
+They decide when a training is looked at, and no result depends on that.
 """
 
 Fingerprint = Mapping[str, Any]

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from loraloop.errors import ConfigError, SweepError
-from loraloop.sweep import fingerprint, sampling, storage
+from loraloop.sweep import clock, fingerprint, sampling, storage
 from loraloop.sweep.runner import TOTAL, StudyRunner
 from loraloop.sweep.space import Space
 from loraloop.sweep.study import Sweep
@@ -46,6 +46,7 @@ def open_study(sweep: Sweep, name: str, space: Space, configuration: fingerprint
             session = StudyRunner(sweep, study, url, space, seed, _order(study, seed))
             session.recover(died=True)
             study.set_user_attr(TOTAL, session.total)
+            clock.keep(study)
         with storage.explained(url, SweepError):
             try:
                 yield session

@@ -108,11 +108,9 @@ class StudyRunner:
         """
         proposals = []
         for _ in range(count):
-            self.study.sampler = self._sampler()
-            trial = self.study.ask(self._distributions)
+            trial = self._ask({BATCH: together or count})
             if configure is not None:
                 configure(trial)
-            trial.set_user_attr(BATCH, together or count)
             proposals.append(Proposal(trial.number, trial._trial_id, dict(trial.params)))
         return proposals
 
@@ -191,15 +189,36 @@ class StudyRunner:
         # In this order the first trials of a large grid are spread over it.
         return [points[index] for index in default_rng(order).permutation(len(points))]
 
-    def _sampler(self) -> optuna.samplers.BaseSampler:
+    def _ask(self, attributes: Mapping[str, Any]) -> optuna.Trial:
+        ordinal = self._proposals()
+        if self._points and not self._in("WAITING"):
+            return self._begin(self._points[ordinal], attributes)
+        self.study.sampler = self._sampler(ordinal)
+        trial = self.study.ask(self._distributions)
+        for key, value in attributes.items():
+            trial.set_user_attr(key, value)
+        return trial
+
+    def _begin(self, point: dict[str, spaces.Scalar], attributes: Mapping[str, Any]) -> optuna.Trial:
+        """A trial of a point that is known, kept in one piece: to ask for it would write each parameter apart."""
+        from optuna import Trial
+        from optuna.trial import TrialState, create_trial
+
+        trial = create_trial(
+            state=TrialState.RUNNING,
+            params=point,
+            distributions=self._distributions,
+            user_attrs=dict(attributes),
+            system_attrs={"fixed_params": point},
+        )
+        return Trial(self.study, self.study._storage.create_new_trial(self.study._study_id, trial))
+
+    def _sampler(self, ordinal: int) -> optuna.samplers.BaseSampler:
         from optuna.samplers import RandomSampler
 
-        ordinal = self._proposals()
-        if not self._points:
-            return sampling.sampler(self.settings.sampler, self._seed, ordinal, self.settings.allow_targets)
-        if not self._in("WAITING"):
-            self.study.enqueue_trial(self._points[ordinal])
-        return RandomSampler(seed=self._seed)
+        if self._points:  # a point that waits to be tried again
+            return RandomSampler(seed=self._seed)
+        return sampling.sampler(self.settings.sampler, self._seed, ordinal, self.settings.allow_targets)
 
     def _kept(self, proposal: Proposal, returned: object) -> object:
         if not isinstance(returned, Exception):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import functools
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -118,17 +120,20 @@ class Trial:
         self.note(**{RESULT: values if isinstance(values, (int, float)) else list(values)})
 
     def _study(self) -> Study:
-        import optuna
+        return _load(self.storage, self.study, json.dumps(self.pruner), os.getpid())
 
-        return optuna.load_study(
-            study_name=self.study,
-            storage=storage.connect(self.storage),
-            # A job proposes nothing: this sampler asks nothing of the study.
-            sampler=optuna.samplers.RandomSampler(),
-            pruner=sampling.pruner(self.pruner, self._allowed),
-        )
 
-    @property
-    def _allowed(self) -> tuple[str, ...]:
+@functools.lru_cache(maxsize=8)
+def _load(url: str, study: str, pruner: str, process: int) -> Study:
+    """The study as a job sees it; loaded once, it reads ended trials once and not at every report."""
+    import optuna
+
+    spec = json.loads(pruner)
+    return optuna.load_study(
+        study_name=study,
+        storage=storage.connect(url),
+        # A job proposes nothing: this sampler asks nothing of the study.
+        sampler=optuna.samplers.RandomSampler(),
         # The sweep has held the target against the person's prefixes; this process gets only its answer.
-        return (str(self.pruner["_target_"]),) if self.pruner else ()
+        pruner=sampling.pruner(spec, (str(spec["_target_"]),) if spec else ()),
+    )

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from loraloop.core import console
+from loraloop.sweep import clock
 from loraloop.sweep.report import assignments
 from loraloop.sweep.runner import BATCH, CLONE_OF, REASON, RERUN_OF, TOTAL
 
@@ -32,6 +33,7 @@ class Watched:
     Attributes:
         places: Trials that were handed out together with those that run; 0 while none runs.
         seconds_left: From the average of those that completed; ``None`` before the first, or at the end.
+        now: By the clock that the trials' times are of.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Watched:
     places: int
     seconds_left: float | None
     lower: bool
+    now: datetime
 
     @property
     def running(self) -> int:
@@ -72,6 +75,7 @@ def look(study: optuna.Study) -> Watched:
         places=places,
         seconds_left=_left(complete, trials, total, places),
         lower=several or study.direction == StudyDirection.MINIMIZE,
+        now=clock.now(study),
     )
 
 
@@ -113,7 +117,7 @@ def draw(watched: Watched) -> RenderableType:
         view.add_column(name, justify="right" if right else "left", no_wrap=name != COLUMNS[-1], overflow="fold")
     for trial in watched.trials:
         best = watched.best is not None and trial.number == watched.best.number
-        *row, parameters, note = cells(trial, lower=watched.lower)
+        *row, parameters, note = cells(trial, lower=watched.lower, now=watched.now)
         row.append("\n".join(filter(None, (parameters, note))))
         view.add_row(*map(Text, row), style="bold green" if best else None)
     return Group(*(Text(line) for line in heading(watched)), view)
@@ -130,18 +134,18 @@ def heading(watched: Watched) -> list[str]:
     return [f"study {watched.name}: {watched.done}{of} trials done{places}{left}", best]
 
 
-def cells(trial: FrozenTrial, *, lower: bool) -> list[str]:
+def cells(trial: FrozenTrial, *, lower: bool, now: datetime) -> list[str]:
     """A trial's row. Where a study maximises, losses were reported negated; they are shown as they were."""
     losses = [value if lower else -value for _, value in sorted(trial.intermediate_values.items())]
     values = ", ".join(f"{value:.4g}" for value in trial.values) if trial.values else "-"
-    took = trial.duration or (datetime.now() - trial.datetime_start if trial.datetime_start else None)
+    took = trial.duration or (now - trial.datetime_start if trial.datetime_start else None)
     return [
         str(trial.number),
         STATES[trial.state.name],
         values if trial.state.name == "COMPLETE" else "-",
         sparkline(losses),
         f"{losses[-1]:.4g}" if losses else "-",
-        console.duration(took.total_seconds()) if took else "-",
+        console.duration(took.total_seconds()) if took and took > timedelta() else "-",  # stopped by another clock
         assignments(trial.params or trial.system_attrs.get("fixed_params", {})),
         _note(trial),
     ]

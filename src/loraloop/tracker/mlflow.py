@@ -8,11 +8,9 @@ import re
 import shlex
 import shutil
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
 from pydantic import Field, model_validator
@@ -20,6 +18,7 @@ from pydantic import Field, model_validator
 from loraloop.core import imports, mlflow_database
 from loraloop.core.part import part
 from loraloop.core.passwords import mask, without_user
+from loraloop.core.patience import within
 from loraloop.errors import PrunedError, TrackingError
 from loraloop.tracker import environment, recovery
 from loraloop.tracker.mlflow_database import Database, first_line
@@ -237,9 +236,16 @@ class Mlflow:
         return stored
 
     def _run(self, client: MlflowClient, created: Stored) -> MlflowRun:
-        identity = created.info.run_id
-        unsent = recovery.unsent(self._database.folder, identity)
-        return MlflowRun(client, identity, self._link(created), unsent, self.system_metrics, bool(created.data.metrics))
+        identity, info = created.info.run_id, created.info
+        return MlflowRun(
+            client,
+            identity,
+            self._link(created),
+            recovery.unsent(self._database.folder, identity),
+            self.system_metrics,
+            measured=bool(created.data.metrics),
+            since=max(info.start_time, (info.end_time or 0) + 1),
+        )
 
     def _link(self, stored: Stored) -> str:
         site = UI_ADDRESS if self.uri is None else without_user(self.tracking_uri)
@@ -284,22 +290,10 @@ class Mlflow:
         """The first call to a server, bounded: a timeout of HTTP covers neither a name look-up nor a slow drip."""
         if self.uri is None:
             return self._ask(call)
-        answers: SimpleQueue[tuple[T, None] | tuple[None, TrackingError]] = SimpleQueue()
-
-        def ask() -> None:
-            try:
-                answers.put((self._ask(call), None))
-            except TrackingError as error:
-                answers.put((None, error))
-
-        threading.Thread(target=ask, daemon=True, name="tracker-reach").start()
         try:
-            answer, error = answers.get(timeout=REACH_SECONDS)
-        except Empty:
+            return within(REACH_SECONDS, lambda: self._ask(call))
+        except TimeoutError:
             raise self._unusable(f"no answer within {REACH_SECONDS:.0f} s") from None
-        if error is not None:
-            raise error
-        return cast("T", answer)
 
     def _ask(self, call: Callable[[], T]) -> T:
         try:

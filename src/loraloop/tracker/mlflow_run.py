@@ -7,7 +7,6 @@ import logging
 import shutil
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ from loraloop.core.passwords import mask
 from loraloop.errors import TrackingError
 from loraloop.tracker import environment
 from loraloop.tracker.mlflow_format import PARAM_CHARACTERS, TAG_CHARACTERS, cut, digest, legal, split_orient
-from loraloop.tracker.outbox import Entry, Outbox
+from loraloop.tracker.outbox import Entry, Outbox, now
 from loraloop.tracker.recovery import send_aside
 from loraloop.tracker.sender import Sender
 from loraloop.tracker.system_metrics import SystemMetrics
@@ -31,21 +30,12 @@ SHOWN = {"description": "mlflow.note.content"}
 _log = logging.getLogger(__name__)
 
 
-def _now() -> int:
-    return time.time_ns() // 1_000_000
-
-
-def _metrics(values: Mapping[str, float], step: int) -> list[Entry]:
-    now = _now()
-    return [Entry(kind="metric", key=legal(k), value=float(v), timestamp=now, step=step) for k, v in values.items()]
-
-
 class MlflowRun:
     """A run that is being logged.
 
     An error of the backend is warned of once and never raised. What the backend did not take is kept in ``unsent``, is
     tried again, and is removed from there once it is logged. What it refuses for good is dropped with a warning. A
-    process that is killed loses the metrics of `SEND_SECONDS` at most.
+    process that is killed loses the metrics and parameters of `SEND_SECONDS` at most.
 
     Args:
         client: Client of the run's backend.
@@ -54,10 +44,18 @@ class MlflowRun:
         unsent: Folder of this run alone for what the backend does not take; made when needed.
         system_metrics: Also log processor, memory, disk and network, every `SEND_SECONDS` and once at the end.
         measured: Whether the run has metrics already.
+        since: Milliseconds since 1970 of what the run holds already; nothing that is logged is older.
     """
 
     def __init__(
-        self, client: MlflowClient, run_id: str, link: str, unsent: Path, system_metrics: bool, measured: bool = False
+        self,
+        client: MlflowClient,
+        run_id: str,
+        link: str,
+        unsent: Path,
+        system_metrics: bool,
+        measured: bool = False,
+        since: int = 0,
     ) -> None:
         self._client = client
         self._id = run_id
@@ -68,7 +66,7 @@ class MlflowRun:
         self._outbox = Outbox(sender.send, unsent / "entries.jsonl", self._warn, sender.refuses)
         self._outbox.load(without="status")  # that of an earlier process: this one goes on with the run
         self._params: dict[str, str] = {}
-        self._begun, self._measured = False, measured
+        self._begun, self._measured, self._since = False, measured, since
         self._held: list[Entry] = []
         self._tables: list[dict[str, str]] = []
         self._system = SystemMetrics(run_id, client.tracking_uri) if system_metrics else None
@@ -87,16 +85,18 @@ class MlflowRun:
         return self._link
 
     def params(self, values: Mapping[str, Any]) -> None:
-        """Log parameters, with masked passwords; values are cut at 6,000 characters, and the first of a key stays."""
+        """Queue parameters, with masked passwords; values are cut at 6,000 characters, and the first of a key stays.
+
+        They are sent with the next tags, or as metrics are.
+        """
         for key, value in values.items():
             name, text = legal(key), cut(mask(str(value)), PARAM_CHARACTERS)
             known = self._params.get(name)
             if known is None:
                 self._params[name] = text
-                self._outbox.put([Entry(kind="param", key=name, value=text, timestamp=_now())])
+                self._outbox.put([Entry(kind="param", key=name, value=text, timestamp=self._now())])
             elif known != text:
                 _log.warning("Parameter %s is logged as %s already; %s was not logged.", name, known, text)
-        self._send_now()
 
     def tags(self, values: Mapping[str, str]) -> None:
         """Set tags, with masked passwords; values are cut at 8,000 characters."""
@@ -106,7 +106,7 @@ class MlflowRun:
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
         """Queue metrics; they are sent every `SEND_SECONDS` and at the end."""
         held, self._held = self._held, []
-        self._outbox.put([*_metrics(values, step), *held])
+        self._outbox.put([*self._metrics(values, step), *held])
         self._begun = True
 
     def artifact(self, path: Path, folder: str = "") -> None:
@@ -165,12 +165,12 @@ class MlflowRun:
             self._sample()
             self.metrics({})  # what was held
         self._put_tags(environment.accelerators())  # torch may be loaded only now
-        self._outbox.put([Entry(kind="status", key="status", value=status, timestamp=_now())])
+        self._outbox.put([Entry(kind="status", key="status", value=status, timestamp=self._now())])
         if self._outbox.flush() and send_aside(self._client, self._id, self._unsent):
             shutil.rmtree(self._unsent, ignore_errors=True)
 
     def _put_tags(self, values: Mapping[str, str]) -> None:
-        now = _now()
+        now = self._now()
         self._outbox.put(
             [
                 Entry(
@@ -182,6 +182,13 @@ class MlflowRun:
                 for key, value in values.items()
             ]
         )
+
+    def _metrics(self, values: Mapping[str, float], step: int) -> list[Entry]:
+        now = self._now()
+        return [Entry(kind="metric", key=legal(k), value=float(v), timestamp=now, step=step) for k, v in values.items()]
+
+    def _now(self) -> int:
+        return now(self._since)
 
     def _send_now(self) -> None:
         if not self._outbox.failing:  # else the thread tries, so that a backend that hangs holds up nobody
@@ -195,7 +202,7 @@ class MlflowRun:
     def _sample(self) -> None:
         if self._system is None:
             return
-        entries = _metrics(*self._system.sample())
+        entries = self._metrics(*self._system.sample())
         if self._begun:
             self._outbox.put(entries)
         else:  # a comparison opens on the metric that was logged first

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import threading
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -22,6 +23,14 @@ BATCH_BYTES = 900_000
 """At most so many bytes of JSON in one batch; an MLflow server takes 1 MB."""
 
 _log = logging.getLogger(__name__)
+
+
+def now(since: int = 0) -> int:
+    """Milliseconds since 1970, and no fewer than ``since``: another machine, whose clock differs, may have begun a run.
+
+    MLflow takes the newest of the metrics of a step for its value.
+    """
+    return max(time.time_ns() // 1_000_000, since)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

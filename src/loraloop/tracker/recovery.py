@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 import shutil
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loraloop.core.locks import file_lock
-from loraloop.tracker.outbox import Entry, Outbox
+from loraloop.tracker.outbox import Entry, Outbox, now
 from loraloop.tracker.sender import Sender, is_refusal
 
 if TYPE_CHECKING:
@@ -70,9 +69,9 @@ def _end(client: MlflowClient, folder: Path, run_id: str) -> bool:
     outbox = Outbox(sender.send, place / "entries.jsonl", _warn, sender.refuses)
     left = outbox.load()
     if info.status == "RUNNING" and all(entry.kind != "status" for entry in left):
-        now = time.time_ns() // 1_000_000
-        outbox.put([Entry(kind="tag", key="error", value=DIED, timestamp=now)])
-        outbox.put([Entry(kind="status", key="status", value="KILLED", timestamp=now)])
+        ended = now(info.start_time)
+        outbox.put([Entry(kind="tag", key="error", value=DIED, timestamp=ended)])
+        outbox.put([Entry(kind="status", key="status", value="KILLED", timestamp=ended)])
         _log.warning("Run %s (%s) is ended as KILLED: %s.", info.run_name, run_id, DIED)
     if not outbox.flush() or not send_aside(client, run_id, place):
         return False

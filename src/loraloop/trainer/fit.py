@@ -59,7 +59,7 @@ def arguments(settings: Settings, start: Start, model: Any, output: Path, *, val
         "max_length": settings.max_length,
         "bf16": choices.bf16,
         "gradient_checkpointing": choices.gradient_checkpointing,
-        "eval_strategy": _every(settings.eval_steps) if validates else "no",
+        "eval_strategy": _every(settings.eval_steps) if validates and settings.eval_growth == 1 else "no",
         "eval_steps": settings.eval_steps,
         "save_strategy": _every(settings.save_steps),
         "save_steps": settings.save_steps or 500,
@@ -165,6 +165,7 @@ def fit(build: Callable[[Any], Any], settings: Settings, job: TrainingJob, start
     trainer = _quiet(build, start.monitor.callback())
     _epochs_bound_steps(trainer, settings, start.epochs)
     _own_dropout(settings)
+    _validate_rarely(trainer, settings)
     with tempfile.TemporaryDirectory() as initial:
         if job.lora.mutates_base:
             trainer.model.save_pretrained(initial)
@@ -190,10 +191,27 @@ def fit(build: Callable[[Any], Any], settings: Settings, job: TrainingJob, start
 
 def _epochs_bound_steps(trainer: Any, settings: Settings, epochs: int) -> None:
     """``max_steps`` only ever shortens a run; transformers would go round the rows again to reach it."""
-    args = trainer.args
-    sequences = (len(trainer.train_dataset) - getattr(trainer, "fillers", 0)) * settings.repeats
-    if args.max_steps > epochs * settings.steps_per_pass(sequences):
-        args.max_steps = -1
+    if trainer.args.max_steps > epochs * _steps_per_epoch(trainer, settings):
+        trainer.args.max_steps = -1
+
+
+def _steps_per_epoch(trainer: Any, settings: Settings) -> int:
+    return settings.steps_per_pass((len(trainer.train_dataset) - getattr(trainer, "fillers", 0)) * settings.repeats)
+
+
+def _validate_rarely(trainer: Any, settings: Settings) -> None:
+    """Score the validation rows ever less often, which transformers' Trainer does not know."""
+    if settings.eval_growth == 1 or trainer.eval_dataset is None:
+        return
+    from transformers import TrainerCallback
+
+    per_epoch = _steps_per_epoch(trainer, settings)
+
+    class Rarely(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            control.should_evaluate = settings.validates(state.global_step, state.max_steps, per_epoch)
+
+    trainer.add_callback(Rarely())
 
 
 def _own_dropout(settings: Settings) -> None:

@@ -17,6 +17,7 @@ ROUNDING = 1e-6  # of the epoch, which transformers counts in fractions
 
 def guarded(base: type[Any]) -> type[Any]:
     """A subclass of a TRL trainer that any of our trainers runs."""
+    import torch
     from transformers import PrinterCallback
 
     class Guarded(base):  # type: ignore[misc]
@@ -43,8 +44,10 @@ def guarded(base: type[Any]) -> type[Any]:
                 )
 
         def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+            """Scores the validation rows; what is drawn later is what would have been drawn without."""
             start = time.perf_counter()
-            metrics = super().evaluate(*args, **kwargs)
+            with torch.random.fork_rng([self.args.device] if self.args.device.type == "cuda" else []):
+                metrics = super().evaluate(*args, **kwargs)
             self.evaluation_seconds += time.perf_counter() - start
             return metrics
 

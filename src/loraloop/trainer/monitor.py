@@ -110,10 +110,7 @@ class Monitor:
             control.should_save = control.should_training_stop = True
 
     def epoch(self, state: Any, control: Any) -> None:
-        """An epoch ended; one that an interrupt cut short is neither scored nor saved again.
-
-        Scoring moves the random state, and a run that resumes from there would not be the one that was interrupted.
-        """
+        """An epoch ended; one that an interrupt cut short is neither scored nor saved again."""
         if self.interrupted and state.epoch % 1:
             control.should_evaluate = control.should_save = False
 

@@ -21,7 +21,9 @@ Count = Annotated[int, Field(ge=1)]
 EPOCHS = 3
 MIN_STEPS = 100
 """Steps that ``epochs=auto`` takes at least: 60 tickets in 5 queues need about as many, see docs/training.md."""
-WITHOUT_EFFECT = frozenset({"eval_steps", "save_steps", "log_steps", "keep_checkpoints", "cost_per_hour"})
+WITHOUT_EFFECT = frozenset(
+    {"eval_steps", "eval_growth", "save_steps", "log_steps", "keep_checkpoints", "cost_per_hour"}
+)
 
 
 @part
@@ -49,6 +51,8 @@ class Settings:
         max_steps: Stop after this many optimizer steps; null: after the epochs.
         eval_steps: Steps between evaluations of the validation loss, or below 1 the share of all steps; null: after
             every epoch.
+        eval_growth: After a first validation, each next one comes after so many times as many steps, and one at the
+            end; 1: they come evenly. A pruner that halves looks at each doubling, so that 2 saves the others.
         save_steps: Steps between checkpoints; null: after every epoch.
         log_steps: Steps between logged metrics.
         keep_checkpoints: Newest checkpoints that are kept.
@@ -77,6 +81,7 @@ class Settings:
     gradient_checkpointing: Auto = "auto"
     max_steps: Count | None = None
     eval_steps: Count | Annotated[float, Field(gt=0, lt=1)] | None = None
+    eval_growth: Count = 1
     save_steps: Count | None = None
     log_steps: Count = 10
     keep_checkpoints: Count = 2
@@ -145,11 +150,15 @@ class Settings:
         whole = self.passes(sequences) * self.steps_per_pass(sequences)
         return min(self.max_steps or whole, whole)
 
-    def validation_steps(self, steps: int) -> int | None:
-        """Steps between validations in a training of so many steps, as transformers' Trainer counts a share of them."""
-        if self.eval_steps is None or isinstance(self.eval_steps, int):
-            return self.eval_steps
-        return math.ceil(steps * self.eval_steps)
+    def validates(self, step: int, steps: int, steps_per_epoch: int) -> bool:
+        """Whether the validation rows are scored after a step of so many, as transformers' Trainer counts a share."""
+        every = self.eval_steps or steps_per_epoch
+        look = every if isinstance(every, int) else math.ceil(steps * every)
+        if self.eval_growth == 1:
+            return step % look == 0 or step == steps
+        while look < step:
+            look *= self.eval_growth
+        return step in (look, steps)
 
     def check_lora(self, lora: Lora) -> None:
         """Every adapter can be trained, unless a trainer says otherwise."""

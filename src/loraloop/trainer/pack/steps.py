@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+FEW_LOGITS = 2**26
+"""Logits of all trials in a pass over validation rows: 256 MiB in fp32."""
+
 
 class PackSteps:
     """The passes of one pack.
@@ -70,7 +73,8 @@ class PackSteps:
     def validate(self, rows: Sequence[Encoded], positions: Sequence[int], trials: int) -> list[list[float]]:
         """Loss, entropy and accuracy of each trial, over the batches that TRL's trainer would take.
 
-        Its loss is a mean over batches by their rows, its metrics are means over batches. A batch is passed in parts.
+        Its loss is a mean over batches by their rows, its metrics are means over batches. A batch is passed in one go
+        where its logits are few, otherwise as a training step is: nothing is kept for a backward pass.
 
         Args:
             rows: The validation rows.
@@ -83,15 +87,17 @@ class PackSteps:
         import torch
 
         self.model.eval()
-        self.stack.masks.iterate(positions)
         size = self.choices.micro_batch * EVAL_BATCH
         wholes = [rows[start : start + size] for start in range(0, len(rows), size)]
         means = []
         with torch.no_grad():
             for whole in wholes:
-                parts = self._micro([whole if position in positions else [] for position in range(trials)])
+                scored = sum(row.scored for row in whole)
+                few = scored * len(positions) * self.model.config.get_text_config().vocab_size <= FEW_LOGITS
+                each = [whole if position in positions else [] for position in range(trials)]
+                parts = [each] if few else self._micro(each)
                 sums = [torch.cat(self._in_parts(part, lambda batch, _: self._run(batch)), 1) for part in parts]
-                means.append(torch.stack(sums).sum(0) / sum(row.scored for row in whole))
+                means.append(torch.stack(sums).sum(0) / scored)
         shares = torch.tensor([len(whole) / len(rows) for whole in wholes], device=self.model.device)
         stacked = torch.stack(means, -1)
         scores: list[list[float]] = torch.stack([stacked[0] @ shares, *stacked[1:].mean(-1)]).T.tolist()

@@ -82,8 +82,7 @@ class TrialState:
 
     def validates(self, steps_per_epoch: int) -> bool:
         """Whether the validation rows are to be scored after the step that was taken last."""
-        every = self.packed.settings.validation_steps(self.steps) or steps_per_epoch
-        return self.done % every == 0 or self.done == self.steps
+        return self.packed.settings.validates(self.done, self.steps, steps_per_epoch)
 
     def note(self, loss: float, entropy: float, accuracy: float, tokens: int) -> None:
         """Remember what a forward pass said."""
