@@ -254,8 +254,12 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Desk:
 
 @pytest.fixture(scope="session")
 def looped(tmp_path_factory: pytest.TempPathFactory) -> Desk:
-    """The demonstration of the loop with little training, which half of the conversations try. Only to be read."""
-    size = ["source.runs=30", "weak_steps=5", "trainer.max_steps=150", "evaluation.max_rows=40", "gate.margin=0.01"]
+    """The demonstration of the loop on few coins with little training. Half of the conversations try a new version.
+
+    Only to be read.
+    """
+    rows = ["source.runs=30", "source.flips=12", "questions.flips=12", "evaluation.max_rows=40", "gate.margin=0.01"]
+    size = [*rows, "weak_steps=5", "trainer.max_steps=100"]
     less = ["policy.golden_rows=100", "canary.share=0.5", "tracker.system_metrics=false", "folder=mlruns"]
     return _once(tmp_path_factory, "looped", [["stage=demo_loop", *size, *less]])
 
