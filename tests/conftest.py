@@ -40,6 +40,14 @@ settings.register_profile("loraloop", deadline=None, max_examples=50)  # no time
 settings.register_profile("thorough", parent=settings.get_profile("loraloop"), max_examples=1000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "loraloop"))
 SWEEP = ("-m", "sweeps=rank_alpha_lr", "gate.metric=loss")
+LONGEST = (
+    "workflows/test_experiment.py", "loop/test_kills.py", "stages/test_demo_loop.py", "hydra_plugins/test_elsewhere.py",
+    "test_own_task.py", "stages/test_sweep_report.py", "trainer/test_processes.py", "workflows/multirun/test_packed.py",
+    "workflows/multirun/test_cache.py", "test_browser.py", "tracing/test_mlflow_browser.py", "faults/test_train.py",
+    "stages/test_ocr_bench.py", "test_readme_commands.py", "stages/test_tick.py", "hydra_plugins/test_grid_sweeper.py",
+    "hydra_plugins/test_isolated.py", "test_sweeper_command.py", "ocr/test_engines.py", "sweep/test_sweeper.py",
+)  # fmt: skip
+"""Files with the longest tests, roughly by their length."""
 SMALL = ("source.runs=4", "trainer.max_steps=4", "evaluation.max_rows=16", "tracker.system_metrics=false")
 """128 flips, four steps, 16 answers: every stage of a run without its quality."""
 
@@ -186,6 +194,13 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 
 
 @pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest tests: one that began last would be waited for alone."""
+    places = {ROOT / "tests" / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
+
+
+@pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown() -> None:
     """Keep Python's garbage collection from going through what was imported: training collects after each run."""
     if len(sys.modules) > _frozen[-1] + 500:
@@ -239,8 +254,12 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Desk:
 
 @pytest.fixture(scope="session")
 def looped(tmp_path_factory: pytest.TempPathFactory) -> Desk:
-    """The demonstration of the loop with little training, which half of the conversations try. Only to be read."""
-    size = ["source.runs=30", "weak_steps=5", "trainer.max_steps=150", "evaluation.max_rows=40", "gate.margin=0.01"]
+    """The demonstration of the loop on few coins with little training. Half of the conversations try a new version.
+
+    Only to be read.
+    """
+    rows = ["source.runs=30", "source.flips=12", "questions.flips=12", "evaluation.max_rows=40", "gate.margin=0.01"]
+    size = [*rows, "weak_steps=5", "trainer.max_steps=100"]
     less = ["policy.golden_rows=100", "canary.share=0.5", "tracker.system_metrics=false", "folder=mlruns"]
     return _once(tmp_path_factory, "looped", [["stage=demo_loop", *size, *less]])
 

@@ -47,9 +47,9 @@ Path(base + ".tsv").write_text("level\\tpage_num\\n" + api.GetTSVText(0), "utf8"
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
-    """Twenty degraded pictures of the half that was tuned on, two of each kind, and a torn one."""
+    """Ten degraded pictures of the half that was tuned on, one of each kind, and a torn one."""
     folder = tmp_path_factory.mktemp("pictures")
-    for index in range(20):
+    for index in range(10):
         (folder / f"{index:02d}.png").write_bytes(png(benchmark_data.case(benchmark_data.TUNE, index).pixels))
     (folder / "torn.png").write_bytes((folder / "00.png").read_bytes()[:200])
     return folder
@@ -103,7 +103,7 @@ class TestContract:
 
 
 def test_library_and_program_give_the_same_words(pictures, tmp_path, monkeypatch):
-    """On one version of Tesseract both ways give equal text, confidences and boxes for twenty pictures."""
+    """On one version of Tesseract both ways give equal text, confidences and boxes for ten pictures."""
     program = tmp_path / "tesseract"
     real = installed.data()
     program.write_text(PROGRAM.format(python=sys.executable, data=real))

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+import warm
 from loraloop.records import Base, Manifest
 from loraloop.registry import manifest as manifests
 
@@ -89,7 +90,7 @@ def race(tmp_path_factory):
     adapter, manifest = make(tmp_path_factory.mktemp("first") / "adapter")
     manifests.write(adapter, manifest)
     command = [sys.executable, "-c", REGISTER, str(home), str(adapter)]
-    processes = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(2)]
+    processes = [warm.Warm(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     return home, [json.loads(process.communicate()[0].splitlines()[-1]) for process in processes]
 
 

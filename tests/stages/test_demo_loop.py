@@ -91,7 +91,7 @@ def test_what_was_wrong_is_learned_from_as_it_was_asked(looped):
     """The corrective set holds the accepted corrections of badly rated sessions, asked as the server was asked."""
     (home,) = (looped.folder / "mlruns" / "loop").glob("validator-1-*")
     rows = [json.loads(line) for line in (home / "set" / "corrective.jsonl").read_text().splitlines()]
-    known = {(e.instruction, e.input, e.output) for e in Flips(seed=2026).collect(None).examples}
+    known = {(e.instruction, e.input, e.output) for e in Flips(flips=12, seed=2026).collect(None).examples}
     assert len(rows) > 50
     assert {(row["instruction"], row["input"], row["output"]) for row in rows} <= known
 
