@@ -11,9 +11,11 @@ with TRL in it 16 times, the others once. With --shell-trials 4 it runs points 0
 rank is there once and each ratio and rate twice, and its time is scaled by four; its best is then one of these four.
 
 `sequential` trains one trial after the other, `packed` several at once, and `pruned` is what `sweeps=rank_alpha_lr`
-does: packed, pruned by successive halving, places refilled. Processor time beside wall time tells what a busy machine
-did to it; peak memory is that of the largest process. Each contender's best adapter by validation loss is scored on
-the held-out rows, with the standard error. Losses of ours are compared where a trial was trained to its end in both.
+does: packed, pruned by successive halving, places refilled. Each waits for its threads as it does by itself; where
+a machine is busy, OMP_WAIT_POLICY=PASSIVE keeps TRL's from spinning. Processor time beside wall time tells what a busy
+machine did to it; peak memory is that of the largest process. Each contender's best adapter by validation loss is
+scored on the held-out rows, with the standard error. Losses of ours are compared where a trial was trained to its end
+in both.
 
 A call measures the contenders that it names and leaves what the file of --out has of others, so that one machine may
 measure them one at a time; each says when, and how busy the machine was.

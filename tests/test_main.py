@@ -322,3 +322,18 @@ def test_a_file_whose_name_is_no_text_is_named_escaped(tmp_path):
 def test_the_version_is_loraloops(desk):
     """`--version` prints the package's own version."""
     assert desk("--version").out == f"loraloop {__version__}"
+
+
+@pytest.mark.parametrize(("arguments", "code"), [(["--version"], 0), (["stage=nonsense"], 2)])
+def test_the_command_ends_in_order(tmp_path, arguments, code):
+    """The installed command calls what was registered for its end, writes all output and has the code of ``main``."""
+    program = textwrap.dedent("""
+        import atexit, sys, threading, time
+        from loraloop.__main__ import command
+        atexit.register(print, "called")
+        threading.Thread(target=lambda: (time.sleep(0.05), print("thread"))).start()
+        command()
+        print("went on")
+    """)
+    done = subprocess.run([sys.executable, "-c", program, *arguments], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.splitlines()[-2:]) == (code, ["thread", "called"])

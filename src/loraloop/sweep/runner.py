@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -71,30 +71,33 @@ class StudyRunner:
     @property
     def total(self) -> int:
         """How many proposals the study is to have, those of earlier sweeps included."""
-        return max(self._total, self._proposals())
+        return max(self._total, self._proposals(self._trials()))
 
     @property
     def done(self) -> int:
         """How many proposals have ended, whatever way; one that is tried again has not."""
-        return self._proposals() - len(self._in("RUNNING", "WAITING"))
+        trials = self._trials()
+        return self._proposals(trials) - len(_in(trials, "RUNNING", "WAITING"))
 
     @property
     def remaining(self) -> int:
         """How many trials are still to be asked for: new proposals, and old ones that wait to be tried again."""
-        return len(self._in("WAITING")) + max(0, self._total - self._proposals())
+        return self._remaining(self._trials())
 
     def batch_size(self, most: int) -> int:
         """How many trials to ask for next: ``most``, or fewer where the next ones died together (:meth:`recover`)."""
-        size = min(self.remaining, most)
-        for place, trial in enumerate(self._in("WAITING")):
+        trials = self._trials()
+        size = min(self._remaining(trials), most)
+        for place, trial in enumerate(_in(trials, "WAITING")):
             if place < size:
                 size = min(size, max(place, trial.user_attrs.get(AT_MOST, most)))
         return size
 
     def refill_size(self, free: int) -> int:
         """How many trials to ask for that begin while others of their batch train; none after a batch that died."""
-        suspected = any(AT_MOST in trial.user_attrs for trial in self._in("WAITING", "RUNNING"))
-        return 0 if suspected else min(self.remaining, free)
+        trials = self._trials()
+        suspected = any(AT_MOST in trial.user_attrs for trial in _in(trials, "WAITING", "RUNNING"))
+        return 0 if suspected else min(self._remaining(trials), free)
 
     def ask(
         self, count: int, configure: Callable[[optuna.Trial], None] | None = None, together: int | None = None
@@ -160,7 +163,7 @@ class StudyRunner:
             died: Whether their process ended without closing them (killed, out of memory). An interrupt of the sweep
                 charges nobody.
         """
-        left = self._in("RUNNING")
+        left = _in(self._trials(), "RUNNING")
         for trial in left:
             attempt, batch = trial.user_attrs.get(ATTEMPT, 1), trial.user_attrs.get(BATCH, len(left))
             charged = died and batch == 1
@@ -173,7 +176,7 @@ class StudyRunner:
 
     def best(self) -> list[FrozenTrial]:
         """The best trial, or with several objectives those that no other dominates; empty without a completed one."""
-        if not self._in("COMPLETE"):
+        if not _in(self._trials(), "COMPLETE"):
             return []
         return [self.study.best_trial] if len(self.study.directions) == 1 else list(self.study.best_trials)
 
@@ -190,8 +193,9 @@ class StudyRunner:
         return [points[index] for index in default_rng(order).permutation(len(points))]
 
     def _ask(self, attributes: Mapping[str, Any]) -> optuna.Trial:
-        ordinal = self._proposals()
-        if self._points and not self._in("WAITING"):
+        trials = self._trials()
+        ordinal = self._proposals(trials)
+        if self._points and not _in(trials, "WAITING"):
             return self._begin(self._points[ordinal], attributes)
         self.study.sampler = self._sampler(ordinal)
         trial = self.study.ask(self._distributions)
@@ -244,7 +248,7 @@ class StudyRunner:
         limit = at_most or trial.user_attrs.get(AT_MOST)
         attributes = {RERUN_OF: trial.number, ATTEMPT: attempt} | ({AT_MOST: limit} if limit else {})
         # Queued before the trial is closed: a process killed in between has lost nothing, and is recovered here.
-        if not any(other.user_attrs.get(RERUN_OF) == trial.number for other in self._in("WAITING")):
+        if not any(other.user_attrs.get(RERUN_OF) == trial.number for other in _in(self._trials(), "WAITING")):
             self.study.enqueue_trial(trial.params, attributes)
 
     def _close(self, trial_id: int, verdict: ending.Ending) -> None:
@@ -257,15 +261,22 @@ class StudyRunner:
         if text and not self.study._storage.get_trial(trial_id).state.is_finished():
             self.study._storage.set_trial_user_attr(trial_id, key, text)
 
-    def _proposals(self) -> int:
+    def _trials(self) -> list[FrozenTrial]:
+        """All trials, from the database: each call reads those that have not ended."""
+        return self.study.get_trials(deepcopy=False)
+
+    def _remaining(self, trials: Sequence[FrozenTrial]) -> int:
+        return len(_in(trials, "WAITING")) + max(0, self._total - self._proposals(trials))
+
+    def _proposals(self, trials: Sequence[FrozenTrial]) -> int:
         # Of a trial that was killed while it was proposed nothing is left: its place is proposed anew.
-        void = {trial.number for trial in self._in("FAIL") if not self._whole(trial)}
-        every = self.study.get_trials(deepcopy=False)
+        void = {trial.number for trial in _in(trials, "FAIL") if not self._whole(trial)}
         more = {RERUN_OF, CLONE_OF}
-        return sum(more.isdisjoint(trial.user_attrs) and trial.number not in void for trial in every)
+        return sum(more.isdisjoint(trial.user_attrs) and trial.number not in void for trial in trials)
 
     def _whole(self, trial: FrozenTrial) -> bool:
         return trial.params.keys() >= self.space.keys() and bool(trial.params)
 
-    def _in(self, *states: str) -> list[FrozenTrial]:
-        return [trial for trial in self.study.get_trials(deepcopy=False) if trial.state.name in states]
+
+def _in(trials: Sequence[FrozenTrial], *states: str) -> list[FrozenTrial]:
+    return [trial for trial in trials if trial.state.name in states]

@@ -35,7 +35,7 @@ class MlflowRun:
 
     An error of the backend is warned of once and never raised. What the backend did not take is kept in ``unsent``, is
     tried again, and is removed from there once it is logged. What it refuses for good is dropped with a warning. A
-    process that is killed loses the metrics and parameters of `SEND_SECONDS` at most.
+    process that is killed loses the metrics of `SEND_SECONDS` at most.
 
     Args:
         client: Client of the run's backend.
@@ -85,10 +85,7 @@ class MlflowRun:
         return self._link
 
     def params(self, values: Mapping[str, Any]) -> None:
-        """Queue parameters, with masked passwords; values are cut at 6,000 characters, and the first of a key stays.
-
-        They are sent with the next tags, or as metrics are.
-        """
+        """Log parameters, with masked passwords; values are cut at 6,000 characters, and the first of a key stays."""
         for key, value in values.items():
             name, text = legal(key), cut(mask(str(value)), PARAM_CHARACTERS)
             known = self._params.get(name)
@@ -97,6 +94,7 @@ class MlflowRun:
                 self._outbox.put([Entry(kind="param", key=name, value=text, timestamp=self._now())])
             elif known != text:
                 _log.warning("Parameter %s is logged as %s already; %s was not logged.", name, known, text)
+        self._send_now()
 
     def tags(self, values: Mapping[str, str]) -> None:
         """Set tags, with masked passwords; values are cut at 8,000 characters."""
