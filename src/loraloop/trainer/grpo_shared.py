@@ -38,7 +38,7 @@ def sharing(base: type[Any]) -> type[Any]:
         def _get_per_token_logps_and_entropies(
             self, model: Any, input_ids: Tensor, attention_mask: Tensor, logits_to_keep: int, *args: Any, **kwargs: Any
         ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-            if not shares(model):
+            if not shares(model) or kwargs.get("compute_aux_loss"):
                 found: tuple[Tensor, Tensor | None, Tensor | None] = super()._get_per_token_logps_and_entropies(
                     model, input_ids, attention_mask, logits_to_keep, *args, **kwargs
                 )
