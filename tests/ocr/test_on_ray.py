@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -113,6 +114,10 @@ def test_no_cluster_is_started_for_nothing():
 
 def test_a_cluster_that_is_not_there_is_named(folder, monkeypatch):
     """An address without a cluster is refused with the command that starts one."""
+    from ray._private import services
+
     monkeypatch.setenv("RAY_ADDRESS", "")
+    monkeypatch.setattr(services, "find_gcs_addresses", functools.cache(set))  # or another cluster is joined
+    monkeypatch.setattr(services, "find_bootstrap_address", lambda _: None)
     with pytest.raises(ConfigError, match=r"ocr.address=auto: there is no Ray cluster .*`ray start --head` starts one"):
         list(OnRay(reader=Tesseract(cache=None), address="auto").read(sorted(folder.iterdir())))
