@@ -27,7 +27,6 @@ from pathlib import Path
 from typing import Any
 
 import waiting
-from loraloop.core.threads import SPINS
 from loraloop.tracker.mlflow import SETTINGS
 
 PRELOADED = (
@@ -38,7 +37,6 @@ READ_AT_IMPORT = ("CUDA", "HF_", "MKL_", "OMP_", "PYTHON", "TRANSFORMERS_")
 """Variables whose change the server would not notice: a command with one is started cold."""
 DEFAULTS = {
     "OMP_WAIT_POLICY": "PASSIVE",
-    "GOMP_SPINCOUNT": SPINS,
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
     **SETTINGS,
