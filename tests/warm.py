@@ -29,7 +29,6 @@ from typing import Any
 from unittest import mock
 
 import waiting
-from loraloop.core.threads import SPINS
 from loraloop.tracker.mlflow import SETTINGS
 
 PRELOADED = (
@@ -42,7 +41,6 @@ HARMLESS = {"PYTHONPATH", "HF_XET_HIGH_PERFORMANCE", "PYTHONBREAKPOINT"}
 """Of these, one that a forked process heeds, and what lm-eval and Ray leave in the environment when they are used."""
 DEFAULTS = {
     "OMP_WAIT_POLICY": "PASSIVE",
-    "GOMP_SPINCOUNT": SPINS,
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
     **SETTINGS,
