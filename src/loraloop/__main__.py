@@ -37,10 +37,13 @@ def command() -> None:
         code = 0 if ended.code is None else ended.code
         if not isinstance(code, int):
             raise
+    if sys.getprofile() or sys.gettrace() or sys.flags.inspect:  # whoever looks on is not done
+        sys.exit(code)
     threading._shutdown()  # type: ignore[attr-defined]  # as Python does: threads end, then what was registered is called
     atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # the person closed it
+            stream.flush()
     os._exit(code)
 
 

@@ -42,3 +42,16 @@ def test_what_is_compiled_within_is_compiled_when_it_is_called(monkeypatch):
     assert asked == []
     assert [plain(-1), given(-2), given(-3)] == [("compiled", 1), ("compiled", 2), ("compiled", 3)]
     assert asked == [{}, {"dynamic": False}]
+
+
+def test_contexts_that_overlap_give_the_compiler_back(monkeypatch):
+    """Of two threads the first puts compiling off and gives it back; a class is compiled at once, as ever."""
+    torch = SimpleNamespace(compile=lambda value, **_: ("compiled", value))
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    compiles, first, second = torch.compile, imports.quick(), imports.quick()
+    first.__enter__()
+    second.__enter__()
+    assert torch.compile(int) == ("compiled", int)
+    first.__exit__(None, None, None)
+    second.__exit__(None, None, None)
+    assert torch.compile is compiles

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -63,6 +64,13 @@ def test_an_altered_export_is_caught(merged):
     assert "its files and their hashes in export.json were written anew, and the ledger knows others" in seen.err
     assert merged.attempt(*MERGED).code == 1
     assert json.loads((folder / "parity-transformers.json").read_text())["passed"] is True
+    folder = shutil.copytree(folder, merged.folder / "copy/loraloop-v1-merged")
+    seen = merged.attempt(*VERIFY, "path=copy")  # a place that the ledger does not know: the answers decide
+    assert seen.code == 1
+    assert "answers differently from its adapter: refused: " in seen.err
+    assert "first differing token" in seen.out
+    assert json.loads((folder / "parity-transformers.json").read_text())["passed"] is False
+    assert merged.versions()[0].tags["parity"].startswith("merged in float32: passed: 12 of 12")
 
 
 @pytest.mark.parametrize(

@@ -289,6 +289,16 @@ def test_a_custom_search_space_adds_parameters(bench):
     assert again.params == first.params
 
 
+def test_what_a_custom_search_space_adds_to_a_grid_follows_from_the_seed(bench):
+    """Two grids of one seed get the same further parameters, and another seed gets others."""
+    found = []
+    for name, seed in (("one", 3), ("two", 3), ("three", 4)):
+        with open_study((bench / name).settings("GridSampler", seed=seed), "", GRID, {}) as session:
+            asked = session.ask(3, lambda trial: trial.suggest_float("z", 0.0, 1.0))
+        found.append([trial.params["z"] for trial in asked])
+    assert found[0] == found[1] != found[2]
+
+
 def test_the_best_of_several_objectives_are_those_that_none_beats(bench):
     """With two directions the best are the trials that no other one dominates."""
     answers = iter([(1.0, 1.0), (2.0, 2.0), (3.0, 1.0), (0.5, 0.5)])

@@ -107,3 +107,12 @@ def test_only_models_that_keep_all_tokens_share(kit, changes, shared):
     config.get_text_config = lambda: config
     assert grpo_shared.shares(other) is shared
     assert grpo_shared.shares(model)
+
+
+@pytest.mark.parametrize("setting", grpo_shared.AFTER_HEAD)
+def test_a_model_that_changes_logits_after_its_head_is_left_to_trl(adapted, monkeypatch, setting):
+    """What is learned would be of another distribution than the one that answers are drawn from."""
+    model = adapted.get_base_model()
+    assert grpo_shared.shares(model)
+    monkeypatch.setattr(model.config, setting, 8.0, raising=False)
+    assert not grpo_shared.shares(model)

@@ -145,7 +145,7 @@ def _refused(name: str, answer: Any) -> str | None:
 
     try:
         error = ray.get(answer)
-    except ray.exceptions.NodeDiedError:
+    except (ray.exceptions.NodeDiedError, ray.exceptions.TaskUnschedulableError):
         return None
     except ray.exceptions.RayError as failed:
         return f"{name} cannot run loraloop ({first_sentence(failed)}): pip install loraloop=={__version__} there"

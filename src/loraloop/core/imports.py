@@ -5,9 +5,13 @@ from __future__ import annotations
 import functools
 import gc
 import sys
+import threading
+import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+
+_compiling = threading.Lock()
 
 
 @contextmanager
@@ -31,7 +35,7 @@ def quick() -> Iterator[None]:
 @contextmanager
 def _compiled_when_called() -> Iterator[None]:
     torch = sys.modules.get("torch")
-    if torch is None:
+    if torch is None or not _compiling.acquire(blocking=False):  # another thread, or this one, does so already
         yield
         return
     compiles = torch.compile
@@ -40,12 +44,15 @@ def _compiled_when_called() -> Iterator[None]:
         yield
     finally:
         torch.compile = compiles  # type: ignore[attr-defined]
+        _compiling.release()
 
 
 def _when_called(compiles: Callable[..., Any], function: Any = None, **options: Any) -> Any:
-    """``torch.compile`` as a decorator of functions, put off to the first call."""
+    """``torch.compile`` as a decorator of functions, put off to the first call; modules are compiled at once."""
     if function is None:
         return functools.partial(_when_called, compiles, **options)
+    if not isinstance(function, types.FunctionType | types.BuiltinFunctionType):
+        return compiles(function, **options)
     compiled = functools.cache(lambda: compiles(function, **options))
 
     @functools.wraps(function)

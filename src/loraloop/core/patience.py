@@ -34,7 +34,7 @@ def patiently(call: Callable[[], T], error: type[Exception]) -> T:
         time.sleep(PAUSE_SECONDS)
 
 
-def within(seconds: float | None, call: Callable[[], T]) -> T:
+def within(seconds: float, call: Callable[[], T]) -> T:
     """What ``call`` returns or raises, in a thread, which is left behind where it takes longer than ``seconds``.
 
     Raises:

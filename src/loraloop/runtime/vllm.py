@@ -33,6 +33,7 @@ SECONDS = 600
 """Longest wait for one answer."""
 HELLO = 10
 """Longest wait for a running server's version."""
+LOG_BYTES = 1 << 20
 TEMPLATE = "chat_template.jinja"
 
 
@@ -168,9 +169,8 @@ class _Server:
 
     def dtype(self) -> str | None:
         """The type in which it computes, by its log: ``auto`` is another one on a CPU and on a GPU."""
-        self._log.seek(0)
-        found = re.search(r"\bdtype=torch\.(\w+)", self._log.read().decode("utf8", "replace"))
-        self._log.seek(0, os.SEEK_END)
+        told = os.pread(self._log.fileno(), LOG_BYTES, 0)  # which leaves the place at which the server writes
+        found = re.search(r"\bdtype=torch\.(\w+)", told.decode("utf8", "replace"))
         return found[1] if found else None
 
     def close(self) -> None:

@@ -49,7 +49,8 @@ def verify(
     export_folder.require_unaltered(version, folder, export, registry)
     known = parity.recorded(version, count, tracker)
     made = parity.measure(version, folder, export, runtime, known, VersionBase(version), least)
-    parity.keep(made, version, folder, registry, tracker)
+    speaks = export_folder.speaks_for(version, export, registry)
+    parity.keep(made, version, folder, registry, tracker, speaks)
     parity_report.report(made, version, folder)
     parity_report.require(made, folder, "min_agreement")
     return made.agreement
@@ -58,8 +59,8 @@ def verify(
 def _number(key: str, value: Any, least: float, most: float, kind: type[float], rule: str) -> Any:
     try:
         made = kind(value)
-    except ValueError:
+    except (ValueError, TypeError, OverflowError):
         made = math.nan
-    if not least <= made <= most:
+    if not least <= made <= most or made != float(value):
         raise ConfigError(f"{key}={value} must be {rule}")
     return made

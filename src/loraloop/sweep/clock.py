@@ -5,8 +5,7 @@ No trial, claim or pruning depends on it. People who watch see how long a trial 
 
 from __future__ import annotations
 
-import time
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from loraloop.sweep import storage
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
     import optuna
 
 CLOCK = "clock"
-"""Attribute of a study: seconds by which the sweep's clock is ahead of the database's."""
+"""Attribute of a study: seconds by which the sweep's local time is ahead of the database's UTC."""
 
 
 def keep(study: optuna.Study) -> None:
@@ -39,4 +38,5 @@ def _ahead(backend: Any) -> float | None:
         return None
     with storage.explained(str(engine.url)), engine.connect() as connection:
         theirs = connection.scalar(text("SELECT extract(epoch FROM clock_timestamp())"))
-        return time.time() - float(theirs)
+        utc = datetime.fromtimestamp(float(theirs), UTC).replace(tzinfo=None)
+        return (datetime.now() - utc).total_seconds()

@@ -195,9 +195,9 @@ class StudyRunner:
     def _ask(self, attributes: Mapping[str, Any]) -> optuna.Trial:
         trials = self._trials()
         ordinal = self._proposals(trials)
+        self.study.sampler = self._sampler(ordinal)
         if self._points and not _in(trials, "WAITING"):
             return self._begin(self._points[ordinal], attributes)
-        self.study.sampler = self._sampler(ordinal)
         trial = self.study.ask(self._distributions)
         for key, value in attributes.items():
             trial.set_user_attr(key, value)
@@ -220,7 +220,7 @@ class StudyRunner:
     def _sampler(self, ordinal: int) -> optuna.samplers.BaseSampler:
         from optuna.samplers import RandomSampler
 
-        if self._points:  # a point that waits to be tried again
+        if self._points:  # which says all but what a custom_search_space adds
             return RandomSampler(seed=self._seed)
         return sampling.sampler(self.settings.sampler, self._seed, ordinal, self.settings.allow_targets)
 

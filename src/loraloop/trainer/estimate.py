@@ -134,11 +134,12 @@ def activation_bytes(model: PreTrainedModel, lora: Lora, shape: dry_run.Pass, ch
     """Most bytes of tensors that live at once in a pass: from a dry run, or where a model refuses one, a formula."""
     config = model.config.to_json_string(use_diff=False)
     key = (config, on_gpu(model), repr(lora), shape, choices, base.quantization, base.dtype)
-    if key not in _measured:
-        if len(_measured) == MOST_MEASURED:
+    known = _measured.get(key)
+    if known is None:
+        if len(_measured) >= MOST_MEASURED:
             _measured.clear()
-        _measured[key] = _activation_bytes(model, lora, shape, choices, base)
-    return _measured[key]
+        known = _measured[key] = _activation_bytes(model, lora, shape, choices, base)
+    return known
 
 
 def _activation_bytes(model: PreTrainedModel, lora: Lora, shape: dry_run.Pass, choices: Choices, base: Base) -> int:

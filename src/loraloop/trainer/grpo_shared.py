@@ -11,8 +11,12 @@ from loraloop.trainer.scoring import entropies
 if TYPE_CHECKING:
     from torch import Tensor
 
+ALIKE = 1e-3
+"""Advantages up to this are rounding: eight rewards of 0.1 have a mean that is not 0.1."""
 FEWER = 0.75
 """Answers that have ended leave the batch when no more than this share goes on."""
+AFTER_HEAD = ("logits_scaling", "logit_scale", "final_logit_softcapping")
+"""Settings of Granite, Cohere and Gemma 2, by which logits are not what the head gives."""
 PASS_TOKENS = 1024
 """Tokens of a training pass, padding included: longer passes are no faster on a CPU, and hold more padding."""
 
@@ -49,7 +53,7 @@ def sharing(base: type[Any]) -> type[Any]:
 
         def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Any:
             """Without the answers whose group was rewarded alike: their advantage is 0, and so is their gradient."""
-            teaching = inputs["advantages"] != 0
+            teaching = inputs["advantages"].abs() > ALIKE
             teaching[0] |= not teaching.any()  # a loss needs a row
             if self.beta == 0:
                 inputs = {name: _only(value, teaching) for name, value in inputs.items()}
@@ -59,7 +63,10 @@ def sharing(base: type[Any]) -> type[Any]:
 
 
 def shares(model: Any) -> bool:
-    """Whether answers may go on from kept keys and values of their prompt: on a CPU, where every layer keeps all."""
+    """Whether answers may go on from kept keys and values of their prompt: on a CPU, where every layer keeps all.
+
+    Models that change logits after their head are left to TRL.
+    """
     config = model.config.get_text_config()
     windowed = set(getattr(config, "layer_types", None) or ()) - {"full_attention"}
     return (
@@ -68,6 +75,7 @@ def shares(model: Any) -> bool:
         and not getattr(config, "sliding_window", None)
         and config._attn_implementation == "sdpa"
         and not model.is_gradient_checkpointing
+        and not any(getattr(config, name, None) for name in AFTER_HEAD)
     )
 
 

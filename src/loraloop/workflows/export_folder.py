@@ -116,15 +116,20 @@ def require_unaltered(version: Version, folder: Path, export: Export, registry: 
 
 
 def _require_sealed(version: Version, folder: Path, export: Export, registry: MlflowRegistry) -> None:
-    """Check that the ledger knows the files, unless it knows none or the folder is older than such entries."""
-    told = _publications(version, registry)
-    known = {entry.numbers[SEAL] for entry in told if SEAL in entry.numbers}
-    older = {Path(str(entry.numbers["place"])) for entry in told if SEAL not in entry.numbers}
-    if known and folder not in older and seal(export)[SEAL] not in known:
+    """Check that the ledger knows the files, where it knows any of this place."""
+    sealed = [each.numbers for each in _publications(version, registry) if SEAL in each.numbers]
+    known = {each[SEAL] for each in sealed if Path(str(each["place"])).resolve() == folder.resolve()}
+    if known and seal(export).get(SEAL) not in known:
         raise ArtefactError(
             f"{folder} is not what was exported: its files and their hashes in {exports.FACTS} were written anew, and "
             f"the ledger knows others; {exports.AGAIN}"
         )
+
+
+def speaks_for(version: Version, export: Export, registry: MlflowRegistry) -> bool:
+    """Whether what is measured of an export is told of the version: not where the ledger knows others alone."""
+    known = {each.numbers.get(SEAL) for each in _publications(version, registry)} - {None}
+    return not known or not export.files or seal(export)[SEAL] in known
 
 
 def _published(version: Version, registry: MlflowRegistry) -> Iterator[Path]:

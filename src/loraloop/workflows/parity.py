@@ -19,7 +19,7 @@ from loraloop.errors import ArtefactError, DataError
 from loraloop.publish import export as exports
 from loraloop.publish import template
 from loraloop.records import Parity
-from loraloop.workflows import comparison
+from loraloop.workflows import comparison, export_folder
 from loraloop.workflows.parity_report import FOUR_BITS, USUAL, summary
 from loraloop.workflows.sample_chats import CHATS
 
@@ -134,18 +134,32 @@ def write(made: Parity, folder: Path) -> None:
         stream.write(json.dumps(facts, indent=2, sort_keys=True, ensure_ascii=False).encode() + b"\n")
 
 
-def keep(made: Parity, version: Version, folder: Path, registry: MlflowRegistry, tracker: Tracker) -> None:
+def keep(
+    made: Parity, version: Version, folder: Path, registry: MlflowRegistry, tracker: Tracker, speaks: bool = True
+) -> None:
     """Keep a comparison: beside the weights, in manifest, ledger and tag of the version, and with its MLflow run.
 
-    One of fewer rows than an earlier one of the same says less, and takes its place nowhere.
+    One that passed with fewer rows than an earlier one of the same files says less, and takes its place nowhere.
+
+    Args:
+        made: The comparison.
+        version: Of which the folder is an export.
+        folder: The export.
+        registry: Of the version.
+        tracker: Of its run.
+        speaks: Whether it is told of the version; else it lies beside the weights alone.
     """
-    more = max((each.rows for each in version.manifest.parity if each.name == made.name), default=0)
-    if more > made.rows:
+    there = [each for each in export_folder.measured(folder) if each.name == made.name and each.passed]
+    more = max((each.rows for each in there), default=0)
+    if made.passed and more > made.rows:
         log.warning(
             "%d rows are fewer than the %d of an earlier comparison, which stays the one that counts", made.rows, more
         )
         return
     write(made, folder)
+    if not speaks:
+        log.warning("the ledger does not know the files in %s: what they answer is not told of the version", folder)
+        return
     owner = replace(registry, name=version.name)
     numbers = {"agreement": made.agreement, "rows": made.rows, "runtime": made.runtime, "place": str(folder)}
     owner.record("parity", version.number, f"{made.form} in {made.dtype}: {summary(made)}", numbers)

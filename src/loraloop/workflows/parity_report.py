@@ -58,19 +58,19 @@ def _way_out(made: Parity, key: str) -> str:
     if made.agreement == 0 and made.rows >= ENOUGH:
         return "No answer is equal, which rounding does not explain: the export is of something else, or was altered"
     if made.dtype in WIDEST:
-        return f"Accept less with {key}=SHARE{_few(made)}"
-    return f"Export it in a wider publish.dtype, or accept less with {key}=SHARE{_few(made)}"
+        return f"Accept less with {key}=SHARE{_few(made, key)}"
+    return f"Export it in a wider publish.dtype, or accept less with {key}=SHARE{_few(made, key)}"
 
 
-def _few(made: Parity) -> str:
+def _few(made: Parity, key: str) -> str:
     """What to know where one row more or less decides."""
     others = round(made.rows * (1 - made.agreement))
     if others != 1 or made.min_agreement >= 1 or made.rows * (1 - made.min_agreement) >= 1 - 1e-9:
         return ""
     enough = math.ceil(1 / (1 - made.min_agreement) - 1e-9)
     return (
-        f". On fewer than {enough} rows a single other answer refuses: compare more, with publish.rows, and with a "
-        "larger evaluation.max_rows where the adapter is measured"
+        f". On fewer than {enough} rows a single other answer refuses: compare more, with "
+        f"{key.replace('min_agreement', 'rows')}, and with a larger evaluation.max_rows where the adapter is measured"
     )
 
 
