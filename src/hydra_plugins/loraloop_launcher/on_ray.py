@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,7 +20,7 @@ from loraloop.sweep.ending import LostTogetherError
 log = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 40.0
-"""A loaded machine needs ten."""
+"""A busy machine takes ten seconds."""
 STORE_BYTES = 100 * 2**20
 """Of a cluster on this machine: what jobs are given and give back is small."""
 
@@ -132,7 +133,8 @@ def _start_here(quiet: Mapping[str, Any]) -> None:
 
     before = signal.getsignal(signal.SIGTERM)
     ray.init(address="local", include_dashboard=False, object_store_memory=STORE_BYTES, **quiet)
-    signal.signal(signal.SIGTERM, before)  # Ray's would end this process without closing the sweep's run
+    if threading.current_thread() is threading.main_thread():  # Ray sets its own there alone
+        signal.signal(signal.SIGTERM, before)  # Ray's would end this process without closing the sweep's run
 
 
 def _amounts(resources: Mapping[str, float]) -> str:
