@@ -26,8 +26,8 @@ $(STAMP): pyproject.toml constraints.txt
 run: setup ## the main job: flips -> LoRA on the tiny model -> MLflow -> registry
 	$(BIN)/loraloop
 
-test: setup ## the whole test suite
-	$(BIN)/pytest -n 2 --dist worksteal
+test: setup ## the whole test suite, on two cores three tests at a time: many wait for other processes
+	$(BIN)/pytest -n 3 --dist worksteal
 
 test-hydra-next: setup ## the sweeper's tests on Hydra's pre-release
 	$(BIN)/pip install --quiet --pre --upgrade --target $(VENV)/hydra-next 'hydra-core>=1.4.0rc3,<1.5'

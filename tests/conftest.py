@@ -41,7 +41,8 @@ settings.register_profile("thorough", parent=settings.get_profile("loraloop"), m
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "loraloop"))
 SWEEP = ("-m", "sweeps=rank_alpha_lr", "gate.metric=loss")
 LONGEST = (
-    "workflows/test_experiment.py", "loop/test_kills.py", "stages/test_demo_loop.py", "hydra_plugins/test_elsewhere.py",
+    "hydra_plugins/test_on_ray.py", "workflows/test_experiment.py", "ocr/test_on_ray.py", "loop/test_kills.py",
+    "stages/test_demo_loop.py", "hydra_plugins/test_elsewhere.py",
     "test_own_task.py", "stages/test_sweep_report.py", "trainer/test_processes.py", "workflows/multirun/test_packed.py",
     "workflows/multirun/test_cache.py", "test_browser.py", "tracing/test_mlflow_browser.py", "faults/test_train.py",
     "stages/test_ocr_bench.py", "test_readme_commands.py", "stages/test_tick.py", "hydra_plugins/test_grid_sweeper.py",

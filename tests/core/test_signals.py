@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from loraloop.core.signals import sigterm_raises
+from loraloop.core.signals import sigterm_kept, sigterm_raises
 from loraloop.errors import TerminatedError
 
 
@@ -17,6 +17,14 @@ def test_sigterm_raises_within_the_block_alone():
         signal.raise_signal(signal.SIGTERM)
     assert raised.type is TerminatedError
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_what_a_library_does_to_sigterm_is_undone():
+    """A handler that is set within the context is gone after it."""
+    before = signal.getsignal(signal.SIGTERM)
+    with sigterm_kept():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_a_handler_of_somebody_else_stays():

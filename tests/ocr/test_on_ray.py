@@ -13,6 +13,7 @@ import psutil
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
+from loraloop.core.signals import sigterm_kept
 from loraloop.errors import ConfigError, MissingDependencyError
 from loraloop.ocr.on_ray import OnRay
 from loraloop.ocr.tesseract import Tesseract
@@ -36,7 +37,8 @@ def cluster():
     """One cluster for all tests, so that it is started once."""
     import ray
 
-    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100 * 2**20)
+    with sigterm_kept():
+        ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100 * 2**20)
     yield ray
     ray.shutdown()
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import signal
-import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +12,7 @@ from hydra_plugins.loraloop_launcher.isolated import GRACE_SECONDS
 from loraloop import __version__
 from loraloop.core.extras import require
 from loraloop.core.patience import within
+from loraloop.core.signals import sigterm_kept
 from loraloop.errors import ConfigError
 from loraloop.sweep.ending import LostTogetherError
 
@@ -131,10 +130,8 @@ def _start_here(quiet: Mapping[str, Any]) -> None:
     """Start a cluster on this machine; its processes end with the thread that starts them."""
     import ray
 
-    before = signal.getsignal(signal.SIGTERM)
-    ray.init(address="local", include_dashboard=False, object_store_memory=STORE_BYTES, **quiet)
-    if threading.current_thread() is threading.main_thread():  # Ray sets its own there alone
-        signal.signal(signal.SIGTERM, before)  # Ray's would end this process without closing the sweep's run
+    with sigterm_kept():
+        ray.init(address="local", include_dashboard=False, object_store_memory=STORE_BYTES, **quiet)
 
 
 def _amounts(resources: Mapping[str, float]) -> str:

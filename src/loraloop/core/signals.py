@@ -40,6 +40,17 @@ def terminate_without_reader() -> None:
 
 
 @contextmanager
+def sigterm_kept() -> Iterator[None]:
+    """Undo what a library does to SIGTERM within the context, as Ray does, whose handler ends the process at once."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():  # no other one may set handlers
+            signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
 def sigterm_raises() -> Iterator[None]:
     """Let SIGTERM (Slurm, Kubernetes, systemd, ``kill``) raise ``TerminatedError`` in the main thread.
 

@@ -17,6 +17,7 @@ from loraloop.core.console import printable
 from loraloop.core.extras import require
 from loraloop.core.leaves import located
 from loraloop.core.part import part
+from loraloop.core.signals import sigterm_kept
 from loraloop.errors import ConfigError
 from loraloop.ocr.image import digest
 from loraloop.ocr.rapid import RapidOcr
@@ -82,7 +83,8 @@ class OnRay:
         cpus = {"num_cpus": self.actors + 1} if self.actors else {}
         local: dict[str, Any] = {} if self.address else {"include_dashboard": False, **cpus}
         try:
-            ray.init(address=self.address or "local", log_to_driver=False, logging_level=logging.WARNING, **local)
+            with sigterm_kept():
+                ray.init(address=self.address or "local", log_to_driver=False, logging_level=logging.WARNING, **local)
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise ConfigError(
                 f"ocr.address={self.address}: there is no Ray cluster ({error}): `ray start --head` starts one, "
