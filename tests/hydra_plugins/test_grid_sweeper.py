@@ -26,7 +26,7 @@ def test_a_grid_registers_its_best_and_promotes_nothing(grid):
     desk, seen = grid
     assert desk.aliases("my.grid") == {"candidate": 1}
     (version,) = desk.versions("my.grid")
-    ended = [run for run in desk.runs() if run.data.params["registry.name"] == "my.grid"]
+    ended = [run for run in desk.runs() if run.data.params.get("registry.name") == "my.grid"]
     assert version.run_id == min(ended, key=lambda run: run.data.metrics["final/loss"]).info.run_id
     assert [run.data.tags["gate"] for run in ended] == ["passed", "passed"]
     end = seen.out[seen.out.index("runs of the multirun") :]
