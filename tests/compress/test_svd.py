@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from loraloop.compress import svd
 from loraloop.compress.adapter import Adapter
+from loraloop.compress.forms import Svd
 
 SIZES = st.integers(1, 12)
 
@@ -123,3 +124,11 @@ def test_more_than_two_matrices_a_layer_are_refused(folder):
     tensors = {**read.tensors, name: next(iter(read.tensors.values()))}
     with pytest.raises(ModelError, match=r"holds base_model\.model\.lm_head"):
         svd.smaller(read.changed(tensors, read.config), svd.by_rank(1))
+
+
+def test_two_measures_are_refused():
+    """A rank beside a share of the energy is refused, and each alone is taken."""
+    for given_alone in ({"rank": 4}, {"energy": 0.9}, {}):
+        Svd(**given_alone)
+    with pytest.raises(ValueError, match=r"energy=0.9 and rank=4 are two measures: give one of them"):
+        Svd(rank=4, energy=0.9)
