@@ -86,19 +86,17 @@ def measured(folder: Path) -> list[Parity]:
     return found
 
 
-def seal(export: Export) -> dict[str, str]:
-    """What the ledger keeps of an export's files: who can write the folder can write the hashes in it anew."""
-    return {SEAL: sha256_json(export.files)} if export.files else {}
-
-
 def sealed(place: str) -> dict[str, str]:
-    """:func:`seal` of what was published to a place, where that is a folder with an export."""
+    """What the ledger keeps of the files of an export in a folder: who can write it can write its hashes anew."""
     folder = Path(place)
-    return seal(exports.read(folder)) if (folder / exports.FACTS).is_file() else {}
+    return {SEAL: _seal(exports.read(folder))} if (folder / exports.FACTS).is_file() else {}
 
 
-def require_unaltered(version: Version, folder: Path, export: Export, registry: MlflowRegistry) -> None:
+def require_unaltered(version: Version, folder: Path, export: Export, registry: MlflowRegistry) -> bool:
     """Check that a folder holds an export of a version, as it was written.
+
+    Returns:
+        Whether what is measured of it is told of the version: not where the ledger knows other files alone.
 
     Raises:
         ArtefactError: It holds another version, or was altered.
@@ -110,26 +108,21 @@ def require_unaltered(version: Version, folder: Path, export: Export, registry: 
             f"{folder} holds {export.version} (adapter {export.content[:12]}), and {version.name} version "
             f"{version.number} is adapter {version.path.name[:12]}: name the export's version with adapter="
         )
-    if export.form != "adapter":
-        exports.verify(folder, export)
-        _require_sealed(version, folder, export, registry)
-
-
-def _require_sealed(version: Version, folder: Path, export: Export, registry: MlflowRegistry) -> None:
-    """Check that the ledger knows the files, where it knows any of this place."""
-    sealed = [each.numbers for each in _publications(version, registry) if SEAL in each.numbers]
-    known = {each[SEAL] for each in sealed if Path(str(each["place"])).resolve() == folder.resolve()}
-    if known and seal(export).get(SEAL) not in known:
+    if export.form == "adapter":
+        return True
+    exports.verify(folder, export)
+    known = [each.numbers for each in _publications(version, registry) if SEAL in each.numbers]
+    here = {each[SEAL] for each in known if Path(str(each["place"])).resolve() == folder.resolve()}
+    if here and _seal(export) not in here:
         raise ArtefactError(
             f"{folder} is not what was exported: its files and their hashes in {exports.FACTS} were written anew, and "
             f"the ledger knows others; {exports.AGAIN}"
         )
+    return not known or _seal(export) in {each[SEAL] for each in known}
 
 
-def speaks_for(version: Version, export: Export, registry: MlflowRegistry) -> bool:
-    """Whether what is measured of an export is told of the version: not where the ledger knows others alone."""
-    known = {each.numbers.get(SEAL) for each in _publications(version, registry)} - {None}
-    return not known or not export.files or seal(export)[SEAL] in known
+def _seal(export: Export) -> str:
+    return sha256_json(export.files)
 
 
 def _published(version: Version, registry: MlflowRegistry) -> Iterator[Path]:
