@@ -145,3 +145,31 @@ def test_nothing_exported_is_told(finished):
     seen = finished.attempt(*VERIFY)
     assert seen.code == 2
     assert "the exports of loraloop version 1 that the ledger knows are: none; publish one" in seen.err
+
+
+@pytest.mark.parametrize(
+    ("publish", "told"),
+    [
+        (("publish=gguf", "publish.merge=true"), "llama.cpp cannot run the chat template"),
+        (("publish=merged",), "renders no conversation: "),
+    ],
+)
+def test_an_export_that_cannot_be_compared_must_run_all_the_same(office, tmp_path, publish, told):
+    """An adapter without recorded answers is published unmeasured, but not with a template that its runtime refuses."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    from loraloop.model.causal import BUNDLED
+
+    base, theirs = tmp_path / "odd", tmp_path / "theirs"
+    shutil.copytree(BUNDLED / "tiny", base)
+    config = LoraConfig(r=2, lora_alpha=4, target_modules=["q_proj"], init_lora_weights=False)
+    get_peft_model(AutoModelForCausalLM.from_pretrained(base), config).save_pretrained(theirs)
+    (base / "chat_template.jinja").write_text("{{ messages | unheard_of }}")
+    named = ("registry.name=odd", "tracker=none")
+    office("stage=register", f"adapter={theirs}", f"model.name={base}", "dataset.template=chat", *named)
+    target = ("publish.min_agreement=0", f"publish.path={tmp_path / 'out'}")
+    seen = office.attempt("stage=publish", *publish, *target, "adapter=models:/odd@candidate", *named)
+    assert seen.code == 1
+    assert told in seen.err
+    assert not list((tmp_path / "out").glob("*"))

@@ -193,12 +193,14 @@ def _require_template(
 
     if not template.is_chat(version.manifest):
         return
+    refusals: list[ModelError] = []
     for messages, tools in CHATS:
         asked = read_all(messages)
         try:
             text = prompts.ask(version.manifest.template, tokenizer, asked, tools)
-        except ModelError:
-            continue  # the template has no place for tools or a system's words, here as there
+        except ModelError as error:  # the template has no place for tools or a system's words, here as there
+            refusals.append(error)
+            continue
         found, wanted = session.chat(messages, tools), tokenizer(text).input_ids
         if found != wanted:
             raise ArtefactError(
@@ -207,3 +209,5 @@ def _require_template(
                 "messages would ask it in another form. Publish it again; if that does not help, send rendered prompts "
                 "to /v1/completions, or train with dataset.template=chatml"
             )
+    if len(refusals) == len(CHATS):
+        raise ArtefactError(f"the chat template that travels with {folder} renders no conversation: {refusals[0]}")
