@@ -8,14 +8,18 @@ from PIL import Image
 from loraloop.core import leaves
 from loraloop.errors import MissingDependencyError
 
-PAGES = [Image.new("L", (90, 60), 255), Image.new("L", (60, 90), 128)]
+
+def pages() -> list[Image.Image]:
+    """Two pages, made anew: Pillow leaves a format's settings on a picture that it saved."""
+    return [Image.new("L", (90, 60), 255), Image.new("L", (60, 90), 128)]
 
 
 @pytest.mark.parametrize("name", ["scan.tiff", "SCAN.TIF", "book.pdf"])
 def test_each_page_of_several_is_a_path(name, tmp_path):
     """A TIFF or PDF of two pages is two paths, which lead back to the file and the page's number."""
     file = tmp_path / name
-    PAGES[0].save(file, save_all=True, append_images=PAGES[1:])
+    first, second = pages()
+    first.save(file, save_all=True, append_images=[second])
     found = leaves.apart(file)
     assert [page.name for page in found] == [f"{name}#1", f"{name}#2"]
     assert [leaves.located(page) for page in found] == [(file, 1), (file, 2)]
@@ -28,7 +32,8 @@ def test_any_other_file_stays_whole(name, tmp_path):
     if "torn" in name:
         file.write_bytes(b"%PDF-II*\0")
     else:
-        PAGES[0].save(file, save_all="two" in name, append_images=PAGES[1:] if "two" in name else [])
+        first, second = pages()
+        first.save(file, save_all="two" in name, append_images=[second] if "two" in name else [])
     assert leaves.apart(file) == [file]
 
 
