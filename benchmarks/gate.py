@@ -45,7 +45,7 @@ def draw(errors: str, rows: int, gain: float, rng: np.random.Generator) -> tuple
 
 def cell(errors: str, rows: int, gain: float, draws: int, rng: np.random.Generator) -> dict[str, Any]:
     """How often each rule passes the candidate."""
-    rules = {"old": Gate(against=("base",), max_p=1), "new": Gate(against=("base",))}
+    rules = {"old": Gate(must_beat=("base",), max_p=1), "new": Gate(against=("base",))}
     passed = dict.fromkeys(rules, 0)
     for _ in range(draws):
         candidate, reference = map(score, draw(errors, rows, gain, rng))

@@ -91,13 +91,13 @@ def test_every_problem_of_every_part_is_shown_at_once(execute, tmp_path):
         execute,
         source={"_target_": "loraloop.source.files.Files", "path": str(tmp_path / "nothing.csv")},
         lora=LORA | {"r": "many", "dropout": 2, "droput": 0.1},
-        gate=GATE | {"against": [], "min_rows": 0},
+        gate=GATE | {"must_beat": [], "min_rows": 0},
     )
     assert len(found) == 6
     assert found[0].startswith("lora.r='many': ")
     assert found[1].startswith("lora.dropout=2: ")
     assert found[2].startswith("lora.droput is not a key of lora (did you mean dropout?); it has r, alpha_over_r, ")
-    assert {problem.partition("=")[0] for problem in found[3:5]} == {"gate.against", "gate.min_rows"}
+    assert {problem.partition("=")[0] for problem in found[3:5]} == {"gate.must_beat", "gate.min_rows"}
     assert found[5].startswith("source")
     assert "nothing.csv" in found[5]
 

@@ -60,7 +60,7 @@ def test_a_reigning_champion_is_not_replaced_by_less_than_the_margin():
 
 def test_a_gain_of_exactly_the_margin_passes():
     """0.95 against 0.93 reaches a margin of 0.02 although the binary difference falls short of it."""
-    assert Gate(against=("base",), max_p=1).decide(score(0.95), score(0.93)).passed
+    assert Gate(must_beat=("base",), max_p=1).decide(score(0.95), score(0.93)).passed
 
 
 def test_loss_falls_and_its_margin_is_a_share():
@@ -74,7 +74,7 @@ def test_loss_falls_and_its_margin_is_a_share():
 def test_without_a_champion_only_the_base_is_to_beat():
     """A champion that does not exist is passed over, and a gate against it alone says that there is none."""
     assert Gate().decide(score(0.5), score(0.1), None).passed
-    alone = Gate(against=("champion",)).decide(score(0.5), score(0.9), None)
+    alone = Gate(must_beat=("champion",)).decide(score(0.5), score(0.9), None)
     assert alone.passed
     assert alone.reason == "task_accuracy 0.5: there is no champion to beat yet"
 
@@ -94,7 +94,7 @@ def test_a_verdict_needs_enough_rows():
     few = Gate(min_rows=20)
     reason = few.decide(score(1, rows=19), score(0, rows=19)).reason
     assert reason.startswith("measured on 19 rows, fewer than gate.min_rows=20: collect more, or hold out more")
-    assert not Gate(min_rows=20, against=("champion",)).decide(score(1, rows=19), score(0)).passed
+    assert not Gate(min_rows=20, must_beat=("champion",)).decide(score(1, rows=19), score(0)).passed
     assert few.decide(score(1, rows=20), score(0, rows=20)).passed
 
 
@@ -145,7 +145,7 @@ def test_examples_alone_may_have_to_be_beaten():
     prompted = score(0.92)
     shown = tuple(dataclasses.replace(each, prompt=f"an example\n{each.prompt}") for each in prompted.generations)
     prompted = dataclasses.replace(prompted, generations=shown)
-    gate = Gate(against=("base", "few_shot", "champion"))
+    gate = Gate(must_beat=("base", "few_shot", "champion"))
     decision = gate.decide(score(0.93), score(0.1), score(0.8), prompted)
     assert not decision.passed
     assert "does not beat few_shot 0.92, by 0.01 < 0.02 (p 0.5 > 0.05) and beats champion 0.8" in decision.reason
@@ -162,7 +162,7 @@ def test_examples_of_other_rows_are_no_comparison():
     other = dataclasses.replace(
         other, generations=tuple(dataclasses.replace(each, expected="z") for each in other.generations)
     )
-    decision = Gate(against=("few_shot",)).decide(score(0.9), score(0.1), None, other)
+    decision = Gate(must_beat=("few_shot",)).decide(score(0.9), score(0.1), None, other)
     assert not decision.passed
     assert "not measured on the same held-out rows" in decision.reason
 
@@ -254,7 +254,7 @@ def test_an_equal_candidate_never_passes(metric, data, margin):
 @given(ours=rates, theirs=rates, margin=margins)
 def test_the_sentence_agrees_with_the_verdict(ours, theirs, margin):
     """The two numbers that the reason compares stand in the order that the verdict says."""
-    decision = Gate(margin=margin, max_p=1, against=("base",)).decide(score(ours), score(theirs))
+    decision = Gate(margin=margin, max_p=1, must_beat=("base",)).decide(score(ours), score(theirs))
     tail = decision.reason.rpartition(", ")[2].split()
     if tail[0] == "by":
         gain, sign, asked = float(tail[1]), tail[2], float(tail[3])

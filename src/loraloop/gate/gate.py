@@ -21,14 +21,14 @@ from loraloop.records import General, Score, Verdict
 Reference = Literal["base", "few_shot", "champion"]
 SMALLEST_P = 1e-4
 """Smaller ones are not written out; nothing is decided by them."""
-FEW_SHOT_WAY_OUT = "train with evaluation.few_shot=3, or leave few_shot out of gate.against"
+FEW_SHOT_WAY_OUT = "train with evaluation.few_shot=3, or leave few_shot out of gate.must_beat"
 WORSE = "worse_slices"
 """Under which a verdict's numbers hold the slices that got worse."""
 
 
 @part
 class Gate:
-    """Passes a candidate that beats every reference in ``against`` on the same held-out rows.
+    """Passes a candidate that beats every reference in ``must_beat`` on the same held-out rows.
 
     To beat is to be better by ``margin``, and by more than chance gives: a one-sided paired test at level ``max_p``.
     Each reference is tested at that level, because all of them have to be beaten (Berger 1982, Technometrics 24:295).
@@ -38,7 +38,7 @@ class Gate:
         margin: Smallest gain: a difference in the metric's own unit, or for a metric of which less is better, whose
             scale depends on the data, the share of the reference's value by which the candidate is lower.
         max_p: Largest probability with which a candidate that is no better may seem so; 1 leaves the test out.
-        against: Whom to beat: ``base``, ``few_shot`` (the base with examples, which ``evaluation.few_shot`` measures)
+        must_beat: Whom to beat: ``base``, ``few_shot`` (the base with examples, which ``evaluation.few_shot`` measures)
             and ``champion``; one that does not exist yet is passed over.
         min_rows: Fewest held-out rows on which a verdict stands.
         slices: Whether a task that got worse than with the champion, or without one than with the base, refuses the
@@ -52,7 +52,7 @@ class Gate:
     metric: str = "task_accuracy"
     margin: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.02
     max_p: Annotated[float, Field(gt=0, le=1)] = 0.05
-    against: Annotated[tuple[Reference, ...], Field(min_length=1)] = ("base", "champion")
+    must_beat: Annotated[tuple[Reference, ...], Field(min_length=1)] = ("base", "champion")
     min_rows: Annotated[int, Field(ge=1)] = 20
     slices: Literal["none", "warn", "refuse"] = "warn"
     slice_margin: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.02
@@ -99,7 +99,7 @@ class Gate:
         if few_shot is not None:
             few_shot = without_examples(few_shot, candidate)
         scores = {"base": base, "few_shot": few_shot, "champion": champion}
-        references: dict[str, Score] = {name: score for name in self.against if (score := scores[name]) is not None}
+        references: dict[str, Score] = {name: score for name in self.must_beat if (score := scores[name]) is not None}
         numbers = self._numbers(candidate, references)
         problem = self._incomparable(candidate, references)
         if problem is not None:
@@ -141,7 +141,7 @@ class Gate:
         return round(self.margin, DECIMALS)
 
     def _incomparable(self, candidate: Score, references: dict[str, Score]) -> str | None:
-        if "few_shot" in self.against and "few_shot" not in references:
+        if "few_shot" in self.must_beat and "few_shot" not in references:
             return f"few_shot was not measured beside the candidate: {FEW_SHOT_WAY_OUT}"
         everyone = {"candidate": candidate, **references}
         for name, score in everyone.items():

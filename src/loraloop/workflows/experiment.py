@@ -244,7 +244,7 @@ class Experiment(ExperimentParts):
         few_shot = self.few_shot_score(loaded, rows)
         registers = self.job.trial is None and loaded.base.weights != "random"
         champion = self.registry.champion() if registers else None
-        if champion is None or "champion" not in self.gate.against:
+        if champion is None or "champion" not in self.gate.must_beat:
             return References(base, few_shot=few_shot)
         return References(base, champion, self.score_of(champion, loaded, rows), few_shot)
 

@@ -40,10 +40,10 @@ class ExperimentParts:
     def misfits(parts: Mapping[str, Any]) -> list[str]:
         """What does not fit between the parts, though each is sound alone."""
         gate, evaluation, found = parts["gate"], parts["evaluation"], []
-        if "few_shot" in gate.against and not evaluation.few_shot:
+        if "few_shot" in gate.must_beat and not evaluation.few_shot:
             found.append(
-                "gate.against names few_shot, and evaluation.few_shot=0 does not measure it: set "
-                "evaluation.few_shot=3, or leave few_shot out of gate.against"
+                "gate.must_beat names few_shot, and evaluation.few_shot=0 does not measure it: set "
+                "evaluation.few_shot=3, or leave few_shot out of gate.must_beat"
             )
         if gate.general == "refuse" and not evaluation.general:
             found.append(

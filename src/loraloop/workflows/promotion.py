@@ -222,7 +222,7 @@ def _decide(registry: MlflowRegistry, gate: Gate, candidate: Candidate, champion
         registry.require_servable(candidate.adapter, "the adapter")
     except ArtefactError as error:
         return Verdict(False, f"no server would load it: {error}", {})
-    if champion is None or "champion" not in gate.against:
+    if champion is None or "champion" not in gate.must_beat:
         return gate.decide(
             candidate.score, candidate.base, few_shot=candidate.few_shot, general=candidate.manifest.general
         )

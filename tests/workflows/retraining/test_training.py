@@ -66,7 +66,7 @@ def test_a_cycle_is_judged_against_examples_too(tmp_path: Path) -> None:
     )  # fmt: skip
     manifests.write(tmp_path / "training" / "adapter", manifest)
     registry = SimpleNamespace(require_servable=lambda *_: None)
-    parts: Any = SimpleNamespace(registry=registry, gate=Gate(against=("base", "few_shot")))
+    parts: Any = SimpleNamespace(registry=registry, gate=Gate(must_beat=("base", "few_shot")))
     verdict = Retraining(parts=parts, max_forgetting=1.0).decide(tmp_path)
     assert not verdict.passed
     assert "does not beat few_shot 0.7" in verdict.reason
