@@ -95,6 +95,68 @@ def test_groups_without_a_difference_are_left_out_of_the_loss():
     assert trainer._compute_loss(None, inputs | {"advantages": torch.zeros(4)})["ids"].tolist() == [0]
 
 
+@pytest.fixture(scope="module")
+def step(adapted):
+    """A step of two passes, in a drawn order, with an advantage for each answer; one group was rewarded alike."""
+    ids, mask, keep = batch()
+    advantages = torch.linspace(-1.5, 1.5, len(ids)).masked_fill(ids[:, -keep - 1] == PROMPTS[1][-1], 0.0)
+    whole = {
+        "prompt_ids": ids[:, :-keep],
+        "prompt_mask": mask[:, :-keep],
+        "completion_ids": ids[:, -keep:],
+        "completion_mask": mask[:, -keep:],
+        "advantages": advantages,
+        "names": [str(row) for row in range(len(ids))],
+        "num_items_in_batch": mask[:, -keep:].sum(),
+    }
+    drawn = torch.tensor(np.random.default_rng(2).permutation(len(ids)))
+    return [grpo_shared._chosen_rows([whole], rows) for rows in drawn.chunk(2)]
+
+
+def computed(trainer, model, passes):
+    """The loss of a step and its gradients."""
+    trainer.current_gradient_accumulation_steps = len(passes)
+    loss = sum(trainer._compute_loss(model, inputs) for inputs in passes)
+    return loss.item(), torch.autograd.grad(loss, [weight for weight in model.parameters() if weight.requires_grad])
+
+
+def test_a_step_has_the_loss_and_the_gradients_of_trl(kit, adapted, step, tmp_path):
+    """With answers left out and put together the loss and the gradients of a step are those of TRL's own trainer."""
+    from datasets import Dataset
+    from trl.trainer.grpo_config import GRPOConfig
+    from trl.trainer.grpo_trainer import GRPOTrainer
+
+    def built(kind):
+        arguments = GRPOConfig(
+            str(tmp_path), num_generations=2, per_device_train_batch_size=6, gradient_accumulation_steps=2,
+            loss_type="dapo", beta=0.0, use_cpu=True, bf16=False, report_to="none", temperature=0.7,
+        )  # fmt: skip
+        rows = Dataset.from_dict({"prompt": ["a"]})
+        return kind(adapted, lambda **_: [0.0], arguments, rows, processing_class=kit.loaded().tokenizer)
+
+    wanted, pull = computed(built(GRPOTrainer), adapted, step)
+    found, own = computed(built(grpo_shared.sharing(GRPOTrainer)), adapted, grpo_shared.together(step))
+    assert found == pytest.approx(wanted, abs=1e-5)
+    assert abs(wanted) > 1e-3
+    assert all(torch.allclose(one, other, atol=1e-5) for one, other in zip(own, pull, strict=True))
+
+
+def test_a_pass_holds_all_answers_to_its_prompts(step):
+    """What was drawn apart comes together: each row once, whole and unchanged, in passes of as many rows."""
+    passes = grpo_shared.together(step)
+    assert [len(each["names"]) for each in passes] == [6, 6]
+    prompts = [{tuple(row) for row in each["prompt_ids"].tolist()} for each in passes]
+    assert [len(each) for each in prompts] == [2, 2]
+    assert len(prompts[0] & prompts[1]) == 1
+    before, after = ({name: row for each in given for name, row in _rows(each)} for given in (step, passes))
+    assert before == after
+
+
+def _rows(each):
+    values = [each[name].tolist() for name in ("prompt_ids", "completion_ids", "completion_mask", "advantages")]
+    return [(name, row) for name, *row in zip(each["names"], *values, strict=True)]
+
+
 @pytest.mark.parametrize(
     ("changes", "shared"),
     [({}, True), ({"sliding_window": 8}, False), ({"layer_types": ["linear_attention"]}, False)],

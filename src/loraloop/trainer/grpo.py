@@ -117,6 +117,7 @@ class Grpo(Referenced):
                     max_completion_length=limit,
                     disable_dropout=True,  # the answers are drawn, and rewarded, as they are served
                     beta=self.beta,
+                    loss_type="dapo",  # a sum over the step's tokens: grpo_shared leaves rows out and orders them
                     **arguments,
                 ),
                 reward_funcs=[self._rewarding(job, train.rows)],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from loraloop.core import key_values
@@ -24,7 +24,8 @@ PASS_TOKENS = 1024
 def sharing(base: type[Any]) -> type[Any]:
     """A GRPOTrainer that reads each prompt once, however many answers it has; what is learned differs by rounding.
 
-    TRL 1.16 reads it once for each answer, and on a CPU projects its tokens through the LM head too.
+    TRL 1.16 reads it once for each answer, and on a CPU projects its tokens through the LM head too. What is left out
+    and put together leaves the loss as it is where that is a sum over the step's answers, as ``loss_type="dapo"`` is.
     """
 
     class Sharing(base):  # type: ignore[misc]
@@ -38,6 +39,18 @@ def sharing(base: type[Any]) -> type[Any]:
                 return draw(
                     self.model, prompt_ids, self.eos_token_ids, self.max_completion_length, self.temperature
                 ), None
+
+        def _prepare_inputs(self, generation_batch: Any) -> Any:
+            """TRL's, whose passes of a step hold the answers to a prompt together rather than in a drawn order.
+
+            The loss is one sum over the step, so that the order changes nothing but how often a prompt is read.
+            """
+            before = self._buffered_inputs
+            inputs = super()._prepare_inputs(generation_batch)
+            if self._buffered_inputs is before or not shares(self.model):
+                return inputs
+            self._buffered_inputs = together(self._buffered_inputs)
+            return self._buffered_inputs[self._step % self.args.steps_per_generation]
 
         def _get_per_token_logps_and_entropies(
             self, model: Any, input_ids: Tensor, attention_mask: Tensor, logits_to_keep: int, *args: Any, **kwargs: Any
@@ -60,6 +73,31 @@ def sharing(base: type[Any]) -> type[Any]:
             return super()._compute_loss(model, inputs)
 
     return Sharing
+
+
+def together(passes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of these passes in as many passes of as many rows, answers to one prompt beside each other.
+
+    A pass is a dictionary of tensors ``[rows, ...]``, ``prompt_ids`` among them, lists of ``rows`` and scalars.
+    """
+    import torch
+
+    prompts = torch.cat([each["prompt_ids"] for each in passes])
+    order = prompts.unique(dim=0, return_inverse=True)[1].argsort(stable=True)
+    return [_chosen_rows(passes, rows) for rows in order.chunk(len(passes))]
+
+
+def _chosen_rows(passes: Sequence[Mapping[str, Any]], rows: Tensor) -> dict[str, Any]:
+    """These rows of the passes, counted through all of them; a scalar is the same in each."""
+    import torch
+
+    def chosen(parts: list[Any]) -> Any:
+        if isinstance(parts[0], list):
+            joined = [value for part in parts for value in part]
+            return [joined[row] for row in rows.tolist()]
+        return torch.cat(parts)[rows] if isinstance(parts[0], torch.Tensor) and parts[0].ndim else parts[0]
+
+    return {name: chosen([each[name] for each in passes]) for name in passes[0]}
 
 
 def shares(model: Any) -> bool:
