@@ -47,7 +47,7 @@ def test_a_file_whose_own_name_looks_like_a_page_is_a_file(tmp_path):
 
 def test_a_page_of_a_pdf_is_rendered_at_300_dots_per_inch(tmp_path):
     """A page of 3 by 2 inches is 900 by 600 pixels with its own grey, and one beyond the last is refused."""
-    PAGES[1].resize((300, 200)).save(tmp_path / "a.pdf", resolution=100)
+    pages()[1].resize((300, 200)).save(tmp_path / "a.pdf", resolution=100)
     size = leaves.pdf_image(tmp_path / "a.pdf", 1).size
     assert leaves.pdf_size(tmp_path / "a.pdf", 1) == size == pytest.approx((900, 600), abs=1)
     assert leaves.pdf_image(tmp_path / "a.pdf", 1).getpixel((450, 300)) == pytest.approx((128, 128, 128), abs=3)
@@ -57,7 +57,8 @@ def test_a_page_of_a_pdf_is_rendered_at_300_dots_per_inch(tmp_path):
 
 def test_without_the_extra_a_pdf_stays_whole_and_names_it(tmp_path, monkeypatch):
     """Where pypdfium2 is not installed, a PDF is one path, and reading it says what to install."""
-    PAGES[0].save(tmp_path / "a.pdf", save_all=True, append_images=PAGES[1:])
+    first, second = pages()
+    first.save(tmp_path / "a.pdf", save_all=True, append_images=[second])
     monkeypatch.setitem(sys.modules, "pypdfium2", None)
     assert leaves.apart(tmp_path / "a.pdf") == [tmp_path / "a.pdf"]
     with pytest.raises(MissingDependencyError, match=r"pip install 'loraloop\[pdf\]'"):
