@@ -67,12 +67,11 @@ def test_an_interrupted_run_resumes_to_the_same_bits(kit, finished, tmp_path):
     assert all(np.array_equal(one[name], other[name]) for name in one)
 
 
-def test_rewards_that_never_differ_end_the_run(kit, tmp_path):
-    """Where every group is rewarded alike the run ends with what to change, and leaves no adapter."""
-    part = settings(epochs=4, max_new_tokens=1)
-    with pytest.raises(
-        TrainingError, match=rf"in {PATIENCE} steps every group of 4 .*continue_from=.*trainer\.rewards"
-    ):
+@pytest.mark.parametrize(("epochs", "steps"), [(4, PATIENCE), (1, 10)])
+def test_rewards_that_never_differ_end_the_run(kit, tmp_path, epochs, steps):
+    """Where every group is rewarded alike a long or short run ends with what to change, and leaves no adapter."""
+    part = settings(epochs=epochs, max_new_tokens=1)
+    with pytest.raises(TrainingError, match=rf"in {steps} steps every group of 4 .*continue_from=.*trainer\.rewards"):
         train(kit, tmp_path, part=part, reward=lambda example, answer: 0.0)
     assert not (tmp_path / "adapter").exists()
 
@@ -81,6 +80,16 @@ def test_answers_must_make_whole_groups():
     """A step that would cut a group is refused with what to change."""
     with pytest.raises(ValueError, match=r"16 answers are no whole groups of answers=3: make it a multiple"):
         settings(answers=3)
+
+
+@pytest.mark.parametrize(
+    ("rewards", "said"),
+    [({"correct": 0.0}, "rewards are all 0"), ({"correct": float("nan")}, "finite"), ({"json": -1.0}, "greater than")],
+)
+def test_weights_that_reward_nothing_are_refused(rewards, said):
+    """Weights that are all 0, below 0 or no number are an error before anything is drawn."""
+    with pytest.raises(ValueError, match=said):
+        settings(rewards=rewards)
 
 
 def test_too_few_questions_for_a_step_are_refused(kit, tmp_path):

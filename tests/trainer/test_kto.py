@@ -7,7 +7,7 @@ import pytest
 
 from loraloop.errors import ConfigError, DataError
 from loraloop.lora import Lora
-from loraloop.trainer.kto import Kto, collator, columns
+from loraloop.trainer.kto import Kto, columns
 
 
 def settings(**changes):
@@ -79,15 +79,15 @@ def test_rows_without_a_label_are_left_out_and_named(kit, tmp_path, caplog):
     assert "no label" in caplog.text
 
 
-def test_the_rarer_label_weighs_as_much_as_the_other(kit, tmp_path, caplog):
-    """With 4 good and 12 bad answers a good one weighs three times as much, and a weight of one's own is taken."""
-    made = dataset(kit)
+@pytest.mark.parametrize(("own", "good"), [({}, 3.0), ({"good_weight": 1.5}, 1.5)])
+def test_the_rarer_label_weighs_as_much_as_the_other(kit, tmp_path, caplog, own, good):
+    """With 4 good and 12 bad answers a good one weighs three times as much, or what is asked, in the first loss too."""
+    made, run = dataset(kit), kit.Run()
     rows = tuple(replace(row, example=replace(row.example, label=number < 4)) for number, row in enumerate(made.train))
     with caplog.at_level("INFO"):
-        train(kit, tmp_path / "auto", part=settings(max_steps=1), data=replace(made, train=rows))
-        train(kit, tmp_path / "own", part=settings(max_steps=1, good_weight=1.5), data=replace(made, train=rows))
-    assert "4 good answers of weight 3, 12 bad ones of weight 1" in caplog.text
-    assert "4 good answers of weight 1.5, 12 bad" in caplog.text
+        train(kit, tmp_path, run, settings(max_steps=1, batch_size=8, **own), replace(made, train=rows))
+    assert f"4 good answers of weight {good:g}, 12 bad ones of weight 1" in caplog.text
+    assert run.values("train/loss")[0] == pytest.approx(0.5 * (4 * good + 12) / 16, abs=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -116,17 +116,16 @@ def test_the_token_ids_are_those_of_trl(kit):
     args = SimpleNamespace(dataset_num_proc=None, max_length=None)
     theirs = KTOTrainer._prepare_dataset(state, Dataset.from_list(texts), tokenizer, args, "eval")
     ours = columns(fitting)
-    assert all(ours[name] == theirs[name] for name in ours.column_names)
+    assert all(ours[name] == theirs[name] for name in ("prompt_ids", "completion_ids", "label"))
 
 
-def test_the_divergence_is_taken_of_answers_to_other_questions():
-    """A row's mismatched answer is that of the next row of the pass with another prompt, or its own."""
-    rows = [{"prompt_ids": [p], "completion_ids": [a], "label": True} for p, a in [(1, 5), (1, 6), (2, 7), (3, 8)]]
-    mismatched = [row[mask.bool()].tolist() for row, mask in _mismatched(rows)]
-    assert mismatched == [[7], [7], [8], [5]]
-    assert [row[mask.bool()].tolist() for row, mask in _mismatched(rows[:2])] == [[5], [6]]
-
-
-def _mismatched(rows):
-    batch = collator(0)(rows)
-    return zip(batch["KL_input_ids"], batch["KL_completion_mask"], strict=True)
+@pytest.mark.parametrize(
+    ("asked", "others"), [("AABC", "BBCA"), ("ABAA", "BABB"), ("ABBA", "BAAB"), ("AB", "BA"), ("AAA", "AAA")]
+)
+def test_the_divergence_is_taken_of_answers_to_other_questions(kit, asked, others):
+    """A row's mismatched answer is that of the next row with another prompt, going round, and its own without one."""
+    row = dataset(kit).train[0]
+    rows = [replace(row, prompt=each, completion=each.lower()) for each in asked]
+    found = columns(settings().fitting(rows, kit.loaded().tokenizer, "training"))
+    texts = kit.loaded().tokenizer.batch_decode(list(found["KL_completion_ids"]), skip_special_tokens=True)
+    assert "".join(texts) == others.lower()

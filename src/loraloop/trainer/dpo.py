@@ -26,7 +26,11 @@ if TYPE_CHECKING:
 
 @part
 class Dpo(Referenced):
-    """Preference training on rows that carry a worse answer; the base without its adapter is the reference.
+    """Preference training on rows that carry a worse answer, against a reference.
+
+    A pair's loss is ``-log sigmoid(beta * (r_better - r_worse))``, where ``r`` is the log ratio of an answer's
+    probability to that under the reference (equation 7 of the paper). The reference is the base without its adapter, or
+    the adapter as it was where the training goes on with one.
 
     Attributes:
         beta: How strongly the adapter is held to the reference.

@@ -27,8 +27,11 @@ if TYPE_CHECKING:
 
 BAD = "its answer is labelled bad, so it says nothing of a right one"
 PATIENCE = 20
-"""Steps in a row whose groups may all be without a difference before the training is given up."""
+"""Steps in a row, or all of a shorter run, whose groups may be without a difference before it is given up."""
 SPARE = 8  # tokens that an answer may have beyond the longest expected one, as in evaluation
+
+
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 def _correct() -> dict[Name, float]:
@@ -58,7 +61,13 @@ class Grpo(Referenced):
     temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     max_new_tokens: Annotated[int, Field(ge=1)] | None = None
     beta: Annotated[float, Field(ge=0)] = 0.0
-    rewards: Annotated[dict[Name, float], Field(min_length=1)] = Field(default_factory=_correct)
+    rewards: Annotated[dict[Name, Weight], Field(min_length=1)] = Field(default_factory=_correct)
+
+    @model_validator(mode="after")
+    def _rewards_something(self) -> Grpo:
+        if not any(self.rewards.values()):
+            raise ValueError("rewards are all 0, so that no answer is better than another: set one, such as correct=1")
+        return self
 
     @model_validator(mode="after")
     def _whole_groups(self) -> Grpo:
@@ -99,7 +108,7 @@ class Grpo(Referenced):
 
         Raises:
             DataError: There is no row.
-            TrainingError: For :data:`PATIENCE` steps no group held answers of different rewards.
+            TrainingError: For :data:`PATIENCE` steps, or all of them, no group held answers of different rewards.
         """
         train, start = self.begin(job)
         limit = self._limit(train.sides[0], job.loaded.model.config)
@@ -131,16 +140,16 @@ class Grpo(Referenced):
 
     def _rewarding(self, job: TrainingJob, rows: Sequence[Row]) -> Any:
         """TRL's reward function: the rewards of drawn answers to the rows of these numbers."""
-        score = scorer(self.rewards, job.reward)
+        score, patience = scorer(self.rewards, job.reward), min(PATIENCE, self.steps(len(rows) * self.answers))
         alike = 0
 
         def reward(completions: Sequence[str], row: Sequence[int], **_: Any) -> list[float]:
             nonlocal alike
             found = [score(rows[number], answer) for number, answer in zip(row, completions, strict=True)]
             alike = alike + 1 if constant(found, self.answers) else 0
-            if alike == PATIENCE:
+            if alike == patience:
                 raise TrainingError(
-                    f"in {PATIENCE} steps every group of {self.answers} answers was rewarded alike (the last with "
+                    f"in {patience} steps every group of {self.answers} answers was rewarded alike (the last with "
                     f"{found[-1]:g}): nothing can be learned. Go on with an adapter that is sometimes right "
                     "(continue_from=models:/NAME@champion), draw more answers (trainer.answers) or bolder ones "
                     "(trainer.temperature), or reward steps on the way (trainer.rewards)"

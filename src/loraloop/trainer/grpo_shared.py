@@ -32,7 +32,7 @@ def sharing(base: type[Any]) -> type[Any]:
         def _generate_single_turn(
             self, prompt_ids: list[list[int]], *args: Any, **kwargs: Any
         ) -> tuple[list[list[int]], None]:
-            if self.use_vllm or not shares(self.model):
+            if not shares(self.model):
                 drawn: tuple[list[list[int]], None] = super()._generate_single_turn(prompt_ids, *args, **kwargs)
                 return drawn
             with self.accelerator.autocast():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -29,11 +29,12 @@ log = logging.getLogger(__name__)
 
 @part
 class Kto(Referenced):
-    """Training on answers that are labelled good or bad, one by one; the base without its adapter is the reference.
+    """Training on answers that are labelled good or bad, one by one, against a reference.
 
     A good answer's loss is ``1 - sigmoid(beta * (r - z))`` and a bad one's ``1 - sigmoid(beta * (z - r))``, where ``r``
-    is the log ratio of the answer's probabilities with and without the adapter, and ``z >= 0`` the mean of it over
-    answers to other questions of the same pass, an estimate of the divergence from the base (equation 7 of the paper).
+    is the log ratio of the answer's probability to that under the reference, and ``z >= 0`` the mean of it over the
+    rows of a pass, each with an answer to another question, an estimate of the divergence (equation 7 of the paper).
+    The reference is the base without its adapter, or the adapter as it was where the training goes on with one.
 
     Attributes:
         beta: How strongly the adapter is held to the reference.
@@ -89,7 +90,6 @@ class Kto(Referenced):
                 train_dataset=columns(train),
                 eval_dataset=columns(validation) if validation.rows else None,
                 processing_class=job.loaded.tokenizer,
-                data_collator=collator(job.loaded.tokenizer.pad_token_id),
                 callbacks=[callback],
             )
             trainer.lengths = train.lengths()
@@ -119,39 +119,31 @@ class Kto(Referenced):
 
 
 def columns(fitting: Fitting) -> Any:
-    """TRL's columns of token ids."""
+    """TRL's columns of token ids, with a mismatched answer for each row, of which the divergence is estimated.
+
+    TRL takes that of the next row in the file, which may answer the same question: ``z`` would follow the reward.
+    """
     from datasets import Dataset as Columns
 
     (sides,) = fitting.sides
+    prompts = [side.input_ids[: side.start] for side in sides]
+    answers = [side.input_ids[side.start :] for side in sides]
     return Columns.from_dict(
         {
-            "prompt_ids": [side.input_ids[: side.start] for side in sides],
-            "completion_ids": [side.input_ids[side.start :] for side in sides],
+            "prompt_ids": prompts,
+            "completion_ids": answers,
             "label": [bool(row.example.label) for row in fitting.rows],
+            "KL_completion_ids": [answers[place] for place in _mismatched(prompts)],
         }
     )
 
 
-def collator(pad: int) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
-    """TRL's collator, with a mismatched answer for each row: that of the next row of the pass that asks another thing.
-
-    TRL takes the neighbour in the file, which may answer the same question: then ``z`` would follow the reward itself.
-    """
-    from trl.trainer.kto_trainer import DataCollatorForUnpairedPreference
-
-    collate = DataCollatorForUnpairedPreference(pad_token_id=pad)
-
-    def together(rows: list[dict[str, Any]]) -> dict[str, Any]:
-        found: dict[str, Any] = collate(
-            [{**row, "KL_completion_ids": _mismatched(rows, place)} for place, row in enumerate(rows)]
-        )
-        return found
-
-    return together
-
-
-def _mismatched(rows: Sequence[Mapping[str, Any]], place: int) -> list[int]:
-    others = [*rows[place + 1 :], *rows[:place]]
-    other = next((each for each in others if each["prompt_ids"] != rows[place]["prompt_ids"]), rows[place])
-    answer: list[int] = other["completion_ids"]
-    return answer
+def _mismatched(prompts: Sequence[Sequence[int]]) -> list[int]:
+    """For each prompt the place of the next other one, going round; its own where there is no other."""
+    count, found = len(prompts), list(range(len(prompts)))
+    following = 0
+    for place in reversed(range(2 * count)):  # the second time round the first ones are known
+        here, after = place % count, (place + 1) % count
+        following = after if prompts[after] != prompts[here] else following
+        found[here] = following if prompts[following] != prompts[here] else here
+    return found

@@ -1,4 +1,4 @@
-"""Training that measures answers against a reference: the base without its adapter."""
+"""Training that measures answers against a reference: the base without its adapter, or the adapter as it was."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @part
 class Referenced(Settings):
-    """The settings of trainers whose reference is the base without its adapter."""
+    """The settings of trainers whose reference is the base, or the adapter that a training goes on with."""
 
     NAME: ClassVar[str]
     """As ``trainer=NAME`` writes it."""
