@@ -10,11 +10,14 @@ import pytest
 from loraloop.errors import TrainingError
 from loraloop.lora import Lora
 from loraloop.trainer.dpo import Dpo
+from loraloop.trainer.grpo import Grpo
 from loraloop.trainer.kto import Kto
 from loraloop.trainer.sft import Sft
 
 SETTINGS = {"epochs": 2, "accumulation": 2, "learning_rate": 1e-2, "max_length": 64, "log_steps": 1}
-AT_REFERENCE = {Dpo: math.log(2), Kto: 0.5}
+DRAWS = {"batch_size": 8, "answers": 4, "max_new_tokens": 4, "beta": 0.04}
+"""What GRPO needs besides; its reference counts where ``beta`` is above 0."""
+AT_REFERENCE = {Dpo: ("loss", math.log(2)), Kto: ("loss", 0.5), Grpo: ("kl", 0.0)}
 
 
 def data(kit):
@@ -36,7 +39,8 @@ def first(kit, tmp_path_factory):
 
 def train(kit, trainer, output, begin, run=None, resume=None):
     job = kit.job(kit.loaded(), Lora(r=4), data(kit), run or kit.Run(), output, resume=resume)
-    return trainer(**SETTINGS).train(replace(job, begin_from=begin))
+    part = trainer(**SETTINGS, **(DRAWS if trainer is Grpo else {}))
+    return part.train(replace(job, begin_from=begin, reward=lambda _, answer: len(set(answer))))
 
 
 def test_supervised_training_begins_where_the_adapter_ended(kit, first, tmp_path):
@@ -47,16 +51,17 @@ def test_supervised_training_begins_where_the_adapter_ended(kit, first, tmp_path
     assert run.values("train/loss")[0] < (losses[0] + losses[-1]) / 2
 
 
-@pytest.mark.parametrize("trainer", [Dpo, Kto])
+@pytest.mark.parametrize("trainer", AT_REFERENCE)
 def test_the_reference_is_the_adapter_as_it_was(kit, first, tmp_path, trainer):
-    """The first loss is that of equal probabilities, and the copy that the adapter is measured against is not kept."""
+    """The first step finds equal probabilities, and the copy that the adapter is measured against is not kept."""
     run = kit.Run()
     train(kit, trainer, tmp_path, first[0], run)
-    assert run.values("train/loss")[0] == pytest.approx(AT_REFERENCE[trainer], abs=1e-4)
+    key, expected = AT_REFERENCE[trainer]
+    assert run.values(f"train/{key}")[0] == pytest.approx(expected, abs=1e-4)
     assert {path.name for path in (tmp_path / "adapter").iterdir() if path.is_dir()} == set()
 
 
-@pytest.mark.parametrize("trainer", [Sft, Dpo, Kto])
+@pytest.mark.parametrize("trainer", [Sft, Dpo, Kto, Grpo])
 def test_an_interrupted_continuation_resumes_to_the_same_bits(kit, first, tmp_path, trainer):
     """Ctrl+C and resume give the adapter of an uninterrupted continuation."""
     train(kit, trainer, tmp_path / "whole", first[0])

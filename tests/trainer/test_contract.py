@@ -113,7 +113,7 @@ class TestContract:
         """The resumed run ends with the adapter of an uninterrupted one, drawn answers included."""
         shutil.copytree(interrupted, tmp_path / "resumed")
         training = train(kit, name, tmp_path / "resumed", resume=tmp_path / "resumed")[1]
-        assert training.steps == STEPS[name]
+        assert (training.steps, training.tokens) == (STEPS[name], whole[1].tokens)
         one, other = kit.weights(whole[3]), kit.weights(tmp_path / "resumed")
         assert one.keys() == other.keys()
         assert all(np.array_equal(one[key], other[key]) for key in one)
@@ -137,10 +137,14 @@ class TestContract:
         assert not (tmp_path / "adapter").exists()
 
 
-@pytest.mark.parametrize("init", ["gaussian", "orthogonal"])
-@pytest.mark.parametrize("name", ["dpo", "kto"])
-def test_every_allowed_init_begins_at_the_reference(kit, tmp_path, name, init):
-    """The first loss is that of equal probabilities with each init that leaves the base as it is."""
+@pytest.mark.parametrize(
+    "allowed", [{"init": "gaussian"}, {"init": "orthogonal"}, {"use_dora": True}, {"use_rslora": True}], ids=str
+)
+@pytest.mark.parametrize("name", AT_REFERENCE)
+def test_every_allowed_init_begins_at_the_reference(kit, tmp_path, name, allowed):
+    """The first step finds adapter and reference equal with each adapter that leaves the base as it is."""
     run, part = kit.Run(), replace(TRAINERS[name], max_steps=1, learning_rate=1e-9)
-    part.train(kit.job(base(kit), Lora(r=4, init=init), data(kit, name), run, tmp_path))
-    assert run.values("train/loss")[0] == pytest.approx(AT_REFERENCE[name][1], abs=1e-4)
+    lora = Lora(r=4, dropout=0.0, **allowed)
+    part.train(kit.job(base(kit), lora, data(kit, name), run, tmp_path, reward=dotted))
+    key, expected = AT_REFERENCE[name]
+    assert run.values(f"train/{key}")[0] == pytest.approx(expected, abs=1e-4)

@@ -42,7 +42,7 @@ class Start:
 
 
 def arguments(settings: Settings, start: Start, model: Any, output: Path, *, validates: bool) -> dict[str, Any]:
-    """Arguments that SFTConfig and DPOConfig share."""
+    """Arguments that the configurations of TRL's trainers share."""
     choices = start.choices
     return {
         "output_dir": str(output / "checkpoints"),
@@ -181,7 +181,7 @@ def fit(build: Callable[[Any], Any], settings: Settings, job: TrainingJob, start
         total_parameters=total,
         steps=trainer.state.global_step,
         seconds=seconds,
-        tokens=int(trainer._total_train_tokens or trainer.state.num_input_tokens_seen),  # GRPO's are counted there
+        tokens=int(trainer.state.num_input_tokens_seen),
         peak_memory_bytes=memory.peak(trainer.args.device),
         history=tuple(start.monitor.history),
     )

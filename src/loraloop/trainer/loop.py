@@ -78,6 +78,13 @@ def grouped(base: type[Any]) -> type[Any]:
         fillers = 0
         _operations_per_token = 0
 
+        def training_step(self, *args: Any, **kwargs: Any) -> Any:
+            """Counts tokens where a checkpoint keeps them, so that a resumed run goes on from there."""
+            self._total_train_tokens = int(self.state.num_input_tokens_seen)
+            loss = super().training_step(*args, **kwargs)
+            self.state.num_input_tokens_seen = self._total_train_tokens
+            return loss
+
         def _get_train_sampler(self, train_dataset: Any = None) -> LengthGrouped:
             args = self.args
             at_once = args.per_device_train_batch_size * args.world_size
