@@ -75,7 +75,6 @@ class Task:
     """What is learned, by which base, from how weak a start.
 
     Attributes:
-        grid: Settings that `tune` tries for each method's trainer.
         steps: Supervised steps of the weak adapter.
         per_step: Rows of such a step.
         taught: Settings of the trainer that makes it.
@@ -89,7 +88,6 @@ class Task:
     source: Callable[..., Any]
     template: str
     weak_rate: float
-    grid: dict[str, list[Settings]]
     steps: int = 90
     per_step: int = 16
     taught: dict[str, Any] = field(default_factory=dict)
@@ -103,6 +101,14 @@ SUPERVISED: list[Settings] = [{"learning_rate": rate} for rate in (3e-4, 1e-3, 3
 PREFERENCE: list[Settings] = [
     {"learning_rate": rate, "beta": beta} for rate, beta in ((3e-5, 0.1), (1e-4, 0.1), (1e-4, 0.5), (1e-4, 2.0))
 ]
+GRID = {
+    "sft": SUPERVISED,
+    "sft_stars": SUPERVISED,
+    "kto": PREFERENCE,
+    "dpo": PREFERENCE,
+    "dpo_corrections": PREFERENCE,
+}
+"""Settings that `tune` tries for each method's trainer."""
 TASKS = {
     "flips": Task(
         model="bundled:tiny",
@@ -111,13 +117,6 @@ TASKS = {
         source=lambda seed, rows: Flips(seed=seed, runs=-(-rows // 32)),
         template="{instruction}\n{input}\n> ",
         weak_rate=5e-3,
-        grid={
-            "sft": SUPERVISED,
-            "sft_stars": SUPERVISED,
-            "kto": PREFERENCE,
-            "dpo": PREFERENCE,
-            "dpo_corrections": PREFERENCE,
-        },
     ),
     "agent_calls": Task(
         model="HuggingFaceTB/SmolLM2-135M-Instruct",
@@ -126,7 +125,6 @@ TASKS = {
         source=lambda seed, rows: AgentCalls(seed=seed, conversations=rows, tools=2),
         template="chatml",
         weak_rate=1e-3,
-        grid={},
         steps=25,
         per_step=4,
         taught={"schedule": "cosine"},
@@ -428,12 +426,12 @@ def worlds(name: str, folder: Path | None = None, start: Path | None = None) -> 
 
 def cells(options: argparse.Namespace, done: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """What is to be measured, each with the settings that name it."""
-    task, found = TASKS[options.task], []
+    found: list[dict[str, Any]] = []
     tuned = {} if options.tune else best(options.task, done)
     for seed, budget in itertools.product(options.seeds, options.budgets):
         for method in options.methods:
             if options.tune:
-                found += [cell(options, seed, budget, method, {method: each}) for each in task.grid.get(method, [])]
+                found += [cell(options, seed, budget, method, {method: each}) for each in GRID.get(method, [])]
             elif method not in WITHOUT_RATINGS or budget == options.budgets[-1]:
                 found.append(cell(options, seed, budget, method, tuned))
     return found
@@ -455,6 +453,9 @@ def best(task: str, done: Sequence[dict[str, Any]]) -> Tuned:
 def cell(options: argparse.Namespace, seed: int, budget: int, method: str, tuned: Tuned) -> dict[str, Any]:
     """A cell before it is measured."""
     used = {"sft_kto": ("sft", "kto")}.get(method, (method,))
+    missing = [name for name in used if name in GRID and name not in tuned]
+    if missing:
+        raise SystemExit(f"{method} has no settings yet: python benchmarks/ratings.py tune --task {options.task}")
     return {
         "task": options.task,
         "seed": seed,
@@ -507,7 +508,8 @@ def table(options: argparse.Namespace) -> None:
     """Print the table in Markdown: mean and standard error over the seeds."""
     lines = [line for line in known(options.out) if line["task"] == options.task and line["seed"] in options.seeds]
     print(
-        "| ratings | method | score | rows | processor seconds | tokens |\n| ---: | --- | ---: | ---: | ---: | ---: |"
+        "| ratings | method | score | rows | processor seconds | by the clock | tokens |\n"
+        "| ---: | --- | ---: | ---: | ---: | ---: | ---: |"
     )
     groups: dict[tuple[int, int], list[dict[str, Any]]] = {}
     for line in lines:
@@ -515,10 +517,11 @@ def table(options: argparse.Namespace) -> None:
     for (budget, method), group in sorted(groups.items()):
         scores = [line["score"] for line in group]
         error = statistics.stdev(scores) / len(scores) ** 0.5 if len(scores) > 1 else math.nan
-        rows, seconds, tokens = (statistics.mean(line[key] for line in group) for key in ("rows", "seconds", "tokens"))
+        names = ("rows", "seconds", "wall", "tokens")
+        rows, seconds, wall, tokens = (statistics.mean(line[name] for line in group) for name in names)
         print(
             f"| {budget or '-'} | {METHODS[method]} | {statistics.mean(scores):.3f} ± {error:.3f} | {rows:.0f} "
-            f"| {seconds:.0f} | {tokens:,.0f} |"
+            f"| {seconds:.0f} | {wall:.0f} | {tokens:,.0f} |"
         )
 
 
