@@ -66,11 +66,37 @@ def test_another_tool_shows_its_own_fields_first():
         (FORM | {"call.0.tool": ["fly"], "call.0.before": ["fly"]}, "beside the fields"),
         (FORM | {"call.0.arg.region": ["</tool_call>"]}, "mark calls"),
         (FORM | {"text": ["<tool_call>"]}, "mark calls"),
+        ({"text": ['<tool_call>{"name": "read"']}, "mark calls"),
     ],
 )
 def test_what_is_no_correction(fields, words):
     """An empty or endless text, an unknown tool and text that would be read as a call are said, not kept."""
     assert words in edit.sent(fields, SESSION).problem
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (CALL.replace('"upper"', "7"), "call 1 (read): region: 7 is not of type 'string'"),
+        (CALL.replace('"region": "upper"', ""), "call 1 (read): 'region' is a required property"),
+        (CALL.replace('"read"', '"fly"'), "call 1 (fly): No tool is called fly."),
+        (CALL.replace("}}", "}"), "mark calls"),
+        (CALL, ""),
+        ("long " * 4_000, ""),
+    ],
+)
+def test_a_proposal_is_held_to_the_schemas(text, words):
+    """A proposed call that its tool does not take, or that is none, is said in words; the length of a text is not."""
+    made = edit.proposed(text, SESSION)
+    assert words in made.misfit
+    assert bool(made.misfit) == bool(words)
+    assert bool(made.problem) or not words, "what cannot be accepted cannot be saved"
+
+
+def test_tags_are_text_where_no_tool_was_offered():
+    """A correction of a session without tools may hold tags, which its client gets as text."""
+    plain = Session(id="s2", prompt="code?", answer="I do not know.")
+    assert (edit.proposed(CALL, plain).misfit, edit.sent({"text": [CALL]}, plain).problem) == ("", "")
 
 
 def test_what_stands_in_the_form_is_kept_as_written():

@@ -25,6 +25,9 @@ from loraloop.workflows import proposals
 HOSTILE = "<script>document.title='owned'</script><img src=x onerror=alert(1)>\"' onfocus=alert(1) &amp; {{7777*7777}}"
 TOOLS = [{"type": "function", "function": {"name": f"read{HOSTILE}", "description": HOSTILE, "parameters": {
     "type": "object", "properties": {"region": {"type": "string", "description": HOSTILE}}}}}]  # fmt: skip
+READ = [{"type": "function", "function": {"name": "read", "parameters": {
+    "type": "object", "properties": {"region": {"type": "string"}, "scale": {"type": "integer"}},
+    "required": ["region"]}}}]  # fmt: skip
 CALL = '<tool_call>{"name": "read", "arguments": {"region": "upper"}}</tool_call>'
 
 
@@ -253,12 +256,27 @@ def test_hostile_text_is_text_wherever_it_stands(ann, site, make):
         assert "onfocus=alert(1) &amp;amp;" in body
 
 
+def test_a_call_that_its_tool_does_not_take_is_not_accepted(ann, site, make):
+    """A proposed call that breaks its schema is told on the page, and accepted neither as it is nor by its form."""
+    site.store.keep(make("s4", prompt=[{"role": "user", "content": "code?"}], answer="7F", tools=READ))
+    site.store.rate("s4", Rating(stars=1, correction=CALL.replace('"upper"', '"upper", "scale": "big"')))
+    problem = "call 1 (read): scale: &#39;big&#39; is not of type &#39;integer&#39;"
+    shown = ann.get("/review/4").text
+    assert f'role="alert">{problem}' in shown
+    assert '<details class="edit" open>' in shown
+    form = {"call__0__before": "read", "call__0__tool": "read", "text": "", "call__0__arg__region": "upper",
+            "call__0__arg__scale": "big"}  # fmt: skip
+    for fields in ({}, form):
+        sent = post(ann, "/review/4", decision="accept", **fields)
+        assert (sent.status_code, problem in sent.text) == (400, True)
+    assert site.store.session("s4").correction is None
+    assert post(ann, "/review/4", decision="edit", **form | {"call__0__arg__scale": "2"}).status_code == 303
+    assert '"scale": 2' in site.store.session("s4").correction
+
+
 def test_calls_are_edited_in_fields(ann, site, make):
     """A call is a form of its tool's schema: what breaks it is told beside the field, and nothing is lost."""
-    tools = [{"type": "function", "function": {"name": "read", "parameters": {
-        "type": "object", "properties": {"region": {"type": "string"}, "scale": {"type": "integer"}},
-        "required": ["region"]}}}]  # fmt: skip
-    site.store.keep(make("s4", prompt=[{"role": "user", "content": "code?"}], answer="7F", tools=tools))
+    site.store.keep(make("s4", prompt=[{"role": "user", "content": "code?"}], answer="7F", tools=READ))
     site.store.rate("s4", Rating(stars=1, correction=CALL))
     assert (
         '<input type="text" id="call.0.arg.region" name="call.0.arg.region" value="upper"' in ann.get("/review/4").text

@@ -108,7 +108,7 @@ def read(
         fields.append(filled)
     if any(each.problem for each in fields):
         return Read(tuple(fields), values)
-    return _checked(schema, Read(tuple(fields), values))
+    return checked(schema, Read(tuple(fields), values))
 
 
 def _untouched(field: Field, was: Mapping[str, Any]) -> bool:
@@ -128,9 +128,10 @@ def _lines(text: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _checked(schema: Mapping[str, Any], found: Read) -> Read:
+def checked(schema: Mapping[str, Any], found: Read) -> Read:
+    """The arguments with what a schema says against them; nothing where it cannot be read (:func:`readable`)."""
     problems: dict[str, str] = {}
-    with contextlib.suppress(Exception):  # a schema of a client may be anything; `readable` tells
+    with contextlib.suppress(Exception):  # a schema of a client may be anything
         for path, said in _errors(schema, found.values):
             problems.setdefault(path, said[:LONGEST_PROBLEM])
     fields = tuple(replace(each, problem=problems.pop(each.name, "")) for each in found.fields)

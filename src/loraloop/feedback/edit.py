@@ -7,12 +7,15 @@ from dataclasses import dataclass
 
 from loraloop.core import tool_calls
 from loraloop.core.messages import as_json
+from loraloop.core.same_task import answer_key
 from loraloop.feedback import arguments
 from loraloop.feedback.arguments import Field, Read
 from loraloop.feedback.ratings import LONGEST_CORRECTION, clean
 from loraloop.records import Session
 
 MOST_CALLS = 20
+MARKED = "Text or an argument holds <tool_call> or </tool_call>, which mark calls: write it otherwise."
+SAME = "That is the answer that was given: write another one, or reject."
 Fields = Mapping[str, Sequence[str]]
 
 
@@ -44,9 +47,15 @@ class Call:
         return text if _was(text) is not None else ""
 
     @property
+    def problems(self) -> list[str]:
+        """Why it can not be kept as it is; none where it is left out."""
+        beside = [f"{each.name}: {each.problem}" for each in self.fields if each.problem]
+        return [] if self.left_out else [self.problem] * bool(self.problem) + beside
+
+    @property
     def wrong(self) -> bool:
         """Whether it can not be kept as it is."""
-        return not self.left_out and (bool(self.problem) or any(each.problem for each in self.fields))
+        return bool(self.problems)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,9 +81,18 @@ class Edit:
             return "A call has other fields now: look at them, then save."
         if not self.whole:
             return "The correction is empty: write one, or reject."
-        if len(self._kept) != len(tool_calls.given(self.whole, tools=True)[1]):
-            return "Text or an argument holds <tool_call> or </tool_call>, which mark calls: write it otherwise."
+        if self._marked:
+            return MARKED
         return f"It is longer than {LONGEST_CORRECTION} characters." if len(self.whole) > LONGEST_CORRECTION else ""
+
+    @property
+    def misfit(self) -> str:
+        """Why its calls are no calls of its tools, for somebody who sees no fields; empty where they are.
+
+        It holds for a correction that nobody wrote here too, which may be longer than people write.
+        """
+        found = [f"call {at} ({each.name}): {said}" for at, each in enumerate(self.calls, 1) for said in each.problems]
+        return "; ".join(found) or MARKED * self._marked
 
     @property
     def whole(self) -> str:
@@ -95,22 +113,30 @@ class Edit:
         return [clean(self.text), calls]
 
     @property
+    def _marked(self) -> bool:
+        """Whether something that is no call of the form would be read as one, or would break one."""
+        offered = bool(self.tools)  # else tags are text, as the answer's client gets them
+        read = tool_calls.given(self.whole, offered)[1]
+        return len(read) != len(self._kept) or tool_calls.is_broken(self.whole, offered)
+
+    @property
     def _kept(self) -> list[Call]:
         return [each for each in self.calls if not each.left_out]
 
 
 def proposed(text: str, session: Session) -> Edit:
-    """The form of a correction as it was proposed."""
+    """The form of a correction as it was proposed, with what the schemas of its tools say against it."""
     said, calls = tool_calls.given(text, bool(session.tools))
     schemas = tool_calls.parameters(session.tools or ())
     made = tuple(
         _call(
             each.name,
-            Read(arguments.shown(_schema(schemas, each.name), each.arguments), dict(each.arguments)),
+            arguments.checked(schema, Read(arguments.shown(schema, each.arguments), dict(each.arguments))),
             schemas,
             was=each.arguments,
         )
         for each in calls
+        for schema in [_schema(schemas, each.name)]
     )
     return Edit(text=said, calls=made, tools=tuple(schemas))
 
@@ -140,6 +166,11 @@ def sent(fields: Fields, session: Session, *, add: bool = False) -> Edit:
         first = next(iter(schemas))
         calls.append(_call(first, Read(arguments.shown(schemas[first], {})), schemas))
     return Edit(text=clean(_one(fields, "text") or ""), calls=tuple(calls), tools=tuple(schemas), moved=moved)
+
+
+def refused(made: Edit, session: Session) -> str:
+    """Why what a person made of a correction is not taken; empty where it is."""
+    return made.problem or (SAME if answer_key(made.whole) == answer_key(session.answer or "") else "")
 
 
 def readable(text: str, session: Session) -> str:

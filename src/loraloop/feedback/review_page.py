@@ -10,7 +10,6 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from loraloop.core.same_task import answer_key
 from loraloop.core.workers import Workers
 from loraloop.errors import DataError, StoreError
 from loraloop.feedback import decisions, edit, transcript
@@ -43,7 +42,6 @@ CHANGED = "You changed the correction: save the edit, or undo it and accept."
 ERASED = "its session was erased."
 REPLACED = "another correction of the same session was proposed in its place."
 WITHDRAWN = "it was withdrawn."
-SAME = "That is the answer that was given: write another one, or reject."
 logger = logging.getLogger(__name__)
 
 
@@ -147,7 +145,8 @@ class Review:
         at = _place(found, proposal)
         if at is None:
             return self._decided(asked, proposal)
-        return self._form(asked, found, at, edit.proposed(found[at].proposal.text, found[at].session))
+        made = edit.proposed(found[at].proposal.text, found[at].session)
+        return self._form(asked, found, at, made, made.misfit)
 
     def decide(self, asked: Asked, proposal: int) -> Response:
         """Keep what a person decided, and go on with the next; the form again where something does not fit."""
@@ -201,7 +200,7 @@ class Review:
             pieces=difference(old, new),
             edit=made,
             problem=problem,
-            opened=asked.request.method == "POST",
+            opened=asked.request.method == "POST" or bool(problem),
         )
 
     def _decided(self, asked: Asked, proposal: int) -> Response:
@@ -245,11 +244,11 @@ def _place(found: Sequence[Item], proposal: int) -> int | None:
 
 def _problem(choice: str, item: Item, made: Edit, asked: Asked) -> str:
     """Why a correction is not taken; empty where it is."""
-    if choice == "accept":
-        return CHANGED if "text" in asked.fields and _changed(made, item) else ""
-    if made.problem:
-        return made.problem
-    return SAME if answer_key(made.whole) == answer_key(item.session.answer or "") else ""
+    if choice == "edit":
+        return edit.refused(made, item.session)
+    if "text" in asked.fields and _changed(made, item):
+        return CHANGED
+    return edit.proposed(item.proposal.text, item.session).misfit
 
 
 def _changed(made: Edit, item: Item) -> bool:
