@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from loraloop.errors import DataError
+from loraloop.feedback.agreement import measure
 from loraloop.workflows import judge_report as report
 
 if TYPE_CHECKING:
@@ -36,12 +37,12 @@ def judge_report(job: Job, feedback: Feedback) -> None:
     drawn: dict[str, tuple[Agreement, list[Rated]]] = {}
     for (by, rule), said in judges.items():
         name, rated = f"{by} (rule {rule})", said.rated(sessions)
-        found = report.agreement(rated, rng)
-        if found is None:
-            print(f"{name}: people rated none of its {len(said.scores)} sessions (loraloop stage=feedback)")
-        else:
+        if rated:
+            found = measure(rated, rng)
             report.print_agreement(name, found)
             drawn[name] = found, rated
+        else:
+            print(f"{name}: people rated none of its {len(said.scores)} sessions (loraloop stage=feedback)")
         report.print_pairs(said.compared(sessions), rng)
         report.print_cost(said)
     if drawn:

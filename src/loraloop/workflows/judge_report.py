@@ -10,7 +10,7 @@ import numpy as np
 
 from loraloop.core import console
 from loraloop.core.same_task import question
-from loraloop.feedback.agreement import Agreement, Rated, measure, preferred
+from loraloop.feedback.agreement import Agreement, Rated, preferred
 from loraloop.records.judgement import PAIR, SCORE
 
 if TYPE_CHECKING:
@@ -100,11 +100,6 @@ def print_cost(said: Said) -> None:
         "cost": f"{said.cost['calls']} calls, {said.cost['tokens']} tokens, {said.seconds:.1f} s{each}",
     }
     console.facts("what it costs", facts)
-
-
-def agreement(rated: list[Rated], rng: np.random.Generator) -> Agreement | None:
-    """How far the judge agrees; ``None`` where nothing was rated by both."""
-    return measure(rated, rng) if rated else None
 
 
 def _figure(figure: Interval, form: str) -> str:
