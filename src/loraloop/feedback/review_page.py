@@ -16,7 +16,7 @@ from loraloop.feedback import decisions, edit, transcript
 from loraloop.feedback.edit import Edit
 from loraloop.feedback.page import Notice, fields, message, page
 from loraloop.feedback.review_access import COOKIE, Access, Keys, Visit, keep
-from loraloop.feedback.review_queue import Item
+from loraloop.feedback.review_queue import Item, gone
 from loraloop.feedback.store import Store, UnknownSessionError
 from loraloop.feedback.words import difference
 from loraloop.records import Session
@@ -39,9 +39,6 @@ FOREIGN = Notice(403, "Please try again", "The form did not come from its own pa
 UNKNOWN = Notice(404, "There is no such proposal", "It was never made, or its session was erased: open /review.")
 NO_KEY = "This key does not open the page: it needs the scope review."
 CHANGED = "You changed the correction: save the edit, or undo it and accept."
-ERASED = "its session was erased."
-REPLACED = "another correction of the same session was proposed in its place."
-WITHDRAWN = "it was withdrawn."
 logger = logging.getLogger(__name__)
 
 
@@ -209,17 +206,15 @@ class Review:
             made = decisions.decision(connection, proposal)
         sent = asked.request.method == "POST" and asked.one("decision") not in ("reject", "skip")
         lost = edit.as_written(asked.fields) if sent else ""
-        session = self._session(made.session if made else asked.one("session"))
-        if made is not None and session is not None:
+        if made is not None and (session := self._session(made.session)) is not None:
             status, text = 409 if asked.request.method == "POST" else 200, edit.readable(made.text, session)
             return self._page(asked, "review_decided.html", status, proposal=proposal, made=made, text=text, lost=lost)
         if not lost:
             return message(UNKNOWN)
-        newer = session and next((each.id for each in self._store.proposals() if each.session == session.id), None)
+        reason, newer = gone(self._store, made.session if made else asked.one("session"))
         return self._page(
-            asked, "review_decided.html", 410, proposal=proposal, made=None, lost=lost, newer=newer,
-            reason=ERASED if session is None else REPLACED if newer else WITHDRAWN,
-        )  # fmt: skip
+            asked, "review_decided.html", 410, proposal=proposal, made=None, lost=lost, newer=newer, reason=reason
+        )
 
     def _session(self, name: str) -> Session | None:
         try:

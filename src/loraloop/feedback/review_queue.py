@@ -10,10 +10,13 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from loraloop.core.part import part
-from loraloop.feedback.store import Proposal, Store
+from loraloop.feedback.store import Proposal, Store, UnknownSessionError
 from loraloop.records import Session
 from loraloop.records.judgement import SCORE
 
+ERASED = "its session was erased."
+REPLACED = "another correction of the same session was proposed in its place."
+WITHDRAWN = "it was withdrawn."
 BEST, RANGE = 5, 4
 """The most stars, and the distance to the fewest."""
 
@@ -83,6 +86,16 @@ class Queue:
             "oldest": 0.0,
         }
         return first[self.order], item.proposal.id
+
+
+def gone(store: Store, session: str) -> tuple[str, int | None]:
+    """Why a proposal of a session that nobody decided on waits no longer, and which proposal waits in its place."""
+    try:
+        found = store.session(session)
+    except UnknownSessionError:
+        return ERASED, None
+    newer = next((each.id for each in store.proposals() if each.session == found.id), None)
+    return (REPLACED if newer else WITHDRAWN), newer
 
 
 def _scores(store: Store) -> dict[str, int]:

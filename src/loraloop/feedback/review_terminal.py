@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from loraloop.core import console
-from loraloop.errors import ConfigError
-from loraloop.feedback.review_queue import Item
+from loraloop.errors import ConfigError, DataError
+from loraloop.feedback import decisions, edit
+from loraloop.feedback.decisions import Reviewed
+from loraloop.feedback.ratings import clean
+from loraloop.feedback.review_queue import Item, gone
 from loraloop.feedback.store import Proposal, Store
 from loraloop.feedback.terminal import printable
 from loraloop.records import Session
 
-CHOICES = {"a": "accept", "e": "edit", "r": "reject", "s": "skip", "q": "quit"}
+CHOICES: Mapping[str, Reviewed | None] = {"a": "accepted", "e": "edited", "r": "rejected", "s": None, "q": None}
+"""Keys, and what each decides; the last two decide nothing."""
 
 
 def print_waiting(store: Store, waiting: Sequence[Item]) -> None:
@@ -37,22 +41,49 @@ def print_none(store: Store, below: int, own: Callable[[Session], bool]) -> None
 
 def decide_each(store: Store, waiting: Sequence[Item]) -> None:
     """Show one proposal after the other and ask what to do with it."""
-    done: set[str] = set()
     for number, item in enumerate(waiting, 1):
-        proposal = item.proposal
-        if proposal.session in done:  # it has a correction by now
+        if item.proposal not in store.proposals():  # decided on meanwhile, or its session has a correction by now
             continue
         _show(store, item, f"{number} of {len(waiting)}")
-        choice = _decide(store, proposal)
-        if choice == "quit":
+        if not _decide(store, item):
             break
-        if choice in ("accept", "edit"):
-            done.add(proposal.session)
     print(f"{len(store.proposals())} wait for review")
+
+
+def keep(store: Store, proposal: Proposal, reviewed: Reviewed, text: str | None = None) -> bool:
+    """Keep a decision. Where somebody else was faster, print what was decided, and ``text``, which is not to be lost.
+
+    Returns:
+        Whether it was kept.
+    """
+    try:
+        store.decide(proposal.id, reviewed, text)
+    except DataError:
+        _print_late(store, proposal)
+        if text is not None:
+            print(f"what you wrote was not kept:\n{printable(text)}")
+        return False
+    return True
+
+
+def _print_late(store: Store, proposal: Proposal) -> None:
+    with store.database.read() as connection:
+        made = decisions.decision(connection, proposal.id)
+    if made is None:
+        reason, newer = gone(store, proposal.session)
+        print(f"proposal {proposal.id} waits no longer: {reason}" + (f" Proposal {newer} waits now." if newer else ""))
+        return
+    which = f"proposal {proposal.id}"
+    if made.proposal != proposal.id:
+        which = f"another correction of the session of {which}, proposal {made.proposal},"
+    by = f" by {printable(made.key)}" if made.key else ""
+    at = f" at {made.time[:16].replace('T', ' ')} UTC" if made.time else ""
+    print(f"{which} was {made.status}{by}{at}; that decision stands:\n{printable(made.text)}")
 
 
 def _show(store: Store, item: Item, place: str) -> None:
     proposal, session, rating = item.proposal, item.session, item.session.rating
+    misfit = edit.proposed(proposal.text, session).misfit
     console.facts(
         f"\nproposal {proposal.id} ({place}), session {session.id}",
         {
@@ -63,25 +94,38 @@ def _show(store: Store, item: Item, place: str) -> None:
             "issues": ", ".join(printable(store.issues.get(each, each)) for each in rating.issues) if rating else "-",
             "judge": "-" if item.worth.score is None else f"{item.worth.score} of 5",
             f"correction ({proposal.source})": printable(proposal.text),
-        },
+        }
+        | ({"does not fit": printable(misfit)} if misfit else {}),
     )
 
 
-def _decide(store: Store, proposal: Proposal) -> str:
+def _decide(store: Store, item: Item) -> bool:
+    """Ask until a decision can be kept, or the proposal is skipped; ``False`` where the person leaves."""
     from rich.prompt import Prompt
 
-    choice = CHOICES[Prompt.ask("(a)ccept, (e)dit, (r)eject, (s)kip, (q)uit", choices=list(CHOICES), default="s")]
-    if choice == "accept":
-        store.decide(proposal.id, "accepted")
-    elif choice == "reject":
-        store.decide(proposal.id, "rejected")
-    elif choice == "edit":
-        text = _edited(proposal.text)
-        if not text:
+    text = item.proposal.text
+    while True:
+        choice = Prompt.ask("(a)ccept, (e)dit, (r)eject, (s)kip, (q)uit", choices=list(CHOICES), default="s")
+        reviewed = CHOICES[choice]
+        if reviewed is None:
+            return choice != "q"
+        edited = _edited(text) if reviewed == "edited" else None
+        if reviewed == "edited" and not edited:
             print("it is left as it was")
-            return "skip"
-        store.decide(proposal.id, "edited", text)
-    return choice
+        elif problem := _problem(reviewed, edited or item.proposal.text, item):
+            print(f"not kept: {printable(problem)}")
+            text = edited or text  # the editor opens with it again
+        else:
+            keep(store, item.proposal, reviewed, edited)
+            return True
+
+
+def _problem(reviewed: Reviewed, text: str, item: Item) -> str:
+    """Why a correction is not taken, as on the page; empty where it is."""
+    made = edit.proposed(text, item.session)
+    if reviewed == "edited":
+        return made.misfit or edit.refused(made, item.session)
+    return made.misfit if reviewed == "accepted" else ""
 
 
 def _edited(text: str) -> str | None:
@@ -92,4 +136,4 @@ def _edited(text: str) -> str | None:
         edited = click.edit(text)
     except click.ClickException as error:
         raise ConfigError(f"the editor failed ({error.message}): set EDITOR to one that works") from error
-    return None if edited is None else edited.strip()
+    return None if edited is None else clean(edited)
