@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loraloop.feedback.agreement import Rated, measure, preferred
+from loraloop.feedback.statistics import share
 
 STARS = st.integers(1, 5)
 
@@ -65,6 +66,62 @@ def test_the_interval_holds_the_truth_about_as_often_as_it_says():
     truth = 0.7 + 0.3 / 5
     found = [measure(noisy(rng, 160, of=2), rng).same for _ in range(100)]
     assert sum(each.low <= truth <= each.high for each in found) >= 88
+
+
+def drawn_kappa(chances, count, rng):
+    """Of 100 sets of ``count`` conversations, drawn with these chances of (stars, score): kappa, and the true one."""
+    pairs, chance = np.array(list(chances)), np.array(list(chances.values()))
+    apart = (pairs[:, 0] - pairs[:, 1]) ** 2 @ chance
+    by_chance = chance @ (pairs[:, 0][:, None] - pairs[:, 1]) ** 2 @ chance
+    found = []
+    for _ in range(100):
+        drawn = pairs[rng.choice(len(pairs), count, p=chance)]
+        found.append(measure([Rated(int(one), int(two), str(at)) for at, (one, two) in enumerate(drawn)], rng).kappa)
+    return [each for each in found if not math.isnan(each.value)], 1 - apart / by_chance
+
+
+@pytest.mark.parametrize(
+    "chances",
+    [
+        {(5, 5): 0.9, (1, 1): 0.05, (1, 5): 0.05},
+        {(5, 5): 0.88, (5, 1): 0.02, (1, 1): 0.06, (1, 5): 0.04},
+        {(5, 5): 0.5, (4, 4): 0.2, (4, 5): 0.1, (3, 3): 0.05, (1, 1): 0.1, (1, 5): 0.05},
+    ],
+    ids=["half of the bad", "false alarms", "lenient"],
+)
+def test_kappa_is_not_overstated_on_few_answers_most_of_which_are_good(chances):
+    """With 20 conversations the true kappa is below the interval in at most 5 of 100 sets, and above it in as many."""
+    found, truth = drawn_kappa(chances, 20, np.random.default_rng(4))
+    assert sum(each.low > truth for each in found) <= 5
+    assert sum(each.high < truth for each in found) <= 5
+
+
+def test_one_bad_answer_that_the_judge_recognised_shows_no_agreement():
+    """Nineteen good answers and a bad one, with the same score each: kappa is 1, and may as well be 0."""
+    rated = [Rated(5, 5, str(at)) for at in range(19)] + [Rated(1, 1, "bad")]
+    found = measure(rated, np.random.default_rng(0)).kappa
+    assert found.value == 1
+    assert found.low < 0.1
+
+
+def test_shares_of_all_and_none_have_an_interval():
+    """Where all or no conversations agree, or all pairs, the interval is Wilson's on conversations or tasks."""
+    rated = [Rated(each, each, "abcd"[at // 2]) for at, each in enumerate((1, 2, 3, 4, 5, 5, 4, 3))]
+    found = measure(rated, np.random.default_rng(0))
+    assert found.same == found.near == share(4, 4)
+    assert math.isnan(found.shift.low)
+    none = measure([Rated(1, 5, str(at)) for at in range(6)], np.random.default_rng(0))
+    assert none.same == none.near == share(0, 6)
+    assert preferred([(task, True) for task in "aabcde"], np.random.default_rng(0)) == share(5, 5)
+
+
+def test_mean_stars_of_few_conversations_have_no_interval():
+    """At a score that four conversations got there is a mean without an interval; with five there is one."""
+    given = {4: (3, 4, 5, 4), 5: (3, 4, 5, 4, 5)}
+    rated = [Rated(one, score, f"{score}{at}") for score, stars in given.items() for at, one in enumerate(stars)]
+    found = measure(rated, np.random.default_rng(0)).calibration
+    assert (found[4][0], found[4][1].value, math.isnan(found[4][1].low)) == (4, 4.0, True)
+    assert found[5][1].low < found[5][1].value < found[5][1].high
 
 
 def test_what_cannot_be_known_is_no_number():

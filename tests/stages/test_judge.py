@@ -83,8 +83,8 @@ def test_a_judge_rates_sessions_and_is_held_against_people(desk_with_answers, sc
     report = desk("stage=judge_report").out
     assert "scripted (rule " in report
     assert "4 sessions of 4 conversations" in report
-    assert re.search(r"same stars +1\.00 \[1\.00, 1\.00\]", report)
-    assert re.search(r"^ +1 +2 +1\.00 \[", report, re.M)
+    assert re.search(r"same stars +1\.00 \[0\.51, 1\.00\]", report)
+    assert re.search(r"^ +1 +2 +1\.00$", report, re.M)
     assert re.search(r"cost +5 calls, 35 tokens, [\d.]+ s \(7 tokens, ", report)
     picture = desk.folder / report.partition("picture: ")[2].strip()
     assert picture.read_bytes().startswith(b"\x89PNG")

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from loraloop.feedback.statistics import LEVEL, RESAMPLES, Interval
+from loraloop.feedback.statistics import LEVEL, RESAMPLES, Interval, share
 
 STARS = range(1, 6)
 CHUNK = 100
 """Resamples at once, so that many conversations take no more memory than few."""
+MIN_CELL = 5
+"""Conversations with which people's mean stars at one score get an interval."""
+ADDED = 0.5
+"""How much of a conversation is added to the data for each end of kappa's interval."""
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
 
@@ -49,31 +54,33 @@ class Agreement:
 def measure(rated: Sequence[Rated], rng: np.random.Generator) -> Agreement:
     """The agreement on one or more answers; each interval is a percentile bootstrap over conversations.
 
-    With one conversation there is no interval, and its ends are not numbers.
+    With one conversation, or where all resamples have one value, there is no interval, and its ends are not numbers.
+    Two figures have another one: shares of 0 and 1 have Wilson's interval on conversations, and each end of kappa's is
+    that of the data with half a conversation more.
     """
     found = _sums(rated)
     drawn = _resampled(found, rng)
     total = found.sum(axis=0, keepdims=True)
 
-    def figure(statistic: Callable[[Array], Array]) -> Interval:
-        return _interval(statistic, total, drawn)
+    def calibration(score: int) -> tuple[int, Interval]:
+        enough = np.count_nonzero(found[:, 7 + score]) >= MIN_CELL
+        return int(total[0, 7 + score]), _interval(_ratio(12 + score, 7 + score), total, drawn if enough else total)
 
     return Agreement(
         sessions=len(rated),
         conversations=len(found),
-        same=figure(_ratio(6, 0)),
-        near=figure(_ratio(7, 0)),
-        kappa=figure(_kappa),
-        shift=figure(lambda sums: (sums[:, 2] - sums[:, 1]) / sums[:, 0]),
-        calibration={each: (int(total[0, 7 + each]), figure(_ratio(12 + each, 7 + each))) for each in STARS},
+        same=_share(6, 0, found, drawn),
+        near=_share(7, 0, found, drawn),
+        kappa=_kappa_interval(found, rng),
+        shift=_interval(lambda sums: (sums[:, 2] - sums[:, 1]) / sums[:, 0], total, drawn),
+        calibration={each: calibration(each) for each in STARS},
     )
 
 
 def preferred(right: Sequence[tuple[str, bool]], rng: np.random.Generator) -> Interval:
     """The share of pairs, each with its task, in which the judge prefers what people gave more stars."""
     sums = _by_group([task for task, _ in right], np.array([[1.0, float(each)] for _, each in right]))
-    total = sums.sum(axis=0, keepdims=True)
-    return _interval(_ratio(1, 0), total, _resampled(sums, rng))
+    return _share(1, 0, sums, _resampled(sums, rng))
 
 
 def _sums(rated: Sequence[Rated]) -> Array:
@@ -114,11 +121,41 @@ def _kappa(sums: Array) -> Array:
     return 1 - sums[:, 5] / count / expected
 
 
+def _kappa_interval(sums: Array, rng: np.random.Generator) -> Interval:
+    """Kappa, each end from a bootstrap of the data and half a conversation more.
+
+    The data alone are not enough where most stars are the same: a resample without the few others has no kappa, and one
+    bad answer that the judge recognised makes all other resamples agree. So the lower end has half a conversation more
+    in which 5 meets 1 and 1 meets 5, and the upper end one in which 1 meets 1 and 5 meets 5.
+    """
+    total = sums.sum(axis=0, keepdims=True)
+    if len(sums) == 1:
+        return _interval(_kappa, total, total)
+    lower, upper = (_interval(_kappa, total, _resampled(_with_half(sums, apart), rng)) for apart in (4, 0))
+    return Interval(lower.value, lower.low, upper.high)
+
+
+def _with_half(sums: Array, apart: int) -> Array:
+    """The conversations and half of one, as long as they are on average, of 1 and 5 with scores ``apart`` from them."""
+    added = np.zeros((1, sums.shape[1]))
+    added[0, :6] = [1, 3, 3, 13, 13, apart**2]  # means of what `_sums` holds
+    return np.concatenate([sums, added * ADDED * sums[:, 0].mean()])
+
+
+def _share(part: int, whole: int, sums: Array, drawn: Array) -> Interval:
+    """The share of one column in another; of 0 and 1, where all resamples are the same, with Wilson's interval."""
+    found = _interval(_ratio(part, whole), sums.sum(axis=0, keepdims=True), drawn)
+    if found.value in (0, 1) and len(sums) > 1:
+        return share(int(found.value) * len(sums), len(sums))
+    return found
+
+
 def _interval(statistic: Callable[[Array], Array], total: Array, drawn: Array) -> Interval:
+    """The statistic of the total, with the ends of its resamples; not numbers where those all have one value."""
     with np.errstate(divide="ignore", invalid="ignore"):
         value, found = float(statistic(total)[0]), statistic(drawn)
     found = found[np.isfinite(found)]  # a resample may hold nothing of a score
-    if not np.isfinite(value) or len(found) == 0 or (drawn == drawn[0]).all():
-        return Interval(value if np.isfinite(value) else float("nan"), float("nan"), float("nan"))
+    if not np.isfinite(value) or len(found) == 0 or np.ptp(found) == 0:
+        return Interval(value if np.isfinite(value) else math.nan, math.nan, math.nan)
     low, high = np.quantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(value, float(low), float(high))

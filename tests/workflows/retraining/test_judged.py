@@ -105,6 +105,17 @@ def test_few_conversations_prove_nothing(store):
     assert "m and people rated 19 conversations; 20 are needed" in begun(store, judge="trigger")[1][0]
 
 
+def test_good_answers_alone_prove_nothing(store):
+    """A judge that gives what people give does not count where four answers were bad, however many were good."""
+    for each in store.all()[:24]:
+        said = Assessment(id="", source="judge", by="m", kind="feedback", name="score:0", value=each.stars)
+        store.assess(each.id, [said])
+    assert (
+        "where m scored, people gave 4 conversations less than 4 stars (policy.below), 20 as"
+        in (begun(store, judge="trigger")[1][0])
+    )
+
+
 @pytest.fixture(scope="module")
 def rolled_out(tmp_path_factory):
     """Answers of both versions of a rollout that no person rated."""

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from loraloop.records import Assessment, Look, Outcome
 
 MIN_CONVERSATIONS = 20
-"""With fewer that people and judge rated, the bootstrap's interval is too narrow to trust."""
+"""With fewer that people and judge rated, it was not measured that the interval of kappa holds."""
+MIN_OF_EACH = 5
+"""Conversations that people rated below ``policy.below``, and as many that they did not: a judge has to tell these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +48,8 @@ def count(
     """The outcomes with the scores of the judge that scored this model last, where policy and agreement let them count.
 
     Its agreement is quadratically weighted kappa on the answers of this model that people rated too, as in
-    ``stage=judge_report``: the lower end of the 95% interval, a bootstrap over conversations, has to reach
-    ``policy.judge_min_agreement``. A score stands for the rating of the client whose answer it is. It never takes the
+    ``stage=judge_report``: the lower end of its 95% interval has to reach ``policy.judge_min_agreement``, with enough
+    good and bad answers among them. A score stands for the rating of the client whose answer it is. It never takes the
     place of a person's rating, in the same conversation neither.
 
     Args:
@@ -75,6 +77,13 @@ def count(
     conversations = len({each.conversation for each in both})
     if conversations < MIN_CONVERSATIONS:
         return _not(outcomes, f"{by} and people rated {conversations} conversations; {MIN_CONVERSATIONS} are needed")
+    bad = len({each.conversation for each in both if each.stars < policy.below})
+    good = len({each.conversation for each in both if each.stars >= policy.below})
+    if min(bad, good) < MIN_OF_EACH:
+        found = (
+            f"people gave {bad} conversations less than {policy.below} stars (policy.below) and {good} as many or more"
+        )
+        return _not(outcomes, f"where {by} scored, {found}; {MIN_OF_EACH} of each are needed")
     low, bound = measure(both, np.random.default_rng(seed)).kappa.low, policy.judge_min_agreement
     kappa = {"judge_by": by, "judge_kappa_low": None if math.isnan(low) else low, "judge_min_agreement": bound}
     if not low >= bound:
