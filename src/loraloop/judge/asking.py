@@ -121,7 +121,7 @@ class Asking:
             return Judgement(value=None, failed=NO_ANSWER, detail=_short(error.__cause__ or error))
         except (APIError, ValueError) as error:  # no JSON, where the API's own form is due
             return Judgement(value=None, failed=NONSENSE, detail=_short(error))
-        read = form.read(text)
+        read = form.read(text, messages[-1]["content"])
         if read is None:
             return Judgement(value=None, failed=NONSENSE, detail=_short(text))
         return Judgement(value=read[0], reason=read[1])

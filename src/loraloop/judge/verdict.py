@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
+REPLY = re.compile(r"[^{}`]{0,100}(?P<fence>```(?:json)?\s*)?(?P<object>\{.*\})(?(fence)\s*```)", re.DOTALL)
+"""An object, in a code fence or not, after at most a short sentence and before nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +36,20 @@ class Form:
         }
         return {"type": "json_schema", "json_schema": {"name": self.key, "strict": True, "schema": schema}}
 
-    def read(self, text: str) -> tuple[int | str, str] | None:
-        """Value and reason of the object of this form in ``text``; ``None`` where none or different ones stand there.
+    def read(self, text: str, material: str) -> tuple[int | str, str] | None:
+        """Value and reason of the one object that ``text`` is; ``None`` where it is anything else.
 
-        A text that quotes what it judges may hold an object that somebody else wrote, so that of two values none is
-        taken.
+        A reply that speaks of what it judges may hold an object that somebody else wrote: one with words after it, or
+        that stands in ``material``, what was judged, is not taken for the judge's.
         """
-        found = [each for each in _objects(text) if self._is(each)]
-        if len({each[self.key] for each in found}) != 1:
+        reply = REPLY.fullmatch(text.strip())
+        if reply is None or _plain(reply["object"]) in _plain(material):
             return None
-        return found[-1][self.key], found[-1]["reason"].strip()
+        try:
+            found = json.loads(reply["object"])
+        except (ValueError, RecursionError):  # two objects are no JSON either
+            return None
+        return (found[self.key], found["reason"].strip()) if self._is(found) else None
 
     def _is(self, found: dict[str, Any]) -> bool:
         value = found.get(self.key)
@@ -49,17 +57,9 @@ class Form:
         return known and found.keys() == {"reason", self.key} and isinstance(found["reason"], str)
 
 
-def _objects(text: str) -> Iterator[dict[str, Any]]:
-    """The outermost JSON objects in a text."""
-    decoder, start = json.JSONDecoder(), text.find("{")
-    while start >= 0:
-        try:
-            found, end = decoder.raw_decode(text, start)
-        except (ValueError, RecursionError):
-            end = start + 1
-        else:
-            yield found
-        start = text.find("{", end)
+def _plain(text: str) -> str:
+    """Without white space, and without the backslashes of JSON in JSON."""
+    return re.sub(r"[\s\\]", "", text)
 
 
 SCORE = Form("score", (1, 2, 3, 4, 5))
