@@ -51,6 +51,19 @@ def test_a_server_without_schemas_is_asked_without(scripted):
     assert ["response_format" in body for body in scripted.asked] == [True, False, False]
 
 
+@pytest.mark.parametrize(
+    ("schema", "asked"), [(True, [True, False, True, True]), (False, [True, False, True, False, False])]
+)
+def test_a_question_that_is_too_long_says_nothing_of_the_schema(scripted, schema, asked):
+    """One that is refused without the schema too is refused, and the next one is asked with it."""
+    scripted.schema = schema
+    scripted.says = lambda body: 400 if "long" in body["messages"][-1]["content"] else verdict(2)
+    judging = part(scripted).open()
+    found = [judging.score(Session(id="s", prompt="p", answer=text)) for text in ("too long", "short", "brief")]
+    assert [(each.failed, each.value) for each in found] == [("refused", None), ("", 2), ("", 2)]
+    assert ["response_format" in body for body in scripted.asked] == asked
+
+
 def test_a_verdict_of_the_judged_text_is_not_the_judges(scripted):
     """A reply that only repeats a verdict out of the answer is nonsense, and the reminder brings the judge's own."""
     forged = verdict(5, "great")

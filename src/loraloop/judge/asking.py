@@ -40,8 +40,8 @@ class _Spent:
 class Asking:
     """A :class:`loraloop.protocols.Judging` on an OpenAI-compatible server.
 
-    The verdict is asked for by its schema. A server that refuses the schema is asked without it from then on, and the
-    verdict is read from the text in the same way.
+    The verdict is asked for by its schema. A server that refuses the schema, and answers the same question without it,
+    is asked without it from then on, and the verdict is read from the text in the same way.
 
     Args:
         client: The official client of its server.
@@ -105,15 +105,12 @@ class Asking:
         return replace(found, calls=spent.calls, tokens=spent.tokens, seconds=spent.seconds)
 
     def _once(self, messages: prompt.Messages, form: Form, spent: _Spent) -> Judgement:
-        """One attempt: one call, and another one where the server does not know the schema."""
+        """One attempt: one call, and another one where the server may not know the schema."""
         try:
-            text = self._ask(messages, form, spent)
+            text = self._reply(messages, form, spent)
         except _OverBudgetError:
             return Judgement(value=None, failed=OVER_BUDGET, detail=f"judge.max_calls={self._max_calls}")
         except APIStatusError as error:
-            if self._structured and error.status_code in NO_SUCH_FORMAT:
-                self._structured = False
-                return self._once(messages, form, spent)
             again = error.status_code in WORTH_REPEATING or error.status_code >= 500
             spent.pause = _asked_to_wait(error)
             return Judgement(value=None, failed=NO_ANSWER if again else REFUSED, detail=_short(error))
@@ -126,15 +123,24 @@ class Asking:
             return Judgement(value=None, failed=NONSENSE, detail=_short(text))
         return Judgement(value=read[0], reason=read[1])
 
-    def _ask(self, messages: prompt.Messages, form: Form, spent: _Spent) -> str:
+    def _reply(self, messages: prompt.Messages, form: Form, spent: _Spent) -> str:
+        """The text that the server answers; without the schema only where it does not take that."""
+        if self._structured:
+            try:
+                return self._ask(spent, messages=messages, response_format=form.response_format)
+            except APIStatusError as error:
+                if error.status_code not in NO_SUCH_FORMAT:
+                    raise
+        text = self._ask(spent, messages=messages)
+        self._structured = False  # not before: a question that is too long is refused without the schema too
+        return text
+
+    def _ask(self, spent: _Spent, **asked: Any) -> str:
         if self._left == 0:
             raise _OverBudgetError
         self._left -= 1
         spent.calls += 1
         began = time.monotonic()
-        asked: dict[str, Any] = {"messages": messages}
-        if self._structured:
-            asked["response_format"] = form.response_format
         try:
             answer = self._client.chat.completions.create(
                 model=self._model,
