@@ -141,6 +141,20 @@ def test_the_budget_ends_a_run(desk_with_answers, scripted):
     assert "judge.max_calls=2" in seen.line("failed")
 
 
+def test_what_failed_comes_last(desk_with_answers, scripted):
+    """Where the newest answer and a pair were refused, the next run judges and compares others first."""
+
+    def refuses(body):
+        text = body["messages"][-1]["content"]
+        refused = "\n6\n" in text or ("answer A" in text and "\n5\n" in text)
+        return 404 if refused else verdict("A") if "answer A" in text else gives(body)
+
+    scripted.says = refuses
+    once = command(scripted, "limit=1", "pairs=1")
+    assert desk_with_answers(*once).line("failed").startswith("2 x refused")
+    assert desk_with_answers(*once).line("judged").startswith("1 sessions, 1 pairs")
+
+
 def test_without_a_judge_or_its_sessions_it_is_told_what_to_do(desk_with_answers):
     """``judge=none``, a server that is away and a report before any judge are errors that say the way out."""
     seen = desk_with_answers.attempt("stage=judge")

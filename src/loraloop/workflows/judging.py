@@ -58,16 +58,25 @@ class Judged:
 
 
 def waiting(judge: Judge, store: Store, sessions: Sequence[Session]) -> list[Session]:
-    """Those with an answer that this judge has not scored yet; what judges asked themselves is none of them."""
-    done = {one for one, said in store.judged() if _own(said, judge, SCORE) and said.kind == "feedback"}
-    return [each for each in sessions if each.answer and each.client != JUDGE and each.id not in done]
+    """Those with an answer that this judge has not scored yet; what judges asked themselves is none of them.
+
+    Those that it failed at come last, so that a limit or a budget is not spent on them alone in every run.
+    """
+    said = _said(judge, store, SCORE)
+    done, failures = {one for one, each in said if each.kind == "feedback"}, _failures(said)
+    left = [each for each in sessions if each.answer and each.client != JUDGE and each.id not in done]
+    return sorted(left, key=lambda each: failures[each.id])
 
 
 def pairs(judge: Judge, store: Store, sessions: Sequence[Session]) -> list[Pair]:
-    """Different answers to the same task that people gave different stars, and that this judge did not compare yet."""
-    compared = ((one, said) for one, said in store.judged() if _own(said, judge, PAIR) and said.kind == "preference")
-    done = {(one, said.value["other"]) for one, said in compared}
-    return [pair for pair in _siblings(sessions) if (pair[0].id, pair[1].id) not in done]
+    """Different answers to the same task that people gave different stars, and that this judge did not compare yet.
+
+    Those that it failed at come last.
+    """
+    said = _said(judge, store, PAIR)
+    done, failures = {(one, each.value["other"]) for one, each in said if each.kind == "preference"}, _failures(said)
+    left = [pair for pair in _siblings(sessions) if (pair[0].id, pair[1].id) not in done]
+    return sorted(left, key=lambda pair: failures[pair[0].id])
 
 
 def rate(judge: Judge, store: Store, sessions: Sequence[Session], compared: Sequence[Pair]) -> Judged:
@@ -118,8 +127,15 @@ def _siblings(sessions: Sequence[Session]) -> Iterator[Pair]:
                 yield one, two
 
 
-def _own(said: Assessment, judge: Judge, what: str) -> bool:
-    return said.by == judge.by and said.name == f"{what}:{judge.rule}"
+def _said(judge: Judge, store: Store, what: str) -> list[tuple[str, Assessment]]:
+    """What this judge said under its present rule, and what that cost."""
+    name = f"{what}:{judge.rule}"
+    return [(one, said) for one, said in store.judged() if said.by == judge.by and said.name == name]
+
+
+def _failures(said: Sequence[tuple[str, Assessment]]) -> Counter[str]:
+    """How often it was asked about a session, or the first one of a pair, in vain."""
+    return Counter(one for one, each in said if each.kind == "cost" and each.value["failed"])
 
 
 def _keep(store: Store, judge: Judge, session: Session, what: str, found: Judgement, value: Any) -> None:
