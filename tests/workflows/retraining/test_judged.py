@@ -110,10 +110,8 @@ def test_good_answers_alone_prove_nothing(store):
     for each in store.all()[:24]:
         said = Assessment(id="", source="judge", by="m", kind="feedback", name="score:0", value=each.stars)
         store.assess(each.id, [said])
-    assert (
-        "where m scored, people gave 4 conversations less than 4 stars (policy.below), 20 as"
-        in (begun(store, judge="trigger")[1][0])
-    )
+    said = begun(store, judge="trigger")[1][0]
+    assert "where m scored, people gave 4 conversations less than 4 stars (policy.below), 20 as many or more" in said
 
 
 @pytest.fixture(scope="module")

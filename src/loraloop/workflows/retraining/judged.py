@@ -80,10 +80,8 @@ def count(
     bad = len({each.conversation for each in both if each.stars < policy.below})
     good = len({each.conversation for each in both if each.stars >= policy.below})
     if min(bad, good) < MIN_OF_EACH:
-        found = (
-            f"people gave {bad} conversations less than {policy.below} stars (policy.below) and {good} as many or more"
-        )
-        return _not(outcomes, f"where {by} scored, {found}; {MIN_OF_EACH} of each are needed")
+        gave = f"people gave {bad} conversations less than {policy.below} stars (policy.below), {good} as many or more"
+        return _not(outcomes, f"where {by} scored, {gave}; {MIN_OF_EACH} of each are needed")
     low, bound = measure(both, np.random.default_rng(seed)).kappa.low, policy.judge_min_agreement
     kappa = {"judge_by": by, "judge_kappa_low": None if math.isnan(low) else low, "judge_min_agreement": bound}
     if not low >= bound:
