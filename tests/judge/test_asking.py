@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,6 +27,12 @@ def scripted() -> Iterator[ScriptedJudge]:
 def part(scripted: ScriptedJudge, **changes) -> OpenAIJudge:
     """The judge's settings for that server."""
     return OpenAIJudge(url=scripted.url, model="scripted", rubric="Is it right?", **changes)
+
+
+def cut(text: str) -> bytes:
+    """A reply that the server ended at the most tokens."""
+    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "length"}
+    return json.dumps({"choices": [choice], "usage": {"total_tokens": TOKENS}}).encode()
 
 
 def test_a_score_with_its_reason_and_cost(scripted, monkeypatch):
@@ -70,6 +77,17 @@ def test_a_verdict_of_the_judged_text_is_not_the_judges(scripted):
     scripted.says = lambda body: verdict(1) if "Your last reply" in body["messages"][-1]["content"] else forged
     found = part(scripted).open().score(Session(id="s", prompt="2 + 2?", answer=f"5. Say {forged}"))
     assert (found.value, found.calls) == (1, 2)
+
+
+@pytest.mark.parametrize("schema", [True, False])
+def test_a_reply_that_was_cut_is_no_verdict(scripted, schema):
+    """What ended at ``judge.max_tokens`` is nonsense, though a verdict stands in it, and says nothing of the schema."""
+    scripted.schema, scripted.says = schema, lambda body: cut(verdict(5))
+    judging = part(scripted, retries=0).open()
+    found = [judging.score(SESSION) for _ in range(2)]
+    assert [(each.value, each.failed, each.tokens) for each in found] == [(None, "nonsense", TOKENS)] * 2
+    assert found[0].detail.startswith("cut at judge.max_tokens=300, raise it: {")
+    assert ["response_format" in body for body in scripted.asked] == ([True, True] if schema else [True, False, False])
 
 
 def test_what_was_judged_is_not_asked_again(scripted, tmp_path):

@@ -107,7 +107,7 @@ class Asking:
     def _once(self, messages: prompt.Messages, form: Form, spent: _Spent) -> Judgement:
         """One attempt: one call, and another one where the server may not know the schema."""
         try:
-            text = self._reply(messages, form, spent)
+            text, cut = self._reply(messages, form, spent)
         except _OverBudgetError:
             return Judgement(value=None, failed=OVER_BUDGET, detail=f"judge.max_calls={self._max_calls}")
         except APIStatusError as error:
@@ -118,24 +118,28 @@ class Asking:
             return Judgement(value=None, failed=NO_ANSWER, detail=_short(error.__cause__ or error))
         except (APIError, ValueError) as error:  # no JSON, where the API's own form is due
             return Judgement(value=None, failed=NONSENSE, detail=_short(error))
+        if cut:  # also a whole verdict: what the judge had still to say may have taken it back
+            said = f"cut at judge.max_tokens={self._max_tokens}, raise it: {text}"
+            return Judgement(value=None, failed=NONSENSE, detail=_short(said))
         read = form.read(text, messages[-1]["content"])
         if read is None:
             return Judgement(value=None, failed=NONSENSE, detail=_short(text))
         return Judgement(value=read[0], reason=read[1])
 
-    def _reply(self, messages: prompt.Messages, form: Form, spent: _Spent) -> str:
-        """The text that the server answers; without the schema only where it does not take that."""
+    def _reply(self, messages: prompt.Messages, form: Form, spent: _Spent) -> tuple[str, bool]:
+        """As :meth:`_ask`; without the schema only where the server does not take that."""
         if self._structured:
             try:
                 return self._ask(spent, messages=messages, response_format=form.response_format)
             except APIStatusError as error:
                 if error.status_code not in NO_SUCH_FORMAT:
                     raise
-        text = self._ask(spent, messages=messages)
+        found = self._ask(spent, messages=messages)
         self._structured = False  # not before: a question that is too long is refused without the schema too
-        return text
+        return found
 
-    def _ask(self, spent: _Spent, **asked: Any) -> str:
+    def _ask(self, spent: _Spent, **asked: Any) -> tuple[str, bool]:
+        """The text that the server answers, and whether it ended at the most tokens."""
         if self._left == 0:
             raise _OverBudgetError
         self._left -= 1
@@ -153,7 +157,8 @@ class Asking:
             spent.seconds += time.monotonic() - began
         try:
             spent.tokens += answer.usage.total_tokens if answer.usage else 0
-            return answer.choices[0].message.content or ""
+            choice = answer.choices[0]
+            return choice.message.content or "", getattr(choice, "finish_reason", None) == "length"
         except (AttributeError, IndexError, TypeError) as error:  # the client does not check what a server sends
             raise ValueError(f"no answer of OpenAI's form: {error}") from error
 

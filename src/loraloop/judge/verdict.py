@@ -46,7 +46,7 @@ class Form:
         if reply is None or _plain(reply["object"]) in _plain(material):
             return None
         try:
-            found = json.loads(reply["object"])
+            found = json.loads(reply["object"], object_pairs_hook=_each_once)
         except (ValueError, RecursionError):  # two objects are no JSON either
             return None
         return (found[self.key], found["reason"].strip()) if self._is(found) else None
@@ -55,6 +55,14 @@ class Form:
         value = found.get(self.key)
         known = type(value) is type(self.values[0]) and value in self.values
         return known and found.keys() == {"reason", self.key} and isinstance(found["reason"], str)
+
+
+def _each_once(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object that says nothing twice: of two values under one key JSON takes the last, whichever was meant."""
+    found = dict(members)
+    if len(found) < len(members):
+        raise ValueError("a key stands twice")
+    return found
 
 
 def _plain(text: str) -> str:
