@@ -134,11 +134,25 @@ def test_a_judge_that_goes_down_ends_the_run(desk_with_answers, scripted):
 
 
 def test_the_budget_ends_a_run(desk_with_answers, scripted):
-    """With two calls two sessions are judged, and the rest is left for the next run."""
+    """With two calls two sessions are judged, and the rest is left for the same command, as it says."""
     seen = desk_with_answers(*command(scripted, "judge.max_calls=2"))
     assert seen.line("judged").startswith("2 sessions")
     assert seen.line("left") == "3 sessions, 0 pairs"
     assert "judge.max_calls=2" in seen.line("failed")
+    assert seen.line("next") == "judge.max_calls=2 are spent: the same command goes on with what is left"
+    seen = desk_with_answers(*command(scripted, "judge.max_calls=3"))
+    assert seen.line("judged").startswith("3 sessions")
+    assert "are spent" not in seen.out
+
+
+def test_a_budget_spent_on_nonsense_says_how_to_go_on(desk_with_answers, scripted):
+    """Where repetitions of nonsense take the last call, the end of the run says so, and the next run goes on."""
+    scripted.says = lambda body: "well"
+    seen = desk_with_answers(*command(scripted, "judge.max_calls=5"))
+    assert seen.line("failed") == "1 x nonsense (well); 1 x over budget (judge.max_calls=5)"
+    assert "judge.max_calls=5 are spent: the same command goes on" in seen.line("next")
+    scripted.says = gives
+    assert desk_with_answers(*command(scripted)).line("judged").startswith("5 sessions")
 
 
 def test_what_failed_comes_last(desk_with_answers, scripted):

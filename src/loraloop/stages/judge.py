@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from loraloop.core import console
+from loraloop.records.judgement import OVER_BUDGET
 from loraloop.workflows import judging
 from loraloop.workflows.retraining.deployment import sessions_of
 
@@ -50,5 +51,7 @@ def judge(
         "left": f"{len(left) - counts['judged']} sessions, {len(compared) - counts['pairs']} pairs",
         "cost": f"{made.calls} calls, {made.tokens} tokens, {made.seconds:.1f} s",
     }
+    if over := made.details.get(OVER_BUDGET):
+        facts["next"] = f"{over} are spent: the same command goes on with what is left"
     console.facts(f"{judge.by} (rule {judge.rule})", facts)
     judging.require_answers(judge, made)
