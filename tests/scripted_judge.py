@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-Reply = str | int | float | bytes
-"""The text of an answer; a status instead; seconds to wait first; or a body that is none of OpenAI's."""
+Reply = str | int | float | bytes | Iterator[bytes]
+"""The text of an answer; a status instead; seconds to wait first; a body that is none of OpenAI's; or raw HTTP."""
 TOKENS = 7
 
 
@@ -23,13 +23,14 @@ class ScriptedJudge:
     Attributes:
         says: Takes a request's body and returns the reply.
         schema: Whether it knows ``response_format``; otherwise it answers 400, as servers do that do not.
+        models: The status of its list of models, or raw HTTP.
     """
 
     says: Callable[[dict[str, Any]], Reply]
     schema: bool = True
     asked: list[dict[str, Any]] = field(default_factory=list)
     keys: list[str | None] = field(default_factory=list)
-    models: int = 200
+    models: int | Iterator[bytes] = 200
     url: str = ""
 
     def text(self, at: int = -1) -> str:
@@ -47,7 +48,12 @@ def serving(judge: ScriptedJudge) -> Iterator[ScriptedJudge]:
     """The judge behind a port of its own, while the context is open."""
 
     class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"  # it keeps connections open, as servers do
+
         def do_GET(self) -> None:
+            if isinstance(judge.models, Iterator):
+                self.drip(judge.models)
+                return
             self.answer(judge.models, {"object": "list", "data": []})
 
         def do_POST(self) -> None:
@@ -58,6 +64,9 @@ def serving(judge: ScriptedJudge) -> Iterator[ScriptedJudge]:
                 self.answer(400, {"error": {"message": "response_format: only text"}})
                 return
             said = judge.says(body)
+            if isinstance(said, Iterator):
+                self.drip(said)
+                return
             if isinstance(said, float):
                 time.sleep(said)
                 said = verdict(5)
@@ -77,6 +86,14 @@ def serving(judge: ScriptedJudge) -> Iterator[ScriptedJudge]:
             try:
                 self.wfile.write(content)
             except BrokenPipeError:
+                return  # the client no longer waits
+
+        def drip(self, parts: Iterator[bytes]) -> None:
+            self.close_connection = True
+            try:
+                for part in parts:
+                    self.wfile.write(part)
+            except OSError:
                 return  # the client no longer waits
 
         def log_message(self, *_: Any) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -129,10 +131,40 @@ def test_the_cache_holds_no_text(scripted, tmp_path):
 def test_what_is_no_verdict_is_never_a_rating(scripted, tmp_path, reply, failed, calls):
     """Nonsense, errors and silence are repeated where that may help, counted by kind, without a value, and not kept."""
     scripted.says = lambda body: reply
-    found = part(scripted, seconds=0.2, cache=tmp_path).open().score(SESSION)
+    found = part(scripted, seconds=0.2 if reply == 2.0 else 60, cache=tmp_path).open().score(SESSION)
     assert (found.value, found.failed, found.calls) == (None, failed, calls)
     assert found.detail
     assert list(tmp_path.rglob("*.json")) == []
+
+
+OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
+
+
+def dripping(head: bytes) -> Iterator[bytes]:
+    """The beginning of a reply, and then a blank now and then for far longer than a call may take."""
+    yield head
+    for _ in range(100):
+        time.sleep(0.05)
+        yield b" "
+
+
+@pytest.mark.parametrize("head", [OK + b"\r\n", OK + b"x-more: "], ids=["body", "head"])
+def test_a_call_ends_in_time_whatever_the_server_sends(scripted, head):
+    """``judge.seconds`` bounds the whole call: a server that sends a blank now and then gave no answer."""
+    scripted.says = lambda body: dripping(head)
+    found = part(scripted, seconds=0.5, retries=1).open().score(SESSION)
+    assert (found.value, found.failed, found.calls) == (None, "no answer", 2)
+    assert found.detail == "no whole answer within judge.seconds=0.5"
+    assert 1 <= found.seconds < 4
+
+
+def test_a_judge_may_be_asked_in_a_running_loop(scripted):
+    """In a notebook, whose thread runs an event loop, the judge answers as it does elsewhere."""
+
+    async def asked() -> int | str | None:
+        return part(scripted).open().score(SESSION).value
+
+    assert asyncio.run(asked()) == 4
 
 
 def test_a_repetition_may_help(scripted):
@@ -184,6 +216,9 @@ def test_a_judge_that_is_down_is_told_before_anything_moves(scripted):
         part(scripted).check()
     scripted.models = 404  # no list of models, but it answers
     part(scripted).check()
+    scripted.models = dripping(OK + b"\r\n")
+    with pytest.raises(ConfigError, match=r"does not answer \(no whole answer within judge\.seconds=0\.5\)"):
+        part(scripted, seconds=0.5).check()
     with pytest.raises(ConfigError, match=r"judge\.url=.* does not answer"):
         OpenAIJudge(url="http://127.0.0.1:9/v1", model="m", rubric="r").check()
 

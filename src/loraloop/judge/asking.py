@@ -6,11 +6,12 @@ import time
 from dataclasses import dataclass, replace
 from typing import Any
 
-from openai import APIConnectionError, APIError, APIStatusError, OpenAI
+from openai import APIConnectionError, APIError, APIStatusError, AsyncOpenAI
 
 from loraloop.core.hashing import sha256_json
 from loraloop.judge import prompt
 from loraloop.judge.cache import Cache
+from loraloop.judge.deadline import within
 from loraloop.judge.verdict import BETTER, SCORE, Form
 from loraloop.records import Judgement, Session
 from loraloop.records.judgement import JUDGE, NO_ANSWER, NONSENSE, OVER_BUDGET, REFUSED
@@ -44,20 +45,30 @@ class Asking:
     is asked without it from then on, and the verdict is read from the text in the same way.
 
     Args:
-        client: The official client of its server.
+        client: The official client of its server, without a timeout of its own.
         model: Its name there.
         rubric: What makes an answer good.
         cache: What it said before.
+        seconds: How long one call may take.
         retries: How often a call without a verdict is repeated.
         max_calls: Calls that it may send in all.
         max_tokens: Of one answer.
     """
 
     def __init__(
-        self, client: OpenAI, model: str, rubric: str, cache: Cache, *, retries: int, max_calls: int, max_tokens: int
+        self,
+        client: AsyncOpenAI,
+        model: str,
+        rubric: str,
+        cache: Cache,
+        *,
+        seconds: float,
+        retries: int,
+        max_calls: int,
+        max_tokens: int,
     ) -> None:
         self._client, self._model, self._rubric, self._cache = client, model, rubric, cache
-        self._retries, self._max_calls, self._max_tokens = retries, max_calls, max_tokens
+        self._seconds, self._retries, self._max_calls, self._max_tokens = seconds, retries, max_calls, max_tokens
         self._left = max_calls
         self._structured = True
 
@@ -114,7 +125,7 @@ class Asking:
             again = error.status_code in WORTH_REPEATING or error.status_code >= 500
             spent.pause = _asked_to_wait(error)
             return Judgement(value=None, failed=NO_ANSWER if again else REFUSED, detail=_short(error))
-        except APIConnectionError as error:
+        except (APIConnectionError, TimeoutError) as error:
             return Judgement(value=None, failed=NO_ANSWER, detail=_short(error.__cause__ or error))
         except (APIError, ValueError) as error:  # no JSON, where the API's own form is due
             return Judgement(value=None, failed=NONSENSE, detail=_short(error))
@@ -144,15 +155,10 @@ class Asking:
             raise _OverBudgetError
         self._left -= 1
         spent.calls += 1
+        asked |= {"model": self._model, "user": JUDGE, "temperature": 0, "max_tokens": self._max_tokens}
         began = time.monotonic()
         try:
-            answer = self._client.chat.completions.create(
-                model=self._model,
-                user=JUDGE,
-                temperature=0,
-                max_tokens=self._max_tokens,
-                **asked,
-            )
+            answer = within(self._seconds, lambda: self._client.chat.completions.create(**asked))
         finally:
             spent.seconds += time.monotonic() - began
         try:

@@ -15,7 +15,7 @@ from loraloop.errors import ConfigError
 from loraloop.judge import prompt
 
 if TYPE_CHECKING:
-    from openai import OpenAI
+    from openai import AsyncOpenAI
 
     from loraloop.judge.asking import Asking
 
@@ -29,7 +29,7 @@ class OpenAIJudge:
         model: Its name there.
         key_variable: Environment variable that holds the server's key, if it asks for one.
         rubric: What makes an answer good, in words; also what each score stands for.
-        seconds: How long one call may take.
+        seconds: How long one call may take, from the connection to the last byte.
         retries: How often a call is repeated that gave no answer, or none of those asked for.
         max_calls: Most calls of one run, retries included.
         max_tokens: Of one answer of the judge.
@@ -56,12 +56,17 @@ class OpenAIJudge:
         """Eight digits of the hash of model, rubric and question."""
         return sha256_json([self.model, self.rubric, prompt.RULES, prompt.ONE, prompt.TWO])[:8]
 
-    def client(self) -> OpenAI:
-        """The official client, which repeats nothing by itself: each call counts."""
-        from openai import OpenAI
+    def client(self) -> AsyncOpenAI:
+        """The official client, which repeats nothing by itself: each call counts.
+
+        It keeps no connection, since a connection belongs to an event loop and each call has one of its own.
+        """
+        from httpx2 import Limits
+        from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
         key = os.environ.get(self.key_variable) or "none"
-        return OpenAI(base_url=self.url, api_key=key, timeout=self.seconds, max_retries=0)
+        http = DefaultAsyncHttpxClient(limits=Limits(max_keepalive_connections=0))
+        return AsyncOpenAI(base_url=self.url, api_key=key, timeout=None, max_retries=0, http_client=http)
 
     def check(self) -> None:
         """Ask the server for its models; nothing is judged.
@@ -71,9 +76,12 @@ class OpenAIJudge:
         """
         from openai import APIConnectionError, APIError, AuthenticationError, PermissionDeniedError
 
+        from loraloop.judge.deadline import within
+
+        client = self.client()
         try:
-            self.client().models.list()
-        except APIConnectionError as error:
+            within(self.seconds, client.models.list)
+        except (APIConnectionError, TimeoutError) as error:
             raise ConfigError(
                 f"judge.url={mask(self.url)} does not answer ({error.__cause__ or error}): start the server, or "
                 "correct judge.url"
@@ -97,6 +105,7 @@ class OpenAIJudge:
             self.model,
             self.rubric,
             Cache(self.cache),
+            seconds=self.seconds,
             retries=self.retries,
             max_calls=self.max_calls,
             max_tokens=self.max_tokens,
