@@ -29,6 +29,8 @@ def sharing(base: type[Any]) -> type[Any]:
     """
 
     class Sharing(base):  # type: ignore[misc]
+        _buffered_inputs: Any
+
         def _generate_single_turn(
             self, prompt_ids: list[list[int]], *args: Any, **kwargs: Any
         ) -> tuple[list[list[int]], None]:
