@@ -30,6 +30,12 @@ def test_a_value_has_the_decimals_that_its_error_allows(value, error, shown):
     assert value_with_error(value, error) == shown
 
 
+def test_further_lines_of_a_value_stand_below_its_first(capsys):
+    """A value of several lines keeps its column, so that none of them reads as another name."""
+    console.facts("an answer", {"text": "a\nb", "by": "m"})
+    assert capsys.readouterr().out == "an answer\n  text  a\n        b\n  by    m\n"
+
+
 def test_a_list_that_is_cut_says_how_many_more_and_where_all_are(tmp_path, capsys):
     """Beyond three names and ten reasons the rest is counted, and every item stands in the file that is named."""
     items = [Quarantined(f"row {index}", "too long") for index in range(5)]

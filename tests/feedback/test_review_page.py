@@ -203,6 +203,15 @@ def test_the_difference_is_shown_before_it_is_saved(ann, site):
     assert len(site.store.proposals()) == 3
 
 
+def test_arguments_are_compared_with_those_of_their_name(ann, site, make):
+    """The difference of a call does not show the value of one argument as if it had been that of another."""
+    site.store.keep(make("s4", prompt=[{"role": "user", "content": "code?"}], tools=READ,
+                         answer=CALL.replace('"upper"', '"upper", "scale": 2')))  # fmt: skip
+    site.store.rate("s4", Rating(stars=1, correction=CALL.replace('"upper"', "3")))
+    shown = html.unescape(ann.get("/review/4").text).partition('id="difference">')[2].partition("</p>")[0]
+    assert shown == 'calls read\n  region: <del>"upper"</del><ins>3</ins>\n<del>  scale: 2</del>'
+
+
 def test_what_another_decided_stands(ann, site):
     """An item that was decided on meanwhile is said with who and what, and what was written is shown, not kept."""
     token = re.search(r'name="csrf" value="([^"]+)"', ann.get("/review/1").text)[1]

@@ -136,6 +136,32 @@ def test_a_call_that_its_tool_does_not_take(file, make, person, capsys):
     assert file.session("s1").correction == f"All:\n{CALL % 2}"
 
 
+def test_a_correction_is_shown_as_a_difference(file, make, person, capsys):
+    """The answer has a line for each argument, and the correction marks what it removes and adds, without escapes."""
+    prompt = [{"role": "user", "content": "how many?"}]
+    file.keep(make("s1", prompt=prompt, answer=f"So:\n{CALL % 2}", tools=COUNT))
+    file.rate("s1", Rating(stars=2, correction=f"So,\x1b[2J then:\n{CALL % 3}"))
+    person("s")
+    seen = capsys.readouterr().out
+    assert seen.startswith("Corrections are shown by what they change in the answer: [-removed-] {+added+}\n")
+    column = "\n" + " " * 21
+    assert column.join(["  answered           So:", "calls count", "  n: 2\n"]) in seen
+    assert column.join(["  correction (user)  So{+,\ufffd[2J then+}:", "calls count", "  n: [-2-]{+3+}\n"]) in seen
+
+
+def test_an_editor_that_ends_with_an_error(two, person, capsys):
+    """It changes nothing, and the question is asked again: nobody is thrown out of the queue."""
+
+    def fails(text):
+        raise click.ClickException("vim: Editing failed")
+
+    person("eea", fails, "mine")
+    seen = capsys.readouterr().out
+    assert "the editor ended with an error (vim: Editing failed)" in seen
+    assert "it is left as it was" in seen
+    assert {each.id: each.correction for each in two.all()} == {"s1": "mine", "s2": "right s2"}
+
+
 @pytest.mark.parametrize(("text", "words"), [("WRONG  s1", "the answer that was given"), ("x" * 16_001, "longer than")])
 def test_an_edit_is_held_to_the_pages_rules(two, person, capsys, text, words):
     """An edit that the page refuses is refused here; the person may leave."""

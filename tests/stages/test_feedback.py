@@ -93,7 +93,7 @@ def test_a_repeated_correction(asked):
     for text in ("7F-2B", "7F-2C", "7F-2C"):
         asked("stage=feedback", "session=s1", f"correction={text}")
     assert [line for line in asked("stage=review").out.splitlines() if "correction (user)" in line] == [
-        "  correction (user)  7F-2C"
+        "  correction (user)  7F-[-2A-]{+2C+}"
     ]
     assert "1 accepted, 0 rejected, 0 wait" in asked("stage=review", "accept=all").out
     seen = asked.attempt("stage=feedback", "session=s1", "correction=7F-2D")

@@ -76,11 +76,13 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, 
 
 
 def facts(title: str, values: Mapping[str, str]) -> None:
-    """Print names and values, one a line."""
+    """Print names and values, one a line; further lines of a value stand below its first."""
     width = max(map(len, values))
+    below = "\n" + " " * (width + 4)
     print(title)
     for name, value in values.items():
-        print(f"  {name:<{width}}  {value}")
+        shown = value.replace("\n", below)
+        print(f"  {name:<{width}}  {shown}")
 
 
 def quarantine(items: Sequence[Quarantined], title: str = "quarantined", every: Path | None = None) -> None:

@@ -173,18 +173,6 @@ def refused(made: Edit, session: Session) -> str:
     return made.problem or (SAME if answer_key(made.whole) == answer_key(session.answer or "") else "")
 
 
-def readable(text: str, session: Session) -> str:
-    """A correction or an answer as people compare it: text, then a line for each call and each of its arguments."""
-    said, calls = tool_calls.given(text, bool(session.tools))
-    lines = [said] * bool(said)
-    for call in calls:
-        lines += [
-            f"calls {call.name}",
-            *(f"  {name}: {arguments.as_text(each)}" for name, each in call.arguments.items()),
-        ]
-    return "\n".join(lines)
-
-
 def as_written(fields: Fields) -> str:
     """What stands in the form, whether or not it is a correction: text, then each call with what its fields hold."""
     lines = [clean(_one(fields, "text") or "")]

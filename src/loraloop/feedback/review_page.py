@@ -13,12 +13,12 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from loraloop.core.workers import Workers
 from loraloop.errors import DataError, StoreError
 from loraloop.feedback import decisions, edit, transcript
+from loraloop.feedback.changes import changes, readable
 from loraloop.feedback.edit import Edit
 from loraloop.feedback.page import Notice, fields, message, page
 from loraloop.feedback.review_access import COOKIE, Access, Keys, Visit, keep
 from loraloop.feedback.review_queue import Item, gone
 from loraloop.feedback.store import Store, UnknownSessionError
-from loraloop.feedback.words import difference
 from loraloop.records import Session
 
 Number = Annotated[int, Path(ge=1, lt=2**63)]
@@ -180,8 +180,6 @@ class Review:
     ) -> Response:
         item = found[at]
         session, rating = item.session, item.session.rating
-        old = edit.readable(session.answer or "; ".join(transcript.answer(session).calls), session)
-        new = edit.readable(item.proposal.text if made.problem else made.whole, session)
         return self._page(
             asked,
             "review.html",
@@ -194,7 +192,7 @@ class Review:
             rating=rating,
             issues=[self._store.issues.get(each, each) for each in session.issues],
             judged=[each for each in self._store.said(session.id) if (each.source, each.kind) == ("judge", "feedback")],
-            pieces=difference(old, new),
+            pieces=changes(item.proposal.text if made.problem else made.whole, session),
             edit=made,
             problem=problem,
             opened=asked.request.method == "POST" or bool(problem),
@@ -207,7 +205,7 @@ class Review:
         sent = asked.request.method == "POST" and asked.one("decision") not in ("reject", "skip")
         lost = edit.as_written(asked.fields) if sent else ""
         if made is not None and (session := self._session(made.session)) is not None:
-            status, text = 409 if asked.request.method == "POST" else 200, edit.readable(made.text, session)
+            status, text = 409 if asked.request.method == "POST" else 200, readable(made.text, session)
             return self._page(asked, "review_decided.html", status, proposal=proposal, made=made, text=text, lost=lost)
         if not lost:
             return message(UNKNOWN)

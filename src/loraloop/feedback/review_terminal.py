@@ -5,21 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from loraloop.core import console
-from loraloop.errors import ConfigError, DataError
+from loraloop.errors import DataError
 from loraloop.feedback import decisions, edit
+from loraloop.feedback.changes import answer, changes, readable
 from loraloop.feedback.decisions import Reviewed
 from loraloop.feedback.ratings import clean
 from loraloop.feedback.review_queue import Item, gone
 from loraloop.feedback.store import Proposal, Store
 from loraloop.feedback.terminal import printable
+from loraloop.feedback.words import Piece
 from loraloop.records import Session
 
 CHOICES: Mapping[str, Reviewed | None] = {"a": "accepted", "e": "edited", "r": "rejected", "s": None, "q": None}
 """Keys, and what each decides; the last two decide nothing."""
+MARKS: Mapping[str, str] = {"same": "{}", "removed": "[-{}-]", "added": "{{+{}+}}"}
+"""What stands around a piece of the difference, as in git's ``--word-diff``."""
+LEGEND = "Corrections are shown by what they change in the answer: [-removed-] {+added+}"
 
 
 def print_waiting(store: Store, waiting: Sequence[Item]) -> None:
     """Print every proposal that waits, and how to decide on it."""
+    print(LEGEND)
     for number, item in enumerate(waiting, 1):
         _show(store, item, f"{number} of {len(waiting)}")
     print("To decide: loraloop stage=review in a terminal, or accept=[1,2] reject=[3], or accept=all.")
@@ -41,6 +47,7 @@ def print_none(store: Store, below: int, own: Callable[[Session], bool]) -> None
 
 def decide_each(store: Store, waiting: Sequence[Item]) -> None:
     """Show one proposal after the other and ask what to do with it."""
+    print(LEGEND)
     for number, item in enumerate(waiting, 1):
         if item.proposal not in store.proposals():  # decided on meanwhile, or its session has a correction by now
             continue
@@ -88,15 +95,19 @@ def _show(store: Store, item: Item, place: str) -> None:
         f"\nproposal {proposal.id} ({place}), session {session.id}",
         {
             "asked": printable(session.prompt_text),
-            "answered": printable(session.answer or ""),
+            "answered": printable(readable(answer(session), session)),
             "by": session.answered or "?",
             "stars": f"{rating.stars} {printable(rating.comment)}" if rating else "-",
             "issues": ", ".join(printable(store.issues.get(each, each)) for each in rating.issues) if rating else "-",
             "judge": "-" if item.worth.score is None else f"{item.worth.score} of 5",
-            f"correction ({proposal.source})": printable(proposal.text),
+            f"correction ({proposal.source})": _marked(changes(proposal.text, session)),
         }
         | ({"does not fit": printable(misfit)} if misfit else {}),
     )
+
+
+def _marked(pieces: Sequence[Piece]) -> str:
+    return "".join(MARKS[each.kind].format(printable(each.text)) for each in pieces)
 
 
 def _decide(store: Store, item: Item) -> bool:
@@ -129,11 +140,12 @@ def _problem(reviewed: Reviewed, text: str, item: Item) -> str:
 
 
 def _edited(text: str) -> str | None:
-    """``text`` as the person leaves it in their editor (``$VISUAL``, ``$EDITOR``)."""
+    """``text`` as the person leaves it in their editor (``$VISUAL``, ``$EDITOR``); ``None`` where nothing changes."""
     import click
 
     try:
         edited = click.edit(text)
     except click.ClickException as error:
-        raise ConfigError(f"the editor failed ({error.message}): set EDITOR to one that works") from error
+        print(f"the editor ended with an error ({error.message}): leave it without one, or set EDITOR to another")
+        return None
     return None if edited is None else clean(edited)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
-from typing import Literal
+from typing import Literal, TypeVar
 
 _WORD = re.compile(r"\s+|\w+|[^\w\s]")
 MOST = 250_000
 """Pairs of words that are compared; beyond it the differing middle is shown whole, since the time is their product."""
+Each = TypeVar("Each")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,18 +34,26 @@ def difference(old: str, new: str) -> list[Piece]:
     return [Piece(kind, "".join(words)) for kind, words in pieces if words]
 
 
-def _middle(a: Sequence[str], b: Sequence[str]) -> Iterator[tuple[Literal["same", "removed", "added"], Sequence[str]]]:
+def aligned(
+    a: Sequence[Each], b: Sequence[Each], key: Callable[[Each], Hashable]
+) -> Iterator[tuple[bool, Sequence[Each], Sequence[Each]]]:
+    """The stretches of two sequences in order: whether their keys are the same, and what each sequence has there."""
     if len(a) * len(b) > MOST:
-        yield from (("removed", a), ("added", b))
+        yield False, a, b
         return
+    for tag, a1, a2, b1, b2 in SequenceMatcher(None, [*map(key, a)], [*map(key, b)], autojunk=False).get_opcodes():
+        yield tag == "equal", a[a1:a2], b[b1:b2]
+
+
+def _middle(a: Sequence[str], b: Sequence[str]) -> Iterator[tuple[Literal["same", "removed", "added"], Sequence[str]]]:
     removed: list[str] = []
     added: list[str] = []
-    for tag, a1, a2, b1, b2 in SequenceMatcher(None, a, b, autojunk=False).get_opcodes():
-        if tag == "equal" and "".join(a[a1:a2]).strip():
-            yield from (("removed", removed), ("added", added), ("same", a[a1:a2]))
+    for same, old, new in aligned(a, b, str):
+        if same and "".join(old).strip():
+            yield from (("removed", removed), ("added", added), ("same", old))
             removed, added = [], []
         else:  # white space alone between changes is read better as a part of them
-            removed, added = [*removed, *a[a1:a2]], [*added, *b[b1:b2]]
+            removed, added = [*removed, *old], [*added, *new]
     yield from (("removed", removed), ("added", added))
 
 
