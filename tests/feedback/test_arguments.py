@@ -61,9 +61,9 @@ def test_empty_fields_are_left_out():
 @pytest.mark.parametrize(
     ("changed", "field", "words"),
     [
-        ({"times": "many"}, "times", "Write a number"),
+        ({"times": "many"}, "times", "Write a whole number."),
         ({"times": ""}, "times", "required"),
-        ({"times": "nan"}, "times", "Write a number"),
+        ({"times": "nan"}, "times", "Write a whole number."),
         ({"times": "1.5"}, "times", "not of type 'integer'"),
         ({"times": "0"}, "times", "less than the minimum"),
         ({"place": "B"}, "place", "too short"),

@@ -169,7 +169,7 @@ def test_a_decision_goes_where_the_terminals_go(ann, site, decision, fields, cor
     assert site.store.session("s1").correction == correction
     assert len(site.store.proposals()) == left
     if left == 2:
-        assert "by <bdi>ann</bdi>" in ann.get("/review/1").text
+        assert re.search(r"Proposal 1 was \w+ by <bdi>ann</bdi>", ann.get("/review/1").text)
 
 
 def test_after_the_last_comes_the_list(ann):
@@ -298,7 +298,8 @@ def test_calls_are_edited_in_fields(ann, site, make):
     bad = post(ann, "/review/4", decision="edit", **form, call__0__arg__scale="big")
     assert bad.status_code == 400
     problem = bad.text.partition('id="call.0.arg.scale.problem">')[2].partition("<")[0]
-    assert problem == "Write a number."
+    assert problem == "Write a whole number."
+    assert "optional whole number" in bad.text
     assert 'value="big"' in bad.text
     assert 'value="lower"' in bad.text
     assert post(ann, "/review/4", decision="accept", **form).status_code == 400, "it was changed"
@@ -307,6 +308,14 @@ def test_calls_are_edited_in_fields(ann, site, make):
     assert site.store.session("s4").correction == (
         '<tool_call>{"name": "read", "arguments": {"region": "lower", "scale": 2}}</tool_call>'
     )
+
+
+@pytest.mark.parametrize("mistyped", ["abc", "0", "-1", "1_0", "\u0661", "9" * 18, "9" * 5000])
+def test_a_mistyped_number_is_answered_with_a_page(ann, mistyped):
+    """An address that no proposal has is told to a person on a page, never as JSON."""
+    token = re.search(r'name="csrf" value="([^"]+)"', ann.get("/review").text)[1]
+    for seen in (ann.get(f"/review/{mistyped}"), send(ann, f"/review/{mistyped}", csrf=token, decision="accept")):
+        assert (seen.status_code, "There is no such proposal" in seen.text) == (404, True)
 
 
 def test_a_form_that_is_too_large(ann):

@@ -19,7 +19,7 @@ MOST_REFERENCES = 1000
 LONGEST_LINE = 60
 """Characters that are edited in one line."""
 LONGEST_PROBLEM = 200
-Kind = Literal["text", "number", "choice", "json"]
+Kind = Literal["text", "number", "integer", "choice", "json"]
 NO_SCHEMA = "The tool's schema cannot be read, so that its arguments are not checked."
 
 
@@ -204,7 +204,7 @@ def _field(name: str, rule: Mapping[str, Any], required: bool) -> Field:
         return replace(made, kind="choice", choices=options)
     if kind == "string":
         return replace(made, kind="text")
-    return replace(made, kind="number") if kind in ("integer", "number") else made
+    return replace(made, kind=kind) if kind in ("integer", "number") else made
 
 
 def as_text(value: Any) -> str:
@@ -213,7 +213,7 @@ def as_text(value: Any) -> str:
 
 
 def _written(field: Field, value: Any) -> str:
-    return value if isinstance(value, str) and field.kind in ("text", "number") else as_text(value)
+    return value if isinstance(value, str) and field.kind in ("text", "number", "integer") else as_text(value)
 
 
 def _value(field: Field) -> Any:
@@ -224,8 +224,11 @@ def _value(field: Field) -> Any:
     """
     if field.kind == "text":
         return field.value
-    if field.kind == "number":
-        return _number(field.value.strip())
+    if field.kind in ("number", "integer"):
+        try:
+            return _number(field.value.strip())
+        except ValueError:
+            raise ValueError(f"Write a {'whole ' * (field.kind == 'integer')}number.") from None
     try:
         return parsed(field.value)
     except ValueError:
@@ -248,7 +251,7 @@ def parsed(text: str) -> Any:
 
 def _number(text: str) -> int | float:
     if "_" in text:  # which Python takes within a number, and nobody else
-        raise ValueError("Write a number.")
+        raise ValueError(text)
     try:
         return int(text)
     except ValueError:
@@ -258,7 +261,7 @@ def _number(text: str) -> int | float:
     except ValueError:
         found = math.nan
     if not math.isfinite(found):
-        raise ValueError("Write a number.")
+        raise ValueError(text)
     return int(found) if found.is_integer() and abs(found) < 2**53 else found
 
 

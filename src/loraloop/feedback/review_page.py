@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from loraloop.core.workers import Workers
@@ -21,13 +21,13 @@ from loraloop.feedback.review_queue import Item, gone
 from loraloop.feedback.store import Store, UnknownSessionError
 from loraloop.records import Session
 
-Number = Annotated[int, Path(ge=1, lt=2**63)]
-"""A proposal's, as databases count."""
 LARGEST_FORM = 512 * 1024
 MOST_FIELDS = 500
 OPEN = {"security": [], "x-body-bytes": LARGEST_FORM}
 """To the server's guard the page is open: it asks for a key itself, in a form."""
 THREADS = 2
+LONGEST_NUMBER = 18
+"""Digits of a proposal's number, as databases count."""
 SHOWN = 100
 """Proposals that the list names."""
 Waiting = Callable[[bool], Sequence[Item]]
@@ -64,14 +64,14 @@ def router(store: Store, waiting: Waiting, keys: Keys) -> APIRouter:
         return await review.run(request, review.enter)
 
     @routes.get("/review/{proposal}", openapi_extra=OPEN)
-    async def review_item(request: Request, proposal: Number) -> Response:
+    async def review_item(request: Request, proposal: str) -> Response:
         """One proposal."""
-        return await review.run(request, review.item, proposal)
+        return await review.run(request, review.item, _number(proposal))
 
     @routes.post("/review/{proposal}", openapi_extra=OPEN)
-    async def review_decide(request: Request, proposal: Number) -> Response:
+    async def review_decide(request: Request, proposal: str) -> Response:
         """Decide on it."""
-        return await review.run(request, review.decide, proposal)
+        return await review.run(request, review.decide, _number(proposal))
 
     return routes
 
@@ -229,6 +229,11 @@ class Review:
         if asked.request.cookies.get(COOKIE) != visit.cookie:
             keep(response, asked.request, visit.cookie)
         return response
+
+
+def _number(text: str) -> int:
+    """A proposal's number in an address; 0, which none has, where a person mistyped it or no database counts so far."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= LONGEST_NUMBER else 0
 
 
 def _place(found: Sequence[Item], proposal: int) -> int | None:
