@@ -54,8 +54,9 @@ def test_the_loss_curve_takes_each_series_from_the_entries_that_hold_it():
     ],
 )
 def test_rewards_have_a_panel_of_their_own(logged, label, drawn):
-    """GRPO's reward, and DPO's and KTO's margins, stand beside the loss; supervised training has one panel."""
-    _, *panels = curves([{"step": 1, "train/loss": 1.0, **logged}]).axes
+    """GRPO's reward, and DPO's and KTO's margins, stand beside a loss without a unit; supervised training's has one."""
+    loss, *panels = curves([{"step": 1, "train/loss": 1.0, **logged}]).axes
+    assert loss.get_ylabel() == ("loss" if label else "loss (nats)")
     found = [(panel.get_ylabel(), [list(map(float, line.get_ydata())) for line in panel.lines]) for panel in panels]
     assert found == ([(label, drawn)] if label else [])
 

@@ -105,6 +105,18 @@ def test_a_damaged_checkpoint_does_not_change_the_result(kit, finished, interrup
     assert same(kit.weights(output), kit.weights(interrupted))
 
 
+def test_the_history_of_a_resumed_run_begins_at_the_first_step(kit, finished, interrupted):
+    """The losses of a resumed run, which are drawn, are those of an uninterrupted one, step by step."""
+    training = kit.settings().train(
+        kit.job(kit.loaded(), Lora(r=4), kit.dataset(), kit.Run(), interrupted, resume=interrupted)
+    )[1]
+
+    def drawn(history):
+        return [(entry["step"], entry[key]) for entry in history for key in ("train/loss", "eval/loss") if key in entry]
+
+    assert drawn(training.history) == drawn(finished[1].history)
+
+
 def test_resuming_with_other_data_is_refused(kit, interrupted):
     """A checkpoint of other rows is refused: the result would be neither run's."""
     other = kit.dataset(fingerprint="other")

@@ -53,12 +53,13 @@ def curves(history: Sequence[FrozenMap]) -> Figure:
 
     Args:
         history: Mappings with ``step`` and what was logged at it. GRPO's reward is the mean of the drawn answers; DPO's
-            and KTO's is the margin by which good answers are ahead of bad ones.
+            and KTO's is the margin by which good answers are ahead of bad ones. A loss of rewards has no unit, as KTO's
+            and GRPO's.
     """
     figure = _figure()
     rewarded = any(name in entry for entry in history for name in REWARDS)
     panels = figure.subplots(1, 1 + rewarded, squeeze=False)[0]
-    _lines(panels[0], history, LOSSES, "loss (nats)")
+    _lines(panels[0], history, LOSSES, "loss" if rewarded else "loss (nats)")
     if rewarded:
         drawn = any("train/reward" in entry for entry in history)
         _lines(panels[1], history, REWARDS, "mean reward" if drawn else "margin of the rewards")

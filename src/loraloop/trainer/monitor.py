@@ -87,7 +87,8 @@ class Monitor:
         return Callback()
 
     def begin(self, state: Any) -> None:
-        """Training begins, perhaps from a checkpoint."""
+        """Training begins, perhaps from a checkpoint, whose steps belong to the history too."""
+        self.history = [{"step": logs["step"], **_metrics(logs)} for logs in state.log_history]
         self._started, self._seen = time.perf_counter(), state.num_input_tokens_seen
         self._progress.start(state.global_step, state.max_steps)
 
@@ -115,10 +116,7 @@ class Monitor:
 
     def log(self, step: int, logs: Mapping[str, Any]) -> None:
         """Send metrics to the run under keys that are the same in every run."""
-        known = {name: value for name, value in logs.items() if value is not None and not name.endswith(UNUSED)}
-        metrics = {_key(name): float(value) for name, value in known.items()}
-        for name in REPEATED:
-            metrics.pop(name, None)
+        metrics = _metrics(logs)
         if not metrics:
             return
         seconds = time.perf_counter() - self._started
@@ -160,6 +158,12 @@ class Monitor:
             yield
         finally:
             signal.signal(number, before)
+
+
+def _metrics(logs: Mapping[str, Any]) -> dict[str, float]:
+    known = {name: value for name, value in logs.items() if value is not None and not name.endswith(UNUSED)}
+    metrics = {_key(name): float(value) for name, value in known.items()}
+    return {name: value for name, value in metrics.items() if name not in REPEATED}
 
 
 def _key(name: str) -> str:
