@@ -43,6 +43,16 @@ def train(kit, trainer, output, begin, run=None, resume=None):
     return part.train(replace(job, begin_from=begin, reward=lambda _, answer: len(set(answer))))
 
 
+@pytest.mark.parametrize("trainer", [Sft, *AT_REFERENCE])
+def test_the_copy_of_the_reference_is_not_counted_as_base(kit, first, tmp_path, trainer):
+    """A continuation has the parameters of the base and of one adapter, as its estimate says."""
+    job = kit.job(kit.loaded(), Lora(r=4), data(kit), kit.Run(), tmp_path)
+    expected = trainer(**SETTINGS, **(DRAWS if trainer is Grpo else {})).estimate(job.loaded, job.lora, job.data)
+    training = train(kit, trainer, tmp_path, first[0])[1]
+    assert training.trainable_parameters == expected.trainable_parameters
+    assert training.total_parameters == expected.total_parameters
+
+
 def test_supervised_training_begins_where_the_adapter_ended(kit, first, tmp_path):
     """The first loss is near the last one of the adapter's own training, far below that of a new adapter."""
     adapter, losses = first

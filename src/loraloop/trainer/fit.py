@@ -175,6 +175,8 @@ def fit(build: Callable[[Any], Any], settings: Settings, job: TrainingJob, start
         adapter = _keep(trainer, job.output, initial if job.lora.mutates_base else None, whole)
     model: PeftModel = trainer.model.eval()
     trainable, total = model.get_nb_trainable_parameters()
+    for reference in model.peft_config.keys() - {"default"}:
+        model.delete_adapter(reference)  # it has served, and is no part of what was trained
     training = Training(
         adapter=adapter,
         trainable_parameters=trainable,
