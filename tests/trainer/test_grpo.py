@@ -2,6 +2,7 @@
 
 import signal
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from loraloop.errors import DataError, TrainingError
 from loraloop.lora import Lora
 from loraloop.trainer.grpo import BAD, PATIENCE, Grpo
+from loraloop.trainer.rewards import Name
 
 SETTINGS = {
     "epochs": 1, "batch_size": 16, "accumulation": 1, "answers": 4, "learning_rate": 1e-2, "max_length": 64,
@@ -71,9 +73,24 @@ def test_an_interrupted_run_resumes_to_the_same_bits(kit, finished, tmp_path):
 def test_rewards_that_never_differ_end_the_run(kit, tmp_path, epochs, steps):
     """Where every group is rewarded alike a long or short run ends with what to change, and leaves no adapter."""
     part = settings(epochs=epochs, max_new_tokens=1)
-    with pytest.raises(TrainingError, match=rf"in {steps} steps every group of 4 .*continue_from=.*trainer\.rewards"):
+    with pytest.raises(TrainingError, match=rf"in {steps} steps every group of 4 .*rewards\.RULE.*continue_from="):
         train(kit, tmp_path, part=part, reward=lambda example, answer: 0.0)
     assert not (tmp_path / "adapter").exists()
+
+
+@pytest.mark.parametrize(
+    ("rewards", "said"),
+    [
+        ({"json": 1.0, "tool_calls": 0.5, "length": 0.0}, "json=1, tool_calls=0.5 .*: correct, length, similar, numb"),
+        (dict.fromkeys(get_args(Name), 1.0), r"correct=1, tool_calls=1, .*not weighed: all are weighed\)"),
+    ],
+)
+def test_rewards_that_never_differ_are_named(kit, tmp_path, rewards, said):
+    """The message names the rewards that were weighed, and those that could be."""
+    job = kit.job(kit.loaded(), Lora(r=4), kit.dataset(), kit.Run(), tmp_path)
+    reward = settings(rewards=rewards)._rewarding(job, kit.rows(4))
+    with pytest.raises(TrainingError, match=rf"rewarded alike by trainer.rewards {said}"):
+        reward(["a"] * 4, [0] * 4)
 
 
 def test_answers_must_make_whole_groups():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 from pydantic import Field, model_validator
 
@@ -141,6 +141,8 @@ class Grpo(Referenced):
     def _rewarding(self, job: TrainingJob, rows: Sequence[Row]) -> Any:
         """TRL's reward function: the rewards of drawn answers to the rows of these numbers."""
         score, patience = scorer(self.rewards, job.reward), min(PATIENCE, self.steps(len(rows) * self.answers))
+        weighed = ", ".join(f"{name}={weight:g}" for name, weight in self.rewards.items() if weight)
+        others = ", ".join(name for name in get_args(Name) if not self.rewards.get(name)) or "all are weighed"
         alike = 0
 
         def reward(completions: Sequence[str], row: Sequence[int], **_: Any) -> list[float]:
@@ -149,10 +151,11 @@ class Grpo(Referenced):
             alike = alike + 1 if constant(found, self.answers) else 0
             if alike == patience:
                 raise TrainingError(
-                    f"in {patience} steps every group of {self.answers} answers was rewarded alike (the last with "
-                    f"{found[-1]:g}): nothing can be learned. Go on with an adapter that is sometimes right "
-                    "(continue_from=models:/NAME@champion), draw more answers (trainer.answers) or bolder ones "
-                    "(trainer.temperature), or reward steps on the way (trainer.rewards)"
+                    f"in {patience} steps every group of {self.answers} answers was rewarded alike by trainer.rewards "
+                    f"{weighed} (the last with {found[-1]:g}): nothing can be learned. Weigh a rule too that tells "
+                    f"such answers apart (trainer.rewards.RULE=0.5; not weighed: {others}), go on with an adapter "
+                    "that is sometimes right (continue_from=models:/NAME@champion), or draw more answers "
+                    "(trainer.answers) or bolder ones (trainer.temperature)"
                 )
             return found
 
