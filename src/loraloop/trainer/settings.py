@@ -31,7 +31,8 @@ class Settings:
     """The settings that trainers share.
 
     Attributes:
-        epochs: Passes over the training rows; ``auto`` is 3, or as many as make 100 steps where the rows are few.
+        epochs: Passes over the training rows; ``auto`` is 3, or as many as make 100 steps where the rows are few, and 1
+            of ``trainer=grpo``.
         batch_size: Rows per device and forward pass where memory is scarce.
         accumulation: Forward passes per optimizer step; ``batch_size * accumulation`` rows are one step.
         micro_batch: Rows per forward pass: ``auto`` takes fewer, larger passes with the same gradient on a CPU.
