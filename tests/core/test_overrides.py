@@ -84,6 +84,13 @@ def test_a_resumed_run_is_found_from_any_folder(tmp_path, monkeypatch):
     assert shlex.split(line) == ["cd", str(folder), "&&", "loraloop", "lora=r8", 'resume="/new\'s"']
 
 
+def test_the_command_that_goes_on_names_the_version_that_was_meant(tmp_path):
+    """An alias in ``continue_from`` gives way to the version that it stood for, however it was given."""
+    for typed in (["continue_from=@champion"], ["++continue_from=@champion"], []):
+        line = overrides.resume_command(["lora=r8", *typed], tmp_path, "models:/vaults/3")
+        assert line.endswith(f"loraloop lora=r8 resume={tmp_path} continue_from=models:/vaults/3")
+
+
 @given(TEXT)
 def test_a_sentence_arrives_as_it_was_typed(text):
     """Any printable text given to `comment=` is one text, in one run, and the override made of it is accepted again."""

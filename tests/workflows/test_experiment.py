@@ -19,7 +19,7 @@ import pytest
 import warm
 from loraloop.errors import LostProcessError
 from loraloop.evaluation import store
-from loraloop.records import Job, Manifest
+from loraloop.records import Job, Manifest, Version
 from loraloop.tracker.mlflow import Mlflow
 from loraloop.trainer import checkpoints
 from loraloop.workflows.experiment import _interruptible
@@ -304,6 +304,22 @@ def test_a_checkpoint_that_was_not_completed_is_not_said_to_be_kept(tmp_path):
         raise KeyboardInterrupt
     assert out.getvalue().startswith("interrupted; checkpoint-3 was kept. To go on: cd ")
     assert out.getvalue().count("resume=") == 1
+
+
+@pytest.mark.parametrize(("number", "named"), [(3, "models:/vaults/3"), (0, "@champion")])
+def test_an_interrupted_continuation_goes_on_with_its_version(tmp_path, number, named):
+    """The printed command names the version that an alias meant, because the alias may move; a folder stays."""
+    job = Job(
+        stage="experiment", seed=0, config={}, output=tmp_path, choices={}, overrides=("continue_from=@champion",)
+    )
+    kept = tmp_path / "checkpoints" / "checkpoint-3"
+    kept.mkdir(parents=True)
+    checkpoints.write_manifest(kept, {})
+    begun = Version(name="vaults", number=number, aliases=(), path=tmp_path, manifest=None)
+    for ended in (KeyboardInterrupt, LostProcessError):
+        with pytest.raises(ended), contextlib.redirect_stdout(io.StringIO()) as out, _interruptible(job, begun):
+            raise ended
+        assert re.findall(r"continue_from=(\S+)", out.getvalue()) == [named]
 
 
 def test_a_lost_process_prints_how_to_go_on(tmp_path):

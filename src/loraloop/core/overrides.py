@@ -87,12 +87,14 @@ def _expand_home(argument: str) -> str:
     return assign(found[1], str(Path(found[2]).expanduser())) if found else argument
 
 
-def resume_command(overrides: Iterable[str], output: Path) -> str:
+def resume_command(overrides: Iterable[str], output: Path, begin: str | None = None) -> str:
     """The command line that goes on with a run, from any folder: relative paths mean what they meant to the run.
 
     Args:
         overrides: Those of the run.
         output: The run's own folder.
+        begin: The version that an alias of ``continue_from`` meant to the run: it may mean another one by now.
     """
-    kept = [each for each in overrides if each.lstrip("+").partition("=")[0] != "resume"]
-    return f"cd {shlex.quote(str(Path.cwd()))} && {command([*kept, assign('resume', str(output))])}"
+    said = {"resume": str(output)} | ({"continue_from": begin} if begin else {})
+    kept = [each for each in overrides if each.lstrip("+").partition("=")[0] not in said]
+    return f"cd {shlex.quote(str(Path.cwd()))} && {command([*kept, *(assign(*each) for each in said.items())])}"

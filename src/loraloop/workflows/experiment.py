@@ -108,7 +108,7 @@ class Experiment(ExperimentParts):
             PrunedError: The sweep that the job belongs to has given the trial up.
         """
         rows, estimate = self.prepare()
-        with self.running(rows, estimate) as run, self.loaded() as loaded, _interruptible(self.job):
+        with self.running(rows, estimate) as run, self.loaded() as loaded, _interruptible(self.job, self.beginning):
             references = self.references(loaded, rows)
             self.log_start(run, estimate, references.base)
             report_to_study = self.job.trial.report if self.job.trial else None
@@ -492,32 +492,37 @@ class Experiment(ExperimentParts):
 
 
 @contextmanager
-def _interruptible(job: Job) -> Iterator[None]:
+def _interruptible(job: Job, beginning: Version | None = None) -> Iterator[None]:
     try:
         sys.stdout.flush()  # what to expect is seen before it takes its time
         yield
     except KeyboardInterrupt:
         if READER_GONE.is_set():
             _log.warning(
-                "the reader of standard output has gone, as after `| head`, and the run ends: %s", _way_on(job)
+                "the reader of standard output has gone, as after `| head`, and the run ends: %s",
+                _way_on(job, beginning),
             )
         elif job.trial is None and not job.multirun:  # going on alone, it would be judged and promoted alone
-            print(_way_on(job))
+            print(_way_on(job, beginning))
         raise
     except LostProcessError:
         if job.trial is None and not job.multirun:
-            print(_way_on(job), flush=True)
+            print(_way_on(job, beginning), flush=True)
         raise
 
 
-def _way_on(job: Job) -> str:
-    """What an interrupted job kept, and the command that goes on from there."""
+def _way_on(job: Job, beginning: Version | None) -> str:
+    """What an interrupted job kept, and the command that goes on from there: with this version, wherever its alias is.
+
+    A folder stays as it was given: it has no number.
+    """
     try:
         kept = checkpoints.sound(job.output)
     except TrainingError:
         folder = ", in another hydra.run.dir if you named one"
         return f"interrupted before the first checkpoint: nothing was kept; give the command again{folder}"
-    return f"interrupted; {kept.name} was kept. To go on: {mask(resume_command(job.overrides, job.output))}"
+    begin = continuation.name(beginning) if beginning and beginning.number else None
+    return f"interrupted; {kept.name} was kept. To go on: {mask(resume_command(job.overrides, job.output, begin))}"
 
 
 def _require_known(objectives: list[str]) -> None:
