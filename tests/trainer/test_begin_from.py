@@ -88,5 +88,5 @@ def test_a_checkpoint_of_a_new_adapter_is_no_continuation(kit, first, tmp_path):
     run = kit.Run(lambda step: signal.raise_signal(signal.SIGINT) if step == 2 else None)
     with pytest.raises(KeyboardInterrupt):
         train(kit, Sft, tmp_path, None, run)
-    with pytest.raises(TrainingError, match="begin_from"):
+    with pytest.raises(TrainingError, match="continue_from was left out, is the adapter with weights"):
         train(kit, Sft, tmp_path, first[0], resume=tmp_path)

@@ -72,6 +72,40 @@ def test_other_inputs_are_refused(folder):
         checkpoints.newest(folder, {**INPUTS, "lora": {**INPUTS["lora"], "r": 16}, "dataset": "xyz"})
 
 
+def test_another_trainer_is_refused_by_its_name(folder):
+    """A checkpoint of one method is not resumed by another: both are named, not the settings in which they differ."""
+    made = folder / "checkpoints" / "checkpoint-100"
+    checkpoints.write_manifest(made, {**INPUTS, "method": "kto"})
+    assert checkpoints.newest(folder, {**INPUTS, "method": "kto"}) == made
+    with pytest.raises(TrainingError, match=r"is of trainer=kto, and trainer=dpo .*: write trainer=kto; .*") as error:
+        checkpoints.newest(folder, {**INPUTS, "method": "dpo", "dataset": "xyz"})
+    assert "dataset" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "said"),
+    [
+        ({"begin_from": "427e89"}, {"begin_from": "542b3d"}, r"427e89, is the .* 542b3d \(write the version that"),
+        ({"begin_from": "427e89"}, {}, r"427e89, is left out \(write the version that .* continued_from names"),
+        ({}, {"begin_from": "542b3d"}, r"left out, is the adapter with weights 542b3d \(leave it out"),
+    ],
+)
+def test_another_start_is_refused_by_the_key_that_a_person_writes(folder, then, now, said):
+    """A run that began with another adapter, or with none, is refused as ``continue_from``, with what to write."""
+    checkpoints.write_manifest(folder / "checkpoints" / "checkpoint-100", {**INPUTS, **then})
+    with pytest.raises(TrainingError, match=rf"continue_from was .*{said}"):
+        checkpoints.newest(folder, {**INPUTS, **now})
+
+
+@pytest.mark.parametrize("resume", ["NOPE", "empty", "."])
+def test_every_refusal_names_the_other_ways_to_begin(folder, monkeypatch, resume):
+    """No folder, no checkpoint and other settings are each told with ``continue_from`` and the way to a new adapter."""
+    monkeypatch.chdir(folder)
+    Path("empty").mkdir()
+    with pytest.raises(TrainingError, match=r"continue_from=models:/NAME@champion, and for a new adapter leave resume"):
+        checkpoints.newest(Path(resume), {**INPUTS, "dataset": "xyz"})
+
+
 EARLIER = {
     "trainer": "epochs batch_size accumulation micro_batch learning_rate warmup schedule weight_decay max_grad_norm "
     "max_length packing bf16 gradient_checkpointing max_steps seed",

@@ -9,9 +9,10 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from loraloop.errors import ConfigError
+from loraloop.errors import ConfigError, RegistryError
 from loraloop.lora import Lora
 from loraloop.records import Base, Manifest, Version
+from loraloop.registry.mlflow import MlflowRegistry
 from loraloop.workflows import continuation
 
 BASE = Base(
@@ -95,6 +96,13 @@ def test_an_adapter_with_whole_layers_is_refused(saved, tmp_path):
     config.save_pretrained(str(tmp_path))
     with pytest.raises(ConfigError, match=r"whole layers \(lm_head\)"):
         continuation.start(registry, "@champion", skeleton, Lora(r=4))
+
+
+def test_a_version_that_is_not_there_is_refused_with_the_other_ways_to_begin(tmp_path, saved):
+    """What names no version is refused by its key, with the way to resume and the way to a new adapter."""
+    _, skeleton = saved(Lora(r=4))
+    with pytest.raises(RegistryError, match=r"^continue_from=NOPE: .*resume=FOLDER.*leave continue_from out"):
+        continuation.start(MlflowRegistry(folder=tmp_path), "NOPE", skeleton, Lora(r=4))
 
 
 def test_another_base_is_refused(saved):

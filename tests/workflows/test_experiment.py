@@ -287,7 +287,8 @@ def test_a_resume_that_finds_no_checkpoint_is_refused_before_anything_is_made(de
     """``resume`` of no folder, or of one without a checkpoint, is refused before rows are made; no run is left."""
     seen = desk.attempt(*SMALL, f"resume={folder}")
     assert (seen.code, seen.out) == (1, "")
-    assert seen.err.startswith(f"loraloop: {'resume=' if folder == 'NOPE' else ''}{folder} ")
+    assert seen.err.startswith(f"loraloop: resume={folder} ")
+    assert "continue_from=models:/NAME@champion" in seen.err
     assert not (desk.folder / "mlruns" / "mlflow.db").exists()
 
 

@@ -21,6 +21,10 @@ ADDED: Mapping[str, tuple[Any, ...]] = {
 }
 """Inputs that checkpoints of earlier versions do not name, each with the values that do what those versions did."""
 
+OTHERS = "to go on with an adapter write continue_from=models:/NAME@champion, and for a new adapter leave resume out"
+METHOD, BEGUN = "method", "begin_from"
+"""Inputs that are told in other words than their value: the trainer's name, the hash of the weights at the start."""
+
 SIZES = ("batch_size", "accumulation", "processes")
 """Settings whose product is the number of rows of a step."""
 SPLIT = (*(f"trainer.{name}" for name in (*SIZES, "micro_batch")), "choices.micro_batch", "choices.accumulation")
@@ -79,7 +83,9 @@ def sound(resume: Path) -> Path:
     """
     if not resume.is_dir():
         fault = "is a file" if resume.exists() else f"does not exist (seen from {Path.cwd()})"
-        raise TrainingError(f"resume={resume} {fault}: name the folder of an interrupted run, mlruns/jobs/...")
+        raise TrainingError(
+            f"resume={resume} {fault}: name the folder of an interrupted run, mlruns/jobs/...; {OTHERS}"
+        )
     if resume.name.startswith("checkpoint-"):
         found = [resume]
     else:
@@ -91,26 +97,39 @@ def sound(resume: Path) -> Path:
             return folder
         faults.append(f"{folder.name}: {reason}")
     raise TrainingError(
-        f"{resume} holds no checkpoint to resume from ({'; '.join(faults) or 'there is none'}): start a new run"
+        f"resume={resume} holds no checkpoint to go on from ({'; '.join(faults) or 'there is none'}): {OTHERS}"
     )
 
 
 def _require_same(folder: Path, inputs: Mapping[str, Any]) -> None:
     then = _flat(json.loads((folder / MANIFEST).read_bytes())["inputs"])
     now = _flat(json.loads(json.dumps(inputs)))
+    method, asked = then.pop(METHOD, None), now.pop(METHOD, None)
+    if method not in (asked, None):  # one of before names none
+        raise TrainingError(
+            f"{folder.name} is of trainer={method}, and trainer={asked} cannot go on from it: write trainer={method}; "
+            f"{OTHERS}"
+        )
     if _processes(then) != _processes(now) and _rows(then) == _rows(now):
         # The same rows make a step, shared out otherwise: the result is the same but for rounding and dropout's masks.
         then, now = ({key: value for key, value in each.items() if key not in SPLIT} for each in (then, now))
     changed = [
-        f"{key} was {then.get(key, ADDED[key][0] if key in ADDED else None)}, is {now.get(key)}"
+        _change(key, then.get(key, ADDED[key][0] if key in ADDED else None), now.get(key))
         for key in {**then, **now}
         if then.get(key) != now.get(key) and (key in then or now[key] not in ADDED.get(key, ()))
     ]
     if changed:
         raise TrainingError(
-            f"{folder.name} cannot be resumed to the same result: {'; '.join(changed)}. "
-            "Restore these, or start a new run"
+            f"{folder.name} cannot be resumed to the same result: {'; '.join(changed)}. Restore these; {OTHERS}"
         )
+
+
+def _change(key: str, then: Any, now: Any) -> str:
+    if key != BEGUN:
+        return f"{key} was {then}, is {now}"
+    was, found = (f"the adapter with weights {value[:12]}" if value else "left out" for value in (then, now))
+    back = "write the version that the run's parameter continued_from names" if then else "leave it out"
+    return f"continue_from was {was}, is {found} ({back})"
 
 
 def _processes(inputs: Mapping[str, Any]) -> int:

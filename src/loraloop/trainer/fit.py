@@ -98,13 +98,14 @@ def adapted(job: TrainingJob) -> dict[str, Any]:
 def inputs(settings: Settings, job: TrainingJob, choices: Choices, epochs: int) -> Mapping[str, Any]:
     """What decides the trained weights; a checkpoint resumes under equal ones only."""
     return {
+        checkpoints.METHOD: type(settings).__name__.lower(),
         "trainer": {**settings.decisive(), "epochs": epochs},
         "lora": vars(job.lora),
         "base": job.loaded.base.sha256,
         "quantization": job.loaded.base.quantization,
         "dataset": job.data.fingerprint,
         "choices": asdict(choices),
-        **({"begin_from": sha256(adapter_files.weights(job.begin_from))} if job.begin_from else {}),
+        **({checkpoints.BEGUN: sha256(adapter_files.weights(job.begin_from))} if job.begin_from else {}),
     }
 
 
@@ -174,9 +175,9 @@ def fit(build: Callable[[Any], Any], settings: Settings, job: TrainingJob, start
         whole = sharding.trained(settings, trainer.model)
         adapter = _keep(trainer, job.output, initial if job.lora.mutates_base else None, whole)
     model: PeftModel = trainer.model.eval()
-    trainable, total = model.get_nb_trainable_parameters()
     for reference in model.peft_config.keys() - {"default"}:
         model.delete_adapter(reference)  # it has served, and is no part of what was trained
+    trainable, total = model.get_nb_trainable_parameters()
     training = Training(
         adapter=adapter,
         trainable_parameters=trainable,

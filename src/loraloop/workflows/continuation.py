@@ -6,7 +6,7 @@ import logging
 from collections.abc import Set
 from typing import TYPE_CHECKING
 
-from loraloop.errors import ConfigError
+from loraloop.errors import ConfigError, RegistryError
 from loraloop.lora import Lora, linear_layers
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,10 @@ def start(registry: MlflowRegistry, asked: str, skeleton: LoadedModel, lora: Lor
     """
     from peft import LoraConfig
 
-    version = registry.resolve(asked)
+    try:
+        version = registry.resolve(asked)
+    except RegistryError as error:
+        raise RegistryError(f"continue_from={asked}: {error}; {OTHERS}") from None
     saved: LoraConfig = LoraConfig.from_pretrained(str(version.path))
     if saved.modules_to_save:
         raise ConfigError(
