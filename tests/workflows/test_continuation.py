@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -95,6 +96,24 @@ def test_an_adapter_with_whole_layers_is_refused(saved, tmp_path):
     config.modules_to_save = ["lm_head"]
     config.save_pretrained(str(tmp_path))
     with pytest.raises(ConfigError, match=r"whole layers \(lm_head\)"):
+        continuation.start(registry, "@champion", skeleton, Lora(r=4))
+
+
+@pytest.mark.parametrize(
+    ("trained", "now", "write"),
+    [
+        ("none", "nf4-double", "model.quantization=none model.double_quantization=false;"),
+        ("nf4-double", "none", "model.quantization=nf4 model.double_quantization=true;"),
+        ("nf4-double", "nf4", "model.quantization=nf4 model.double_quantization=true;"),
+    ],
+)
+def test_another_quantisation_is_refused(saved, trained, now, write):
+    """An adapter goes on with the quantisation that it was trained on; the error says which, and the other two ways."""
+    registry, skeleton = saved(Lora(r=4))
+    version = registry.resolve("")
+    was, skeleton.base = (replace(BASE, quantization=kind) for kind in (trained, now))
+    registry.resolve = lambda asked: replace(version, manifest=replace(version.manifest, base=was))
+    with pytest.raises(ConfigError, match=rf"{write} .*resume=FOLDER.*leave continue_from out"):
         continuation.start(registry, "@champion", skeleton, Lora(r=4))
 
 

@@ -36,7 +36,7 @@ def start(registry: MlflowRegistry, asked: str, skeleton: LoadedModel, lora: Lor
 
     Raises:
         RegistryError: There is no such version.
-        ConfigError: The configuration is of an adapter of another shape.
+        ConfigError: The configuration is of an adapter of another shape, or of a base that is quantised otherwise.
     """
     from peft import LoraConfig
 
@@ -44,6 +44,14 @@ def start(registry: MlflowRegistry, asked: str, skeleton: LoadedModel, lora: Lor
         version = registry.resolve(asked)
     except RegistryError as error:
         raise RegistryError(f"continue_from={asked}: {error}; {OTHERS}") from None
+    trained, now = version.manifest.base.quantization, skeleton.base.quantization
+    if trained != now:
+        double = str(trained.endswith("-double")).lower()
+        raise ConfigError(
+            f"continue_from={asked} was trained on a base with quantization {trained}, and model has {now}: an adapter "
+            "corrects the errors of the weights that it was trained on. Write model.quantization="
+            f"{trained.partition('-')[0]} model.double_quantization={double}; {OTHERS}"
+        )
     saved: LoraConfig = LoraConfig.from_pretrained(str(version.path))
     if saved.modules_to_save:
         raise ConfigError(

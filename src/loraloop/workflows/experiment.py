@@ -321,7 +321,7 @@ class Experiment(ExperimentParts):
 
         Raises:
             RegistryError: There is no such version.
-            ConfigError: ``lora`` is of another shape.
+            ConfigError: ``lora`` is of another shape, or the base is quantised otherwise.
         """
         if self.continue_from is None:
             return None
