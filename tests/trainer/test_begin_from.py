@@ -90,3 +90,12 @@ def test_a_checkpoint_of_a_new_adapter_is_no_continuation(kit, first, tmp_path):
         train(kit, Sft, tmp_path, None, run)
     with pytest.raises(TrainingError, match="continue_from was left out, is the adapter with weights"):
         train(kit, Sft, tmp_path, first[0], resume=tmp_path)
+
+
+def test_a_checkpoint_of_another_trainer_is_told_by_its_name(kit, first, tmp_path):
+    """A run of KTO that DPO is to go on with is refused as one of KTO, whatever settings differ besides."""
+    run = kit.Run(lambda step: signal.raise_signal(signal.SIGINT) if step == 2 else None)
+    with pytest.raises(KeyboardInterrupt):
+        train(kit, Kto, tmp_path, first[0], run)
+    with pytest.raises(TrainingError, match="is of trainer=kto, and trainer=dpo cannot go on"):
+        train(kit, Dpo, tmp_path, first[0], resume=tmp_path)
