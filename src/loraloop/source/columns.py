@@ -34,7 +34,8 @@ class Columns:
 
     A field left out takes the column of its own name where there is one. Dots reach into nested values and into JSON
     text: ``json.text``, ``answers.0.label``. Rows of conversations are recognised by their columns, unless one of
-    ``input``, ``output``, ``instruction`` and ``rejected`` is set.
+    ``input``, ``output``, ``instruction`` and ``rejected`` is set. A column ``label`` that fills no field may say which
+    answers are good (:mod:`loraloop.source.forms.labels`).
 
     Attributes:
         messages: The column that holds a list of messages.
@@ -70,6 +71,12 @@ class Columns:
         """The column that fills ``field``."""
         return str(getattr(self, field) or field)
 
+    def judging(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The row without a ``label`` that fills a field: it judges no answer then."""
+        if "label" not in (getattr(self, field.name) for field in fields(self)):
+            return row
+        return {name: value for name, value in row.items() if name != "label"}
+
 
 FIELDS = tuple(field.name for field in fields(Columns) if field.name not in ("messages", "origin", "reward"))
 """Of a question and its answer."""
@@ -86,7 +93,7 @@ def collect(
 ) -> Collection:
     """The examples of :func:`read`; says which forms were recognised."""
     found, tally = read(where, records, columns, instruction, quarantined, recognised=recognised)
-    if tally.rows:
+    if tally.rows or tally.labels:
         _log.info("%s: recognised %s", where, tally.line())
     return found
 
@@ -133,7 +140,9 @@ def read(
             names.update(dict.fromkeys(row))
             values = {field: value for field in FIELDS if (value := _reach(row, columns.of(field))) is not _ABSENT}
             found |= values.keys()
-            examples.append(_placed(item, row, columns, example(values, instruction, provenance), attempts))
+            turn = example(values, instruction, provenance)
+            turn = labels.judge(item, turn, columns.judging(row), tally, numbers=not columns.one_turn)
+            examples.append(_placed(item, row, columns, turn, attempts))
         except (TypeError, ValueError, RecursionError) as error:
             quarantined.append(Quarantined(item, str(error)))
     examples = labels.settle(where, examples, quarantined, tally)
@@ -160,7 +169,7 @@ def _conversation(
     if form is None:
         return None
     tally.rows[form.name] += 1
-    return form, row
+    return form, columns.judging(row)
 
 
 def _placed(item: str, row: Mapping[str, Any], columns: Columns, made: Example, attempts: Attempts) -> Example:

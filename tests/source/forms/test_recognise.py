@@ -113,6 +113,68 @@ def test_a_label_that_judges_nothing_is_any_other_column(labels, caplog):
     assert "by label" not in tally.line()
 
 
+TURN = {"instruction": "i", "input": "q", "output": "a"}
+
+
+@pytest.mark.parametrize("row", [TURN, {"input": "q", "output": "a"}, TURN | {"system": "s"}])
+@pytest.mark.parametrize("said", [(True, False), ("true", "false"), ("good", "bad"), (1, 0), ("1", "0")])
+def test_a_label_beside_a_question_and_its_answer_judges_the_answer(row, said):
+    """A table of questions and answers with a column label is KTO's form too, and the line counts good and bad ones."""
+    collection, tally = read(*(row | {"label": label} for label in said))
+    assert [(each.input, each.output, each.label) for each in collection.examples] == [
+        (one(row).input, "a", True),
+        (one(row).input, "a", False),
+    ]
+    assert tally.line().endswith("1 good and 1 bad answers by label")
+
+
+def test_a_file_of_labelled_answers_says_how_many_are_bad(caplog):
+    """Reading a plain table logs how many of its answers the column label calls bad."""
+    caplog.set_level("INFO")
+    records = ((f"row {at}", TURN | {"label": at > 0}, Provenance(source="files")) for at in range(3))
+    columns.collect("my.csv", records, Columns(), "", [])
+    assert "my.csv: recognised 2 good and 1 bad answers by label" in caplog.text
+
+
+@pytest.mark.parametrize("label", ["billing", 2, "1.5"])
+def test_a_class_beside_a_question_and_its_answer_judges_nothing(label, caplog):
+    """A label that is a class leaves the answers of a plain table as they are, and a warning says so."""
+    collection, tally = read(TURN | {"label": label}, TURN | {"label": label, "output": "b"})
+    assert [(each.output, each.label, each.is_one_turn) for each in collection.examples] == [
+        ("a", None, True),
+        ("b", None, True),
+    ]
+    assert "rows: label is no judgement, such as" in caplog.text
+    assert tally.line() == ""
+    assert not any(tally.counts.values())
+
+
+def test_one_odd_label_of_a_table_is_set_aside():
+    """A single label that is neither true nor false sets its row aside and leaves the others labelled."""
+    quarantined = []
+    records = ((said, TURN | {"label": said}, Provenance(source="files")) for said in ("true", "flase", "false"))
+    collection, tally = columns.read("rows", records, Columns(), "", quarantined)
+    assert [each.label for each in collection.examples] == [True, False]
+    assert [each.reason for each in quarantined] == ["label 'flase' is neither true nor false"]
+    assert not tally.counts["conversations"]
+
+
+@pytest.mark.parametrize(
+    ("row", "mapped", "label"),
+    [
+        ({"q": "x", "a": "y", "label": False}, {"input": "q", "output": "a"}, False),
+        ({"q": "x", "a": "y", "label": 0}, {"input": "q", "output": "a"}, None),
+        ({"q": "x", "label": "good"}, {"input": "q", "output": "label"}, None),
+        (TURN | {"label": False}, {"task": "label"}, None),
+        ({"prompt": "x", "completion": "y", "label": False}, {"task": "label"}, None),
+        (TURN | {"label": False, "rejected": "b"}, {}, None),
+    ],
+)
+def test_a_label_judges_only_where_it_means_nothing_else(row, mapped, label):
+    """Beside mapped columns 0 and 1 number classes; a label that fills a field, or beside a pair, judges nothing."""
+    assert one(row, **mapped).label is label
+
+
 JSON_ANSWERS = ('[{"name": "Bob", "age": 3}]', '{"role": "admin"}', '[{"from": "2020", "to": "2021"}]', "[{", "[1, 2]")
 
 
@@ -133,7 +195,7 @@ def test_an_answer_that_is_json_is_an_answer(answer):
     [
         {"conversation": "chat-17"},
         {"conversations": 5, "label": "spam"},
-        {"messages": "[3, 4]", "label": 1},
+        {"messages": "[3, 4]"},
         {"history": "none of note"},
     ],
 )

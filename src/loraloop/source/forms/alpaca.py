@@ -7,7 +7,7 @@ from typing import Any
 
 from loraloop.records import Message
 from loraloop.source.forms import tools
-from loraloop.source.forms.draft import Draft, Row, asked, label, no_media, parsed, text
+from loraloop.source.forms.draft import Draft, Row, asked, filled, label, no_media, parsed, text
 
 
 def read(row: Row) -> Draft:
@@ -21,7 +21,7 @@ def read(row: Row) -> Draft:
     return Draft(
         messages=(*said[:-1], *history(row), said[-1], Message("assistant", (text(row, "output"),))),
         tools=tools.read(row),
-        label=label({"kto_tag": row.get("kto_tag")}),
+        label=label({"kto_tag": row["kto_tag"]} if filled(row.get("kto_tag")) else row),
     )
 
 

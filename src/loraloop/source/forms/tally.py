@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
+from loraloop.records import Example
 from loraloop.source.forms.draft import Row, label_column
 from loraloop.source.forms.recognise import Made
 
@@ -27,10 +28,14 @@ class Tally:
 
     def add(self, made: Made, row: Row) -> None:
         """Count a conversation, read from ``row``."""
-        if made.example.label is not None and (column := label_column(row)) is not None:
-            self.labels[column, made.example.label] += 1
+        self.judged(made.example, row)
         self.repaired.update(made.repaired)
         self.counts.update(_counts(made))
+
+    def judged(self, example: Example, row: Row) -> None:
+        """Count the label of an example, read from ``row``, if it has one."""
+        if example.label is not None and (column := label_column(row)) is not None:
+            self.labels[column, example.label] += 1
 
     def remove(self, made: Made) -> None:
         """Count a conversation no more."""
@@ -46,7 +51,7 @@ class Tally:
             for column in dict.fromkeys(column for column, _ in self.labels)
         )
         counted = f"{self.counts['conversations']:,} conversations, {self.counts['learned']:,} learned turns"
-        return "; ".join(filter(None, [f"{forms}: {counted}", labels, repaired]))
+        return "; ".join(filter(None, [f"{forms}: {counted}" * bool(forms), labels, repaired]))
 
 
 def _counts(made: Made) -> dict[str, int]:
