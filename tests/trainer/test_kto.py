@@ -64,9 +64,32 @@ def test_an_adapter_that_changes_its_reference_is_refused(kit, tmp_path):
 def test_data_with_one_label_is_refused(kit, tmp_path, label, good, bad):
     """Without one of the labels the error counts both and says where to find them."""
     made = dataset(kit)
-    rows = tuple(replace(row, example=replace(row.example, label=label)) for row in made.train)
+    rows, held_out = (
+        tuple(replace(row, example=replace(row.example, label=label)) for row in side)
+        for side in (made.train, made.validation)
+    )
     with pytest.raises(DataError, match=rf"of 16 training rows {good} are good and {bad} bad: .*source=ratings"):
-        train(kit, tmp_path, data=replace(made, train=rows))
+        train(kit, tmp_path, data=replace(made, train=rows, validation=held_out))
+
+
+@pytest.mark.parametrize(("label", "word"), [(True, "2 bad"), (False, "2 good")])
+def test_answers_that_are_held_out_are_told(kit, label, word):
+    """Where the split held out the only answers of one kind, the error says so and how to hold out others."""
+    made = dataset(kit)
+    rows = tuple(replace(row, example=replace(row.example, label=label)) for row in made.train)
+    said = rf"{word} answers of the source are among the 4 held-out rows: .*dataset\.validation_share=0\.1"
+    with pytest.raises(DataError, match=said):
+        settings().estimate(kit.loaded(), Lora(r=4), replace(made, train=rows))
+
+
+def test_held_out_rows_without_labels_are_no_loss_of_data(kit, tmp_path, caplog):
+    """Golden rows have no label: no warning says that they are left out."""
+    caplog.set_level("INFO")
+    made = dataset(kit)
+    golden = tuple(replace(row, example=replace(row.example, label=None)) for row in made.validation)
+    train(kit, tmp_path, part=settings(max_steps=1), data=replace(made, validation=golden))
+    assert "left out" not in caplog.text
+    assert "the held-out rows have no label: they are scored" in caplog.text
 
 
 def test_rows_without_a_label_are_left_out_and_named(kit, tmp_path, caplog):

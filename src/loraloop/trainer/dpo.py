@@ -11,7 +11,7 @@ from pydantic import Field
 from loraloop.core.part import part
 from loraloop.core.row_name import row_name
 from loraloop.errors import DataError
-from loraloop.records import Fitting, Quarantined, Row, Training
+from loraloop.records import Dataset, Fitting, Quarantined, Row, Training
 from loraloop.trainer import fit
 from loraloop.trainer.encode import counted, encode, fit_rows, shorten, warn
 from loraloop.trainer.loop import preferring
@@ -86,12 +86,12 @@ class Dpo(Referenced):
 
         return fit.fit(build, self, job, start)
 
-    def usable(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> Fitting:
+    def usable(self, data: Dataset, tokenizer: PreTrainedTokenizerBase) -> Fitting:
         """The pairs to train on; refused where there is none."""
-        fitting = self.fitting(rows, tokenizer, "training")
+        fitting = self.fitting(data.train, tokenizer, "training")
         if not fitting.rows:
             raise DataError(
-                f"trainer=dpo needs rows with another, rejected answer; 0 of {len(rows)} training rows have one: "
+                f"trainer=dpo needs rows with another, rejected answer; 0 of {len(data.train)} training rows have one: "
                 "take a source that yields pairs, such as source=sessions, or trainer=sft"
             )
         return fitting

@@ -11,7 +11,7 @@ from loraloop.core.part import part
 from loraloop.core.row_name import row_name
 from loraloop.core.turns import turns
 from loraloop.errors import DataError, TrainingError
-from loraloop.records import Encoded, Fitting, Quarantined, Row, Training
+from loraloop.records import Dataset, Encoded, Fitting, Quarantined, Row, Training
 from loraloop.trainer import fit
 from loraloop.trainer.encode import fit_answers
 from loraloop.trainer.grpo_shared import sharing
@@ -167,9 +167,9 @@ class Grpo(Referenced):
         positions = getattr(config, "max_position_embeddings", None)
         return wanted if positions is None else min(wanted, positions - max(side.start for side in sides))
 
-    def usable(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> Fitting:
+    def usable(self, data: Dataset, tokenizer: PreTrainedTokenizerBase) -> Fitting:
         """The questions to train on; refused where they do not fill a step."""
-        fitting = self.fitting(rows, tokenizer, "training")
+        fitting = self.fitting(data.train, tokenizer, "training")
         needed = self.rows_per_step // self.answers
         if len(fitting.rows) < needed:
             raise DataError(

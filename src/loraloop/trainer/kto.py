@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from loraloop.core.part import part
 from loraloop.core.row_name import row_name
 from loraloop.errors import DataError
-from loraloop.records import Fitting, Quarantined, Row, Training
+from loraloop.records import Dataset, Fitting, Quarantined, Row, Training
 from loraloop.trainer import fit
 from loraloop.trainer.encode import fit_answers, warn
 from loraloop.trainer.loop import preferring
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 log = logging.getLogger(__name__)
+NAMES = {True: "good", False: "bad"}
 
 
 @part
@@ -74,7 +75,10 @@ class Kto(Referenced):
         """
         train, start = self.begin(job)
         validation = self.fitting(job.data.validation, job.loaded.tokenizer, "validation")
-        warn(validation, "validation")
+        if job.data.validation and all(row.example.label is None for row in job.data.validation):
+            log.info("the held-out rows have no label: they are scored, but not by the loss of trainer=kto")
+        else:
+            warn(validation, "validation")
         weight = self._weight(train.rows)
 
         def build(callback: Any) -> Any:
@@ -97,15 +101,14 @@ class Kto(Referenced):
 
         return fit.fit(build, self, job, start)
 
-    def usable(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> Fitting:
+    def usable(self, data: Dataset, tokenizer: PreTrainedTokenizerBase) -> Fitting:
         """The labelled rows to train on; refused where one of the labels is missing."""
-        fitting = self.fitting(rows, tokenizer, "training")
+        fitting = self.fitting(data.train, tokenizer, "training")
         good = sum(bool(row.example.label) for row in fitting.rows)
         if not 0 < good < len(fitting.rows):
             raise DataError(
-                f"trainer=kto needs answers labelled good and answers labelled bad; of {len(rows)} training rows "
-                f"{good} are good and {len(fitting.rows) - good} bad: take a source with both, such as "
-                "source=ratings (sessions by their stars) or a file with a column label, or trainer=sft"
+                f"trainer=kto needs answers labelled good and answers labelled bad; of {len(data.train)} training rows "
+                f"{good} are good and {len(fitting.rows) - good} bad: {_way_out(fitting.rows, data.validation)}"
             )
         return fitting
 
@@ -116,6 +119,22 @@ class Kto(Referenced):
         weight = self.bad_weight * bad / good if self.good_weight == "auto" else self.good_weight
         log.info("%d good answers of weight %.3g, %d bad ones of weight %.3g", good, weight, bad, self.bad_weight)
         return weight
+
+
+def _way_out(taken: Sequence[Row], held_out: Sequence[Row]) -> str:
+    """Where answers are that the training rows lack, and what a person can do."""
+    lacking = {True, False}.difference(bool(row.example.label) for row in taken)
+    apart = [row.example.label for row in held_out if row.example.label in lacking]
+    if not apart:
+        return (
+            "take a source with both, such as source=ratings (sessions by their stars) or a file with a column label, "
+            "or trainer=sft"
+        )
+    counts = " and ".join(f"{apart.count(label)} {word}" for label, word in NAMES.items() if label in apart)
+    return (
+        f"{counts} answers of the source are among the {len(held_out)} held-out rows: hold out others "
+        "(another dataset.seed) or fewer (dataset.validation_share=0.1), or collect more of them"
+    )
 
 
 def columns(fitting: Fitting) -> Any:

@@ -64,7 +64,7 @@ class Referenced(Settings):
         """The rows that training would take, as the model sees them, and those that it leaves out."""
 
     @abstractmethod
-    def usable(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> Fitting:
+    def usable(self, data: Dataset, tokenizer: PreTrainedTokenizerBase) -> Fitting:
         """The training rows of :meth:`fitting`.
 
         Raises:
@@ -76,7 +76,7 @@ class Referenced(Settings):
 
         Drawing the answers of ``trainer=grpo`` comes on top.
         """
-        lengths = self.usable(data.train, loaded.tokenizer).lengths()
+        lengths = self.usable(data, loaded.tokenizer).lengths()
         choices = choose(self, loaded.model, lengths)
         return estimate.estimate(self, choices, loaded, lora, estimate.Rows(lengths, lengths))
 
@@ -90,7 +90,7 @@ class Referenced(Settings):
         self.check_lora(job.lora)
         job.lora.check_model(job.loaded.model)
         self.check_model(job.loaded.model.config)
-        train = self.usable(job.data.train, job.loaded.tokenizer)
+        train = self.usable(job.data, job.loaded.tokenizer)
         warn(train, "training")
         lengths = train.lengths()
         return train, fit.begin(self, job, estimate.Rows(lengths, lengths))
