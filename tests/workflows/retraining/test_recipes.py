@@ -85,9 +85,19 @@ def test_corrections_go_on_at_a_lower_rate():
 
 def test_stars_alone_are_learned_from_where_that_is_asked_for(taught):
     """Without corrections auto waits, and says how many examples KTO would have; policy.learn=kto takes them."""
-    with pytest.raises(ShortageError, match=r"policy.learn=kto trainer=kto would learn from 6 examples, which policy"):
+    with pytest.raises(ShortageError) as raised:
         taught(STARS, "auto")
+    assert str(raised.value).endswith(
+        "; policy.learn=kto trainer=kto would learn from 6 examples; policy.learn=auto does not do so: corrections "
+        "taught most for each rating, and stars or pairs alone nothing certain (docs/loop.md)"
+    )
     assert [each.label for each in taught(STARS, "kto")] == [True] * 3 + [False] * 3
+
+
+def test_a_refusal_counts_a_session_that_was_bad_and_corrected_once(taught):
+    """Two badly rated answers with corrections are two sessions, though policy.learn=kto makes four examples."""
+    with pytest.raises(ShortageError, match=r"^2 sessions of tickets have an answer that is labelled good or bad"):
+        taught(CORRECTIONS[:2], "kto")
 
 
 def test_pairs_are_learned_from_where_that_is_asked_for(taught):

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loraloop.dataset import exports
+from loraloop.dataset.builder import DatasetBuilder
 from loraloop.errors import ConfigError
 from loraloop.feedback.settings import Feedback
 from loraloop.policy import Mix
@@ -20,7 +21,8 @@ from loraloop.records import Example, Provenance, Rating, Row, Session
 from loraloop.source.flips import Flips
 from loraloop.source.sessions import Sessions
 from loraloop.workflows.retraining.overlap import apart
-from loraloop.workflows.retraining.training_set import Scorer, ShortageError, TrainingSetBuilder, mixed
+from loraloop.workflows.retraining.steps import _contents
+from loraloop.workflows.retraining.training_set import Scorer, ShortageError, TrainingSetBuilder, mixed, read
 
 
 def examples(count: int, source: str) -> list[Example]:
@@ -91,9 +93,39 @@ def deployment(*measured: Any) -> Any:
 
 def facts(builder: TrainingSetBuilder) -> dict[str, Any]:
     """The facts of a cycle's training set that go into the ledger."""
-    builder._write(builder.folder / "cycle", "validator", ([], [], examples(3, "flips")), 0, [], ("sft", "told"))
+    builder._write(builder.folder / "cycle", "validator", ([], [], examples(3, "flips")), [], [], ("sft", "told"))
     read: dict[str, Any] = json.loads((builder.folder / "cycle" / "set" / "facts.json").read_text())
     return read
+
+
+def rated(number: int, *labels: bool) -> list[Example]:
+    """What a session teaches by its stars: an example for each label."""
+    provenance = Provenance(source="sessions", session_id=f"s{number}")
+    made = Example.one_turn(input=f"ticket {number}", output="x", provenance=provenance)
+    return [replace(made, label=label) for label in labels]
+
+
+def test_a_session_that_was_bad_and_corrected_is_counted_once(builder):
+    """The ledger counts sessions, not their examples, also those that the mix has no place for."""
+    usable = [*rated(1, True, False), *rated(2, True), *rated(3, True, False)]
+    builder._write(builder.folder / "all", "validator", (usable, [], examples(3, "flips")), usable, [], ("kto", "told"))
+    made = read(builder.folder / "all")
+    assert (made.facts["sessions"], made.facts["sessions_beyond_mix"]) == (3, 0)
+    assert _contents(made).startswith("5 corrective rows of 3 sessions and 0 earlier ones")
+    fewer = (usable[:3], [], examples(3, "flips"))
+    builder._write(builder.folder / "fewer", "validator", fewer, usable, [], ("kto", "told"))
+    made = read(builder.folder / "fewer")
+    assert (made.facts["sessions"], made.facts["sessions_beyond_mix"]) == (2, 1)
+
+
+def test_sessions_that_ask_what_golden_rows_ask_are_counted_once(builder):
+    """A refusal counts sessions that are left and sessions that overlap, however many examples each has."""
+    policy: Any = SimpleNamespace(golden=None, min_corrective=9)
+    part = replace(builder, policy=policy, dataset=DatasetBuilder())
+    unused: Any = None
+    golden, found = rated(1, True), [*rated(1, True, False), *rated(2, True, False)]
+    with pytest.raises(ShortageError, match=r"^1 corrected sessions are left .*: 1 more ask what golden rows ask"):
+        part._apart(golden, found, unused, 1)
 
 
 def named(builder: TrainingSetBuilder, path: Path) -> TrainingSetBuilder:

@@ -23,7 +23,7 @@ GOOD, BAD = 4, 3
 """Stars from which an answer is good, and below which it is bad, where answers teach by their stars."""
 TRAINED: tuple[Recipe, ...] = ("sft", "kto", "dpo")
 """What rated sessions become; each is the name of the trainer that takes it."""
-MEASURED = "for each rating corrections taught most, and stars and pairs alone nothing certain (docs/loop.md)"
+MEASURED = "corrections taught most for each rating, and stars or pairs alone nothing certain (docs/loop.md)"
 """Why ``auto`` takes corrections: benchmarks/ratings.py."""
 ENOUGH = 500
 """Corrections from which ``auto`` goes on with the champion. Of five seeds of ``source=flips``, 509 to 597 taught it

@@ -170,7 +170,7 @@ class TrainingSetBuilder:
             learn = recipes.settle(self.policy, len(usable), misfit)
             alone = learn[0] != "sft"  # goes on with the champion, which has learned the earlier ones
             sides = (usable, [], golden) if alone else (*mixed(usable, earlier, self.policy.mix, self.seed), golden)
-            self._write(cycle, deployment.role, sides, len(usable), overlap, learn)
+            self._write(cycle, deployment.role, sides, usable, overlap, learn)
         return read(cycle)
 
     def shortage(self, deployment: Deployment, tokenizer: PreTrainedTokenizerBase, min_golden: int) -> str | None:
@@ -202,14 +202,16 @@ class TrainingSetBuilder:
                 "with policy.golden=FILE, lower gate.min_rows, or enlarge `source` and remove what was drawn from it "
                 f"({self.folder}/golden)"
             )
-        kept, dropped = apart(self._rows(golden, tokenizer), self._rows(corrective, tokenizer))
+        rows = apart(self._rows(golden, tokenizer), self._rows(corrective, tokenizer))
+        kept, dropped = ([row.example for row in side] for side in rows)
         if len(kept) < self.policy.min_corrective:
             raise ShortageError(
-                f"{len(kept)} corrected sessions are left to learn from, and at least {self.policy.min_corrective} are "
-                f"needed (policy.min_corrective): {len(dropped)} more ask what golden rows ask, which measure the "
-                "candidate; wait for other sessions, or name a file without these rows with policy.golden=FILE"
+                f"{len(_sessions(kept))} corrected sessions are left to learn from, and at least "
+                f"{self.policy.min_corrective} are needed (policy.min_corrective): {len(_sessions(dropped))} more ask "
+                "what golden rows ask, which measure the candidate; wait for other sessions, or name a file without "
+                "these rows with policy.golden=FILE"
             )
-        return [row.example for row in kept], [str(row.example.provenance.session_id) for row in dropped]
+        return kept, _sessions(dropped)
 
     def _corrective(self, deployment: Deployment) -> list[Example]:
         """What the recipe in force makes of the role's rated sessions."""
@@ -218,7 +220,7 @@ class TrainingSetBuilder:
         least = self.policy.min_corrective
         if missing := recipes.lacking(recipe, found, least):
             raise ShortageError(
-                f"{len(found)} sessions of {role} {recipes.unit(recipe, below)}{secret}; {missing} "
+                f"{len(_sessions(found))} sessions of {role} {recipes.unit(recipe, below)}{secret}; {missing} "
                 f"(policy.min_corrective={least}){self._left(role, mine)}{self._others(recipe, deployment)}"
             )
         return found
@@ -249,7 +251,7 @@ class TrainingSetBuilder:
         told = [
             f"policy.learn={each} trainer={each} would learn from {len(made)} examples" for each, made in enough.items()
         ]
-        return f"; {' and '.join(told)}, which {recipes.why(self.policy)}" if told else ""
+        return f"; {' and '.join(told)}; policy.learn=auto does not do so: {recipes.MEASURED}" if told else ""
 
     def _left(self, role: str, judged: Sequence[Labelled]) -> str:
         """What keeps the other badly rated sessions from being learned from, and what a person can do about it."""
@@ -282,7 +284,7 @@ class TrainingSetBuilder:
         cycle: Path,
         role: str,
         sides: Sequence[Sequence[Example]],
-        usable: int,
+        usable: Sequence[Example],
         overlap: Sequence[str],
         learn: tuple[Recipe, str],
     ) -> None:
@@ -292,7 +294,8 @@ class TrainingSetBuilder:
             for side, examples in zip(SIDES, sides, strict=True):
                 exports.save(examples, beside / f"{side}.jsonl")
             facts: dict[str, Any] = {side: len(examples) for side, examples in zip(SIDES, sides, strict=True)}
-            facts |= {"sessions": min(usable, len(sides[0])), "sessions_beyond_mix": max(0, usable - len(sides[0]))}
+            sessions = len(_sessions(sides[0]))
+            facts |= {"sessions": sessions, "sessions_beyond_mix": len(_sessions(usable)) - sessions}
             facts |= {"overlap": len(overlap), "overlap_sessions": list(overlap[:NAMED])}
             facts |= {"learn": learn[0], "learn_why": learn[1]}
             facts |= {"golden_path": self._place(role), "golden_sha256": sha256(self.golden(role))}
@@ -323,6 +326,11 @@ def read(cycle: Path) -> TrainingSet:
     facts = json.loads((cycle / SET / FACTS).read_text())
     corrective, earlier, golden = (exports.load(cycle / SET / f"{side}.jsonl") if facts[side] else () for side in SIDES)
     return TrainingSet(corrective, earlier, golden, facts)
+
+
+def _sessions(examples: Sequence[Example]) -> list[str]:
+    """The sessions of examples, each once: one may be an answer that was bad and a correction that is good."""
+    return list(dict.fromkeys(str(each.provenance.session_id) for each in examples))
 
 
 def _require_examples(path: Path) -> None:
