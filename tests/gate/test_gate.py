@@ -94,6 +94,7 @@ def test_a_verdict_needs_enough_rows():
     few = Gate(min_rows=20)
     reason = few.decide(score(1, rows=19), score(0, rows=19)).reason
     assert reason.startswith("measured on 19 rows, fewer than gate.min_rows=20: collect more, or hold out more")
+    assert reason.endswith("evaluation.max_rows and labels of bad answers limit them too")
     assert not Gate(min_rows=20, must_beat=("champion",)).decide(score(1, rows=19), score(0)).passed
     assert few.decide(score(1, rows=20), score(0, rows=20)).passed
 

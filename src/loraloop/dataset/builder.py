@@ -90,23 +90,29 @@ class DatasetBuilder:
             raise DataError(_too_few(len(rows), self.min_rows, quarantined))
         rows = self._capped(rows)
         scored = sum(row.example.label is not False for row in rows)
-        held_out = hold_out([row.example for row in rows], self._share(scored), self.seed)
+        held_out = hold_out([row.example for row in rows], self._share(scored, len(rows) - scored), self.seed)
         train = tuple(row for place, row in enumerate(rows) if place not in held_out)
         validation = tuple(row for place, row in enumerate(rows) if place in held_out)
         return Dataset(
             train=train, validation=validation, fingerprint=fingerprint(train, validation), quarantined=quarantined
         )
 
-    def _share(self, rows: int) -> float:
-        """The part that is held out: ``auto`` is a fifth, and of few rows as many as the gate needs for a verdict."""
+    def _share(self, rows: int, bad: int) -> float:
+        """The part that is held out: ``auto`` is a fifth, and of few rows as many as the gate needs for a verdict.
+
+        Args:
+            rows: Those that can be measured on.
+            bad: Those beside them that are labelled bad, of which the same part is held out.
+        """
         if self.validation_share != "auto":
             return self.validation_share
         if not MOST * ENOUGH <= rows < ENOUGH / USUAL_SHARE:
             return USUAL_SHARE
         _log.info(
-            "%d rows: %d held out instead of %d, so that the gate can decide; dataset.validation_share=%g holds out a "
+            "%d rows%s %d held out instead of %d, so that the gate can decide; dataset.validation_share=%g holds out a "
             "fifth",
             rows,
+            f" and {bad} labelled bad, which nothing is measured on: of the others about" if bad else ":",
             ENOUGH,
             round(USUAL_SHARE * rows),
             USUAL_SHARE,

@@ -153,7 +153,8 @@ class Gate:
         if min(rows.values()) < self.min_rows:
             return (
                 f"measured on {min(rows.values())} rows, fewer than gate.min_rows={self.min_rows}: collect more, or "
-                "hold out more (dataset.validation_share=0.4); evaluation.max_rows limits them too"
+                "hold out more (dataset.validation_share=0.4); evaluation.max_rows and labels of bad answers limit "
+                "them too"
             )
         for name, score in references.items():
             found = paired.same_rows(candidate, score)

@@ -10,7 +10,7 @@ from loraloop.core import console
 from loraloop.core.chat_templates import NAMED
 from loraloop.errors import ConfigError
 from loraloop.source import screening
-from loraloop.workflows.rows import QUARANTINED
+from loraloop.workflows.rows import QUARANTINED, unmeasured
 
 if TYPE_CHECKING:
     from loraloop.dataset.builder import DatasetBuilder
@@ -56,7 +56,7 @@ class Collect:
             "collected",
             {
                 "file": str(path),
-                "rows": f"{len(built.train)} train, {len(built.validation)} validation",
+                "rows": f"{len(built.train)} train, {len(built.validation)} validation{unmeasured(built)}",
                 "tasks": ", ".join(f"{task} {count}" for task, count in sorted(tasks.items())),
                 "fingerprint": built.fingerprint,
             },

@@ -65,7 +65,7 @@ def evaluate(
     console.facts(
         f"{version.name} version {version.number}",
         {
-            "held-out rows": f"{len(rows.validation)}"
+            "held-out rows": f"{len(rows.validation)}{data.unmeasured(rows)}"
             + ("" if trained_on == rows.fingerprint else f"{other}: some may have been in its training part"),
             "run": link or "not tracked",
         },

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from loraloop.core import console
 from loraloop.core.passwords import without_user
+from loraloop.workflows.rows import unmeasured
 
 if TYPE_CHECKING:
     from loraloop.lora import Lora
@@ -22,7 +23,7 @@ TAG = "description"
 def begun(job: Job, rows: Dataset, lora: Lora) -> str:
     """Data, base and adapter of a run."""
     targets = lora.targets if isinstance(lora.targets, str) else ", ".join(lora.targets)
-    counts = f"{len(rows.train)} rows to train on, {len(rows.validation)} held out"
+    counts = f"{len(rows.train)} rows to train on, {len(rows.validation)} held out{unmeasured(rows)}"
     facts = {
         "data": f"{job.choices.get('source', 'own')}, {counts}, fingerprint {rows.fingerprint[:16]}",
         "base": str(job.config.get("model", {}).get("name", "")),

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from loraloop.core import console
+from loraloop.workflows.rows import unmeasured
 
 if TYPE_CHECKING:
     from loraloop.records import Change, Dataset, Estimate, General, Score, Training
@@ -31,7 +32,7 @@ def data(rows: Dataset) -> None:
     console.facts(
         "data",
         {
-            "rows": f"{len(rows.train)} to train on, {len(rows.validation)} held out",
+            "rows": f"{len(rows.train)} to train on, {len(rows.validation)} held out{unmeasured(rows)}",
             "tasks": ", ".join(f"{task} {count}" for task, count in sorted(tasks.items())),
             "fingerprint": rows.fingerprint[:16],
         },

@@ -26,6 +26,12 @@ log = logging.getLogger(__name__)
 QUARANTINED = "quarantined.jsonl"
 
 
+def unmeasured(rows: Dataset) -> str:
+    """How many held-out rows no model is measured on, because they are labelled bad; empty where none is."""
+    bad = sum(row.example.label is False for row in rows.validation)
+    return f" ({bad} labelled bad: not measured on)" * bool(bad)
+
+
 def fits(skeleton: LoadedModel, lora: Lora, trainer: Trainer) -> None:
     """Check LoRA and trainer against the base's shape, without its weights.
 
