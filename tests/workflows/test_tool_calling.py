@@ -32,3 +32,13 @@ def test_tool_metrics_are_refused_where_no_tool_is_called(desk):
     seen = desk.attempt("source.runs=4", "gate.metric=tool_call_accuracy")
     assert seen.code == 2
     assert "no held-out row has a tool call: choose another metric" in seen.err
+
+
+def test_rewarded_calls_are_an_experiment_too(desk):
+    """What tool_calling_grpo weighs is rewarded: calls and likeness beside the source's rule, and no numbers."""
+    drawn = ("trainer.batch_size=8", "trainer.accumulation=1", "trainer.max_new_tokens=8", "evaluation.few_shot=0")
+    desk("+experiment=tool_calling_grpo", *SMALL[1:], *drawn)
+    run = desk.run()
+    weights = {name: float(run.data.params[f"trainer.rewards.{name}"]) for name in ("correct", "similar", "numbers")}
+    assert weights == {"correct": 1.0, "similar": 0.5, "numbers": 0.0}
+    assert 0 < run.data.metrics["train/reward"] < 2.5
