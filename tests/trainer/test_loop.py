@@ -99,7 +99,11 @@ def test_a_loss_is_read_once_a_step_and_before_the_optimizer_uses_it(monkeypatch
     losses = iter([1.0, 2.0, 3.0, 4.0, 1.0, float("nan"), 3.0, 4.0])
 
     class Stock:
-        accelerator, state, args = SimpleNamespace(), SimpleNamespace(global_step=1), SimpleNamespace(learning_rate=1.0)
+        accelerator, state, args = (
+            SimpleNamespace(),
+            SimpleNamespace(global_step=1, num_input_tokens_seen=0),
+            SimpleNamespace(learning_rate=1.0),
+        )
 
         def remove_callback(self, callback):
             pass

@@ -71,12 +71,13 @@ def test_the_yaml_lists_every_key_with_its_default():
 
 
 def test_dpo_is_a_variant():
-    """``dpo.yaml`` is sft with another class, ``beta`` and the last turn alone."""
+    """``dpo.yaml`` is sft with another class, ``beta``, the last turn alone and a rate of its own."""
     values = OmegaConf.to_container(OmegaConf.load(CONF / "dpo.yaml"))
     assert values == {
         "defaults": ["sft"],
         "_target_": "loraloop.trainer.dpo.Dpo",
         "loss_on": "last",
+        "learning_rate": 3e-5,
         "beta": Dpo().beta,
     }
 
