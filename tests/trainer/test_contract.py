@@ -114,6 +114,9 @@ class TestContract:
         shutil.copytree(interrupted, tmp_path / "resumed")
         training = train(kit, name, tmp_path / "resumed", resume=tmp_path / "resumed")[1]
         assert (training.steps, training.tokens) == (STEPS[name], whole[1].tokens)
+        assert 0 == whole[1].resumed_tokens < training.resumed_tokens < training.tokens
+        speed = (training.tokens - training.resumed_tokens) / training.seconds
+        assert training.tokens_per_second == pytest.approx(speed)
         one, other = kit.weights(whole[3]), kit.weights(tmp_path / "resumed")
         assert one.keys() == other.keys()
         assert all(np.array_equal(one[key], other[key]) for key in one)

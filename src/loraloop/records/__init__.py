@@ -313,6 +313,7 @@ class Training:
     Attributes:
         adapter: Folder with ``adapter_config.json`` and ``adapter_model.safetensors`` in PEFT's layout.
         tokens: Tokens the model was trained on, padding excluded.
+        resumed_tokens: Those of them before the run was resumed; ``seconds`` are those since.
         history: One mapping per logged step: ``step`` and metrics such as ``train/loss``.
     """
 
@@ -324,11 +325,12 @@ class Training:
     tokens: int
     peak_memory_bytes: int
     history: tuple[FrozenMap, ...] = ()
+    resumed_tokens: int = 0
 
     @property
     def tokens_per_second(self) -> float:
         """Trained tokens per second of training, padding excluded."""
-        return self.tokens / max(self.seconds, 1e-9)
+        return (self.tokens - self.resumed_tokens) / max(self.seconds, 1e-9)
 
     @property
     def trainable_share(self) -> float:

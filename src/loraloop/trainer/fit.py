@@ -187,6 +187,7 @@ def fit(build: Callable[[Any], Any], settings: Settings, job: TrainingJob, start
         tokens=int(trainer.state.num_input_tokens_seen),
         peak_memory_bytes=memory.peak(trainer.args.device),
         history=tuple(start.monitor.history),
+        resumed_tokens=start.monitor.tokens_before,
     )
     job.run.metrics({"final/cost": settings.cost_per_hour * seconds / 3600}, step=training.steps)
     return model, training

@@ -38,7 +38,7 @@ class Monitor:
         self.on_evaluation = on_evaluation
         self.history: list[FrozenMap] = []
         self._interruption: type[KeyboardInterrupt] | None = None
-        self._started, self._seen = time.perf_counter(), 0
+        self._started, self.tokens_before = time.perf_counter(), 0
         self.member = member()
         shown = Progress("training", "step", keep=True)
         self._progress = RelayedProgress(self.member) if self.member else shown
@@ -89,7 +89,7 @@ class Monitor:
     def begin(self, state: Any) -> None:
         """Training begins, perhaps from a checkpoint, whose steps belong to the history too."""
         self.history = [{"step": logs["step"], **_metrics(logs)} for logs in state.log_history]
-        self._started, self._seen = time.perf_counter(), state.num_input_tokens_seen
+        self._started, self.tokens_before = time.perf_counter(), state.num_input_tokens_seen
         self._progress.start(state.global_step, state.max_steps)
 
     def show(self, done: int, total: int | None, facts: str | None) -> None:
@@ -121,7 +121,7 @@ class Monitor:
             return
         seconds = time.perf_counter() - self._started
         if "train/tokens" in metrics:
-            metrics["train/tokens_per_second"] = (metrics["train/tokens"] - self._seen) / seconds
+            metrics["train/tokens_per_second"] = (metrics["train/tokens"] - self.tokens_before) / seconds
             speed = f"{metrics['train/tokens_per_second']:,.0f} tokens/s"
             loss = f"loss {metrics['train/loss']:.3f}, " if "train/loss" in metrics else ""
             self._progress.update(step, loss + speed)
